@@ -1,0 +1,1 @@
+"""Hubel: a workbench for convolutional neural networks."""

@@ -1,0 +1,74 @@
+"""The arithmetic of convolutional networks: integers only, no torch.
+
+One MAC is one multiply-accumulate of a convolution, a linear layer or a matrix product; biases are not
+counted; 1 MAC = 2 FLOP. Sizes are in pixels along one axis.
+"""
+
+from hubel.errors import ShapeError
+
+
+def out_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *,
+             ceil_mode: bool = False) -> int:  # fmt: skip
+    """Spatial size [px] after a convolution or pooling window.
+
+    Args:
+        size: input size [px].
+        kernel: window size [px].
+        stride: step between windows [px].
+        padding: zeros added on each side [px].
+        dilation: distance between the taps of the window [px].
+        ceil_mode: also count a last window that starts inside the input or its left padding (pooling).
+
+    Raises:
+        ShapeError: the window does not fit in the padded input.
+
+    >>> out_size(224, kernel=7, stride=2, padding=3)
+    112
+    >>> out_size(227, kernel=11, stride=4)
+    55
+    """
+    reach = dilation * (kernel - 1) + 1
+    room = size + 2 * padding
+    if room < reach:
+        need = -(-(reach - size) // 2)
+        raise ShapeError(f"a {kernel}x{kernel} window{f' with dilation {dilation}' if dilation > 1 else ''} covers "
+                         f"{reach} px but the padded input has only {room} px; use padding >= {need}, an input of "
+                         f">= {reach - 2 * padding} px, or a smaller kernel")  # fmt: skip
+    if not ceil_mode:
+        return (room - reach) // stride + 1
+    windows = -(-(room - reach) // stride) + 1
+    if (windows - 1) * stride >= size + padding:  # a window may not start in the right padding
+        windows -= 1
+    return windows
+
+
+def conv_params(c_in: int, c_out: int, kernel: tuple[int, int], groups: int = 1, *, bias: bool = True) -> int:
+    """Learnable numbers of a convolution.
+
+    >>> conv_params(3, 96, (11, 11))
+    34944
+    """
+    return c_out * (c_in // groups) * kernel[0] * kernel[1] + (c_out if bias else 0)
+
+
+def conv_macs(c_in: int, c_out: int, kernel: tuple[int, int], out: tuple[int, int], groups: int = 1) -> int:
+    """Multiply-accumulates of a convolution for one image.  [MAC]
+
+    >>> conv_macs(3, 64, (7, 7), (112, 112))
+    118013952
+    """
+    return c_out * (c_in // groups) * kernel[0] * kernel[1] * out[0] * out[1]
+
+
+def linear_params(c_in: int, c_out: int, *, bias: bool = True) -> int:
+    """Learnable numbers of a fully connected layer.
+
+    >>> linear_params(400, 120)
+    48120
+    """
+    return c_in * c_out + (c_out if bias else 0)
+
+
+def linear_macs(c_in: int, c_out: int, positions: int = 1) -> int:
+    """Multiply-accumulates of a fully connected layer applied at `positions` places of one image.  [MAC]"""
+    return c_in * c_out * positions
