@@ -1,0 +1,22 @@
+"""Sources of labelled pictures, their splits, and the batches a network trains on."""
+
+from hubel.data.batches import Augmentation, batches, border_colour, training_batches
+from hubel.data.preprocessing import Preprocessing, Unreadable
+from hubel.data.source import Source, open_source
+from hubel.data.splits import Opened, Split, Splits, load, open_data
+
+__all__ = [
+    "Augmentation",
+    "Opened",
+    "Preprocessing",
+    "Source",
+    "Split",
+    "Splits",
+    "Unreadable",
+    "batches",
+    "border_colour",
+    "load",
+    "open_data",
+    "open_source",
+    "training_batches",
+]

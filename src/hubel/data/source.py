@@ -1,0 +1,247 @@
+"""Where labelled pictures come from: what is there, before anything is decoded.
+
+`open_source` recognises a built-in name, an `.npz`, a `.csv`, a directory in MNIST or CIFAR format, and a folder of
+class folders with or without `train/ val/ test/`. Labels are aligned by class name: the classes are those of the
+training part.
+"""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubel.data import arrays
+from hubel.errors import DataError
+
+Pictures = NDArray[np.uint8] | list[str]
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+EXTENSIONS = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".jp2", ".ico", ".heic", ".heif", ".avif",
+})  # fmt: skip
+NOT_DATA = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures and their labels.
+
+    Args:
+        pictures: uint8 N H W C, or the N paths of picture files.
+        labels: class index of each picture, N int64.
+        names: what to call each picture when it is shown.
+    """
+
+    pictures: Pictures
+    labels: NDArray[np.int64]
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled pictures as they were found.
+
+    Args:
+        name: what the user called them.
+        kind: how they are stored.
+        classes: class names; a label is an index into them.
+        parts: `train`, `val`, `test` where the source has them, else one part called `all`.
+        notes: what a user should know about how it was read, one sentence each.
+    """
+
+    name: str
+    kind: Literal["built-in", "idx", "cifar", "npz", "csv", "folder"]
+    classes: tuple[str, ...]
+    parts: Mapping[str, Part]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Listing:
+    """File paths and label names gathered before the classes are known."""
+
+    paths: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+
+def open_source(data: str | os.PathLike[str]) -> Source:
+    """What `data` names.
+
+    Raises:
+        DataError: nothing is there, or what is there is no labelled set of pictures.
+    """
+    name = os.fspath(data)
+    if name in arrays.BUILT_IN:
+        return _from_arrays(name, "built-in", arrays.BUILT_IN[name]())
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise DataError(f"no such data: {name!r} is neither a built-in set ({', '.join(arrays.BUILT_IN)}) nor a file "
+                        f"or folder here ({Path.cwd()})")  # fmt: skip
+    try:
+        if path.is_dir():
+            return _from_directory(path, name)
+        if path.suffix == ".npz":
+            return _from_arrays(name, "npz", arrays.read_npz(path))
+        if path.suffix == ".csv":
+            return _from_csv(path, name)
+    except PermissionError as error:
+        raise DataError(f"cannot read {error.filename}: permission denied; make it readable (chmod -R u+rX)") from error
+    raise DataError(f"{name} is not a data set: give a folder of class folders, a .csv of path,label, an .npz, or a "
+                    f"directory of MNIST or CIFAR files")  # fmt: skip
+
+
+def _from_directory(path: Path, name: str) -> Source:
+    if arrays.idx_files(path):
+        return _from_arrays(name, "idx", arrays.read_idx(path))
+    if arrays.cifar_files(path):
+        return _from_arrays(name, "cifar", arrays.read_cifar(path))
+    single = sorted(path.glob("*.npz"))
+    if len(single) == 1 and not any(child.is_dir() for child in _visible(path)):
+        return _from_arrays(name, "npz", arrays.read_npz(single[0]))
+    return _from_folder(path, name)
+
+
+def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], found: arrays.Arrays) -> Source:
+    parts = {}
+    for split, (images, labels) in found.parts.items():
+        if len(images) != len(labels):
+            raise DataError(f"{name}: the {split} part has {len(images):,} pictures but {len(labels):,} labels")
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(found.classes):
+            raise DataError(f"{name}: labels of the {split} part run from {labels.min()} to {labels.max()}, but there "
+                            f"are {len(found.classes)} classes, numbered from 0")  # fmt: skip
+        parts[split] = Part(images, labels.astype(np.int64), [f"{split}[{row}]" for row in range(len(labels))])
+    return _checked(Source(name, kind, found.classes, parts))
+
+
+def _visible(path: Path) -> list[Path]:
+    """Files and folders of a folder, sorted, without hidden ones and what operating systems leave behind."""
+    return sorted(child for child in path.iterdir() if not child.name.startswith(".") and child.name not in NOT_DATA)
+
+
+def _pictures_below(folder: Path) -> tuple[list[str], int]:
+    """Paths of picture files below a class folder, and how many other files lie there; links are followed once."""
+    found, others, seen = [], 0, set()
+
+    def denied(error: OSError) -> None:
+        raise error
+
+    for root, folders, files in os.walk(folder, onerror=denied, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NOT_DATA)
+        for file in sorted(files):
+            if file.startswith(".") or file in NOT_DATA:
+                continue
+            if Path(file).suffix.lower() in EXTENSIONS:
+                found.append(os.path.join(root, file))
+            else:
+                others += 1
+    return found, others
+
+
+def _from_folder(path: Path, name: str) -> Source:
+    """A folder of class folders, or of `train/ val/ test/` each holding class folders."""
+    splits = {child: SPLIT_NAMES[child.name.lower()] for child in _visible(path)
+              if child.is_dir() and child.name.lower() in SPLIT_NAMES}  # fmt: skip
+    if "train" not in splits.values():
+        splits = {path: "all"}
+    if len(set(splits.values())) < len(splits):
+        raise DataError(f"{name} holds two folders for one split: {', '.join(sorted(c.name for c in splits))}")
+    listings, notes = {}, []
+    for folder, split in splits.items():
+        listing = listings[split] = Listing()
+        for class_folder in _visible(folder):
+            if not class_folder.is_dir():
+                continue
+            paths, others = _pictures_below(class_folder)
+            listing.paths += paths
+            listing.labels += [class_folder.name] * len(paths)
+            if others:
+                notes.append(f"{others} files in {class_folder} have no picture's extension and were passed over")
+            if not paths:
+                notes.append(f"{class_folder} holds no pictures and is not taken for a class")
+    if not any(listing.paths for listing in listings.values()):
+        loose = sum(child.suffix.lower() in EXTENSIONS for child in _visible(path))
+        seen = f"{loose} pictures lie loose in it" if loose else "it holds no pictures"
+        raise DataError(f"{name} has no class folders with pictures ({seen}); put each class in a folder of its own, "
+                        f"{Path(name) / 'cat' / 'one.jpg'}, or list path,label in a .csv")  # fmt: skip
+    return _from_listings(name, "folder", listings, notes)
+
+
+def _from_csv(path: Path, name: str) -> Source:
+    """Rows of path,label or path,label,split; a header is recognised by its words; paths are relative to the file."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    if not rows:
+        raise DataError(f"{name} is empty; a line is path,label or path,label,split")
+    header = [cell.strip().lower() for cell in rows[0]]
+    path_column = next((i for i, word in enumerate(header) if word in ("path", "file", "filename", "image")), None)
+    label_column = next((i for i, word in enumerate(header) if word in ("label", "class", "category", "target")), None)
+    split_column = next((i for i, word in enumerate(header) if word in ("split", "subset", "set")), None)
+    if path_column is None or label_column is None:
+        path_column, label_column, split_column = 0, 1, 2 if len(header) > 2 else None
+    else:
+        rows = rows[1:]
+    listings: dict[str, Listing] = {}
+    notes = []
+    for number, row in enumerate(rows, start=1):
+        cells = [cell.strip() for cell in row] + [""] * 3
+        if not cells[path_column] or not cells[label_column]:
+            notes.append(f"row {number} of {name} lacks a path or a label and was passed over")
+            continue
+        split = "all"
+        if split_column is not None:
+            split = SPLIT_NAMES.get(cells[split_column].lower(), "")
+            if not split:
+                raise DataError(f"row {number} of {name} names the split {cells[split_column]!r}; "
+                                f"use train, val or test")  # fmt: skip
+        listing = listings.setdefault(split, Listing())
+        listing.paths.append(os.path.join(path.parent, os.path.expanduser(cells[path_column])))
+        listing.labels.append(cells[label_column])
+    if not listings:
+        raise DataError(f"{name} has no row with a path and a label")
+    return _from_listings(name, "csv", listings, notes)
+
+
+def _from_listings(name: str, kind: Literal["csv", "folder"], listings: Mapping[str, Listing],
+                   notes: Sequence[str]) -> Source:  # fmt: skip
+    """Aligns labels by class name: the classes are those of the training part."""
+    first = "train" if "train" in listings else "all"
+    if first not in listings:
+        raise DataError(f"{name} has no training pictures, only {', '.join(listings)}")
+    classes = tuple(sorted(set(listings[first].labels)))
+    index = {label: number for number, label in enumerate(classes)}
+    parts = {}
+    for split, listing in listings.items():
+        unknown = sorted(set(listing.labels) - set(classes))
+        if unknown:
+            raise DataError(f"{name}: the {split} part has the class {unknown[0]!r} that training has not "
+                            f"({len(unknown)} such: {', '.join(unknown[:5])}); classes are matched by name, so rename "
+                            f"it or add it to train")  # fmt: skip
+        labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
+        parts[split] = Part(listing.paths, labels, listing.paths)
+    return _checked(Source(name, kind, classes, parts, tuple(notes)))
+
+
+def _checked(source: Source) -> Source:
+    first = source.parts.get("train", source.parts.get("all"))
+    if first is None or len(first.labels) == 0:
+        raise DataError(f"{source.name} holds no training pictures")
+    present = np.unique(first.labels)
+    if len(present) < 2:
+        only = source.classes[int(present[0])]
+        raise DataError(f"{source.name} has one class only ({only!r}, {len(first.labels):,} pictures); a classifier "
+                        f"needs at least two")  # fmt: skip
+    return source

@@ -1,0 +1,262 @@
+"""From a source to decoded, split data: `load`."""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hubel.data import cache
+from hubel.data.preprocessing import Fit, Preprocessing, fitted
+from hubel.data.source import Part, Source, open_source
+from hubel.errors import BrokenPictures, DataError, UsageError
+
+MOST_BROKEN = 0.10  # share of unreadable pictures above which training does not start
+DEFAULT_FRACTION = 0.15
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split: rows of an array of pictures.
+
+    Args:
+        images: uint8 M size size channels, shared by all splits, usually memory-mapped.
+        rows: which pictures of `images` this split has, N int64.
+        labels: their class indices, N int64.
+        names: what to call each when it is shown.
+    """
+
+    images: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, which: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
+        """Pictures by position in the split, uint8 N size size channels."""
+        return self.images[self.rows[which]]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Everything training and evaluation need to know about the data.
+
+    Args:
+        name: what the user called the data.
+        fingerprint: hash of the classes, labels and contents; two runs saw the same data if it is equal.
+        broken: (path, reason) of every picture that cannot be read.
+        given: the splits the source itself has; the others were drawn.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split | None
+    preprocessing: Preprocessing
+    fingerprint: str
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """Sizes, class counts and broken pictures, for the run's record."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        counted = {split: np.bincount(part.labels, minlength=len(self.classes)).tolist()
+                   for split, part in parts.items() if part is not None}  # fmt: skip
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "sizes": {split: 0 if part is None else len(part) for split, part in parts.items()},
+            "counts": {split: dict(zip(self.classes, row, strict=True)) for split, row in counted.items()},
+            "given": list(self.given),
+            "broken": [list(entry) for entry in self.broken],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source whose files have been read once: what a plan needs to know before pictures are decoded.
+
+    Args:
+        scans: for sources of files, hash and header per part; empty for arrays.
+        side: the median shorter side of the pictures [px].
+        grey: whether every picture is grey.
+        square: whether every picture is square.
+        characters: whether the classes are single characters, which a mirror would change.
+    """
+
+    source: Source
+    scans: Mapping[str, list[cache.Scan]]
+    side: int
+    grey: bool
+    square: bool
+    characters: bool
+
+
+def open_data(data: str | os.PathLike[str], track: cache.Track[Any] = cache.silently) -> Opened:
+    """Recognises the data and reads every header.
+
+    Raises:
+        DataError: no such data, no classes, one class only.
+        BrokenPictures: more than a tenth of the pictures cannot be read.
+    """
+    source = open_source(data)
+    scans: dict[str, list[cache.Scan]] = {}
+    sizes: list[tuple[int, int]] = []
+    grey = True
+    for split, part in source.parts.items():
+        if isinstance(part.pictures, list):
+            scans[split] = cache.scan(part.pictures, track)
+            headers = [s.header for s in scans[split] if s.header]
+            sizes += [(h.width, h.height) for h in headers]
+            grey = grey and all(h.grey for h in headers)
+        else:
+            sizes += [part.pictures.shape[2:0:-1]] * len(part.pictures)
+            grey = grey and part.pictures.shape[-1] == 1
+    paths = [path for split in scans for path in source.parts[split].pictures]
+    reasons = [s.reason for split in scans for s in scans[split]]
+    _refuse_if_many(source.name, [(path, why) for path, why in zip(paths, reasons, strict=True) if why], len(paths))
+    side = int(np.median([min(size) for size in sizes]))
+    characters = source.kind == "idx" or all(re.fullmatch(r"\w|\d+", name) for name in source.classes)
+    return Opened(source, scans, side, grey, all(w == h for w, h in sizes), characters)
+
+
+def _refuse_if_many(name: str, broken: list[tuple[str, str]], total: int) -> None:
+    if total and len(broken) > MOST_BROKEN * total:
+        listed = "".join(f"\n  {path}: {reason}" for path, reason in broken[:20])
+        more = f"\n  ... and {len(broken) - 20:,} more" if len(broken) > 20 else ""
+        raise BrokenPictures(f"{len(broken):,} of {total:,} pictures of {name} cannot be read, more than "
+                             f"{MOST_BROKEN:.0%}; mend or remove them:{listed}{more}", broken)  # fmt: skip
+
+
+def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
+    """Positions of `labels` drawn into one part per fraction and a last part with the rest, class by class.
+
+    Every class keeps at least one picture in the rest, which scikit-learn's splitters refuse to do for rare classes.
+    Each part is sorted.
+    """
+    generator = np.random.default_rng(seed)
+    drawn: list[list[int]] = [[] for _ in range(len(fractions) + 1)]
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        start = 0
+        for part, fraction in enumerate(fractions):
+            count = min(round(len(members) * fraction), len(members) - 1 - start)
+            drawn[part] += members[start : start + count].tolist()
+            start += count
+        drawn[-1] += members[start:].tolist()
+    return [np.array(sorted(part), dtype=np.int64) for part in drawn]
+
+
+def _fractions(given: Sequence[str], val_fraction: float | None, test_fraction: float | None) -> dict[str, float]:
+    """Which splits must be drawn from the training part and how large; refuses a fraction that would have no effect."""
+    wanted = {}
+    for split, fraction in (("val", val_fraction), ("test", test_fraction)):
+        if split in given:
+            if fraction is not None:
+                raise UsageError(f"{split}_fraction would have no effect: the data bring their own {split} part")
+            continue
+        wanted[split] = DEFAULT_FRACTION if fraction is None else fraction
+        if not 0 <= wanted[split] < 1 or (split == "val" and wanted[split] == 0):
+            raise UsageError(f"{split}_fraction is {fraction}; it lies between 0 and 1"
+                             f"{', and validation cannot be empty' if split == 'val' else ''}")  # fmt: skip
+    if sum(wanted.values()) >= 1:
+        raise UsageError(f"val_fraction and test_fraction leave nothing to train on: {wanted}")
+    return wanted
+
+
+def _decode_part(part: Part, scans: list[cache.Scan] | None, size: int, channels: int, fit: Fit,
+                 track: cache.Track[Any]) -> tuple[Split, list[tuple[str, str]], bytes]:  # fmt: skip
+    """One part as a split, its broken pictures, and the digest of its contents."""
+    hasher = hashlib.blake2b(np.ascontiguousarray(part.labels).tobytes(), digest_size=16)
+    if isinstance(part.pictures, list):
+        assert scans is not None
+        result = cache.decoded(part.pictures, scans, size, channels, fit, track)
+        for s in scans:
+            hasher.update(s.digest or b"-")
+        keep = np.flatnonzero(result.rows >= 0)
+        split = Split(result.images, result.rows[keep], part.labels[keep], [part.names[int(i)] for i in keep])
+        return split, result.broken, hasher.digest()
+    hasher.update(memoryview(np.ascontiguousarray(part.pictures)))
+    images = part.pictures
+    if images.shape[1:] != (size, size, channels):
+        mode = "L" if channels == 1 else "RGB"
+        pictures = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert(mode)
+                    for image in images)  # fmt: skip
+        images = np.stack([fitted(picture, size, fit) for picture in track(pictures, "resizing", len(images))])
+    return Split(images, np.arange(len(images)), part.labels, part.names), [], hasher.digest()
+
+
+def _subset(split: Split, which: NDArray[np.int64]) -> Split:
+    return Split(split.images, split.rows[which], split.labels[which], [split.names[int(i)] for i in which])
+
+
+def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation per channel of pixels in [0, 1], over at most 5,000 evenly spaced training pictures."""
+    sample = split.take(np.linspace(0, len(split) - 1, min(len(split), 5000)).astype(np.int64))
+    levels = np.arange(256) / 255
+    means, deviations = [], []
+    for channel in range(sample.shape[-1]):
+        share = np.bincount(sample[..., channel].ravel(), minlength=256) / sample[..., channel].size
+        means.append(float(share @ levels))
+        deviations.append(max(float(share @ (levels - means[-1]) ** 2) ** 0.5, 1e-3))
+    return tuple(means), tuple(deviations)
+
+
+def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: int = 0,
+         val_fraction: float | None = None, test_fraction: float | None = None,
+         track: cache.Track[Any] = cache.silently) -> Splits:  # fmt: skip
+    """Decoded train, validation and test splits; what the source does not bring is drawn from its training part.
+
+    Args:
+        opened: the data, from `open_data`.
+        size: side of the square pictures [px].
+        channels: 1 or 3.
+        fit: what to do with pictures that are not square, see `Preprocessing`.
+        seed: decides the drawn splits.
+        val_fraction: share of the training part to validate on, per class.
+        test_fraction: share of the training part to test on, per class; 0 draws none.
+        track: wraps long iterations to show progress.
+
+    Raises:
+        UsageError: a fraction out of range or without effect.
+        BrokenPictures: more than a tenth of the pictures cannot be decoded.
+        FileError: the cache cannot be written.
+    """
+    source = opened.source
+    given = [name for name in source.parts if name != "all"]
+    fractions = _fractions(given, val_fraction, test_fraction)
+    parts, broken, digests, total = {}, [], [repr(source.classes).encode()], 0
+    for name, part in source.parts.items():
+        parts[name], bad, digest = _decode_part(part, opened.scans.get(name), size, channels, fit, track)
+        broken += bad
+        digests += [name.encode(), digest]
+        total += len(part.labels)
+    _refuse_if_many(source.name, broken, total)
+    everything = parts.get("train", parts.get("all"))
+    assert everything is not None
+    *drawn, rest = stratified(everything.labels, list(fractions.values()), seed)
+    for name, which in zip(fractions, drawn, strict=True):
+        if len(which):
+            parts[name] = _subset(everything, which)
+    train = _subset(everything, rest)
+    missing = sorted(set(range(len(source.classes))) - set(train.labels.tolist()))
+    if missing:
+        raise DataError(f"{source.name}: no readable training picture of the class {source.classes[missing[0]]!r}")
+    if "val" not in parts or not len(parts["val"]):
+        raise DataError(f"{source.name} has too few pictures ({len(everything)}) to draw a validation part; "
+                        f"add pictures or raise val_fraction")  # fmt: skip
+    mean, std = _statistics(train)
+    preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std)
+    fingerprint = hashlib.blake2b(b"|".join(digests), digest_size=16).hexdigest()
+    return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, fingerprint,
+                  broken, source.notes, tuple(given))  # fmt: skip

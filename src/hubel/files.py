@@ -1,0 +1,49 @@
+"""Files that are written whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hubel.errors import FileError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not.
+
+    Raises:
+        FileError: the disk is full, or the folder cannot be written; an older file at `path` is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # the rename must not outrun the data
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise FileError(f"cannot write {path}: {error.strerror or error}; free some space on the disk or choose "
+                        f"another folder (nothing was left half written)") from error  # fmt: skip
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Writes a whole file, or raises FileError and leaves the old one."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def reserve(path: Path, size: int) -> None:
+    """Makes a file of `size` bytes whose blocks the disk has really given: writing to its mapping cannot fail later.
+
+    Raises:
+        OSError: the disk has not that much room.
+    """
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        file.truncate(size)
