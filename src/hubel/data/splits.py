@@ -174,7 +174,7 @@ def _fractions(given: Sequence[str], val_fraction: float | None, test_fraction: 
     return wanted
 
 
-def _decode_part(part: Part, scans: list[cache.Scan] | None, size: int, channels: int, fit: Fit,
+def decode_part(part: Part, scans: list[cache.Scan] | None, size: int, channels: int, fit: Fit,
                  track: cache.Track[Any]) -> tuple[Split, list[tuple[str, str]], bytes]:  # fmt: skip
     """One part as a split, its broken pictures, and the digest of its contents."""
     hasher = hashlib.blake2b(np.ascontiguousarray(part.labels).tobytes(), digest_size=16)
@@ -186,7 +186,7 @@ def _decode_part(part: Part, scans: list[cache.Scan] | None, size: int, channels
         keep = np.flatnonzero(result.rows >= 0)
         split = Split(result.images, result.rows[keep], part.labels[keep], [part.names[int(i)] for i in keep])
         return split, result.broken, hasher.digest()
-    hasher.update(memoryview(np.ascontiguousarray(part.pictures)))
+    hasher.update(np.ascontiguousarray(part.pictures).data)
     images = part.pictures
     if images.shape[1:] != (size, size, channels):
         mode = "L" if channels == 1 else "RGB"
@@ -237,7 +237,7 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
     fractions = _fractions(given, val_fraction, test_fraction)
     parts, broken, digests, total = {}, [], [repr(source.classes).encode()], 0
     for name, part in source.parts.items():
-        parts[name], bad, digest = _decode_part(part, opened.scans.get(name), size, channels, fit, track)
+        parts[name], bad, digest = decode_part(part, opened.scans.get(name), size, channels, fit, track)
         broken += bad
         digests += [name.encode(), digest]
         total += len(part.labels)

@@ -11,10 +11,12 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import torch
 from torch import nn
 
-from hubel.errors import UsageError, lookup, nearest
+from hubel.errors import ShapeError, UsageError, lookup, nearest
 from hubel.zoo import baseline, lenet, resnet
+from hubel.zoo.own import from_file
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
@@ -48,7 +50,8 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
     """A freshly initialised network of the zoo.
 
     Args:
-        name: a key of `MODELS`, or `resnetD_cifar` / `plainD_cifar` for any depth D = 6n+2.
+        name: a key of `MODELS`, `resnetD_cifar` or `plainD_cifar` for any depth D = 6n+2, or `FILE.py:NAME` for a
+            network of your own.
         num_classes: logits per picture; as published unless given.
         in_channels: channels of a picture; as published unless given.
         image_size: side of a picture [px], for the networks with a layer that depends on it; as published unless given.
@@ -61,6 +64,8 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
     >>> sum(p.numel() for p in create("lenet5").parameters())
     61706
     """
+    if ".py:" in name:
+        return from_file(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options)
     build = builder(name)
     known = published(name)
     channels, size, _ = known["input"]
@@ -80,3 +85,14 @@ def published(name: str) -> dict[str, Any]:
         return known[name]
     family = known[name.split("_")[0].rstrip("0123456789") + "20_cifar"]
     return {"title": name, "input": family["input"], "classes": family["classes"]}
+
+
+def fits(name: str, *, in_channels: int, image_size: int) -> bool:
+    """Whether a network of the zoo can take pictures this small; built and run on the meta device."""
+    try:
+        with torch.device("meta"):
+            net = create(name, in_channels=in_channels, image_size=image_size).eval()
+            net(torch.empty(1, in_channels, image_size, image_size))
+    except (ShapeError, RuntimeError):
+        return False
+    return True

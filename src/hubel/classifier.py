@@ -1,0 +1,93 @@
+"""The classifier: network, preprocessing and class names in one object, the one that leaves training."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hubel import zoo
+from hubel.data import Preprocessing
+from hubel.errors import FileError
+from hubel.training import checkpoint
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Classes of one picture, most likely first, with their probabilities."""
+
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What turns pictures into answers.
+
+    Args:
+        network: maps N C H W float32 to logits N classes; in evaluation mode.
+        classes: class names, in the order of the logits.
+        preprocessing: how a picture becomes the network's input.
+        model: the name the network was created by.
+        about: the rest of what its file says: data, versions, epoch.
+    """
+
+    network: nn.Module
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    model: str
+    about: dict[str, Any]
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Classifier":
+        """The classifier of a run folder's best epoch, or of a classifier file.
+
+        Raises:
+            FileError: missing, damaged, or not a classifier.
+        """
+        path = Path(path)
+        if path.is_dir():
+            if (path / "run.json").is_file() and not (path / "best.safetensors").is_file():
+                raise FileError(f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")
+            path = path / "best.safetensors"
+        weights, about = checkpoint.read(path)
+        missing = {"model", "classes", "preprocessing"} - set(about)
+        if missing:
+            raise FileError(f"{path} is not a classifier: its description lacks {', '.join(sorted(missing))}")
+        preprocessing = Preprocessing.from_dict(about["preprocessing"])
+        classes = tuple(about["classes"])
+        own = ".py:" in about["model"]
+        with torch.device("cpu" if own else "meta"):  # the weights come from the file
+            network = zoo.create(about["model"], num_classes=len(classes), in_channels=preprocessing.channels,
+                                 image_size=preprocessing.size)  # fmt: skip
+        try:
+            network.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
+            raise FileError(f"{path} does not fit the network {about['model']} it names: "
+                            f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
+        network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return Classifier(network, classes, preprocessing, about["model"], about)
+
+    def logits(self, images: NDArray[np.uint8], batch: int = 64) -> Tensor:
+        """N classes float32, of decoded pictures uint8 N size size channels."""
+        with torch.inference_mode():
+            chunks = (torch.from_numpy(np.asarray(images[i : i + batch])) for i in range(0, len(images), batch))
+            parts = [self.network(self.preprocessing.normalise(chunk)).float() for chunk in chunks]
+        return torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
+
+    def predict(self, files: Sequence[bytes], top: int = 5) -> list[Answer]:
+        """The `top` likeliest classes of each picture, given as a file's bytes.
+
+        Raises:
+            Unreadable: one of them is not a whole picture.
+        """
+        images = np.stack([self.preprocessing.decode(raw) for raw in files])
+        probabilities, order = self.logits(images).softmax(dim=1).sort(dim=1, descending=True, stable=True)
+        return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
+                for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)]  # fmt: skip

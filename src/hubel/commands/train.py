@@ -1,0 +1,197 @@
+"""`hubel train` and `hubel resume`: from a path to a finished run."""
+
+import datetime
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from hubel import analysis, files, report, zoo
+from hubel.classifier import Classifier
+from hubel.data import Splits, load, open_data
+from hubel.data.arrays import BUILT_IN
+from hubel.data.cache import Track, silently
+from hubel.errors import DataError
+from hubel.evaluation import evaluate, worst_errors
+from hubel.recipes.default import complete, plan_input
+from hubel.training import Epoch, Recipe, Run, Step, records
+from hubel.training.checkpoint import weights_sha256
+from hubel.training.loop import seeded
+from hubel.training.machine import choose, prepare, versions
+from hubel.training.run import free_name
+
+
+@dataclass(frozen=True)
+class Started:
+    """Everything is decided and training begins, or goes on."""
+
+    run: Run
+    recipe: Recipe
+    data: dict[str, Any]  # see Splits.describe
+    why: str  # the machine's choices in one line
+    done: int  # epochs finished before
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run has its result and its report."""
+
+    run: Run
+    summary: dict[str, Any]
+
+
+Record = Started | Step | Epoch | Finished
+
+
+def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
+          command: str = "", track: Track[Any] = silently) -> Iterator[Record]:  # fmt: skip
+    """Trains on the data a path names and leaves a finished run.
+
+    Args:
+        data: see `data.open_source`.
+        recipe: what is None in it is chosen.
+        name: of the run; data, model and a number unless given.
+        project: folder of the runs.
+        command: how the user started it, for the record.
+        track: wraps long iterations to show progress.
+
+    Raises:
+        UsageError, DataError, FileError, Diverged: see `errors`; nothing half-made stays behind.
+    """
+    opened = open_data(data, track)
+    plan = plan_input(recipe, opened)
+    splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
+                  val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
+    model = _initial(plan.model, splits, recipe.seed)
+    macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
+    machine = choose(recipe.device, recipe.precision, recipe.threads, macs)
+    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
+    recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads)
+    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).stem}-{Path(plan.model.split(':')[0]).stem}")
+    folder = Path(project) / name if name else free_name(Path(project), stem)
+    run = Run.create(folder, {
+        "name": folder.name,
+        "command": command,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "model": plan.model,
+        "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
+        "classes": list(splits.classes),
+        "preprocessing": splits.preprocessing.to_dict(),
+        "recipe": recipe.to_dict(),
+        "splits": splits.describe(),
+        "machine": machine.why,
+        "macs": macs,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "versions": versions(),
+    })  # fmt: skip
+    yield from _go(run, model, splits, recipe)
+
+
+def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Record]:
+    """Goes on with a run from its last checkpoint, to the same bits as if it had never stopped.
+
+    Raises:
+        FileError: no run there, or its checkpoint is damaged.
+        DataError: the data are not what the run was started with.
+    """
+    run = Run.open(folder)
+    if run.finished:
+        yield Finished(run, json.loads((run.folder / "summary.json").read_text()))
+        return
+    splits, recipe = splits_of(run, track), Recipe.from_dict(run.about["recipe"])
+    yield from _go(run, _initial(run.about["model"], splits, recipe.seed), splits, recipe)
+
+
+def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
+    """The very splits a run was started with.
+
+    Raises:
+        DataError: the data are gone, or have changed since.
+    """
+    recipe, recorded = Recipe.from_dict(run.about["recipe"]), run.about["splits"]
+    assert recipe.size is not None
+    assert recipe.channels is not None
+    drawn = {f"{split}_fraction": getattr(recipe, f"{split}_fraction")
+             for split in ("val", "test") if split not in recorded["given"]}  # fmt: skip
+    splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
+                  fit=recipe.fit or "pad", seed=recipe.seed, track=track, **drawn)  # fmt: skip
+    if splits.fingerprint != recorded["fingerprint"]:
+        raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
+                        f"{splits.fingerprint[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new "
+                        f"run")  # fmt: skip
+    return splits
+
+
+def _initial(name: str, splits: Splits, seed: int) -> nn.Module:
+    """The network with the initial weights of a seed, after a dry run that finds what does not fit."""
+    preprocessing = splits.preprocessing
+    with seeded(seed, 0):
+        model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
+                           image_size=preprocessing.size)  # fmt: skip
+    analysis.check_input(model, (preprocessing.channels, preprocessing.size, preprocessing.size))
+    return model
+
+
+def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe) -> Iterator[Record]:
+    assert recipe.threads is not None
+    prepare(choose(recipe.device, recipe.precision, recipe.threads, run.about["macs"]))
+    yield Started(run, recipe, run.about["splits"], run.about["machine"], run.progress().epoch)
+    yield from records(model, splits, recipe, run)
+    yield Finished(run, finish(run, splits))
+
+
+def finish(run: Run, splits: Splits) -> dict[str, Any]:
+    """Scores the best epoch, once on the test part, and writes curves, report and, last of all, summary.json."""
+    progress = run.progress()
+    run.write_metrics(progress)
+    classifier = Classifier.load(run.folder)
+    validation, logits = evaluate(classifier, splits.val, "validation")
+    shown, shown_split, test = validation, splits.val, None
+    if splits.test is not None:
+        if not run.openings():  # a run stopped between here and its summary looks at the same figures again
+            run.record_opening("hubel train")
+        test, logits = evaluate(classifier, splits.test, "test")
+        shown, shown_split = test, splits.test
+    seconds = sum(row["seconds"] for row in progress.history)
+    images = sum(row["seconds"] * row["images_per_second"] for row in progress.history)
+    summary = {
+        "model": run.about["model"],
+        "data": run.about["data"],
+        "seed": run.about["recipe"]["seed"],
+        "classes": list(splits.classes),
+        "epochs": len(progress.history),
+        "best_epoch": progress.best_epoch,
+        "stopped": progress.stopped or None,
+        "seconds": seconds,
+        "images_per_second": images / seconds,
+        "validation": validation.headline(),
+        "test": test.headline() if test else None,
+        "parameters": run.about["parameters"],
+        "macs": run.about["macs"],
+        "image_size": splits.preprocessing.size,
+        "in_channels": splits.preprocessing.channels,
+        "weights_sha256": weights_sha256(classifier.network.state_dict()),
+    }
+    report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
+    page = report.RunPage(
+        name=run.about["name"],
+        summary=summary,
+        epochs=progress.history,
+        best_epoch=progress.best_epoch,
+        evaluation=shown.to_dict(),
+        errors=worst_errors(logits, shown_split, splits.classes),
+        recipe=run.about["recipe"],
+        data=run.about["splits"],
+        versions={**run.about["versions"], "computed on": run.about["machine"]},
+        command=run.about["command"],
+        openings=run.openings(),
+    )
+    files.write(run.folder / "report.html", report.render(page))
+    files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
+    return summary

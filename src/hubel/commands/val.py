@@ -1,0 +1,73 @@
+"""`hubel val`: the figures of a trained classifier on labelled data, the run's own or new."""
+
+import os
+from typing import Any, Literal
+
+import numpy as np
+
+from hubel.classifier import Classifier
+from hubel.commands.train import splits_of
+from hubel.data import Split, open_data
+from hubel.data.cache import Track, silently
+from hubel.data.splits import decode_part
+from hubel.errors import DataError, FileError, UsageError
+from hubel.evaluation import Evaluation, evaluate
+from hubel.training import Run
+
+SplitName = Literal["train", "val", "test"]
+
+
+def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
+        track: Track[Any] = silently) -> Evaluation:  # fmt: skip
+    """Evaluates a run's best epoch.
+
+    On the run's own data (the default) the splits are the run's; `val` is taken unless `split` names another, and looking
+    at `test` is recorded in the run. On other data every picture counts, or the named part of data that have parts;
+    labels are matched by class name.
+
+    Raises:
+        FileError: no finished epoch in the run.
+        DataError: data that the classifier has no classes for.
+        UsageError: data without the part that `split` names.
+    """
+    classifier = Classifier.load(folder)
+    try:
+        run: Run | None = Run.open(folder)
+    except FileError:
+        run = None  # a classifier file without its run
+    own = run is not None and (data is None or _same(data, run.about["data"]))
+    if own and run is not None:
+        splits = splits_of(run, track)
+        chosen = getattr(splits, split or "val")
+        if chosen is None:
+            raise UsageError(f"{folder} has no {split} part")
+        if split == "test":
+            run.record_opening("hubel val")
+        return evaluate(classifier, chosen, split or "val")[0]
+    if data is None:
+        raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
+    part, name = _new_part(classifier, data, split, track)
+    return evaluate(classifier, part, name)[0]
+
+
+def _same(data: str, recorded: str) -> bool:
+    return data == recorded or os.path.realpath(os.path.expanduser(data)) == recorded
+
+
+def _new_part(classifier: Classifier, data: str, split: SplitName | None, track: Track[Any]) -> tuple[Split, str]:
+    """Pictures the run has not met, labels translated to the classifier's classes."""
+    opened = open_data(data, track)
+    parts = opened.source.parts
+    name = split or ("test" if "test" in parts else "val" if "val" in parts else "train" if "train" in parts else "all")
+    if name not in parts:
+        raise UsageError(f"{data} has no part {name!r}, only {', '.join(parts)}")
+    unknown = sorted(set(opened.source.classes) - set(classifier.classes))
+    if unknown:
+        raise DataError(f"{data} has the class {unknown[0]!r} that the classifier does not know ({len(unknown)} such); its "
+                        f"classes: {', '.join(classifier.classes[:12])}")  # fmt: skip
+    wanted = classifier.preprocessing
+    found, broken, _ = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track)
+    if not len(found):
+        raise DataError(f"no picture of {data} can be read; the first: {broken[0][0]}: {broken[0][1]}")
+    translate = np.array([classifier.classes.index(label) for label in opened.source.classes], dtype=np.int64)
+    return Split(found.images, found.rows, translate[found.labels], found.names), name

@@ -1,0 +1,5 @@
+"""Honest figures: metrics with their intervals."""
+
+from hubel.evaluation.metrics import Evaluation, evaluate, wilson_interval, worst_errors
+
+__all__ = ["Evaluation", "evaluate", "wilson_interval", "worst_errors"]

@@ -1,0 +1,127 @@
+"""Accuracy with its interval, the confusion matrix, precision, recall and F1 per class, the worst errors."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torch import Tensor
+from torch.nn import functional
+
+from hubel.classifier import Classifier
+from hubel.data import Split
+
+
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share `correct / n`  (Wilson 1927); right at 0 and 1, where the textbook interval is empty.
+
+    >>> [round(x, 4) for x in wilson_interval(95, 100)]
+    [0.8882, 0.9785]
+    """
+    z = 1.959963984540054
+    share = correct / n
+    centre = share + z**2 / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, (centre - half) / (1 + z**2 / n)), min(1.0, (centre + half) / (1 + z**2 / n))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier does on one split.
+
+    Args:
+        split: which part.
+        n: pictures.
+        top1: share whose likeliest class is the label.
+        interval: 95 % interval of top1.
+        top5: share whose label is among the five likeliest; None with five classes or fewer, where it says nothing.
+        loss: mean cross-entropy [nats].
+        balanced_accuracy: mean recall over the classes that occur.
+        macro_f1: mean F1 over the classes that occur.
+        confusion: rows are labels, columns predictions.
+        per_class: name, precision, recall, f1, support; None where a class was never predicted or never occurs.
+    """
+
+    split: str
+    n: int
+    top1: float
+    interval: tuple[float, float]
+    top5: float | None
+    loss: float
+    balanced_accuracy: float
+    macro_f1: float
+    confusion: list[list[int]]
+    per_class: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def headline(self) -> dict[str, Any]:
+        """The single figures, without the tables."""
+        return {key: value for key, value in asdict(self).items() if key not in ("confusion", "per_class", "split")}
+
+
+def evaluate(classifier: Classifier, split: Split, name: str) -> tuple[Evaluation, Tensor]:
+    """The figures of a classifier on a split whose labels index its classes, and the logits they come from."""
+    logits = classifier.logits(split.take(slice(None)))
+    return measure(logits, split.labels, classifier.classes, name), logits
+
+
+def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...], name: str) -> Evaluation:
+    """The figures that follow from logits N classes and labels N."""
+    predicted = logits.argmax(dim=1).numpy()
+    n, correct = len(labels), int((predicted == labels).sum())
+    every = np.arange(len(classes))
+    undefined: Any = np.nan
+    scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=undefined)
+    precision, recall, f1, support = (np.asarray(column) for column in scores)
+    occurs = support > 0
+    f1 = np.where(occurs & np.isnan(f1), 0.0, f1)  # a class that occurs and is never found scores 0, not nothing
+    top5 = None
+    if len(classes) > 5:
+        likeliest = logits.topk(5, dim=1).indices.numpy()
+        top5 = float((likeliest == labels[:, None]).any(axis=1).mean())
+    return Evaluation(
+        split=name,
+        n=n,
+        top1=correct / n,
+        interval=wilson_interval(correct, n),
+        top5=top5,
+        loss=float(functional.cross_entropy(logits, torch.from_numpy(labels))),
+        balanced_accuracy=float(recall[occurs].mean()),
+        macro_f1=float(f1[occurs].mean()),
+        confusion=np.asarray(confusion_matrix(labels, predicted, labels=every)).tolist(),
+        per_class=[
+            {
+                "name": classes[i],
+                "precision": None if math.isnan(precision[i]) else float(precision[i]),
+                "recall": float(recall[i]) if occurs[i] else None,
+                "f1": float(f1[i]) if occurs[i] else None,
+                "support": int(support[i]),
+            }
+            for i in every
+        ],
+    )
+
+
+def worst_errors(logits: Tensor, split: Split, classes: tuple[str, ...], most: int = 24) -> list[dict[str, Any]]:
+    """The mistakes made with the greatest confidence, with their pictures (uint8 size size channels)."""
+    probabilities = logits.softmax(dim=1)
+    confidence, predicted = (value.numpy() for value in probabilities.max(dim=1))
+    wrong = np.flatnonzero(predicted != split.labels)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    pictures = split.take(wrong)
+    return [
+        {
+            "picture": pictures[k],
+            "path": split.names[int(i)],
+            "label": classes[split.labels[i]],
+            "predicted": classes[predicted[i]],
+            "probability": float(confidence[i]),
+        }
+        for k, i in enumerate(wrong)
+    ]

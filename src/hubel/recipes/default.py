@@ -1,0 +1,91 @@
+"""The default recipe: what training does with data it has never met."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hubel import zoo
+from hubel.data import Opened, Splits
+from hubel.errors import UsageError
+from hubel.training.recipe import Recipe
+
+SMALL = 64  # px; up to here the CIFAR networks see more than three strides' worth of detail
+LARGEST = 224  # px; the size the ImageNet networks were made for
+PICTURES = 100_000  # how many training pictures a run shows, within the bounds on epochs
+EPOCHS = (10, 40)
+BATCHES = (8, 128)
+STEPS = 10  # an epoch has at least so many, down to the smallest batch
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """What has to be known before pictures are decoded."""
+
+    model: str
+    size: int
+    channels: int
+    fit: str
+
+
+def plan_input(recipe: Recipe, opened: Opened) -> InputPlan:
+    """Network and input format for the data.
+
+    Grey pictures up to 64 px get ResNet-8 of the CIFAR family, coloured ones ResNet-20, larger ones ResNet-18; pictures
+    keep their size up to 224 px, and are enlarged only where the network cannot take them so small.
+
+    Raises:
+        UsageError: `fit` is given although every picture is square.
+    """
+    if recipe.fit is not None and opened.square:
+        raise UsageError(f"fit={recipe.fit} would have no effect: every picture of {opened.source.name} is square")
+    channels = recipe.channels or (1 if opened.grey else 3)
+    small = opened.side <= SMALL if recipe.size is None else recipe.size <= SMALL
+    model = recipe.model or (("resnet8_cifar" if channels == 1 else "resnet20_cifar") if small else "resnet18")
+    size = recipe.size or _size(model, opened.side, channels)
+    return InputPlan(model, size, channels, recipe.fit or "pad")
+
+
+def _size(model: str, side: int, channels: int) -> int:
+    side = min(side, LARGEST)
+    if side > SMALL:
+        side -= side % 32  # whole at every stride of the ImageNet networks
+    if ".py:" in model or zoo.fits(model, in_channels=channels, image_size=side):
+        return side
+    return int(zoo.published(model)["input"][1])
+
+
+def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool, characters: bool) -> Recipe:
+    """The recipe with nothing left to choose but the machine's part.
+
+    Args:
+        recipe: as the user gave it.
+        plan: from `plan_input`.
+        data: the splits.
+        normalised: whether the network has batch norm and so bears a high learning rate.
+        characters: whether the classes are characters, which a mirror would change.
+
+    Claim: 100,000 pictures shown or 10 to 40 epochs, SGD with Nesterov momentum 0.9, weight decay 5e-4, one tenth of
+    warm-up and a cosine. The measured results stand in the README.
+    Run: `hubel train DATA`.
+    """
+    count = len(data.train)
+    epochs = recipe.epochs or min(max(PICTURES // count, EPOCHS[0]), EPOCHS[1])
+    batch = recipe.batch or _power_of_two(count // STEPS)
+    chosen: dict[str, Any] = {
+        "model": plan.model,
+        "epochs": epochs,
+        "batch": min(batch, count),
+        "lr": (0.1 if normalised else 0.02) * min(1.0, batch / 128) if recipe.lr is None else recipe.lr,
+        "warmup_epochs": round(epochs / 10, 1) if recipe.warmup_epochs is None else recipe.warmup_epochs,
+        "crop_padding": plan.size // 8 if recipe.crop_padding is None else recipe.crop_padding,
+        "flip": not characters if recipe.flip is None else recipe.flip,
+        "size": plan.size,
+        "channels": plan.channels,
+        "fit": plan.fit,
+    }
+    return recipe.with_(**chosen)
+
+
+def _power_of_two(number: int) -> int:
+    """The largest power of two not above `number`, within the bounds on batches."""
+    smallest, largest = BATCHES
+    return min(max(1 << max(number, 1).bit_length() - 1, smallest), largest)

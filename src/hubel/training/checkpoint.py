@@ -1,0 +1,108 @@
+"""The whole state of a run in one safetensors file, written to a temporary name and renamed.
+
+Tensors are stored as they are; everything else is JSON in the file's header. There is no random state to store: order,
+augmentation and dropout are functions of (seed, epoch, step).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from hubel import files
+from hubel.errors import FileError
+
+
+@dataclass
+class Progress:
+    """Where a run stands; together with the tensors it is all that resuming needs."""
+
+    epoch: int = 0  # finished epochs
+    step: int = 0  # finished steps of the epoch under way
+    loss_sum: float = 0.0  # of the epoch under way
+    correct: int = 0
+    seconds: float = 0.0  # training time of the epoch under way
+    best_epoch: int = 0
+    best_value: float | None = None  # of the monitored figure, larger is better
+    stopped: str = ""  # why training ended before the last epoch
+    history: list[dict[str, Any]] = field(default_factory=list)  # the record of every finished epoch
+
+
+def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU in plain row-major memory, each with storage of its own."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+
+
+def weights_sha256(state: Mapping[str, Tensor]) -> str:
+    """Hash of names, types, shapes and bits of the weights; equal exactly when the weights are."""
+    hasher = hashlib.sha256()
+    for name, value in sorted(plain(state).items()):
+        hasher.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        hasher.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Writes tensors and a JSON-able description, whole or not at all.
+
+    Raises:
+        FileError: the disk is full or the folder cannot be written; an older file at `path` is untouched.
+    """
+    files.write(path, safetensors.torch.save(plain(tensors), {"hubel": json.dumps(about)}))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the description of a file written by `save`.
+
+    Raises:
+        FileError: the file is missing, cut short, or not one of Hubel's.
+    """
+    if not path.is_file():
+        raise FileError(f"there is no {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = (file.metadata() or {}).get("hubel")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a dictionary
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"{path} is damaged ({error}); restore it from a copy, or delete it and the run starts again "
+                        f"from the beginning") from error  # fmt: skip
+    if about is None:
+        raise FileError(f"{path} was not written by hubel: its header has no description of the network")
+    return tensors, json.loads(about)
+
+
+def gather(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Every tensor of the training state, by a flat name."""
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    for number, state in optimiser.state_dict()["state"].items():
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser/{number}/{key}"] = value
+    return tensors
+
+
+def scatter(tensors: Mapping[str, Tensor], model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """The inverse of `gather`; tensors take the memory layout of what they replace, so that sums keep their order."""
+    own = model.state_dict()
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(tensors[f"model/{name}"])
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for name, value in tensors.items():
+        kind, *rest = name.split("/")
+        if kind != "optimiser":
+            continue
+        parameter = parameters[int(rest[0])]
+        like = (
+            torch.empty_like(parameter, dtype=value.dtype)
+            if value.shape == parameter.shape
+            else torch.empty_like(value)
+        )
+        optimiser.state[parameter][rest[1]] = like.copy_(value)

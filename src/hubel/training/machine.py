@@ -1,0 +1,111 @@
+"""What the machine offers and what a run uses of it: device, precision, threads, allocator."""
+
+import ctypes
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from hubel.errors import UsageError
+from hubel.training.recipe import Precision
+
+BF16_PAYS_FROM = 5e6  # MACs per picture; below, casting costs more than the multiplication saves (measured, see docs)
+
+
+def tune_allocator() -> None:
+    """Lets glibc keep freed memory instead of returning it: training frees and asks for the same blocks every step.
+
+    Must not fail: other C libraries have no mallopt.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, 1 << 30)
+    mallopt(top_pad, 64 << 20)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The choices that depend on the machine.
+
+    Args:
+        device: where tensors live.
+        precision: arithmetic of convolutions and matrix products in training.
+        threads: cores used by torch.
+        why: the choices in one line, for a person.
+    """
+
+    device: str
+    precision: Precision
+    threads: int
+    why: str
+
+
+def multiplies_bf16(device: str) -> bool:
+    """Whether the hardware multiplies bfloat16 faster than float32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def choose(device: str | None, precision: Precision | None, threads: int | None, macs: int) -> Machine:
+    """The machine's part of a recipe, with None replaced.
+
+    Args:
+        device: as the recipe has it.
+        precision: as the recipe has it.
+        threads: as the recipe has it.
+        macs: multiply-accumulates of the network for one picture.
+
+    Raises:
+        UsageError: the device does not exist here, or a key would have no effect on it.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device != "cpu" and not device.startswith("cuda"):
+        raise UsageError(f"device is {device!r}; use cpu, cuda or cuda:N")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device={device}: torch {torch.__version__} sees no CUDA device here; use device=cpu")
+    cores = int(torch.cpu.get_capabilities().get("num_physical_cores") or 0) or os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    threads = threads or min(cores, allowed)
+    if precision is None:
+        pays = multiplies_bf16(device) and macs >= BF16_PAYS_FROM
+        precision = "bfloat16" if pays else "float32"
+    reason = f"{'the hardware multiplies' if multiplies_bf16(device) else 'the hardware does not multiply'} bfloat16"
+    if precision == "float32" and multiplies_bf16(device) and macs < BF16_PAYS_FROM:
+        reason = f"{macs / 1e6:.1f} M MACs per picture are too few for bfloat16 to pay"
+    where = f"{threads} threads" if device == "cpu" else torch.cuda.get_device_name(device)
+    return Machine(device, precision, threads, f"{device}, {where}, {precision} ({reason}), channels-last, fused SGD")
+
+
+def prepare(machine: Machine) -> None:
+    """Sets the process up for the run: allocator, threads, and kernels that give the same bits every time."""
+    tune_allocator()
+    torch.set_num_threads(machine.threads)
+    if machine.device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True)
+
+
+def versions() -> dict[str, Any]:
+    """What the results of a run depend on besides the recipe."""
+    return {
+        "hubel": version("hubel"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "machine": f"{platform.machine()} {torch.cpu.get_capabilities().get('cpu_name', platform.processor())}".strip(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(terse=True),
+    }

@@ -1,0 +1,126 @@
+"""A run on disk: a folder that exists whole or not at all; every file in it is replaced, never rewritten in place.
+
+run.json            recipe, data, classes, preprocessing, versions, the command
+metrics.jsonl       one line per finished epoch
+best.safetensors    the classifier of the best epoch, description in its header
+last.safetensors    the whole state, for resuming
+openings.jsonl      every time the test part was looked at
+summary.json        the result; a run that has it is finished
+curves.png  report.html
+"""
+
+import datetime
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hubel import files
+from hubel.errors import FileError, UsageError
+from hubel.training import checkpoint
+from hubel.training.checkpoint import Progress
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a run and what its run.json says."""
+
+    folder: Path
+    about: dict[str, Any]
+
+    @staticmethod
+    def create(folder: Path, about: dict[str, Any]) -> "Run":
+        """Makes the folder, with its run.json, in one rename.
+
+        Raises:
+            UsageError: a run of that name exists.
+            FileError: the folder cannot be made.
+        """
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+            try:
+                temporary.chmod(0o755)
+                files.write(temporary / "run.json", json.dumps(about, indent=2))
+                os.rename(temporary, folder)  # fails where a folder with files in it stands
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:
+            if folder.exists():
+                raise UsageError(f"there is a run {folder} already; choose another name, or go on with it: "
+                                 f"hubel resume {folder}") from error  # fmt: skip
+            raise FileError(f"cannot make the run folder {folder}: {error.strerror or error}") from error
+        return Run(folder, about)
+
+    @staticmethod
+    def open(folder: str | os.PathLike[str]) -> "Run":
+        """The run in a folder.
+
+        Raises:
+            FileError: there is none.
+        """
+        path = Path(folder)
+        try:
+            return Run(path, json.loads((path / "run.json").read_text()))
+        except (OSError, ValueError) as error:
+            others = sorted(p.parent.name for p in path.parent.glob("*/run.json")) if path.parent.is_dir() else []
+            hint = f"; runs there: {', '.join(others[-5:])}" if others else ""
+            raise FileError(f"{path} is not a run: it has no readable run.json{hint}") from error
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its result."""
+        return (self.folder / "summary.json").is_file()
+
+    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> Progress | None:
+        """Puts the last kept state into model and optimiser; None where nothing was kept yet."""
+        path = self.folder / "last.safetensors"
+        if not path.exists():
+            return None
+        tensors, about = checkpoint.read(path)
+        checkpoint.scatter(tensors, model, optimiser)
+        return Progress(**about)
+
+    def keep(self, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+        """Replaces the kept state, then the metrics that follow from it."""
+        checkpoint.save(self.folder / "last.safetensors", checkpoint.gather(model, optimiser), asdict(progress))
+        self.write_metrics(progress)
+
+    def write_metrics(self, progress: Progress) -> None:
+        """One line of JSON per finished epoch."""
+        files.write(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
+
+    def progress(self) -> Progress:
+        """Where the run stands; at its beginning where nothing was kept yet."""
+        path = self.folder / "last.safetensors"
+        return Progress(**checkpoint.read(path)[1]) if path.exists() else Progress()
+
+    def keep_best(self, model: nn.Module, epoch: int) -> None:
+        """Writes the classifier of the best epoch so far."""
+        card = {key: self.about[key] for key in ("model", "classes", "preprocessing", "data", "versions")}
+        checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
+
+    def openings(self) -> list[dict[str, str]]:
+        """Every time the test part was looked at, oldest first."""
+        path = self.folder / "openings.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def record_opening(self, by: str) -> None:
+        """Notes that the test part is about to be looked at."""
+        when = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        lines = [*self.openings(), {"when": when, "by": by}]
+        files.write(self.folder / "openings.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def free_name(parent: Path, stem: str) -> Path:
+    """The first of stem-1, stem-2, ... that no run in `parent` has."""
+    number = 1
+    while (parent / f"{stem}-{number}").exists():
+        number += 1
+    return parent / f"{stem}-{number}"
