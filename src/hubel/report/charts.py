@@ -1,13 +1,15 @@
 """The curves of a run: geometry that the page draws as SVG, and a PNG for the run's folder."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import isnan, nan
+from math import inf, isfinite, isnan, nan
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hubel.errors import FileError
 from hubel.report.words import number, percent
@@ -15,14 +17,18 @@ from hubel.report.words import number, percent
 Rows = list[dict[str, Any]]
 Point = tuple[float, float]
 
-#          key      title       in words                   upper bound
-METRICS = (("loss", "Loss", lambda v: number(v), None),
-           ("top1", "Accuracy", lambda v: percent(v), 1.0))  # fmt: skip
+#          key     title       in words
+METRICS = (("loss", "Loss",     number),
+           ("top1", "Accuracy", percent))  # fmt: skip
 SIDES = (("train", "training"), ("val", "validation"))
 
 WIDTH, HEIGHT = 440, 270  # units of the SVG, near one CSS pixel each on a wide screen
 LEFT, RIGHT, TOP, BOTTOM = 46, 362, 34, 236  # the plot inside it; names of the curves stand right of it
 LABEL_HEIGHT = 16
+GREY, BLUE = "#8a929c", "#0b5c8a"  # the PNG's; the page has its own, for light and for dark paper
+TINY = 1e-9  # ticks are sums of steps: 1.0000000000000002 is 1
+EPOCH_TICKS = MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
+VALUE_TICKS = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +45,7 @@ class Chart:
 
 def curve(rows: Rows, key: str) -> list[float]:
     """One metric over the epochs; an undefined one is nan, which breaks the line."""
-    return [nan if row.get(key) is None else float(row[key]) for row in rows]
+    return [float(row[key]) if row.get(key) is not None and isfinite(row[key]) else nan for row in rows]
 
 
 def charts(rows: Rows, best_epoch: int) -> list[Chart]:
@@ -51,12 +57,18 @@ def charts(rows: Rows, best_epoch: int) -> list[Chart]:
     ]
 
 
-def _chart(rows: Rows, best_epoch: int, key: str, title: str, words: Any, ceiling: float | None) -> Chart:
-    x_of, x_ticks = _scale([float(row["epoch"]) for row in rows], LEFT, RIGHT, None, MaxNLocator(5, integer=True))
+def _chart(rows: Rows, best_epoch: int, key: str, title: str, words: Callable[[float], str]) -> Chart:
+    """One metric of training and validation; losses start at 0, accuracies where the curves do."""
+    x_of, x_ticks = _scale([row["epoch"] for row in rows], LEFT, RIGHT, EPOCH_TICKS)
     values = {side: curve(rows, f"{side}_{key}") for side, _ in SIDES}
     defined = [v for side in values.values() for v in side if not isnan(v)]
-    floor = [0.0] if key == "loss" else []
-    y_of, y_ticks = _scale(defined + floor, BOTTOM, TOP, ceiling, MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    if key == "loss":
+        y_of, y_ticks = _scale([0.0, *defined], BOTTOM, TOP, VALUE_TICKS, whole=True)
+    else:
+        room = 0.05 if min(defined) == max(defined) else 0.0  # or a single value would have no scale
+        y_of, y_ticks = _scale(
+            [min(defined) - room, max(defined) + room], BOTTOM, TOP, VALUE_TICKS, 0.0, 1.0, whole=True
+        )
 
     places = {side: [(x_of(row["epoch"]), y_of(v)) for row, v in zip(rows, values[side], strict=True)]
               for side in values}  # fmt: skip
@@ -86,22 +98,36 @@ def _chart(rows: Rows, best_epoch: int, key: str, title: str, words: Any, ceilin
     )
 
 
-def _scale(values: list[float], first: float, last: float, ceiling: float | None, locator: MaxNLocator):
-    """A function from value to place, and the (place, value) of round ticks; a single value stands in the middle."""
-    low, high = min(values), max(values)
-    if low == high and ceiling is None:
-        return (lambda _: (first + last) / 2), [((first + last) / 2, low)]
-    if low == high:
-        low, high = max(0.0, low - 0.05), min(1.0, high + 0.05)
-    ticks = [float(tick) for tick in locator.tick_values(low, high)]
-    if isinstance(ceiling, float):
-        ticks = [tick for tick in ticks if -1e-9 < tick < ceiling + 1e-9]
-    if first > last:  # the vertical axis ends on round values, the horizontal one on the first and last epoch
-        low, high = min(low, ticks[0]), max(high, ticks[-1])
-    ticks = [tick for tick in ticks if low <= tick <= high]
+def _scale(
+    values: list[float],
+    first: float,
+    last: float,
+    locator: MaxNLocator,
+    low: float = -inf,
+    high: float = inf,
+    whole=False,
+) -> tuple[Callable[[float], float], list[Point]]:
+    """From value to place, and the (place, value) of round ticks.
+
+    Args:
+        values: what the scale has to hold; a single one stands in the middle.
+        first: where the smallest stands.
+        last: where the largest stands.
+        locator: finds the round ticks.
+        low: no tick below.
+        high: no tick above.
+        whole: the scale ends on ticks.
+    """
+    start, end = max(low, min(values)), min(high, max(values))
+    if start == end:
+        return (lambda _: (first + last) / 2), [((first + last) / 2, start)]
+    ticks = [float(tick) for tick in locator.tick_values(start, end) if low - TINY <= tick <= high + TINY]
+    if whole:
+        start, end = min(start, ticks[0]), max(end, ticks[-1])
+    ticks = [tick for tick in ticks if start - TINY <= tick <= end + TINY]
 
     def place(value: float) -> float:
-        return first + (value - low) / (high - low) * (last - first)
+        return first + (value - start) / (end - start) * (last - first)
 
     return place, [(place(tick), tick) for tick in ticks]
 
@@ -133,25 +159,32 @@ def draw_curves(epochs: Rows, best_epoch: int, path: str | os.PathLike[str]) -> 
         FileError: the file cannot be written.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
-    at = [row["epoch"] for row in epochs]
-    for axes, (key, title, words, _) in zip(figure.subplots(1, 2), METRICS, strict=True):
-        for (side, name), colour in zip(SIDES, ("#8a929c", "#0b5c8a"), strict=True):
-            marker = "o" if len(at) == 1 else ""
-            axes.plot(at, curve(epochs, f"{side}_{key}"), color=colour, marker=marker, label=name)
-        for epoch, value in zip(at, curve(epochs, f"val_{key}"), strict=True):
-            if epoch == best_epoch and not isnan(value):
-                axes.axvline(epoch, color="#0b5c8a", linewidth=0.8, linestyle=(0, (2, 3)))
-                axes.plot([epoch], [value], "o", color="#0b5c8a", markerfacecolor="white", label=f"best, epoch {epoch}: {words(value)}")
-        axes.set_title(title, loc="left", fontweight="bold")
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.legend(frameon=False)
-        if key == "top1":
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for axes, metric in zip(figure.subplots(1, 2), METRICS, strict=True):
+        _draw(axes, epochs, best_epoch, *metric)
     _save(figure, Path(path))
+
+
+def _draw(axes: Axes, rows: Rows, best_epoch: int, key: str, title: str, words: Callable[[float], str]) -> None:
+    at = [row["epoch"] for row in rows]
+    for (side, name), colour in zip(SIDES, (GREY, BLUE), strict=True):
+        axes.plot(at, curve(rows, f"{side}_{key}"), color=colour, marker="o" if len(at) == 1 else "", label=name)
+    for epoch, value in zip(at, curve(rows, f"val_{key}"), strict=True):
+        if epoch == best_epoch and not isnan(value):
+            label = f"best, epoch {epoch}: {words(value)}"
+            axes.axvline(epoch, color=BLUE, linewidth=0.8, linestyle=(0, (2, 3)))
+            axes.plot([epoch], [value], "o", color=BLUE, markerfacecolor="white", label=label)
+    if key == "loss":
+        axes.set_ylim(bottom=0)
+    else:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize="small", borderaxespad=0.2,
+                handlelength=1.2, columnspacing=1.2)  # fmt: skip
 
 
 def _save(figure: Figure, path: Path) -> None:

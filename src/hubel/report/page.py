@@ -26,7 +26,8 @@ class RunPage:
     Args:
         name: of the run.
         summary: summary.json of the run.
-        epochs: rows of metrics.jsonl: epoch, lr, train_loss, train_top1, val_loss, val_top1, seconds, images_per_second.
+        epochs: rows of metrics.jsonl (epoch, lr, train_loss, train_top1, val_loss, val_top1, seconds,
+            images_per_second).
         best_epoch: the epoch whose weights were kept.
         evaluation: split ("test" or "validation"), n, top1, interval, balanced_accuracy, macro_f1, loss,
             confusion (rows are true classes), per_class (name, precision, recall, f1, support).
@@ -83,7 +84,7 @@ def _template():
 
 
 def _confusion(page: RunPage) -> dict[str, Any]:
-    """Counts and shades of the matrix, the confused pairs from the most frequent down, and what constancy would score."""
+    """Counts and shades of the matrix, confused pairs from the most frequent down, and what constancy would score."""
     names = page.summary["classes"]
     counts = np.asarray(page.evaluation["confusion"], dtype=np.int64).reshape(len(names), len(names))
     totals = counts.sum(axis=1)
@@ -99,9 +100,10 @@ def _confusion(page: RunPage) -> dict[str, Any]:
     return {
         "names": names,
         "counts": counts.tolist() if len(names) <= NAMED else None,
-        "shades": np.sqrt(shares).round(3).tolist() if len(names) <= NAMED else None,
+        "shades": _shade(shares).round(3).tolist() if len(names) <= NAMED else None,
         "map": None if len(names) <= NAMED else _heat_map(shares),
         "pairs": pairs,
+        "possible": len(names) * (len(names) - 1),
         "wrong": int(wrong.sum()),
         "correct": int(counts.trace()),
         "constant": float(totals.max() / total) if total else None,
@@ -113,8 +115,13 @@ def _heat_map(shares: np.ndarray) -> str:
     """One pixel per cell, transparent where empty, in two colours that stand on light and dark paper alike."""
     pixels = np.empty((*shares.shape, 4), dtype=np.uint8)
     pixels[..., :3] = np.where(np.eye(len(shares), dtype=bool)[..., None], (38, 128, 184), (222, 98, 42))
-    pixels[..., 3] = np.where(shares > 0, 64 + 191 * np.sqrt(shares), 0)
+    pixels[..., 3] = 255 * _shade(shares, faintest=0.4)
     return _picture(pixels)
+
+
+def _shade(shares: np.ndarray, faintest: float = 0.2) -> np.ndarray:
+    """How opaque a cell is: never faint where there is a count, or one in a thousand would not be seen."""
+    return np.where(shares > 0, faintest + (1 - faintest) * np.sqrt(shares), 0)
 
 
 def _picture(pixels: np.ndarray) -> str:

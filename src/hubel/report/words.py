@@ -1,7 +1,8 @@
-"""Numbers as a person reads them; an undefined number is a dash, and rounding never claims more than the number says."""
+"""Numbers as a person reads them; an undefined one is a dash, and rounding never claims more than the number says."""
 
 import json
 import math
+from numbers import Integral
 from typing import Any
 
 DASH = "–"
@@ -45,7 +46,7 @@ def number(value: float | None, digits: int = 3) -> str:
     """
     if value is None or _is_missing(value):
         return DASH
-    if isinstance(value, int):
+    if isinstance(value, Integral):
         return f"{value:,}".replace("-", MINUS)
     small = value != 0 and abs(value) < 0.5 * 10**-digits
     return (f"{value:.{digits}g}" if small else f"{value:,.{digits}f}").replace("-", MINUS if not small else "-")
