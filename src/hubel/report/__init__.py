@@ -1,0 +1,11 @@
+"""A training run as one self-contained HTML page, and its curves as a picture.
+
+page.py     RunPage (plain values in) and render (the page out)
+words.py    numbers as a person reads them; a rounded figure never claims more than the exact one
+charts.py   the curves: geometry for the page, a PNG for the run's folder
+"""
+
+from hubel.report.charts import draw_curves
+from hubel.report.page import RunPage, render
+
+__all__ = ["RunPage", "draw_curves", "render"]
