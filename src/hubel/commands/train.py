@@ -19,11 +19,11 @@ from hubel.data.cache import Track, silently
 from hubel.errors import DataError
 from hubel.evaluation import evaluate, worst_errors
 from hubel.recipes.default import complete, plan_input
-from hubel.training import Epoch, Recipe, Run, Step, records
 from hubel.training.checkpoint import weights_sha256
-from hubel.training.loop import seeded
+from hubel.training.loop import Epoch, Step, records, seeded
 from hubel.training.machine import choose, prepare, versions
-from hubel.training.run import free_name
+from hubel.training.recipe import Recipe
+from hubel.training.run import Run, free_name
 
 
 @dataclass(frozen=True)

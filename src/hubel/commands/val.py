@@ -12,7 +12,7 @@ from hubel.data.cache import Track, silently
 from hubel.data.splits import decode_part
 from hubel.errors import DataError, FileError, UsageError
 from hubel.evaluation import Evaluation, evaluate
-from hubel.training import Run
+from hubel.training.run import Run
 
 SplitName = Literal["train", "val", "test"]
 

@@ -6,7 +6,7 @@ from typing import Any
 from hubel import zoo
 from hubel.data import Opened, Splits
 from hubel.errors import UsageError
-from hubel.training.recipe import Recipe
+from hubel.training.recipe import Fit, Recipe
 
 SMALL = 64  # px; up to here the CIFAR networks see more than three strides' worth of detail
 LARGEST = 224  # px; the size the ImageNet networks were made for
@@ -23,7 +23,7 @@ class InputPlan:
     model: str
     size: int
     channels: int
-    fit: str
+    fit: Fit
 
 
 def plan_input(recipe: Recipe, opened: Opened) -> InputPlan:

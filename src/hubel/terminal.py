@@ -1,0 +1,211 @@
+"""What a person sees in the terminal: viewers of the records that training yields."""
+
+import signal
+import sys
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.table import Table
+
+T = TypeVar("T")
+HEADER = (
+    f"{'epoch':>9}  {'train loss':>10}  {'train acc':>9}  {'val loss':>10}  {'val acc':>9}  {'images/s':>9}  {'s':>6}"
+)
+
+
+class Stopped(Exception):
+    """The user pressed Ctrl-C; what the run had reached is kept."""
+
+
+def tracker(console: Console) -> Any:
+    """A `data.cache.Track` that draws a bar on a terminal, for work that takes longer than a moment."""
+
+    def tracked(items: Iterable[T], description: str, total: int) -> Iterable[T]:
+        if total < 200 or not console.is_terminal:
+            return items
+        return track(items, f"{description} {total:,} pictures", total, console=console, transient=True)
+
+    return tracked
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """A list that gets an entry when Ctrl-C is pressed; the second press ends the process as usual."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 -- the signature of a handler
+        pressed.append(number)
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def percent(share: float) -> str:
+    """A share as a person reads it.
+
+    >>> percent(0.98512)
+    '98.51 %'
+    """
+    return f"{100 * share:.2f} %"
+
+
+def show_training(records: Generator[Any, None, None], console: Console) -> dict[str, Any]:
+    """Draws a run as it goes: a line per epoch, a bar for the whole, and the result; returns the summary.
+
+    Raises:
+        Stopped: Ctrl-C was pressed; its text says how to go on.
+    """
+    from hubel.commands.train import Finished, Started
+    from hubel.training.loop import Epoch, Step
+
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+                   TextColumn("time left"), TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
+    task = bar.add_task("training", total=None, rate="")
+    started: Started | None = None
+    with interruptible() as pressed, bar:
+        for record in records:
+            if isinstance(record, Started):
+                started = record
+                introduce(record, console)
+            elif isinstance(record, Step) and started is not None:
+                total = record.steps * (started.recipe.epochs or 0)
+                images = (record.step + 1) * record.images
+                bar.update(task, description=f"epoch {record.epoch + 1}", total=total,
+                           completed=record.epoch * record.steps + record.step + 1,
+                           rate=f"{images / record.seconds:,.0f} images/s" if record.seconds else "")  # fmt: skip
+                if pressed:
+                    records.close()
+                    raise Stopped(f"stopped in epoch {record.epoch + 1} after step {record.step + 1} of {record.steps}; "
+                                  f"nothing is lost, go on with: hubel resume {started.run.folder}")  # fmt: skip
+            elif isinstance(record, Epoch) and started is not None:
+                console.print(epoch_line(record, started.recipe.epochs or 0), highlight=False)
+                bar.update(task, description="evaluating")
+            elif isinstance(record, Finished):
+                bar.stop()
+                conclude(record, console)
+                return record.summary
+    raise AssertionError("a run ends with its result")
+
+
+def introduce(record: Any, console: Console) -> None:
+    """What was found and decided, before the first epoch."""
+    recipe, data = record.recipe, record.data
+    sizes = data["sizes"]
+    console.print(f"[bold]{record.run.about['name']}[/]  {recipe.model} on {data['name']}: {len(record.run.about['classes'])} "
+                  f"classes, {sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures "
+                  f"of {recipe.size}x{recipe.size} px", highlight=False)  # fmt: skip
+    for path, reason in data["broken"][:10]:
+        console.print(f"[yellow]left out[/] {path}: {reason}", highlight=False, soft_wrap=True)
+    if len(data["broken"]) > 10:
+        console.print(f"[yellow]left out[/] {len(data['broken']) - 10} more, listed in the report", highlight=False)
+    for note in data["notes"]:
+        console.print(f"[yellow]note[/] {note}", highlight=False, soft_wrap=True)
+    flips = "mirrored at random" if recipe.flip else "not mirrored"
+    console.print(f"{recipe.epochs} epochs, batch {recipe.batch}, peak lr {recipe.lr:g}, weight decay "
+                  f"{recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}", highlight=False)  # fmt: skip
+    console.print(f"computing on {record.why}", highlight=False)
+    if record.done:
+        console.print(f"going on after epoch {record.done}", highlight=False)
+    console.print(f"[dim]{HEADER}[/]", highlight=False)
+
+
+def epoch_line(record: Any, epochs: int) -> str:
+    """One epoch as a line under `HEADER`; a star marks the best so far."""
+    return (f"{record.epoch:>4}/{epochs:<4}  {record.train_loss:>10.4f}  {percent(record.train_top1):>9}  "
+            f"{record.val_loss:>10.4f}  {percent(record.val_top1):>9}  {record.images_per_second:>9,.0f}  "
+            f"{record.seconds:>6.1f}{' *' if record.best else ''}")  # fmt: skip
+
+
+def conclude(record: Any, console: Console) -> None:
+    """The result in words, and where to look."""
+    summary = record.summary
+    if summary["stopped"]:
+        console.print(f"stopped early: {summary['stopped']}", highlight=False)
+    console.print(f"trained {summary['epochs']} epochs in {summary['seconds']:.1f} s "
+                  f"({summary['images_per_second']:,.0f} images/s); best epoch {summary['best_epoch']}, validation accuracy "
+                  f"{percent(summary['validation']['top1'])}", highlight=False)  # fmt: skip
+    test = summary["test"]
+    if test:
+        low, high = test["interval"]
+        console.print(f"[bold green]test accuracy {percent(test['top1'])}[/]  (95 % interval {percent(low)} to "
+                      f"{percent(high)}, n = {test['n']:,})", highlight=False)  # fmt: skip
+    else:
+        console.print("no test part: the validation figure chose the epoch and is optimistic", highlight=False)
+    console.print(f"report: {record.run.folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def evaluation_table(evaluation: Any) -> Table:
+    """Precision, recall, F1 and support per class, hardest class first."""
+    table = Table("class", title=None, box=None, pad_edge=False)
+    for column in ("precision", "recall", "F1", "pictures"):
+        table.add_column(column, justify="right")
+    rows = sorted(evaluation.per_class, key=lambda row: (row["f1"] is None, row["f1"] or 0.0))
+    for row in rows:
+        figures = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
+        table.add_row(row["name"], *figures, f"{row['support']:,}")
+    return table
+
+
+def console_for(json_output: bool) -> Console:
+    """The terminal: standard output, or standard error where standard output carries JSON."""
+    return Console(file=sys.stderr if json_output else sys.stdout, soft_wrap=False)
+
+
+def models_table(rows: list[dict[str, Any]]) -> Table:
+    """Name, parameters, MACs at the published input, published accuracy, and the paper."""
+    table = Table("name", box=None, pad_edge=False)
+    for column in ("parameters", "MACs", "input", "top-1"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("source", overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        top1 = f"{100 * row['top1']:.2f} %" if "top1" in row else ""
+        table.add_row(row["name"], f"{row['params']:,}", f"{row['macs']:,}", "x".join(map(str, row["input"])), top1,
+                      row["source"])  # fmt: skip
+    return table
+
+
+def show_evaluation(evaluation: Any, console: Console) -> None:
+    """The figures of `hubel val`."""
+    low, high = evaluation.interval
+    console.print(f"[bold]accuracy {percent(evaluation.top1)}[/]  (95 % interval {percent(low)} to {percent(high)}, "
+                  f"n = {evaluation.n:,}, split {evaluation.split})", highlight=False)  # fmt: skip
+    top5 = f", top-5 {percent(evaluation.top5)}" if evaluation.top5 is not None else ""
+    console.print(f"balanced accuracy {percent(evaluation.balanced_accuracy)}, macro F1 {evaluation.macro_f1:.4f}, "
+                  f"loss {evaluation.loss:.4f}{top5}", highlight=False)  # fmt: skip
+    console.print(evaluation_table(evaluation))
+
+
+def show_prediction(prediction: Any, console: Console) -> None:
+    """One picture's answer, or why there is none."""
+    if prediction.answer is None:
+        console.print(f"{prediction.path}: [red]{prediction.reason}[/]", highlight=False, soft_wrap=True)
+        return
+    pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
+    words = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
+    console.print(f"{prediction.path}: {words}", highlight=False, soft_wrap=True, markup=False)
+
+
+def show_verification(records: Iterable[Any], console: Console) -> Any:
+    """Each kill as it falls, then the verdict, which is returned."""
+    from hubel.commands.verify_resume import Killed, Undisturbed
+
+    for record in records:
+        if isinstance(record, Undisturbed):
+            console.print(f"undisturbed: {record.seconds:.1f} s, weights {record.sha256[:16]}", highlight=False)
+        elif isinstance(record, Killed):
+            console.print(f"kill {record.number}: after {record.after:.2f} s, {record.state}", highlight=False)
+        else:
+            for key, value in record.undisturbed.items():
+                console.print(f"{key}: undisturbed {value[:16]}, resumed {record.resumed[key][:16]}", highlight=False)
+            word = "[green]the same to the last bit[/]" if record.same else "[red]not the same[/]"
+            console.print(f"after {record.kills} kills: {word}", highlight=False)
+            return record
+    raise AssertionError("a verification ends with its verdict")
