@@ -281,6 +281,8 @@ def test_undefined_figures_are_dashes():
     run.summary.update(images_per_second=None, stopped="nothing improved for 10 epochs")
     page = Parsed(render(run))
     assert page.cells["classes"][-1] == ["never seen", "–", "–", "–", "0"]
+    run.evaluation["per_class"][0].update(precision=None, f1=None)  # never answered: as weak as a class can be
+    assert Parsed(render(run)).cells["classes"][1][:2] == ["a", "–"]
     assert "95 % interval" not in page.text
     assert "Training stopped early: nothing improved for 10 epochs" in page.text
 
