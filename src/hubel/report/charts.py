@@ -105,7 +105,7 @@ def _scale(
     locator: MaxNLocator,
     low: float = -inf,
     high: float = inf,
-    whole=False,
+    whole: bool = False,
 ) -> tuple[Callable[[float], float], list[Point]]:
     """From value to place, and the (place, value) of round ticks.
 
@@ -122,7 +122,7 @@ def _scale(
     if start == end:
         return (lambda _: (first + last) / 2), [((first + last) / 2, start)]
     ticks = [float(tick) for tick in locator.tick_values(start, end) if low - TINY <= tick <= high + TINY]
-    if whole:
+    if whole and ticks:
         start, end = min(start, ticks[0]), max(end, ticks[-1])
     ticks = [tick for tick in ticks if start - TINY <= tick <= end + TINY]
 
@@ -179,7 +179,10 @@ def _draw(axes: Axes, rows: Rows, best_epoch: int, key: str, title: str, words: 
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.set_title(title, loc="left", fontweight="bold")
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    if len(at) == 1:
+        axes.set_xticks(at)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
     axes.set_axisbelow(True)

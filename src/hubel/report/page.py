@@ -119,7 +119,7 @@ def _heat_map(shares: np.ndarray) -> str:
     return _picture(pixels)
 
 
-def _shade(shares: np.ndarray, faintest: float = 0.2) -> np.ndarray:
+def _shade(shares: np.ndarray, faintest: float = 0.12) -> np.ndarray:
     """How opaque a cell is: never faint where there is a count, or one in a thousand would not be seen."""
     return np.where(shares > 0, faintest + (1 - faintest) * np.sqrt(shares), 0)
 
