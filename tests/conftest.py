@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import pytest
-import torch
+
+from hubel import process
+
+process.tune()  # before torch is loaded, as the command line does
+
+import torch  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _without: list[str] = []
