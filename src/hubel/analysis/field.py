@@ -1,0 +1,291 @@
+"""Receptive fields as algebra: which pixels every position of a tensor depends on, along each axis of the picture.
+
+Along one axis, position i of a feature map sees the pixels `start + jump*i ... start + jump*i + size - 1`, numbered
+from the left edge of the picture (a negative start looks into the padding). A tensor's dimension is a product of
+factors (n positions, pixels per step along each axis), so that flattening, splitting into windows and transposing lose
+nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, prod
+
+Number = int | Fraction
+Steps = tuple[Number | None, ...]  # per axis: pixels from one position to the next; None: not evenly
+Factor = tuple[int, Steps]
+Dim = tuple[Factor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What the first position sees along one axis  [px]."""
+
+    start: Number
+    size: Number
+    whole: bool = False  # every position sees the whole axis
+
+    def joined(self, other: "Span") -> "Span":
+        """The smallest span that covers both."""
+        start = min(self.start, other.start)
+        return Span(start, max(self.start + self.size, other.start + other.size) - start, self.whole or other.whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What a tensor sees: a dimension each, and a span per axis of the picture (None: unknown)."""
+
+    dims: tuple[Dim, ...]
+    spans: tuple[Span | None, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Positions along each dimension."""
+        return tuple(positions(dim) for dim in self.dims)
+
+
+def positions(dim: Dim) -> int:
+    """How many positions a dimension has."""
+    return prod(n for n, _ in dim)
+
+
+def picture(shape: Sequence[int]) -> Field:
+    """The input itself, N C and then the axes: every pixel sees itself."""
+    axes = max(len(shape) - 2, 0)
+    dims = [flat(n, axes) for n in shape[: len(shape) - axes]]
+    dims += [((n, tuple(int(axis == other) for other in range(axes))),) for axis, n in enumerate(shape[2:])]
+    return Field(tuple(dims), (Span(0, 1),) * axes)
+
+
+def flat(n: int, axes: int) -> Dim:
+    """A dimension along which nothing moves, such as channels."""
+    return ((n, (0,) * axes),)
+
+
+def uneven(n: int, axes: int) -> Dim:
+    """A dimension along which positions move in a way that no step describes."""
+    return ((n, (None,) * axes),)
+
+
+def still(dim: Dim) -> bool:
+    """Whether nothing moves along a dimension."""
+    return all(step == 0 for _, steps in dim for step in steps)
+
+
+def unknown(shape: Sequence[int], inputs: Sequence[Field]) -> Field | None:
+    """What is left to say after an operator nobody here knows: only what already sees everything keeps doing so."""
+    if not inputs:
+        return None
+    axes = len(inputs[0].spans)
+    spans = [span if all(f.spans[axis] and f.spans[axis].whole for f in inputs) else None  # type: ignore[union-attr]
+             for axis, span in enumerate(inputs[0].spans)]  # fmt: skip
+    return Field(tuple(uneven(n, axes) for n in shape), tuple(spans))
+
+
+def simplified(dim: Dim) -> Dim:
+    """The dimension with factors joined that step evenly into one another."""
+    joined: list[Factor] = []
+    many = [factor for factor in dim if factor[0] != 1] or [dim[-1]]
+    for n, steps in many:
+        if joined and all(a is not None and b is not None and a == b * n
+                          for a, b in zip(joined[-1][1], steps, strict=True)):  # fmt: skip
+            joined[-1] = (joined[-1][0] * n, steps)
+        else:
+            joined.append((n, steps))
+    return tuple(joined)
+
+
+def cut(dim: Dim, sizes: Sequence[int]) -> list[Dim] | None:
+    """The dimension as several, outermost first; None where a cut would fall inside a step."""
+    rest, parts = list(dim), []
+    for size in sizes:
+        part: list[Factor] = []
+        need = size
+        while need > 1:
+            if not rest:
+                return None
+            n, steps = rest.pop(0)
+            if n <= need and need % n == 0:
+                part.append((n, steps))
+                need //= n
+            elif n > need and n % need == 0:
+                inner = n // need
+                part.append((need, tuple(None if s is None else s * inner for s in steps)))
+                rest.insert(0, (inner, steps))
+                need = 1
+            else:
+                return None
+        parts.append(tuple(part) or ((1, (0,) * len(dim[0][1])),))
+    return parts
+
+
+def reshape(field: Field, shape: Sequence[int]) -> Field:
+    """`view`, `flatten`, `unflatten`."""
+    if tuple(shape) == field.shape:
+        return field
+    axes = len(field.spans)
+    parts = cut(tuple(factor for dim in field.dims for factor in dim), shape)
+    dims = [simplified(part) for part in parts] if parts else [uneven(n, axes) for n in shape]
+    return Field(tuple(dims), field.spans)
+
+
+def expand(field: Field, shape: Sequence[int]) -> Field:
+    """Repeats dimensions of one position, and adds leading ones, as broadcasting does."""
+    axes = len(field.spans)
+    missing = len(shape) - len(field.dims)
+    dims = tuple(flat(1, axes) for _ in range(missing)) + field.dims
+    return replace(field, dims=tuple(dim if positions(dim) == n else flat(n, axes)
+                                     for dim, n in zip(dims, shape, strict=True)))  # fmt: skip
+
+
+def reduce(field: Field, over: Sequence[int], *, keepdim: bool = True) -> Field:
+    """Every output depends on all positions along some dimensions: mean, sum, softmax, matrix products."""
+    over = [d % len(field.dims) for d in over]
+    axes = range(len(field.spans))
+    dims = [flat(1, len(field.spans)) if d in over else dim for d, dim in enumerate(field.dims)]
+    spans = list(field.spans)
+    for axis in axes:
+        span = spans[axis]
+        moved = [(n, steps[axis]) for d in over for n, steps in field.dims[d] if steps[axis] != 0]
+        if span is None or not moved:
+            continue
+        left = any(steps[axis] != 0 for dim in dims for _, steps in dim)
+        if left and all(step is not None for _, step in moved):
+            reach = sum((n - 1) * step for n, step in moved if step is not None)
+            spans[axis] = Span(span.start, span.size + reach, span.whole)
+        else:  # all positions of this axis: the whole picture
+            spans[axis] = Span(span.start, span.size, whole=True)
+    if not keepdim:
+        dims = [dim for d, dim in enumerate(dims) if d not in over]
+    return Field(tuple(dims), tuple(spans))
+
+
+def window(field: Field, dim: int, *, kernel: int, stride: int, padding: int, dilation: int, out: int) -> Field:
+    """A convolution or pooling window along one dimension, `out` positions of it."""
+    axes = len(field.spans)
+    factors = simplified(field.dims[dim])
+    if kernel == 1 and stride == 1 and padding == 0 and out == positions(factors):
+        return field
+    if len(factors) > 1:
+        moves = [any(steps[axis] != 0 for _, steps in factors) for axis in range(axes)]
+        spans = tuple(
+            None if span and moves[axis] and not span.whole else span for axis, span in enumerate(field.spans)
+        )
+        return Field(_with(field.dims, dim, uneven(out, axes)), spans)
+    _, steps = factors[0]
+    spans = []
+    for span, step in zip(field.spans, steps, strict=True):
+        if span is None or step == 0:
+            spans.append(span)
+        elif step is None:
+            spans.append(span if span.whole else None)
+        else:
+            spans.append(Span(span.start - padding * step, span.size + (kernel - 1) * dilation * step, span.whole))
+    moved = tuple(None if step is None else step * stride for step in steps)
+    return Field(_with(field.dims, dim, ((out, moved),)), tuple(spans))
+
+
+def _with(dims: tuple[Dim, ...], index: int, dim: Dim) -> tuple[Dim, ...]:
+    return dims[:index] + (dim,) + dims[index + 1 :]
+
+
+def _refined(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:
+    """Two dimensions of the same positions, cut into the same factors."""
+    for fine, coarse, swapped in ((a, b, False), (b, a, True)):
+        parts = cut(coarse, [n for n, _ in fine])
+        if parts and all(len(part) == 1 for part in parts):
+            cuts = tuple(part[0] for part in parts)
+            return (cuts, fine) if swapped else (fine, cuts)
+    return None
+
+
+def _merged_steps(n: int, steps: Sequence[Number | None], whole: Sequence[bool]) -> Number | None:
+    """The step of a sum along one axis; operands that see the whole axis have no say unless they are alone."""
+    voters = [step for step, everything in zip(steps, whole, strict=True) if not everything] or list(steps)
+    if n == 1 or all(everything for everything in whole):
+        return next((step for step in voters if step), voters[0])
+    return voters[0] if all(step == voters[0] for step in voters) else None
+
+
+def union(fields: Sequence[Field], shape: Sequence[int]) -> Field:
+    """Every output depends on the positions of all inputs at its own place: sums, products, activations."""
+    first, *others = (expand(field, shape) for field in fields)
+    for other in others:
+        first = _union(first, other)
+    return first
+
+
+def _union(a: Field, b: Field) -> Field:
+    axes = range(len(a.spans))
+    whole = [(bool(x and x.whole), bool(y and y.whole)) for x, y in zip(a.spans, b.spans, strict=True)]
+    dims: list[Dim] = []
+    for one, two in zip(a.dims, b.dims, strict=True):
+        if one == two:
+            dims.append(one)
+            continue
+        same = _refined(simplified(one), simplified(two))
+        if same is None:
+            dims.append(uneven(positions(one), len(axes)))
+            continue
+        factors = [(n, tuple(_merged_steps(n, (s[axis], t[axis]), whole[axis]) for axis in axes))
+                   for (n, s), (_, t) in zip(*same, strict=True)]  # fmt: skip
+        dims.append(simplified(tuple(factors)))
+    spans = [None if x is None or y is None else x.joined(y) for x, y in zip(a.spans, b.spans, strict=True)]
+    return Field(tuple(dims), tuple(spans))
+
+
+def concatenate(fields: Sequence[Field], dim: int, shape: Sequence[int]) -> Field:
+    """Inputs side by side along a dimension; along channels nothing moves, elsewhere the steps no longer fit."""
+    axes = len(fields[0].spans)
+    dim %= len(shape)
+    moved = [any(steps[axis] != 0 for f in fields for _, steps in f.dims[dim]) for axis in range(axes)]
+    beside = [replace(f, dims=_with(f.dims, dim, flat(1, axes))) for f in fields]
+    joined = union(beside, (*shape[:dim], 1, *shape[dim + 1 :]))
+    steps = tuple(None if move else 0 for move in moved)
+    return replace(joined, dims=_with(joined.dims, dim, ((shape[dim], steps),)))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A receptive field per axis, for tables: None where it is unknown."""
+
+    size: tuple[int | None, ...]  # [px]; the picture's own size where the whole of it is seen
+    jump: tuple[float | None, ...]  # [px]
+    start: tuple[float | None, ...]  # first pixel that the first position sees; negative: in the padding
+    share: tuple[float | None, ...]  # of the picture that the central position sees, padding not counted  [0..1]
+    grid: bool  # whether positions are still laid out along every axis
+
+
+def seen(field: Field | None, image: Sequence[int]) -> Seen:
+    """A field as numbers."""
+    if field is None:
+        nothing = (None,) * len(image)
+        return Seen(nothing, nothing, nothing, nothing, grid=False)
+    columns: list[tuple] = [_seen(field, axis, image[axis]) for axis in range(len(image))]
+    laid_out = [any(steps[axis] != 0 for dim in field.dims for _, steps in dim) for axis in range(len(image))]
+    apart = all(sum(steps[axis] != 0 for axis in range(len(image))) <= 1 for dim in field.dims for _, steps in dim) \
+        and all(len({axis for _, steps in dim for axis in range(len(image)) if steps[axis] != 0}) <= 1
+                for dim in field.dims)  # fmt: skip
+    size, jump, start, share = (tuple(column[i] for column in columns) for i in range(4))
+    return Seen(size, jump, start, share, grid=bool(image) and all(laid_out) and apart)
+
+
+def _seen(field: Field, axis: int, pixels: int) -> tuple[int | None, float | None, float | None, float | None]:
+    span = field.spans[axis]
+    moving = [(n, steps[axis]) for dim in field.dims for n, steps in dim if steps[axis] != 0]
+    jump = _number(moving[0][1]) if len(moving) == 1 and moving[0][1] is not None else None
+    if span is None:
+        return None, jump, None, None
+    if span.whole:
+        return pixels, jump, 0, 1.0
+    if any(step is None for _, step in moving):
+        return None, None, None, None
+    centre = span.start + sum((n - 1) // 2 * step for n, step in moving if step is not None)
+    inside = min(centre + span.size, pixels) - max(centre, 0)
+    return ceil(span.size), jump, _number(span.start), round(float(max(inside, 0)) / pixels, 4)
+
+
+def _number(value: Number | None) -> int | float | None:
+    if value is None:
+        return None
+    return int(value) if value == int(value) else float(value)

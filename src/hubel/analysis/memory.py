@@ -1,0 +1,96 @@
+"""Activation memory of a traced pass: the peak of an inference that frees what it no longer needs, and what a training
+step keeps for its backward pass.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from hubel.analysis.trace import Call, Shadow, Stopped, Trace, storage
+
+
+def created(call: Call) -> dict[int, int]:
+    """Bytes of every storage that a call brings into being, by storage."""
+    given = {storage(tensor) for tensor in call.inputs}
+    return {key: tensor.untyped_storage().nbytes() for tensor in call.outputs if (key := storage(tensor)) not in given}
+
+
+def output_bytes(call: Call) -> int:
+    """Bytes of the result a call hands on; 0 for views and work in place.  [bytes]"""
+    if not call.outputs:
+        return 0
+    key = storage(call.outputs[0])
+    return 0 if any(storage(tensor) == key for tensor in call.inputs) else call.outputs[0].untyped_storage().nbytes()
+
+
+def peak(trace: Trace) -> int:
+    """Most bytes of activations alive at once, each storage freed after its last use; weights are not counted.
+
+    The input is the caller's and stays; indices, statistics and other side results count while they live.
+    """
+    assert trace.input is not None
+    last = len(trace.calls)
+    kept = {storage(tensor) for tensor in (trace.input, *trace.outputs)}
+    weights = {storage(tensor) for tensor in (*trace.parameters.values(), *trace.buffers.values())}
+    size, born, used = {storage(trace.input): trace.input.untyped_storage().nbytes()}, {storage(trace.input): 0}, {}
+    for index, call in enumerate(trace.calls):
+        for key, bytes_ in created(call).items():
+            if key not in weights:
+                size[key], born[key], used[key] = bytes_, index, index
+        for tensor in call.inputs:
+            used[storage(tensor)] = index
+    change = [0] * (last + 1)
+    for key, bytes_ in size.items():
+        change[born[key]] += bytes_
+        if key not in kept:
+            change[used[key] + 1] -= bytes_
+    alive = highest = 0
+    for delta in change:
+        alive += delta
+        highest = max(highest, alive)
+    return highest
+
+
+@dataclass
+class Saved:
+    """What autograd keeps of a training pass."""
+
+    trace: Trace
+    bytes: dict[int, int] = field(default_factory=dict)  # storage -> bytes kept for one picture
+
+
+def saved_for_backward(shadow: Shadow, input: tuple[int, ...]) -> Saved:
+    """A pass in training mode, and every storage it keeps for backward, parameters and buffers left out.
+
+    Layers that need more than one picture in training (batch norm on 1x1 maps) get two, and half is reported.
+    """
+    try:
+        return _saved(shadow, input, batch=1)
+    except Stopped as stopped:
+        if "more than 1 value per channel" not in str(stopped.error):
+            raise
+        return _saved(shadow, input, batch=2)
+
+
+def _saved(shadow: Shadow, input: tuple[int, ...], batch: int) -> Saved:
+    with _packed() as kept:
+        trace = shadow.run(input, training=True, batch=batch)
+    weights = {storage(tensor) for tensor in (*trace.parameters.values(), *trace.buffers.values())}
+    sizes = {storage(tensor): tensor.untyped_storage().nbytes() // batch for tensor in kept}
+    return Saved(trace, {key: size for key, size in sizes.items() if key not in weights})
+
+
+@contextmanager
+def _packed() -> Iterator[list[Tensor]]:
+    """Every tensor that autograd packs away meanwhile."""
+    kept: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield kept

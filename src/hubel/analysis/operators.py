@@ -1,0 +1,131 @@
+"""What an operator is called, which numbers it learns from, and how many multiply-accumulates it makes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+
+from hubel import arithmetic
+from hubel.analysis.trace import Call
+
+NAMES = {
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d", "_to_copy": "to", "_unsafe_view": "view", "addmm": "linear",
+    "native_batch_norm": "batch_norm", "_native_batch_norm_legit_no_training": "batch_norm",
+    "_native_batch_norm_legit": "batch_norm", "native_layer_norm": "layer_norm", "native_group_norm": "group_norm",
+    "max_pool2d_with_indices": "max_pool2d", "max_pool3d_with_indices": "max_pool3d", "_softmax": "softmax",
+    "_log_softmax": "log_softmax", "bmm": "matmul", "mm": "matmul", "baddbmm": "matmul", "constant_pad_nd": "pad",
+    "native_dropout": "dropout", "linalg_vector_norm": "norm",
+}  # fmt: skip
+
+# operators outside the convention's three kinds that multiply all the same, and that no closed form here covers
+UNCOUNTED = {
+    "_cdist_forward", "_trilinear", "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "lstm", "gru",
+    "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "mkldnn_rnn_layer", "_cudnn_rnn", "_fft_r2c", "_fft_c2c",
+    "_fft_c2r", "convolution_overrideable", "_int_mm", "_scaled_mm", "_weight_int8pack_mm", "_weight_int4pack_mm",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The window of a convolution or pooling layer, per axis  [px]."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    ceil_mode: bool = False
+
+
+def packet(call: Call) -> str:
+    """The operator's bare name: `convolution`, `addmm`, `relu_`."""
+    return call.func._schema.name.split("::")[-1]
+
+
+def op_name(call: Call) -> str:
+    """The operator as PyTorch users call it."""
+    name = packet(call)
+    if name == "convolution":
+        kind = "conv_transpose" if call.args[6] else "conv"
+        return f"{kind}{call.args[1].dim() - 2}d"
+    if name.startswith("_scaled_dot_product"):
+        return "attention"
+    if name in ("mm", "bmm") and isinstance(call.args[1], torch.nn.Parameter):
+        return "linear"
+    name = NAMES.get(name, name)
+    return name[:-1] if name.endswith("_") and not name.startswith("__") else name
+
+
+def is_view(call: Call) -> bool:
+    """Whether the call only looks at memory another call made."""
+    if not call.outputs or not call.inputs or call.func._schema.is_mutable:
+        return False
+    made = {tensor.untyped_storage()._cdata for tensor in call.outputs}
+    return made <= {tensor.untyped_storage()._cdata for tensor in call.inputs}
+
+
+def window(call: Call) -> Window | None:
+    """The window of a convolution or a pooling call; None for every other operator."""
+    name, args = packet(call), call.args
+    if name == "convolution":
+        count = args[1].dim() - 2
+        return Window(kernel=tuple(args[1].shape[2:]), stride=_each(args[3], count), padding=_each(args[4], count),
+                      dilation=_each(args[5], count))  # fmt: skip
+    if not name.startswith(("max_pool", "avg_pool")):
+        return None
+    count, maximum = int(name.split("pool")[1][0]), name.startswith("max")
+    given: list[Any] = [*args, *(None, None, None, None)[len(args) :]]
+    _, kernel, stride, padding, *rest = given
+    return Window(
+        kernel=_each(kernel, count),
+        stride=_each(stride or kernel, count),
+        padding=_each(padding or [0], count),
+        dilation=_each(rest[0] if maximum and rest else [1], count),
+        ceil_mode=bool(rest[1 if maximum else 0]) if len(rest) > maximum else False,
+    )
+
+
+def _each(values: Sequence[int], count: int) -> tuple[int, ...]:
+    """A size per axis; one number stands for all of them."""
+    return tuple(values) if len(values) == count else (values[0],) * count
+
+
+def macs(call: Call) -> int | None:
+    """Multiply-accumulates of one call: convolutions, linear layers, matrix products; 0 for the rest by convention.
+
+    None where the operator multiplies and nobody here knows how often: foreign operators, fused recurrent ones.
+    """
+    name, args = packet(call), call.args
+    if name == "convolution":
+        return _convolution(call)
+    if name in ("mm", "bmm"):
+        return _product(args[0], args[1])
+    if name in ("addmm", "baddbmm", "addbmm"):
+        return _product(args[1], args[2])
+    if name in ("mv", "dot", "vdot"):
+        return args[0].numel()
+    if name in ("addmv",):
+        return args[1].numel()
+    if name.startswith("_scaled_dot_product") or name == "scaled_dot_product_attention":
+        query, key, value = args[:3]
+        batch, length, width = prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
+        return batch * length * key.shape[-2] * (width + value.shape[-1])
+    known = call.func.namespace in ("aten", "prims", "prim") and name not in UNCOUNTED
+    return 0 if known else None
+
+
+def _convolution(call: Call) -> int:
+    x, weight, transposed, groups = call.args[0], call.args[1], call.args[6], call.args[8]
+    batch, kernel = x.shape[0], prod(weight.shape[2:])
+    if transposed:  # each input position is multiplied into a kernel of outputs
+        return batch * prod(x.shape[2:]) * weight.shape[0] * weight.shape[1] * kernel
+    out = call.outputs[0].shape[2:]
+    c_out, c_in = weight.shape[0], weight.shape[1] * groups
+    return batch * arithmetic.conv_macs(c_in, c_out, (kernel, 1), (prod(out), 1), groups)
+
+
+def _product(a: Any, b: Any) -> int:
+    """A (batch of) matrix products n k x k m."""
+    batch = a.shape[0] if a.dim() == 3 else 1
+    return arithmetic.linear_macs(a.shape[-1], b.shape[-1], positions=batch * a.shape[-2])

@@ -1,0 +1,239 @@
+"""The table of a network: a row per operator call, and the totals they add up to."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from hubel.analysis import field, fit, memory, operators
+from hubel.analysis.field import Field
+from hubel.analysis.operators import Window
+from hubel.analysis.receptive_field import receptive_fields
+from hubel.analysis.trace import ROOT, Call, Shadow, Stopped, Trace, storage
+
+Axes = tuple[float | None, ...]
+Kept = dict[tuple[str, str, int], int]  # bytes kept for backward, by module, operator and how-manieth call of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One operator call for one picture. None is unknown; a total of anything unknown is unknown."""
+
+    name: str  # path of the module that issued the call
+    module: str  # its class
+    op: str
+    output: tuple[int, ...]  # without the batch
+    params: int  # learnable numbers read here for the first time
+    macs: int | None  # convolutions, linear layers, matrix products; biases not counted
+    activation_bytes: int  # of the result; 0 for views and work in place
+    saved_bytes: int | None  # of what was made here, kept for the backward pass of a training step
+    receptive_field: Axes = ()  # [px] per axis; the picture's size where all of it is seen
+    jump: Axes = ()  # [px] of the picture from one position to the next
+    start: Axes = ()  # [px] the first pixel the first position sees; negative: in the padding
+    share: Axes = ()  # [0..1] of the picture that the central position sees
+    inputs: tuple[tuple[int, ...], ...] = ()  # without the batch
+    weight: tuple[int, ...] = ()  # shape of a convolution's or linear layer's weight
+    bias: bool = False
+    groups: int = 1
+    window: Window | None = None
+    grid: bool = False  # whether positions are still laid out along every axis
+
+    @property
+    def flops(self) -> int | None:
+        """Floating-point operations: 2 per MAC, and nothing that is not a MAC."""
+        return None if self.macs is None else 2 * self.macs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """What the rows add up to, for one picture."""
+
+    params: int
+    macs: int | None
+    activation_bytes: int
+    peak_activation_bytes: int  # of an inference that frees what it no longer needs
+    saved_bytes: int | None
+    receptive_field: Axes  # of the last layer whose positions are laid out along every axis
+
+    @property
+    def flops(self) -> int | None:
+        """2 per MAC."""
+        return None if self.macs is None else 2 * self.macs
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network described: rows, totals, and the ways to show them."""
+
+    model: str
+    input: tuple[int, ...]
+    rows: tuple[Row, ...]
+    total: Total
+    classes: dict[str, str]  # module path -> class name
+    note: str = ""  # what could not be found out, and why
+
+    def json(self) -> dict[str, Any]:
+        """One object that scripts can rely on."""
+        total = {"params": self.total.params, "macs": self.total.macs, "flops": self.total.flops,
+                 "peak_activation_bytes": self.total.peak_activation_bytes, "saved_bytes": self.total.saved_bytes,
+                 "receptive_field": list(self.total.receptive_field),
+                 "activation_bytes": self.total.activation_bytes}  # fmt: skip
+        return {"model": self.model, "input": list(self.input), "rows": [_row_json(row) for row in self.rows],
+                "total": total}  # fmt: skip
+
+    def text(self, depth: int | None = None) -> str:
+        """A table for the terminal; `depth` modules deep, or every call."""
+        from hubel.analysis import tables
+
+        return tables.text(self, depth)
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name, "module": row.module, "op": row.op, "output": list(row.output), "params": row.params,
+        "macs": row.macs, "flops": row.flops, "activation_bytes": row.activation_bytes, "saved_bytes": row.saved_bytes,
+        "receptive_field": list(row.receptive_field), "jump": list(row.jump), "start": list(row.start),
+        "share": list(row.share), "groups": row.groups, "window": asdict(row.window) if row.window else None,
+    }  # fmt: skip
+
+
+def summary(model: nn.Module, input: Sequence[int], *, name: str = "") -> Summary:
+    """What a network is made of and what it costs, for one picture, found on the meta device.
+
+    Args:
+        model: any module that takes a batch of pictures; it is left exactly as it is.
+        input: size of one picture, C H W  [px].
+        name: what to call the network; its class unless given.
+
+    Raises:
+        ShapeError: a layer does not fit; it is named, with the sizes and with an input that would fit.
+        UsageError: the forward pass cannot be followed on shapes alone.
+    """
+    input = tuple(input)
+    shadow = Shadow(model)
+    trace = fit.checked(shadow, input)
+    try:
+        saved, note = memory.saved_for_backward(shadow, input), ""
+    except Stopped as stopped:
+        saved, note = None, f"saved bytes unknown: in training mode {stopped.path} fails: {stopped.error}"
+    kept = _kept(saved)
+    fresh = {storage(parameter): path for path, parameter in trace.parameters.items()}
+    rows = _rows(trace, kept, fresh, input)
+    rows += _rest(trace, saved, kept, fresh)
+    if saved is None:
+        rows = [replace(row, saved_bytes=None) for row in rows]
+    return Summary(name or type(model).__name__, input, tuple(rows), _total(rows, trace), trace.classes, note)
+
+
+def _total(rows: Sequence[Row], trace: Trace) -> Total:
+    macs, saved = [row.macs for row in rows], [row.saved_bytes for row in rows]
+    maps = [row for row in rows if row.grid and row.op != "input"]
+    return Total(
+        params=sum(row.params for row in rows),
+        macs=None if None in macs else sum(filter(None, macs)),
+        activation_bytes=sum(row.activation_bytes for row in rows),
+        peak_activation_bytes=memory.peak(trace),
+        saved_bytes=None if None in saved else sum(filter(None, saved)),
+        receptive_field=(maps or [row for row in rows if row.receptive_field])[-1].receptive_field,
+    )
+
+
+def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...]) -> list[Row]:
+    """The input, and every call that computes something or gives the picture another shape.
+
+    What they account for is taken out of `kept` (bytes for backward) and `fresh` (parameters nobody has read yet).
+    """
+    fields = receptive_fields(trace)
+    assert trace.input is not None
+    seen = field.seen(field.picture(trace.input.shape), input[1:])
+    rows = [Row(name="input", module="", op="input", output=input, params=0, macs=0,
+                activation_bytes=trace.input.untyped_storage().nbytes(),
+                saved_bytes=kept.pop(("input", "", 0), 0), receptive_field=seen.size, jump=seen.jump, start=seen.start,
+                share=seen.share, grid=seen.grid)]  # fmt: skip
+    nth: Counter[tuple[str, str]] = Counter()
+    for call, found in zip(trace.calls, fields, strict=True):
+        key = (call.path, operators.packet(call))
+        mine = kept.pop((*key, nth[key]), 0)
+        nth[key] += 1
+        if _is_row(call, found) or mine:
+            read = [] if operators.is_view(call) else [fresh.pop(storage(tensor), None) for tensor in call.inputs]
+            params = sum(trace.parameters[path].numel() for path in read if path)
+            rows.append(_row(call, found, params, mine, trace, input))
+    return rows
+
+
+def _is_row(call: Call, found: Field | None) -> bool:
+    """Whether a call shows: it computes, or it changes the shape of something that depends on the picture."""
+    if not call.inputs or not call.outputs:
+        return False
+    if operators.is_view(call):
+        return found is not None and call.outputs[0].shape != call.inputs[0].shape
+    return operators.packet(call) not in ("empty_like", "lift_fresh", "detach", "new_empty")
+
+
+def _kept(saved: memory.Saved | None) -> Kept:
+    """Bytes kept for backward, by the call that made them: module, operator, and the how-manieth of these it was."""
+    if saved is None:
+        return {}
+    assert saved.trace.input is not None
+    left = dict(saved.bytes)
+    kept = {("input", "", 0): left.pop(storage(saved.trace.input), 0)}
+    nth: Counter[tuple[str, str]] = Counter()
+    for call in saved.trace.calls:
+        key = (call.path, operators.packet(call))
+        made = sum(left.pop(storage(tensor), 0) for tensor in call.outputs)
+        if made:
+            kept[*key, nth[key]] = made
+        nth[key] += 1
+    if left:
+        kept["(constants)", "constant", 0] = sum(left.values())
+    return kept
+
+
+def _rest(trace: Trace, saved: memory.Saved | None, kept: Kept, fresh: dict[int, str]) -> list[Row]:
+    """What an inference does not touch: what only training calls, and parameters nobody reads."""
+    trained = {storage(tensor) for call in saved.trace.calls for tensor in call.inputs} if saved else set()
+    params, extra = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for key, path in fresh.items():
+        owner = path.rpartition(".")[0] or ROOT
+        params[owner, "training only" if key in trained else "not called"] += trace.parameters[path].numel()
+    for (path, _, _), size in kept.items():
+        extra[path, "training only"] += size
+    order = {path or ROOT: index for index, path in enumerate(trace.classes)}
+    names = sorted({*params, *extra}, key=lambda name: order.get(name[0], len(order)))
+    return [Row(name=path, module=_class(trace, path), op=op, output=(), params=params[path, op], macs=0,
+                activation_bytes=0, saved_bytes=extra[path, op]) for path, op in names]  # fmt: skip
+
+
+def _class(trace: Trace, path: str) -> str:
+    return trace.classes.get("" if path == ROOT else path, "")
+
+
+def _row(call: Call, found: Field | None, params: int, saved: int, trace: Trace, input: tuple[int, ...]) -> Row:
+    seen = field.seen(found, input[1:])
+    weight, groups, bias = (), 1, False
+    name = operators.packet(call)
+    if name == "convolution":
+        weight, groups, bias = tuple(call.args[1].shape), call.args[8], call.args[2] is not None
+    elif name == "addmm":
+        weight, bias = tuple(call.args[2].shape[::-1]), True
+    elif name == "mm":
+        weight = tuple(call.args[1].shape[::-1])
+    return Row(
+        name=call.path, module=_class(trace, call.path), op=operators.op_name(call),
+        output=_shape(call.outputs[0].shape), params=params, macs=operators.macs(call),
+        activation_bytes=memory.output_bytes(call), saved_bytes=saved,
+        receptive_field=seen.size, jump=seen.jump, start=seen.start, share=seen.share, grid=seen.grid,
+        inputs=tuple(_shape(tensor.shape) for tensor in call.inputs), weight=weight, bias=bias, groups=groups,
+        window=operators.window(call),
+    )  # fmt: skip
+
+
+def _shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without the batch of one."""
+    return tuple(shape[1:]) if len(shape) > 1 and shape[0] == 1 else tuple(shape)

@@ -1,0 +1,258 @@
+"""One forward pass on the meta device, written down call by call: shapes without numbers, for any network.
+
+The network itself is never run: a shadow of it is, whose modules share everything with the original except the tensors,
+which are empty ones on the meta device. So nothing is allocated, and the user's network cannot be changed, not even
+by a forward pass that fails.
+"""
+
+import types
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from hubel.arithmetic import out_size
+from hubel.errors import HubelError, UsageError
+
+ATEN = torch.ops.aten
+ROOT = "(network)"  # the name of what the outermost forward itself does
+OBSERVERS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+             "_backward_hooks", "_backward_pre_hooks")  # fmt: skip
+
+
+@dataclass(slots=True)
+class Call:
+    """One operator call of the forward pass."""
+
+    path: str  # the module whose forward issued it
+    func: Any  # the operator, such as aten.convolution.default
+    args: tuple
+    kwargs: dict
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+@dataclass
+class Trace:
+    """A forward pass: its operator calls in order, its input and output, and the shadow's parameters by name."""
+
+    calls: list[Call] = field(default_factory=list)
+    input: Tensor | None = None
+    outputs: list[Tensor] = field(default_factory=list)
+    parameters: dict[str, nn.Parameter] = field(default_factory=dict)
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+    classes: dict[str, str] = field(default_factory=dict)  # module path -> class name
+
+
+class Stopped(Exception):
+    """A forward pass that failed: where, and the exception it failed with."""
+
+    def __init__(self, path: str, call: tuple[Any, tuple] | None, inputs: list[Tensor], error: Exception) -> None:
+        super().__init__(str(error))
+        self.path = path
+        self.call = call  # the operator and its arguments, where one had begun
+        self.inputs = inputs  # what the module was given
+        self.error = error
+
+
+def storage(tensor: Tensor) -> int:
+    """Which memory a tensor looks at; the same for all its views."""
+    return tensor.untyped_storage()._cdata
+
+
+def tensors(values: Any) -> list[Tensor]:
+    """Every tensor among arguments or results, nested sequences and dicts included."""
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = list(values.values())
+    if isinstance(values, list | tuple):
+        return [tensor for value in values for tensor in tensors(value)]
+    return []
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Any, stride: list[int], padding: list[int], dilation: list[int],
+                 transposed: bool, output_padding: Any, groups: int) -> Tensor:  # fmt: skip
+    """The shape of a convolution without the slow generic kernel; anything unusual is left to that one."""
+    odd = transposed or x.dim() != weight.dim() or x.shape[1] != weight.shape[1] * groups or not x.is_contiguous()
+    if odd or len({len(stride), len(padding), len(dilation), x.dim() - 2}) > 1 or x.dtype != weight.dtype:
+        return ATEN.convolution.default(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
+    room = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    return x.new_empty((x.shape[0], weight.shape[0], *(out_size(*each) for each in room)))
+
+
+def _batch_norm(x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, training: bool,
+                *_: Any) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The shape of a batch norm; the generic kernel takes a millisecond each, most of a deep network's pass."""
+    kept = x.shape[1] if training else 0
+    return torch.empty_like(x), x.new_empty(kept), x.new_empty(kept)
+
+
+QUICK: dict[Any, Callable] = {ATEN.convolution.default: _convolution, ATEN.native_batch_norm.default: _batch_norm}
+
+
+class Recorder(TorchDispatchMode):
+    """Writes down every operator call; runs each of them on meta tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.path = ROOT
+        self.begun: tuple[Any, tuple] | None = None
+        self.failed: Stopped | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        """Runs one operator and records it."""
+        kwargs = kwargs or {}
+        self.begun = (func, args)
+        inputs = tensors(args) + tensors(kwargs) if kwargs else tensors(args)
+        if len({tensor.device.type for tensor in inputs}) > 1:
+            args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+            inputs = tensors(args) + tensors(kwargs)
+        if inputs and "device" in kwargs and inputs[0].device.type == "meta":
+            kwargs = {**kwargs, "device": torch.device("meta")}
+        quick = QUICK.get(func)
+        if quick is not None and inputs[0].device.type == "meta":
+            try:
+                result = quick(*args, **kwargs)
+            except HubelError:
+                result = func(*args, **kwargs)  # let torch say what does not fit
+        else:
+            with self:  # what a composite operator is made of is recorded, not the composite
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+            result = func(*args, **kwargs)
+        self.calls.append(Call(self.path, func, args, kwargs, inputs, tensors(result)))
+        self.begun = None
+        return result
+
+    def wrap(self, path: str, forward: Callable) -> Callable:
+        """A forward that says which module is at work, and where a pass stopped."""
+
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            outer, self.path = self.path, path
+            try:
+                return forward(*args, **kwargs)
+            except Exception as error:
+                if self.failed is None:
+                    self.failed = Stopped(path, self.begun, tensors(args), error)
+                raise
+            finally:
+                self.path = outer
+
+        return traced
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    """The same tensor without its numbers."""
+    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+        raise UsageError("the network has lazy layers without a shape yet; run it once on a picture, then inspect it")
+    with torch.no_grad():
+        empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+class Shadow:
+    """A network without numbers that can be run on the meta device as often as wanted.
+
+    Hooks that only look on (forward and backward hooks) stay with the original; those that prepare weights run.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+        if isinstance(model, torch.jit.ScriptModule):
+            raise UsageError("a TorchScript network cannot be inspected; pass the nn.Module it was made from")
+        self.recorder = Recorder()
+        self.names = {id(module): path for path, module in model.named_modules()}
+        twins: dict[int, nn.Module] = {}
+        for module in model.modules():
+            twin = module.__class__.__new__(module.__class__)
+            twin.__dict__ = module.__dict__.copy()
+            twins[id(module)] = twin
+        empty: dict[int, Tensor] = {}
+
+        def replace(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                if id(value) not in empty:
+                    empty[id(value)] = _empty(value)
+                return empty[id(value)]
+            return twins.get(id(value), value)
+
+        for module in model.modules():
+            self._fill(twins[id(module)], self.names[id(module)], replace)
+        self.model = twins[id(model)]
+        self.classes = {path: type(module).__name__ for path, module in model.named_modules()}
+
+    def _fill(self, twin: nn.Module, path: str, replace: Callable) -> None:
+        """Gives a twin its own tensors, children and a forward that names it."""
+        own = twin.__dict__
+        for kind in ("_parameters", "_buffers", "_modules"):
+            own[kind] = {name: replace(value) for name, value in own[kind].items()}
+        for kind in OBSERVERS:
+            own[kind] = OrderedDict()
+        for name, value in own.items():
+            if isinstance(value, list | dict) and not name.startswith("_"):
+                own[name] = _copied(value, replace)
+            elif isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
+                own[name] = types.MethodType(value.__func__, replace(value.__self__))
+        own["forward"] = self.recorder.wrap(path or ROOT, twin.forward)
+
+    def run(self, input: Sequence[int], *, training: bool = False, batch: int = 1) -> Trace:
+        """One pass over pictures of a size; in training mode gradients are prepared for.
+
+        Raises:
+            Stopped: the forward pass failed.
+            UsageError: the forward pass reads the numbers of a tensor.
+        """
+        self.model.train(training)
+        recorder = self.recorder
+        recorder.calls, recorder.path, recorder.begun, recorder.failed = [], ROOT, None, None
+        x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
+        with _undisturbed(), torch.set_grad_enabled(training), recorder:
+            try:
+                result = self.model(x)
+            except HubelError:
+                raise
+            except (NotImplementedError, RuntimeError) as error:
+                if "meta tensor" not in str(error) and not isinstance(error, NotImplementedError):
+                    raise recorder.failed or Stopped(ROOT, None, [x], error) from error
+                where = recorder.failed.path if recorder.failed else ROOT
+                raise UsageError(f"{where}: the forward pass needs the numbers of a tensor, and an inspection has only "
+                                 f"shapes ({str(error).splitlines()[0]})") from error  # fmt: skip
+            except Exception as error:
+                raise recorder.failed or Stopped(ROOT, None, [x], error) from error
+        return Trace(recorder.calls, x, tensors(_plain(result)), dict(self.model.named_parameters()),
+                     dict(self.model.named_buffers()), self.classes)  # fmt: skip
+
+    def _dtype(self) -> torch.dtype:
+        kinds = [tensor.dtype for tensor in self.model.parameters() if tensor.is_floating_point()]
+        return kinds[0] if kinds else torch.get_default_dtype()
+
+
+def _copied(value: Any, replace: Callable) -> Any:
+    """A list or dict that the shadow may change, with its modules and tensors replaced."""
+    if isinstance(value, dict):
+        return type(value)((key, replace(each)) for key, each in value.items()) if type(value) in (dict, OrderedDict) \
+            else value  # fmt: skip
+    return [replace(each) for each in value] if type(value) is list else value
+
+
+def _plain(result: Any) -> Any:
+    """The tensors of an output that is a dataclass or named object (torchvision's, a hub's)."""
+    return vars(result) if not isinstance(result, Tensor | list | tuple | dict) and hasattr(result, "__dict__") \
+        else result  # fmt: skip
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """The random state is afterwards what it was; an inference_mode around us does not reach in."""
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        yield
