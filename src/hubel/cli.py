@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from hubel import process
 from hubel.errors import HubelError, UsageError, lookup, nearest
 from hubel.training.recipe import Recipe
 
@@ -314,6 +315,7 @@ def overview() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; a user's mistake is one sentence on standard error and an exit code."""
+    process.tune()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         if len(arguments) < 2:

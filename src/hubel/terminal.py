@@ -201,7 +201,7 @@ def show_verification(records: Iterable[Any], console: Console) -> Any:
         if isinstance(record, Undisturbed):
             console.print(f"undisturbed: {record.seconds:.1f} s, weights {record.sha256[:16]}", highlight=False)
         elif isinstance(record, Killed):
-            console.print(f"kill {record.number}: after {record.after:.2f} s, {record.state}", highlight=False)
+            console.print(f"kill {record.number}: {record.state}", highlight=False)
         else:
             for key, value in record.undisturbed.items():
                 console.print(f"{key}: undisturbed {value[:16]}, resumed {record.resumed[key][:16]}", highlight=False)

@@ -28,7 +28,6 @@ class Killed:
     """One SIGKILL."""
 
     number: int
-    after: float  # seconds since the process was started
     state: str  # where the run stood on disk
 
 
@@ -45,6 +44,8 @@ class Verdict:
 def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undisturbed | Killed | Verdict]:
     """Trains twice in processes of their own, once alone and once with `kills` SIGKILLs at random moments.
 
+    One kill in five falls while the process starts up, the others while it trains, evaluates or writes its report.
+
     Args:
         arguments: of `hubel train`, data first.
         kills: how many times the second run is killed.
@@ -55,30 +56,30 @@ def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undi
     """
     moments = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="hubel-verify-") as scratch:
+        alone, disturbed = Path(scratch, "alone"), Path(scratch, "disturbed")
         started = time.monotonic()
-        _finish(_spawn(["train", *arguments, "--project", scratch, "--name", "alone"]))
-        seconds = time.monotonic() - started
-        alone = state_hashes(Path(scratch, "alone"))
-        yield Undisturbed(alone["weights"], seconds)
-        disturbed = Path(scratch, "disturbed")
-        startup = _startup_seconds()
-        longest = startup + 2 * max(seconds - startup, 0.1) / (kills + 1)
+        process = _start_or_resume(alone, arguments)
+        _wait_for_training(process)
+        startup = time.monotonic() - started
+        _finish(process)
+        training = time.monotonic() - started - startup
+        expected = state_hashes(alone)
+        yield Undisturbed(expected["weights"], startup + training)
         done = 0
-        while done < kills:
-            process = _again(disturbed, arguments)
-            after = moments.uniform(0.0, longest)
-            try:
-                process.wait(after)
-                break  # the run ended before its kill: it made progress faster than the kills come
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
-                done += 1
-                yield Killed(done, after, _where(disturbed))
-        while not (disturbed / "summary.json").is_file():
-            _finish(_again(disturbed, arguments))
+        while done < kills and not (disturbed / "summary.json").is_file():
+            process = _start_or_resume(disturbed, arguments)
+            if moments.random() < 0.2:
+                time.sleep(moments.uniform(0, startup))
+            else:
+                _wait_for_training(process)
+                time.sleep(moments.uniform(0, 2 * training / (kills + 1)))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            done += 1
+            yield Killed(done, _where(disturbed))
+        _finish(_start_or_resume(disturbed, arguments))
         resumed = state_hashes(disturbed)
-        yield Verdict(resumed == alone, done, alone, resumed)
+        yield Verdict(resumed == expected, done, expected, resumed)
 
 
 def state_hashes(folder: Path) -> dict[str, str]:
@@ -89,29 +90,28 @@ def state_hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def _spawn(arguments: Sequence[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "hubel", *arguments], text=True,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+def _start_or_resume(folder: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
+    """A process that starts the run, or resumes it where it exists."""
+    words = ["resume", str(folder)]
+    if not (folder / "run.json").is_file():
+        words = ["train", *arguments, "--project", str(folder.parent), "--name", folder.name]
+    return subprocess.Popen([sys.executable, "-u", "-m", "hubel", *words], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
 
-def _again(folder: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
-    """Starts the run, or resumes it where it exists."""
-    if (folder / "run.json").is_file():
-        return _spawn(["resume", str(folder)])
-    return _spawn(["train", *arguments, "--project", str(folder.parent), "--name", folder.name])
+def _wait_for_training(process: subprocess.Popen[str]) -> None:
+    """Returns when the process shows the head of its table of epochs, or its end."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "train loss" in line:
+            return
 
 
 def _finish(process: subprocess.Popen[str]) -> None:
     _, errors = process.communicate()
     if process.returncode:
-        raise HubelError(f"training failed with exit code {process.returncode}: {errors.strip().splitlines()[-1:]}")
-
-
-def _startup_seconds() -> float:
-    """How long Python and torch take to come up; a kill may fall into that too."""
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import hubel.commands.train"], check=True, capture_output=True)
-    return time.monotonic() - started
+        said = errors.strip().splitlines()[-1:] or ["it said nothing"]
+        raise HubelError(f"training failed with exit code {process.returncode}: {said[0].removeprefix('hubel: ')}")
 
 
 def _where(folder: Path) -> str:

@@ -1,9 +1,7 @@
-"""What the machine offers and what a run uses of it: device, precision, threads, allocator."""
+"""What the machine offers and what a run uses of it: device, precision, threads."""
 
-import ctypes
 import os
 import platform
-import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -14,23 +12,6 @@ from hubel.errors import UsageError
 from hubel.training.recipe import Precision
 
 BF16_PAYS_FROM = 5e6  # MACs per picture; below, casting costs more than the multiplication saves (measured, see docs)
-
-
-def tune_allocator() -> None:
-    """Lets glibc keep freed memory instead of returning it: training frees and asks for the same blocks every step.
-
-    Must not fail: other C libraries have no mallopt.
-    """
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, 1 << 30)
-    mallopt(top_pad, 64 << 20)
 
 
 @dataclass(frozen=True)
@@ -89,8 +70,7 @@ def choose(device: str | None, precision: Precision | None, threads: int | None,
 
 
 def prepare(machine: Machine) -> None:
-    """Sets the process up for the run: allocator, threads, and kernels that give the same bits every time."""
-    tune_allocator()
+    """Sets torch up for the run: threads, and kernels that give the same bits every time."""
     torch.set_num_threads(machine.threads)
     if machine.device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
