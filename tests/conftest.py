@@ -8,7 +8,11 @@ from hubel import process
 
 process.tune()  # before torch is loaded, as the command line does
 
+import hypothesis  # noqa: E402
 import torch  # noqa: E402
+
+hypothesis.settings.register_profile("hubel", deadline=None, derandomize=True)  # no test asserts a duration
+hypothesis.settings.load_profile("hubel")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _without: list[str] = []

@@ -2,13 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-import reference
 from hubel import zoo
-from hubel.analysis import check_input, summary
-from hubel.errors import ShapeError, UsageError
+from hubel.analysis import summary
 
 FACTS = zoo.facts()
 

@@ -159,15 +159,28 @@ def console_for(json_output: bool) -> Console:
     return Console(file=sys.stderr if json_output else sys.stdout, soft_wrap=False)
 
 
+def counted(number: float) -> str:
+    """A large count with three figures.
+
+    >>> counted(11_689_512), counted(1_814_073_344), counted(840)
+    ('11.7 M', '1.81 G', '840')
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:g}"
+
+
 def models_table(rows: list[dict[str, Any]]) -> Table:
     """Name, parameters, MACs at the published input, published accuracy, and the paper."""
-    table = Table("name", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
     for column in ("parameters", "MACs", "input", "top-1"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("source", overflow="ellipsis", no_wrap=True)
     for row in rows:
-        top1 = f"{100 * row['top1']:.2f} %" if "top1" in row else ""
-        table.add_row(row["name"], f"{row['params']:,}", f"{row['macs']:,}", "x".join(map(str, row["input"])), top1,
+        top1 = f"{100 * row['top1']:.1f} %" if "top1" in row else ""
+        table.add_row(row["name"], counted(row["params"]), counted(row["macs"]), "x".join(map(str, row["input"])), top1,
                       row["source"])  # fmt: skip
     return table
 

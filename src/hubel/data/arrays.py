@@ -195,7 +195,7 @@ def _as_pictures(path: Path, name: str, images: NDArray[Any]) -> NDArray[np.uint
 def read_npz(path: Path) -> Arrays:
     """An archive with `images` and `labels` (or `x_train`, `y_train`, `x_test`, ...), and maybe names in `classes`."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             held = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not an .npz of plain arrays: {error}") from error

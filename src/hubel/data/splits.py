@@ -135,7 +135,7 @@ def _refuse_if_many(name: str, broken: list[tuple[str, str]], total: int) -> Non
         listed = "".join(f"\n  {path}: {reason}" for path, reason in broken[:20])
         more = f"\n  ... and {len(broken) - 20:,} more" if len(broken) > 20 else ""
         raise BrokenPictures(f"{len(broken):,} of {total:,} pictures of {name} cannot be read, more than "
-                             f"{MOST_BROKEN:.0%}; mend or remove them:{listed}{more}", broken)  # fmt: skip
+                             f"{100 * MOST_BROKEN:.0f} %; mend or remove them:{listed}{more}", broken)  # fmt: skip
 
 
 def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:

@@ -1,0 +1,250 @@
+"""The command line from end to end: what it trains, prints, refuses, and the exit codes."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from hubel.cli import VERBS, main
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path, monkeypatch):
+    """Runs and relative paths land in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
+def ended(arguments, capsys) -> tuple[int, str, str]:
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A short finished run on digits, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    command = [
+        sys.executable,
+        "-m",
+        "hubel",
+        "train",
+        "digits",
+        "epochs=2",
+        "--name",
+        "a",
+        f"--project={folder}",
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return folder / "a", done
+
+
+# ---------------------------------------------------------------------------------------- a whole run
+
+
+def test_train_leaves_a_whole_run(finished):
+    run, done = finished
+    summary = json.loads(done.stdout)
+    assert summary == json.loads((run / "summary.json").read_text())
+    assert {"model", "data", "seed", "classes", "epochs", "seconds", "images_per_second", "validation", "test",
+            "weights_sha256"} <= set(summary)  # fmt: skip
+    low, high = summary["test"]["interval"]
+    assert 0.5 < low < summary["test"]["top1"] < high < 1
+    assert sorted(path.name for path in run.iterdir()) == [
+        "best.safetensors", "curves.png", "last.safetensors", "metrics.jsonl", "openings.jsonl", "report.html", "run.json",
+        "summary.json"]  # fmt: skip
+    page = (run / "report.html").read_text()
+    assert f"{100 * summary['test']['top1']:.1f}" in page
+    about = json.loads((run / "run.json").read_text())
+    assert about["recipe"]["flip"] is False
+    assert about["splits"]["sizes"] == {"train": 1259, "val": 269, "test": 269}
+    assert {"hubel", "python", "torch"} <= set(about["versions"])
+    assert "train digits epochs=2" in about["command"]
+
+
+def test_the_terminal_shows_epochs_result_and_report(finished):
+    shown = finished[1].stderr
+    assert re.search(r"^ +1/2 +\d\.\d{4} +\d+\.\d\d % ", shown, re.MULTILINE)
+    assert re.search(r"test accuracy \d\d\.\d\d %\s+\(95 % interval", shown)
+    assert "report.html" in shown
+
+
+def test_resume_of_a_finished_run_gives_its_result(finished, capsys):
+    code, out, _ = ended(["resume", str(finished[0]), "--json"], capsys)
+    assert (code, json.loads(out)) == (0, json.loads(finished[1].stdout))
+
+
+def test_val_matches_the_summary_and_records_looks_at_the_test_part(finished, capsys):
+    run, done = finished
+    summary = json.loads(done.stdout)
+    code, out, _ = ended(["val", str(run), "--json"], capsys)
+    assert (code, json.loads(out)["top1"]) == (0, summary["validation"]["top1"])
+    before = len((run / "openings.jsonl").read_text().splitlines())
+    code, out, _ = ended(["val", str(run), "digits", "split=test", "--json"], capsys)
+    assert json.loads(out)["top1"] == summary["test"]["top1"]
+    assert len((run / "openings.jsonl").read_text().splitlines()) == before + 1
+    code, out, _ = ended(["val", str(run)], capsys)
+    assert "macro F1" in out
+
+
+def test_val_on_other_data_matches_labels_by_name(finished, capsys, tmp_path):
+    for name in ("7", "3"):  # a subset of the classes, in folders
+        (tmp_path / "new" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (8, 8), 10 * i).save(tmp_path / "new" / name / f"{i}.png")
+    code, out, _ = ended(["val", str(finished[0]), "new", "--json"], capsys)
+    result = json.loads(out)
+    assert code == 0
+    assert (result["n"], [row["support"] for row in result["per_class"]]) == (6, [0, 0, 0, 3, 0, 0, 0, 3, 0, 0])
+    (tmp_path / "new" / "7").rename(tmp_path / "new" / "seven")
+    code, _, err = ended(["val", str(finished[0]), "new"], capsys)
+    assert code == 3
+    assert "has the class 'seven' that the classifier does not know" in err
+
+
+def test_predict_answers_and_names_what_it_cannot_read(finished, capsys, tmp_path):
+    Image.new("RGB", (30, 20)).save(tmp_path / "a b.png")
+    (tmp_path / "broken.png").write_bytes(b"")
+    code, out, _ = ended(["predict", str(finished[0]), "a b.png", "broken.png", "--top", "2", "--json"], capsys)
+    good, bad = json.loads(out)["predictions"]
+    assert code == 3
+    assert len(good["classes"]) == len(good["probabilities"]) == 2
+    assert bad == {"path": "broken.png", "reason": "the file is empty (0 bytes)"}
+    code, out, _ = ended(["predict", str(finished[0]), "a b.png"], capsys)
+    assert code == 0
+    assert re.fullmatch(r"a b\.png: \d [\d.]+ %, \d [\d.]+ %, \d [\d.]+ %\n", out)
+    code, _, err = ended(["predict", str(finished[0]), "none.png"], capsys)
+    assert (code, err) == (3, "hubel: there is no picture none.png\n")
+
+
+# ------------------------------------------------------------------------------ stopping and going on
+
+
+def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path):
+    command = [sys.executable, "-u", "-m", "hubel", "train", "digits", "epochs=200", "--name", "a"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if " 2/200" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130
+    assert "nothing is lost, go on with: hubel resume runs/a" in out
+    assert err == ""
+    assert (tmp_path / "runs" / "a" / "last.safetensors").is_file()
+
+
+def test_verify_resume_proves_equality_after_kills(capsys):
+    code, out, _ = ended(["verify-resume", "digits", "epochs=3", "kills=4", "checkpoint_seconds=0.1", "--json"], capsys)
+    verdict = json.loads(out)
+    assert (code, verdict["same"]) == (0, True)
+    assert verdict["kills"] >= 1
+    assert verdict["undisturbed"] == verdict["resumed"]
+
+
+def test_changed_data_cannot_be_resumed(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (16, 16), (i, 0, 255 * (name == "b"))).save(tmp_path / "p" / name / f"{i}.png")
+    code, _, err = ended(["train", "p", "epochs=1", "--name", "a", "model=linear"], capsys)
+    assert (code, err) == (0, "")
+    (tmp_path / "runs" / "a" / "summary.json").unlink()
+    Image.new("RGB", (16, 16), "white").save(tmp_path / "p" / "a" / "3.png")
+    code, _, err = ended(["resume", "runs/a"], capsys)
+    assert code == 3
+    assert "have changed since runs/a was started" in err
+
+
+# ----------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["train", "digits", "--modle", "lenet5"], 2, "hubel train has no key 'modle'; did you mean --model?"),
+        (["train", "digits", "modle=lenet5"], 2, "hubel train has no key 'modle'; did you mean --model?"),
+        (["trian", "digits"], 2, "unknown verb 'trian'; did you mean train"),
+        (["train", "nowhere"], 3, "no such data: 'nowhere'"),
+        (["train", "digits", "model=lenet6"], 2, "unknown model 'lenet6'; did you mean lenet5"),
+        (["train", "digits", "model=lenet5", "size=8"], 2, "layer C3 does not fit a 8x8 picture"),
+        (["train", "digits", "fit=crop"], 2, "fit=crop would have no effect"),
+        (["train", "digits", "lr=-1"], 2, "lr is -1.0; it lies between 0 and 1,000"),
+        (["train", "digits", "device=cuda:7"], 2, "use device=cpu"),
+        (["train", "digits", "lr=1e3", "weight_decay=10", "epochs=2"], 1, "smaller one, lr="),
+        (["resume", "runs/none"], 3, "runs/none is not a run"),
+        (["predict", "nothing.safetensors", "x.jpg"], 3, "there is no nothing.safetensors"),
+        (["summary", "resnet18", "input=224"], 2, "write it as 3x224x224"),
+        (["summary", "lenet5", "input=1x8x8"], 2, "layer C3 does not fit"),
+        (["models", "zzz"], 2, "no model matches 'zzz'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, code, sentence, capsys, tmp_path):
+    found, _, err = ended(arguments, capsys)
+    assert found == code
+    assert sentence in err
+    assert err.startswith("hubel: ")
+    assert "Traceback" not in err
+    assert err.count("\n") == 1
+    half = [path for path in tmp_path.rglob("*") if ".part" in path.name or ".new-" in path.name]
+    assert half == []
+
+
+def test_wrong_values_are_refused_with_usage(capsys):
+    with pytest.raises(SystemExit) as ended_with:
+        main(["train", "digits", "epochs=many"])
+    assert ended_with.value.code == 2
+    assert "epochs" in capsys.readouterr().err
+
+
+def test_a_full_disk_stops_training_with_one_sentence(tmp_path):
+    """A real limit on file size: the checkpoint cannot be written whole, and nothing half-written stays."""
+    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
+            "from hubel.cli import main; sys.exit(main(['train', 'digits', 'epochs=1', '--name', 'a']))")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert re.search(r"^hubel: cannot write .*safetensors: File too large", done.stderr)
+    assert done.stderr.count("\n") == 1
+    assert sorted(path.name for path in (tmp_path / "runs" / "a").iterdir()) == ["run.json"]
+
+
+# ---------------------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_has_help_with_examples(verb, capsys):
+    with pytest.raises(SystemExit) as ended_with:
+        main([verb, "--help"])
+    assert ended_with.value.code == 0
+    shown = capsys.readouterr().out
+    for example in VERBS[verb].examples:
+        assert example in shown
+    if "json" in VERBS[verb].keys():
+        assert "--json" in shown
+
+
+def test_hubel_alone_lists_the_verbs_without_loading_torch():
+    code = "import sys, hubel.cli; hubel.cli.main([]); assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def test_models_and_summary_as_json(capsys):
+    _, out, _ = ended(["models", "resnet*_cifar", "--json"], capsys)
+    rows = json.loads(out)["models"]
+    assert {"name", "params", "macs", "input", "source"} <= set(rows[0])
+    _, out, _ = ended(["summary", "lenet5", "--input", "1x28x28", "--json"], capsys)
+    table = json.loads(out)
+    assert table["total"]["params"] == sum(row["params"] for row in table["rows"]) == 61_706
+    assert table["total"]["macs"] == sum(row["macs"] for row in table["rows"]) == 416_520
+
+
+def test_other_tools_words_are_understood(capsys):
+    code, out, _ = ended(["train", "digits", "arch=linear", "batch_size=32", "--epochs=1", "wd=0", "--json"], capsys)
+    assert code == 0
+    assert json.loads(out)["model"] == "linear"
