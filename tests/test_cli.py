@@ -224,7 +224,8 @@ def test_every_verb_has_help_with_examples(verb, capsys):
     shown = capsys.readouterr().out
     for example in VERBS[verb].examples:
         assert example in shown
-    if "json" in VERBS[verb].keys():
+    keys = VERBS[verb].keys()
+    if "json" in keys:
         assert "--json" in shown
 
 

@@ -207,7 +207,7 @@ def test_csv_of_paths_and_labels(photos):
     listing.write_text("\n".join(rows))  # without a header
     assert len(read(listing).train) == 28
     listing.write_text("path,label,split\n" + "\n".join(f"{row},tran" for row in rows))
-    with pytest.raises(DataError, match="row 1 of .* names the split 'tran'"):
+    with pytest.raises(DataError, match=r"row 1 of .* names the split 'tran'"):
         open_data(listing)
 
 
@@ -250,8 +250,8 @@ def test_one_sentence_for_what_is_no_data(tmp_path, photos):
         open_data(tmp_path / "empty")
     with pytest.raises(DataError, match=r"neither a built-in set \(digits\) nor a file"):
         open_data("nowhere")
+    (photos / "dog").rename(tmp_path / "dog")
     with pytest.raises(DataError, match=r"one class only \('cat', 20 pictures\)"):
-        (photos / "dog").rename(tmp_path / "dog")
         open_data(photos)
     with pytest.raises(DataError, match="20 pictures lie loose in it"):
         open_data(tmp_path / "dog")
@@ -290,9 +290,9 @@ def test_broken_pictures_are_left_out_and_listed(photos):
         assert not any(name.endswith(("cat/00.jpg", "dog/01.jpg")) for name in splits.train.names)
     for i in range(4):
         (photos / "cat" / f"{i:02}.jpg").write_bytes(b"a text file called .jpg")
+    (photos / "dog" / "01.jpg").write_bytes(whole)
+    (photos / "dog" / "02.jpg").write_bytes(b"")
     with pytest.raises(BrokenPictures, match=r"5 of 40 pictures .* more than 10 %") as caught:
-        (photos / "dog" / "01.jpg").write_bytes(whole)
-        (photos / "dog" / "02.jpg").write_bytes(b"")
         read(photos)
     assert len(caught.value.broken) == 5
 
@@ -313,7 +313,7 @@ def test_the_cache_is_used_and_keyed_by_content(photos, cache_folder, monkeypatc
 
 
 def test_a_full_disk_leaves_nothing_half_written(photos, cache_folder, monkeypatch):
-    def full(path, size):
+    def full(path, _size):
         path.write_bytes(b"some")
         raise OSError(28, "No space left on device")
 

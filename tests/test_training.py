@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(digits, tmp_path, monkeypatch):
     list(train(small(), digits, dataclasses.replace(RECIPE, epochs=1), run))
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
 
-    def full(descriptor):
+    def full(_descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
@@ -200,8 +201,8 @@ def test_the_learning_rate_warms_up_peaks_and_ends_near_zero():
     rates = [learning_rate(recipe, step, 10) for step in range(100)]
     assert max(rates) == 0.4
     assert rates.index(0.4) == 19
-    assert all(a < b for a, b in zip(rates[:19], rates[1:20], strict=True))
-    assert all(a > b for a, b in zip(rates[20:], rates[21:], strict=False))
+    assert all(a < b for a, b in pairwise(rates[:20]))
+    assert all(a > b for a, b in pairwise(rates[20:]))
     assert rates[-1] < 0.001
 
 

@@ -1,1 +1,79 @@
-"""Hubel: a workbench for convolutional neural networks."""
+"""Hubel: a workbench for convolutional neural networks.
+
+    errors       the error tree; lookup() with "did you mean"
+    process      what the process needs before torch is loaded
+    files        files written whole or not at all
+    arithmetic   integers only: output size, parameters, MACs
+    layers       the vocabulary the architectures share
+    weights      adopting a reference implementation's state_dict
+    zoo          the landmark networks, one file per paper family; facts.toml
+    analysis     volume, parameters, memory, MACs, receptive field of any nn.Module
+    data         sources, decoding, splits, batches, augmentation
+    training     recipe, the one loop, checkpoints, runs on disk
+    recipes      published recipes, and the default one
+    classifier   network + preprocessing + class names
+    evaluation   figures with their intervals
+    report       a run as one self-contained page
+    commands     one file per job of the command line
+    terminal     viewers of records
+    cli          `hubel VERB`
+
+Public names are loaded when first used, so that `import hubel` and `hubel --help` take no time.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hubel.analysis import check_input, summary
+    from hubel.classifier import Classifier
+    from hubel.data import load as load_data
+    from hubel.data import open_data
+    from hubel.evaluation import evaluate
+    from hubel.training.loop import train
+    from hubel.training.recipe import Recipe
+    from hubel.training.run import Run
+    from hubel.weights import adopt
+    from hubel.zoo import MODELS, create
+
+__version__ = version("hubel")
+__all__ = [
+    "MODELS",
+    "Classifier",
+    "Recipe",
+    "Run",
+    "adopt",
+    "check_input",
+    "create",
+    "evaluate",
+    "load",
+    "load_data",
+    "open_data",
+    "summary",
+    "train",
+]
+_HOME = {
+    "MODELS": "zoo", "Classifier": "classifier", "Recipe": "training.recipe", "Run": "training.run", "adopt": "weights",
+    "check_input": "analysis", "create": "zoo", "evaluate": "evaluation", "open_data": "data", "summary": "analysis",
+    "train": "training.loop",
+}  # fmt: skip
+
+
+def load(path: Any) -> "Classifier":
+    """The classifier of a run folder or a classifier file; see `Classifier.load`."""
+    from hubel.classifier import Classifier
+
+    return Classifier.load(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_data":
+        return import_module("hubel.data").load
+    if name in _HOME:
+        return getattr(import_module(f"hubel.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'hubel' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
