@@ -11,6 +11,9 @@ instead of 38M numbers, which is what the lecture's complexity table counts. tor
 `alexnet_lecture` ("simplified"): one GPU, so no groups; each pool comes before its norm.
 `alexnet_paper`: CONV2, CONV4 and CONV5 read only the maps of their own GPU (two groups); each norm comes before its
 pool (section 3.5). Departs from the paper: the picture is 227 px.
+Both start with the paper's biases and dense layers (section 5) but with the convolutions of He et al. 2015: the paper's
+deviation of 0.01 is meant for pixels of -128 to 127, and with pictures of unit deviation SGD stands still for hundreds
+of steps.
 `alexnet`: the 64-filter form of Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014,
 with torchvision's padding, dropout before the dense layers, and an adaptive average pool that takes any larger picture.
 """
@@ -90,11 +93,19 @@ def dense_head(c_in: int, num_classes: int, dropout: float) -> nn.Sequential:
     )  # fmt: skip
 
 
-def gaussian_init(net: nn.Module, ones: Sequence[int] = ()) -> None:
-    """Weights of standard deviation 0.01; biases 1 in the layers numbered in `ones` (from 1), else 0."""
+def initialise(net: nn.Module, ones: Sequence[int] = ()) -> None:
+    """Convolutions as in He et al. 2015, equation 10; dense layers of standard deviation 0.01.
+
+    Args:
+        net: the network, whose layers are numbered from 1 in the order they are registered.
+        ones: the layers whose biases start at 1; all others start at 0.
+    """
     layers = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     for number, layer in enumerate(layers, start=1):
-        nn.init.normal_(layer.weight, std=0.01)
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        else:
+            nn.init.normal_(layer.weight, std=0.01)
         if layer.bias is not None:
             nn.init.constant_(layer.bias, 1.0 if number in ones else 0.0)
 
@@ -105,7 +116,7 @@ def krizhevsky(name: str, rows: Sequence[Row], *, num_classes: int, in_channels:
     side = last_size(image_size, windows(rows), name)
     head = dense_head(rows[-1][1] * side * side, num_classes, dropout)
     net = Network(nn.Identity(), stages(rows, in_channels), head)
-    gaussian_init(net, ONES)
+    initialise(net, ONES)
     return net
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from torch import nn
 
 from hubel.layers import Network, local_response_norm
+from hubel.zoo.alexnet import initialise
 
 # fmt: off
 #   number: a 3x3 convolution to so many maps; "1-": a 1x1 one; "|": a max pool        <- Table 1
@@ -48,19 +49,6 @@ def stage(row: str, c_in: int, norm: bool) -> tuple[nn.Sequential, int]:
         layers.append(nn.ReLU())
         c_in = c_out
     return nn.Sequential(*layers, nn.MaxPool2d(2, 2)), c_in
-
-
-def initialise(net: nn.Module) -> None:
-    """Convolutions as in He et al. 2015, equation 14; dense layers of standard deviation 0.01; biases 0."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-        else:
-            continue
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def vgg(rows: str, norm: bool, *, num_classes: int, in_channels: int, dropout: float = 0.5) -> Network:
