@@ -4,6 +4,10 @@ One MAC is one multiply-accumulate of a convolution, a linear layer or a matrix 
 counted; 1 MAC = 2 FLOP. Sizes are in pixels along one axis.
 """
 
+from collections.abc import Sequence
+from itertools import count
+from typing import NamedTuple
+
 from hubel.errors import ShapeError
 
 
@@ -40,6 +44,50 @@ def out_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation
     if (windows - 1) * stride >= size + padding:  # a window may not start in the right padding
         windows -= 1
     return windows
+
+
+class Window(NamedTuple):
+    """A convolution or pooling window of a chain, by the name of its layer; sizes in pixels."""
+
+    layer: str
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    ceil_mode: bool = False
+
+
+def last_size(size: int, windows: Sequence[Window], network: str) -> int:
+    """Side [px] of the last maps of a chain of windows.
+
+    Args:
+        size: side of the picture [px].
+        windows: every convolution and pooling window, in order.
+        network: its name, for the error.
+
+    Raises:
+        ShapeError: a window does not fit; names the layer, its input and the smallest picture that passes.
+
+    >>> last_size(227, [Window("CONV1", 11, 4), Window("POOL1", 3, 2)], "alexnet_lecture")
+    27
+    """
+    side = size
+    for window in windows:
+        try:
+            side = out_size(side, *window[1:4], ceil_mode=window.ceil_mode)
+        except ShapeError as error:
+            fits = next(larger for larger in count(size + 1) if _passes(larger, windows))
+            raise ShapeError(f"{network}: layer {window.layer} does not fit a {size}x{size} picture (its input is "
+                             f"{side}x{side} px); use an image size of >= {fits}") from error  # fmt: skip
+    return side
+
+
+def _passes(size: int, windows: Sequence[Window]) -> bool:
+    """Whether every window of the chain fits a picture of this side."""
+    for window in windows:
+        if size + 2 * window.padding < window.kernel:
+            return False
+        size = out_size(size, *window[1:4], ceil_mode=window.ceil_mode)
+    return True
 
 
 def conv_params(c_in: int, c_out: int, kernel: tuple[int, int], groups: int = 1, *, bias: bool = True) -> int:

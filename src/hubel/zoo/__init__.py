@@ -17,11 +17,19 @@ from torch import nn
 from hubel.errors import ShapeError, UsageError, lookup, nearest
 from hubel.zoo import baseline, lenet, resnet
 from hubel.zoo.own import from_file
+from hubel.errors import UsageError, lookup, nearest
+from hubel.zoo import alexnet, baseline, lenet, mobilenet, resnet, shufflenet, squeezenet, vgg, zfnet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
     **lenet.MODELS,
+    **alexnet.MODELS,
+    **zfnet.MODELS,
+    **vgg.MODELS,
     **resnet.MODELS,
+    **squeezenet.MODELS,
+    **mobilenet.MODELS,
+    **shufflenet.MODELS,
 }
 
 
