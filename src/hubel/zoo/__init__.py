@@ -14,12 +14,13 @@ from typing import Any
 from torch import nn
 
 from hubel.errors import UsageError, lookup, nearest
-from hubel.zoo import baseline, lenet, resnet
+from hubel.zoo import baseline, googlenet, lenet, resnet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
     **lenet.MODELS,
     **resnet.MODELS,
+    **googlenet.MODELS,
 }
 
 

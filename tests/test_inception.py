@@ -1,0 +1,123 @@
+"""The Inception family and the searched cells: the papers' tables row by row, auxiliary heads, structure."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hubel import zoo
+from hubel.layers import AuxiliaryPool, conv_relu, inception, naive_inception
+
+
+def macs_and_weights(layer: nn.Module, x: torch.Tensor) -> tuple[int, int]:
+    with FlopCounterMode(display=False) as counter:
+        layer(x)
+    return counter.get_total_flops() // 2, sum(p.numel() for p in layer.parameters() if p.dim() > 1)
+
+
+# ---------------------------------------------------------------- GoogLeNet
+
+# fmt: off
+# Szegedy et al. 2015, Table 1. The paper's K is 1024; its "ops" are MACs in millions.
+#   row        where                params      ops       weights         MACs     misprinted
+TABLE_1 = (
+    ("conv 7x7", ("stem", 0),         2.7,      34,        9_408, 118_013_952, "params ops"),  # see below
+    ("conv 3x3", ("stem", 3, 4),    112.0,     360,      114_688, 359_661_568, ""),
+    ("3a",       ("stages", 0, 1),  159.0,     128,      163_328, 128_049_152, ""),
+    ("3b",       ("stages", 0, 2),  380.0,     304,      388_096, 304_267_264, ""),
+    ("4a",       ("stages", 1, 1),  364.0,      73,      375_552,  73_608_192, "params"),      # 366.8K
+    ("4b",       ("stages", 1, 2),  437.0,      88,      448_512,  87_908_352, ""),
+    ("4c",       ("stages", 1, 3),  463.0,     100,      509_440,  99_850_240, "params"),      # 497.5K
+    ("4d",       ("stages", 1, 4),  580.0,     119,      604_672, 118_515_712, "params"),      # 590.5K
+    ("4e",       ("stages", 1, 5),  840.0,     170,      867_328, 169_996_288, "params"),      # 847K
+    ("5a",       ("stages", 2, 1), 1072.0,      54,    1_042_432,  51_079_168, "params ops"),  # 1018K, 51M
+    ("5b",       ("stages", 2, 2), 1388.0,      71,    1_442_816,  70_697_984, "params"),      # 1409K
+    ("linear",   ("head", 3),      1000.0,       1,    1_024_000,   1_024_000, ""),
+)
+# fmt: on
+
+
+@pytest.fixture(scope="module")
+def googlenet_rows():
+    """(weights, MACs) of every convolution and linear layer of the paper's network, by module path."""
+    counts: dict[str, tuple[int, int]] = {}
+
+    def note(name):
+        def hook(layer, _, y):
+            counts[name] = layer.weight.numel(), layer.weight.numel() * y[0, 0].numel()
+
+        return hook
+
+    with torch.device("meta"):
+        net = zoo.create("googlenet_paper").eval()
+        for name, layer in net.named_modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.register_forward_hook(note(name))
+        net(torch.empty(1, 3, 224, 224))
+    return counts
+
+
+@pytest.mark.parametrize(("row", "where", "params", "ops", "weights", "macs", "misprinted"), TABLE_1)
+def test_googlenet_table_1(googlenet_rows, row, where, params, ops, weights, macs, misprinted):
+    room, *places = where
+    prefixes = tuple(f"{room}.{p}." for p in places) if room != "stages" else (f"stages.{places[0]}.{places[1]}.",)
+    found = [count for name, count in googlenet_rows.items() if f"{name}.".startswith(prefixes)]
+    assert (sum(w for w, _ in found), sum(m for _, m in found)) == (weights, macs), row
+    # the printed figures agree to one unit, or are named as misprints
+    assert ("params" in misprinted) == (abs(weights / 1024 - params) > 1), row
+    assert ("ops" in misprinted) == (abs(macs / 1e6 - ops) > 1), row
+
+
+def test_googlenet_first_row_prints_a_separable_convolution():
+    separable = 7 * 7 * 3 * 8 + 3 * 8 * 64  # depthwise with 8 maps per channel, then 1x1
+    assert round(separable / 1e3, 1) == 2.7
+    assert round(separable * 112 * 112 / 1e6) == 34
+
+
+def test_googlenet_table_1_sums_to_the_network():
+    assert sum(row[4] for row in TABLE_1) == 6_990_272
+    assert sum(row[5] for row in TABLE_1) == zoo.facts()["googlenet_paper"]["macs"]
+    assert round(sum(row[2] for row in TABLE_1), 1) == 6797.7
+
+
+def test_naive_module_costs_854_million_macs_and_reduction_a_third():
+    x = torch.empty(1, 256, 28, 28, device="meta")
+    with torch.device("meta"):
+        naive, naive_width = naive_inception(256, (128, 0, 192, 0, 96, 0), conv_relu)
+        reduced, width = inception(256, (128, 64, 192, 64, 96, 64), conv_relu)
+    assert naive(x).shape == (1, naive_width, 28, 28) == (1, 672, 28, 28)
+    assert reduced(x).shape == (1, width, 28, 28) == (1, 480, 28, 28)
+    assert macs_and_weights(naive, x)[0] == 854_196_224
+    # the lectures print 358M: their six terms add up to 271M, and to 358M with the 3x3 counted twice
+    three = 28 * 28 * 192 * 3 * 3 * 64
+    assert macs_and_weights(reduced, x)[0] == 271_351_808
+    assert round((271_351_808 + three) / 1e6) == 358
+
+
+@pytest.mark.parametrize(("name", "heads"), [("googlenet_paper", 2), ("googlenet_naive", 2), ("googlenet", 2)])
+def test_auxiliary_heads_speak_in_training_only(name, heads):
+    with torch.device("meta"):
+        net = zoo.create(name, num_classes=7)
+        x = torch.empty(2, *zoo.facts()[name]["input"])
+        assert [tuple(y.shape) for y in net.train()(x)] == [(2, 7)] * (1 + heads)
+        assert net.eval()(x).shape == (2, 7)
+        assert zoo.create(name, num_classes=7, auxiliary=False).train()(x).shape == (2, 7)
+
+
+def test_auxiliary_heads_of_googlenet_read_4a_and_4d():
+    with torch.device("meta"):
+        net = zoo.create("googlenet_paper")
+        reads = {}
+        for head in net.auxiliary:
+            head.register_forward_hook(lambda head, args, _: reads.__setitem__(head, tuple(args[0].shape)))
+        net(torch.empty(1, 3, 224, 224))
+    assert list(reads.values()) == [(1, 512, 14, 14), (1, 528, 14, 14)]
+    assert [head[3].in_features for head in net.auxiliary] == [4 * 4 * 128] * 2
+
+
+@pytest.mark.parametrize(("side", "published"), [(4, 14), (5, 17)])
+def test_auxiliary_pool_is_the_published_one_at_the_published_size_and_fits_any_other(side, published):
+    x = torch.randn(2, 3, published, published)
+    torch.testing.assert_close(AuxiliaryPool(side)(x), nn.functional.avg_pool2d(x, 5, 3), rtol=0, atol=0)
+    for size in (1, 4, published - 1, 40):
+        assert AuxiliaryPool(side)(torch.randn(2, 3, size, size)).shape == (2, 3, side, side)
