@@ -2,9 +2,9 @@
 
 Source: Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke & Rabinovich, "Going Deeper with Convolutions",
 CVPR 2015, Table 1, Figure 3 (order of the stem) and section 5 (auxiliary classifiers).
-`googlenet_paper` departs from the paper: the average pools adapt to the picture's size (at 224 px they are the paper's: 7x7 in the
-head, 5x5 of stride 3 in the auxiliary classifiers). Where the paper is silent it follows the BVLC replica: local response norm over 5 channels with alpha 1e-4 and beta 0.75, Xavier
-weights, biases 0.2.
+`googlenet_paper` departs from the paper: the average pools adapt to the picture's size; at 224 px they are the paper's,
+7x7 in the head and 5x5 of stride 3 in the auxiliary classifiers. Where the paper is silent it follows the BVLC replica:
+local response norm over 5 channels with alpha 1e-4 and beta 0.75, Xavier weights, biases 0.2.
 `googlenet_naive` has the modules of Figure 2a in place of 2b: the pool branch passes all of its input on, so the depth
 only grows.
 `googlenet` is torchvision's: batch norm, no response norm, 3x3 where the paper has 5x5, a 2x2 pool before 5a,
