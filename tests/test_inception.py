@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hubel import zoo
-from hubel.layers import AuxiliaryPool, conv_relu, inception, naive_inception
+import reference
+from hubel import weights, zoo
+from hubel.layers import AuxiliaryPool, chain, conv_relu, inception, naive_inception
 
 
 def macs_and_weights(layer: nn.Module, x: torch.Tensor) -> tuple[int, int]:
@@ -94,7 +95,9 @@ def test_naive_module_costs_854_million_macs_and_reduction_a_third():
     assert round((271_351_808 + three) / 1e6) == 358
 
 
-@pytest.mark.parametrize(("name", "heads"), [("googlenet_paper", 2), ("googlenet_naive", 2), ("googlenet", 2)])
+@pytest.mark.parametrize(
+    ("name", "heads"), [("googlenet_paper", 2), ("googlenet_naive", 2), ("googlenet", 2), ("inception_v3", 1)]
+)
 def test_auxiliary_heads_speak_in_training_only(name, heads):
     with torch.device("meta"):
         net = zoo.create(name, num_classes=7)
@@ -121,3 +124,69 @@ def test_auxiliary_pool_is_the_published_one_at_the_published_size_and_fits_any_
     torch.testing.assert_close(AuxiliaryPool(side)(x), nn.functional.avg_pool2d(x, 5, 3), rtol=0, atol=0)
     for size in (1, 4, published - 1, 40):
         assert AuxiliaryPool(side)(torch.randn(2, 3, size, size)).shape == (2, 3, side, side)
+
+
+# ---------------------------------------------------------------- Inception-v3, v4, Inception-ResNet-v2
+
+# fmt: off
+# Szegedy et al. 2016, Table 1; 2017, Figures 9 and 15: maps behind each stage of a 299 px picture, channels x side
+MAPS = {
+    "inception_v3":        ((192, 71), (288, 35), (768, 17), (2048, 8)),
+    "inception_v4":        ((192, 71), (384, 35), (1024, 17), (1536, 8)),
+    "inception_resnet_v2": ((192, 35), (320, 35), (1088, 17), (1536, 8)),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_maps_behind_each_stage(name):
+    with torch.device("meta"):
+        net = zoo.create(name).eval()
+        x = net.stem(torch.empty(1, 3, 299, 299))
+        maps = [tuple(x.shape[1:])]
+        for stage in net.stages:
+            x = stage(x)
+            maps.append(tuple(x.shape[1:]))
+    assert maps == [(channels, side, side) for channels, side in MAPS[name]]
+
+
+def test_auxiliary_head_of_inception_v3_equals_torchvision_in_training():
+    theirs = reference.build("torchvision:inception_v3", dropout=0.0, num_classes=5).train()
+    ours = zoo.create("inception_v3", num_classes=5, dropout=0.0).train()
+    weights.adopt(ours, theirs.state_dict())
+    x = torch.randn(2, 3, 299, 299, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for mine, other in zip(ours(x), theirs(x), strict=True):
+            torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
+
+
+def test_inception_v3_state_dict_makes_the_round_trip_in_the_reference_order():
+    with torch.device("meta"):
+        net = zoo.create("inception_v3", num_classes=5)
+        names = list(net.state_dict())
+        inner = list(nn.ModuleDict({"net": net}).state_dict())
+    rooms = [name.split(".")[0] for name in names]
+    assert rooms.index("auxiliary") < names.index("stages.2.0.branches.0.0.0.weight") < rooms.index("head")
+    assert [name.removeprefix("net.") for name in inner] == names
+    net.load_state_dict(net.state_dict(), assign=True)
+
+
+def test_residual_scale_of_inception_resnet_v2():
+    with torch.device("meta"):
+        net = zoo.create("inception_resnet_v2")
+    factors = [layer.factor for layer in net.modules() if hasattr(layer, "factor")]
+    assert factors == [0.17] * 10 + [0.10] * 20 + [0.20] * 9 + [1.0]
+
+
+def test_a_chain_reads_its_line():
+    layer, width = chain(8, "1x1 4, 1x3 6 + 3x1 10, 3x3/2V 5")
+    assert width == 5
+    assert layer(torch.randn(2, 8, 9, 9)).shape == (2, 5, 4, 4)
+    kernels = [conv.kernel_size for conv in layer.modules() if isinstance(conv, nn.Conv2d)]
+    assert kernels == [(1, 1), (1, 3), (3, 1), (3, 3)]
+    average, _ = chain(1, "avg")
+    counting, _ = chain(1, "avg", average_counts_padding=True)
+    assert average(torch.ones(1, 1, 3, 3))[0, 0, 0, 0] == 1
+    torch.testing.assert_close(counting(torch.ones(1, 1, 3, 3))[0, 0, 0, 0], torch.tensor(4 / 9))
+    with pytest.raises(AssertionError, match="'3x3 large' is not a step"):
+        chain(1, "3x3 large")

@@ -1,7 +1,7 @@
 """The vocabulary the architectures share."""
 
 from hubel.layers.auxiliary import AuxiliaryNetwork, AuxiliaryPool
-from hubel.layers.inception import Branches, conv_norm_relu, conv_relu, inception, naive_inception
+from hubel.layers.inception import Branches, chain, conv_norm_relu, conv_relu, inception, mixed, naive_inception
 from hubel.layers.network import Network
 from hubel.layers.residual import PadShortcut, Residual, conv_norm
 
@@ -12,9 +12,11 @@ __all__ = [
     "Network",
     "PadShortcut",
     "Residual",
+    "chain",
     "conv_norm",
     "conv_norm_relu",
     "conv_relu",
     "inception",
+    "mixed",
     "naive_inception",
 ]

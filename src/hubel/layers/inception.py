@@ -1,9 +1,17 @@
 """Inception: parallel branches over one input, their maps side by side.
 
 Source: Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, Figure 2: (a) naive, (b) with dimension reduction.
+
+The later Inceptions (v3, v4, Inception-ResNet) are written as text, one line per branch:
+
+    "1x1 64, 3x3 96, 3x3/2V 96"     three convolutions; the last has stride 2 and is Valid: not padded
+    "max/2, 1x1 32"                 a 3x3 max pool of stride 2 without padding, a convolution
+    "avg, 1x1 32"                   a 3x3 average pool that keeps the size, a convolution
+    "1x1 384, 1x3 384 + 3x1 384"    a convolution, then two side by side
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -78,3 +86,41 @@ def naive_inception(c_in: int, widths: tuple[int, ...], conv: Conv) -> tuple[Bra
     one, _, three, _, five, _ = widths
     module = Branches(conv(c_in, one, 1), conv(c_in, three, 3), conv(c_in, five, 5), nn.MaxPool2d(3, 1, padding=1))
     return module, one + three + five + c_in
+
+
+def chain(c_in: int, text: str, *, average_counts_padding: bool = False) -> tuple[nn.Sequential, int]:
+    """One branch from its line of text (see the head of this file), and the channels it writes.
+
+    Args:
+        c_in: channels read.
+        text: steps separated by commas; a step of several convolutions side by side has + between them.
+        average_counts_padding: whether the zeros around the maps count in the average pools.
+    """
+    layers: list[nn.Module] = []
+    for step in text.split(","):
+        layer, c_in = _step(c_in, step.strip(), average_counts_padding)
+        layers.append(layer)
+    return nn.Sequential(*layers), c_in
+
+
+def _step(c_in: int, step: str, average_counts_padding: bool) -> tuple[nn.Module, int]:
+    """One step of a chain, and the channels it writes."""
+    if step == "max/2":
+        return nn.MaxPool2d(3, 2), c_in
+    if step == "avg":
+        return nn.AvgPool2d(3, 1, padding=1, count_include_pad=average_counts_padding), c_in
+    convs, c_out = [], 0
+    for text in step.split(" + "):
+        match = re.fullmatch(r"(\d+)x(\d+)(?:/(\d+))?(V?) (\d+)", text)
+        assert match, f"{text!r} is not a step of an Inception branch"
+        height, width, stride, valid, channels = match.groups()
+        kernel = (int(height), int(width))
+        convs.append(conv_norm_relu(c_in, int(channels), kernel, int(stride or 1), 0 if valid else None))
+        c_out += int(channels)
+    return (convs[0] if len(convs) == 1 else Branches(*convs)), c_out
+
+
+def mixed(c_in: int, branches: Sequence[str], *, average_counts_padding: bool = False) -> tuple[Branches, int]:
+    """Branches from their lines of text, and the channels they write together."""
+    built = [chain(c_in, text, average_counts_padding=average_counts_padding) for text in branches]
+    return Branches(*(branch for branch, _ in built)), sum(c_out for _, c_out in built)

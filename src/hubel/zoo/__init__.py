@@ -14,13 +14,16 @@ from typing import Any
 from torch import nn
 
 from hubel.errors import UsageError, lookup, nearest
-from hubel.zoo import baseline, googlenet, lenet, resnet
+from hubel.zoo import baseline, googlenet, inception_resnet_v2, inception_v3, inception_v4, lenet, resnet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
     **lenet.MODELS,
     **resnet.MODELS,
     **googlenet.MODELS,
+    **inception_v3.MODELS,
+    **inception_v4.MODELS,
+    **inception_resnet_v2.MODELS,
 }
 
 
