@@ -7,7 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import reference
 from hubel import weights, zoo
-from hubel.layers import AuxiliaryPool, chain, conv_relu, inception, naive_inception
+from hubel.layers import AuxiliaryPool, Cell, Genotype, chain, conv_relu, inception, naive_inception
+from hubel.layers.cell import FactorizedReduction, SamePad
+from hubel.zoo import nasnet
 
 
 def macs_and_weights(layer: nn.Module, x: torch.Tensor) -> tuple[int, int]:
@@ -95,14 +97,18 @@ def test_naive_module_costs_854_million_macs_and_reduction_a_third():
     assert round((271_351_808 + three) / 1e6) == 358
 
 
-@pytest.mark.parametrize(
-    ("name", "heads"), [("googlenet_paper", 2), ("googlenet_naive", 2), ("googlenet", 2), ("inception_v3", 1)]
-)
-def test_auxiliary_heads_speak_in_training_only(name, heads):
+HEADS = {
+    "googlenet_paper": 2, "googlenet_naive": 2, "googlenet": 2, "inception_v3": 1,
+    "nasnet_a_cifar": 1, "nasnet_a_mobile": 1, "amoebanet_a": 1, "enas_cifar": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_auxiliary_heads_speak_in_training_only(name):
     with torch.device("meta"):
-        net = zoo.create(name, num_classes=7)
+        net = zoo.create(name, num_classes=7, auxiliary=True)
         x = torch.empty(2, *zoo.facts()[name]["input"])
-        assert [tuple(y.shape) for y in net.train()(x)] == [(2, 7)] * (1 + heads)
+        assert [tuple(y.shape) for y in net.train()(x)] == [(2, 7)] * (1 + HEADS[name])
         assert net.eval()(x).shape == (2, 7)
         assert zoo.create(name, num_classes=7, auxiliary=False).train()(x).shape == (2, 7)
 
@@ -190,3 +196,117 @@ def test_a_chain_reads_its_line():
     torch.testing.assert_close(counting(torch.ones(1, 1, 3, 3))[0, 0, 0, 0], torch.tensor(4 / 9))
     with pytest.raises(AssertionError, match="'3x3 large' is not a step"):
         chain(1, "3x3 large")
+
+
+# ---------------------------------------------------------------- searched cells
+
+# fmt: off
+# The authors' nasnet_test.py: channels x side behind the stem, then behind every cell of the three stages
+CELLS = {
+    "nasnet_a_cifar":  ((96, 32), ((192, 32),) * 6, ((256, 16), *((384, 16),) * 6), ((512, 8), *((768, 8),) * 6)),
+    "nasnet_a_mobile": ((88, 28), ((264, 28),) * 4, ((352, 14), *((528, 14),) * 4), ((704, 7), *((1056, 7),) * 4)),
+    "nasnet_a_large":  ((336, 42), ((1008, 42),) * 6, ((1344, 21), *((2016, 21),) * 6),
+                        ((2688, 11), *((4032, 11),) * 6)),
+}
+# Zoph et al. 2018, Tables 1 to 3; Real et al. 2019, Tables 1 and 2, as printed; NASNet-A large: printed 88.9M
+PRINTED = {
+    "nasnet_a_cifar":    ("3.3M", None),
+    "nasnet_a_mobile":   ("5.3M", "0.56B"),
+    "nasnet_a_large":    ("88.8M", "23.8B"),
+    "amoebanet_a":       ("86.7M", "23.1B"),
+    "amoebanet_a_cifar": ("3.2M", None),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_maps_behind_every_cell_of_nasnet(name):
+    with torch.device("meta"):
+        net = zoo.create(name).eval()
+        pair = net.stem(torch.empty(1, *zoo.facts()[name]["input"]))
+        maps = [tuple(pair[1].shape[1:3])]
+        for stage in net.stages:
+            behind = []
+            for cell in stage.children():
+                if isinstance(cell, Cell):
+                    pair = cell(pair)
+                    behind.append(tuple(pair[1].shape[1:3]))
+            maps.append(tuple(behind))
+    assert tuple(maps) == CELLS[name]
+
+
+def test_a_cell_reads_its_table():
+    genotype = Genotype(
+        normal=(("same p", "same c"), ("same 0", "same c"), ("same 1", "sep3 p")), normal_writes="2 0 p",
+        reduction=(), reduction_writes="",
+    )  # fmt: skip
+    cell = Cell(genotype, 4, 4, 4).eval()
+    cell.current = nn.Identity()
+    nn.init.zeros_(cell.operations[5][5].weight)  # the second depthwise filter: silences sep3
+    p, c = torch.randn(2, 1, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    previous, output = cell((p, c))
+    assert previous is c
+    torch.testing.assert_close(output, torch.cat([p + c + c, p + c, p], dim=1))
+
+
+def test_reduction_cell_halves_its_inputs_only():
+    with torch.device("meta"):
+        cell = Cell(nasnet.AMOEBANET_A, 8, 8, 8, reduces=True, keeps_previous=True)
+        sides = []
+        for operation in cell.operations:
+            operation.register_forward_hook(lambda _, args, y: sides.append((args[0].shape[2], y.shape[2])))
+        pair = torch.empty(1, 8, 9, 9), torch.empty(1, 8, 9, 9)
+        kept, output = cell(pair)
+    outer, inner = (9, 5), (5, 5)
+    assert sides == [outer, outer, outer, inner, outer, outer, inner, outer, outer, outer]
+    assert kept is pair[0]
+    assert output.shape == (1, 5 * 8, 5, 5)
+
+
+def test_factorized_reduction_reads_two_of_the_four_pixels_of_a_square():
+    halve = FactorizedReduction(1, 2).eval()
+    for conv in (halve.here, halve.shifted):
+        nn.init.ones_(conv.weight)
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    here, shifted = halve(x)[0] * (1 + 0.001) ** 0.5
+    torch.testing.assert_close(here, x[0, 0, ::2, ::2])
+    torch.testing.assert_close(shifted, x[0, 0, 1::2, 1::2])
+
+
+@pytest.mark.parametrize("size", [7, 8, 9])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_same_pad_gives_half_the_size_rounded_up(size, kernel):
+    padded = SamePad((kernel, 1), (2, 1), value=-1.0)(torch.zeros(1, 1, size, size))
+    assert padded.shape[3] == size
+    assert (padded.shape[2] - kernel) // 2 + 1 == -(-size // 2)
+    rows = padded[0, 0, :, 0]
+    above, below = int((rows == 0).int().argmax()), int((rows.flip(0) == 0).int().argmax())
+    assert 0 <= below - above <= 1  # the odd row comes last, as in TensorFlow
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_searched_networks_have_the_printed_size(name):
+    facts, (params, macs) = zoo.facts()[name], PRINTED[name]
+    assert f"{facts['params'] / 1e6:.1f}M" == params
+    assert macs in (None, f"{facts['macs'] / 1e9:.1f}B", f"{facts['macs'] / 1e9:.2f}B")
+
+
+def test_amoebanet_of_width_448_has_its_printed_104_billion_macs_at_299_pixels():
+    """Real et al. 2019, Table 2 prints 469M and 104B: at the 331 px of the table it would be 126.5B."""
+    genotype, repeats, _, *rest, dropout = nasnet.TABLE["amoebanet_a"]
+    with torch.device("meta"):
+        net = nasnet.searched(genotype, repeats, 448, *rest, num_classes=1000, in_channels=3, dropout=dropout).eval()
+    counted = {side: macs_and_weights(net, torch.empty(1, 3, side, side, device="meta"))[0] for side in (299, 331)}
+    assert counted == {299: 103_887_693_968, 331: 126_520_757_776}
+    assert sum(p.numel() for p in net.parameters()) == 468_151_184
+
+
+def test_enas_cells_are_those_of_the_authors_script():
+    arc = "02000401041110010211" + "10100302113110040311"  # (index, operation) twice per sum, without its spaces
+    operations, of = ("sep3", "sep5", "avg", "max", "same"), ("p", "c", "0", "1", "2", "3", "4")
+    terms = [f"{operations[int(op)]} {of[int(index)]}" for index, op in zip(arc[::2], arc[1::2], strict=True)]
+    ours = [" ".join(term.split()) for row in nasnet.ENAS.normal + nasnet.ENAS.reduction for term in row]
+    assert [term.replace("half", "same") for term in ours] == terms
+    for writes, half in ((nasnet.ENAS.normal_writes, terms[:10]), (nasnet.ENAS.reduction_writes, terms[10:])):
+        read = {term.split()[1] for term in half}
+        assert writes.split() == [number for number in "01234" if number not in read]

@@ -13,8 +13,9 @@ The later Inceptions (v3, v4, Inception-ResNet) are written as text, one line pe
 import re
 from collections.abc import Callable, Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+
+from hubel.layers.branches import Branches
 
 Size = int | tuple[int, int]
 Conv = Callable[[int, int, int], nn.Module]  # (c_in, c_out, kernel): a convolution that keeps the size
@@ -42,18 +43,6 @@ def conv_norm_relu(c_in: int, c_out: int, kernel: Size, stride: int = 1, padding
     """
     conv = nn.Conv2d(c_in, c_out, kernel, stride, _keeping(kernel) if padding is None else padding, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(c_out, eps=0.001), nn.ReLU())
-
-
-class Branches(nn.Module):
-    """Every branch reads the same maps; their outputs are concatenated by channel."""
-
-    def __init__(self, *branches: nn.Module) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """N C H W -> N (sum of the branches' channels) H' W'."""
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
 def inception(c_in: int, widths: tuple[int, ...], conv: Conv, large: int = 5) -> tuple[Branches, int]:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from hubel.errors import UsageError, lookup, nearest
-from hubel.zoo import baseline, googlenet, inception_resnet_v2, inception_v3, inception_v4, lenet, resnet
+from hubel.zoo import baseline, googlenet, inception_resnet_v2, inception_v3, inception_v4, lenet, nasnet, resnet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
@@ -24,6 +24,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **inception_v3.MODELS,
     **inception_v4.MODELS,
     **inception_resnet_v2.MODELS,
+    **nasnet.MODELS,
 }
 
 
