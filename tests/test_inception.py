@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import reference
 from hubel import weights, zoo
+from hubel.errors import UsageError
 from hubel.layers import AuxiliaryPool, Cell, Genotype, chain, conv_relu, inception, naive_inception
 from hubel.layers.cell import FactorizedReduction, SamePad
 from hubel.zoo import nasnet
@@ -164,6 +165,18 @@ def test_auxiliary_head_of_inception_v3_equals_torchvision_in_training():
     with torch.no_grad():
         for mine, other in zip(ours(x), theirs(x), strict=True):
             torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_weights_without_auxiliary_heads_fit_a_network_without_them(name):
+    bare = reference.build(f"torchvision:{name}", aux_logits=False, num_classes=5).eval()
+    ours = zoo.create(name, num_classes=5, auxiliary=False).eval()
+    weights.adopt(ours, bare.state_dict())
+    x = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), bare(x), atol=1e-4, rtol=0)
+    with pytest.raises(UsageError, match="weights do not fit the network"):
+        weights.adopt(zoo.create(name, num_classes=5), bare.state_dict())
 
 
 def test_inception_v3_state_dict_makes_the_round_trip_in_the_reference_order():

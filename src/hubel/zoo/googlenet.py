@@ -3,8 +3,9 @@
 Source: Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke & Rabinovich, "Going Deeper with Convolutions",
 CVPR 2015, Table 1, Figure 3 (order of the stem) and section 5 (auxiliary classifiers).
 `googlenet_paper` departs from the paper: the average pools adapt to the picture's size; at 224 px they are the paper's,
-7x7 in the head and 5x5 of stride 3 in the auxiliary classifiers. Where the paper is silent it follows the BVLC replica:
-local response norm over 5 channels with alpha 1e-4 and beta 0.75, Xavier weights, biases 0.2.
+7x7 in the head and 5x5 of stride 3 in the auxiliary classifiers. Where the paper is silent: local response norm over 5
+channels with alpha 1e-4 and beta 0.75, as the BVLC replica has it; weights of variance 2 / fan-in and biases 0 (He et
+al. 2015), which learn without batch norm where the replica's Xavier weights and biases of 0.2 hardly start.
 `googlenet_naive` has the modules of Figure 2a in place of 2b: the pool branch passes all of its input on, so the depth
 only grows.
 `googlenet` is torchvision's: batch norm, no response norm, 3x3 where the paper has 5x5, a 2x2 pool before 5a,
@@ -79,12 +80,12 @@ def paper(
     }
     head = _head(width[2, 2], dropout, num_classes)
     net = AuxiliaryNetwork(stem, stages, head, heads)
-    logits = [chain[-1] for chain in (head, *heads.values())]
+    logits = [layers[-1] for layers in (head, *heads.values())]
     for layer in net.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer not in logits:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
-                nn.init.constant_(layer.bias, 0.0 if layer in logits else 0.2)
+                nn.init.zeros_(layer.bias)
     return net
 
 
