@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hubel.errors import lookup
+
 Pair = tuple[Tensor, Tensor]  # the outputs of the two cells before: previous, current
 EPSILON = 0.001  # of every batch norm
 
@@ -188,7 +190,9 @@ class Cell(nn.Module):
             self.current = current
         c_p = width if previous_stride else c_previous
         self.operations = nn.ModuleList(
-            OPERATIONS[name](c_p if of == "p" else width, width, 2 if reduces and of in "pc" else 1)
+            lookup(name, OPERATIONS, "operation")(
+                c_p if of == "p" else width, width, 2 if reduces and of in "pc" else 1
+            )
             for name, of in terms
         )
         self.written_previous = fit(c_p, width)[1:] if "p" in self.writes and c_p != width else nn.Identity()

@@ -101,7 +101,8 @@ def _cell(
     """A cell behind the outputs before it (the first cell has one), and the two outputs that the next cell reads."""
     current = before[1]
     previous = before[0] or current
-    raw = before[0] is None and genotype.current_fits == 1  # the first cell takes its previous output as it is
+    # NASNet's and AmoebaNet's first cell takes its previous output as it is; ENAS's fits it like any other
+    raw = before[0] is None and genotype.current_fits == 1
     cell = Cell(
         genotype, previous[0], current[0], width,
         reduces=reduces, previous_stride=0 if raw else 1 + (previous[1] < current[1]), keeps_previous=skips,
