@@ -17,6 +17,8 @@ for _signature in (
         if "multiple" not in str(error) and "already" not in str(error):
             raise
 
+OWN_START = ("googlenet", "inception_v3")  # these warn that their own initialisation will change; torch's serves
+
 
 def build(reference: str, **options) -> torch.nn.Module:
     """The reference network of a fact such as "torchvision:resnet50" or "timm:inception_v4", random weights."""
@@ -24,6 +26,8 @@ def build(reference: str, **options) -> torch.nn.Module:
     if package == "torchvision":
         import torchvision
 
+        if name in OWN_START:
+            options = {"init_weights": False, **options}
         return torchvision.models.get_model(name, weights=None, **options)
     import timm
 

@@ -1,6 +1,9 @@
 """The vocabulary the architectures share."""
 
+from hubel.layers.auxiliary import AuxiliaryNetwork, AuxiliaryPool
 from hubel.layers.branches import Branches
+from hubel.layers.cell import Cell, Genotype
+from hubel.layers.inception import chain, conv_norm_relu, conv_relu, inception, mixed, naive_inception
 from hubel.layers.network import Network
 from hubel.layers.normalisation import local_response_norm
 from hubel.layers.residual import PadShortcut, Residual, conv_norm
@@ -8,14 +11,24 @@ from hubel.layers.separable import inverted_residual, separable
 from hubel.layers.shuffle import ChannelShuffle, HalfBranch
 
 __all__ = [
+    "AuxiliaryNetwork",
+    "AuxiliaryPool",
     "Branches",
+    "Cell",
     "ChannelShuffle",
+    "Genotype",
     "HalfBranch",
     "Network",
     "PadShortcut",
     "Residual",
+    "chain",
     "conv_norm",
+    "conv_norm_relu",
+    "conv_relu",
+    "inception",
     "inverted_residual",
     "local_response_norm",
+    "mixed",
+    "naive_inception",
     "separable",
 ]

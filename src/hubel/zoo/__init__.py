@@ -15,10 +15,23 @@ import torch
 from torch import nn
 
 from hubel.errors import ShapeError, UsageError, lookup, nearest
-from hubel.zoo import baseline, lenet, resnet
+from hubel.zoo import (
+    alexnet,
+    baseline,
+    googlenet,
+    inception_resnet_v2,
+    inception_v3,
+    inception_v4,
+    lenet,
+    mobilenet,
+    nasnet,
+    resnet,
+    shufflenet,
+    squeezenet,
+    vgg,
+    zfnet,
+)
 from hubel.zoo.own import from_file
-from hubel.errors import UsageError, lookup, nearest
-from hubel.zoo import alexnet, baseline, lenet, mobilenet, resnet, shufflenet, squeezenet, vgg, zfnet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
@@ -30,6 +43,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **squeezenet.MODELS,
     **mobilenet.MODELS,
     **shufflenet.MODELS,
+    **googlenet.MODELS,
+    **inception_v3.MODELS,
+    **inception_v4.MODELS,
+    **inception_resnet_v2.MODELS,
+    **nasnet.MODELS,
 }
 
 
