@@ -14,7 +14,11 @@ from typing import Any
 from torch import nn
 
 from hubel.errors import UsageError, lookup, nearest
-from hubel.zoo import baseline, lenet, resnet
+from hubel.zoo import (
+    baseline,
+    lenet,
+    resnet,
+)
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
