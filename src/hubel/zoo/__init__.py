@@ -17,6 +17,7 @@ from hubel.errors import UsageError, lookup, nearest
 from hubel.zoo import (
     baseline,
     lenet,
+    preresnet,
     resnet,
 )
 
@@ -24,6 +25,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
     **lenet.MODELS,
     **resnet.MODELS,
+    **preresnet.MODELS,
 }
 
 
