@@ -19,6 +19,7 @@ from hubel.zoo import (
     lenet,
     preresnet,
     resnet,
+    wide_resnet,
 )
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -26,6 +27,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **lenet.MODELS,
     **resnet.MODELS,
     **preresnet.MODELS,
+    **wide_resnet.MODELS,
 }
 
 
