@@ -19,6 +19,7 @@ from hubel.zoo import (
     lenet,
     preresnet,
     resnet,
+    resnext,
     wide_resnet,
 )
 
@@ -28,6 +29,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **resnet.MODELS,
     **preresnet.MODELS,
     **wide_resnet.MODELS,
+    **resnext.MODELS,
 }
 
 
