@@ -20,6 +20,7 @@ from hubel.zoo import (
     preresnet,
     resnet,
     resnext,
+    senet,
     wide_resnet,
 )
 
@@ -30,6 +31,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **preresnet.MODELS,
     **wide_resnet.MODELS,
     **resnext.MODELS,
+    **senet.MODELS,
 }
 
 
