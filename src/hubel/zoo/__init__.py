@@ -16,6 +16,7 @@ from torch import nn
 from hubel.errors import UsageError, lookup, nearest
 from hubel.zoo import (
     baseline,
+    densenet,
     lenet,
     preresnet,
     resnet,
@@ -32,6 +33,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **wide_resnet.MODELS,
     **resnext.MODELS,
     **senet.MODELS,
+    **densenet.MODELS,
 }
 
 
