@@ -17,6 +17,7 @@ from hubel.errors import UsageError, lookup, nearest
 from hubel.zoo import (
     baseline,
     densenet,
+    fractalnet,
     lenet,
     preresnet,
     resnet,
@@ -34,6 +35,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **resnext.MODELS,
     **senet.MODELS,
     **densenet.MODELS,
+    **fractalnet.MODELS,
 }
 
 
