@@ -17,6 +17,7 @@ from hubel.errors import UsageError, lookup, nearest
 from hubel.zoo import (
     baseline,
     densenet,
+    efficientnet,
     fractalnet,
     lenet,
     preresnet,
@@ -36,6 +37,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **senet.MODELS,
     **densenet.MODELS,
     **fractalnet.MODELS,
+    **efficientnet.MODELS,
 }
 
 
