@@ -53,7 +53,7 @@ def linear_decay(last: float, blocks: int) -> list[float]:
     >>> linear_decay(0.5, 5)
     [0.1, 0.2, 0.3, 0.4, 0.5]
     """
-    return [last * block / blocks for block in range(1, blocks + 1)]
+    return [last * (block / blocks) for block in range(1, blocks + 1)]
 
 
 def drop_paths(stages: Sequence[nn.Module], last: float, per: str = "batch") -> None:
