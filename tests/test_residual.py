@@ -43,6 +43,129 @@ def test_examples_in_the_docstrings_hold(module):
     assert not failed
 
 
+# --- a second derivation: the tables by integer arithmetic
+
+
+class Sum:
+    """Parameters and MACs, added up by hand."""
+
+    def __init__(self) -> None:
+        self.params = self.macs = 0
+
+    def conv(self, c_in: int, c_out: int, kernel: int, side: int, groups: int = 1, *, bias: bool = False) -> None:
+        self.params += arithmetic.conv_params(c_in, c_out, (kernel, kernel), groups, bias=bias)
+        self.macs += arithmetic.conv_macs(c_in, c_out, (kernel, kernel), (side, side), groups)
+
+    def conv_norm(self, c_in: int, c_out: int, kernel: int, side: int, groups: int = 1) -> None:
+        self.conv(c_in, c_out, kernel, side, groups)
+        self.params += 2 * c_out
+
+    def norm_conv(self, c_in: int, c_out: int, kernel: int, side: int) -> None:
+        self.params += 2 * c_in
+        self.conv(c_in, c_out, kernel, side)
+
+    def linear(self, c_in: int, c_out: int) -> None:
+        self.params += arithmetic.linear_params(c_in, c_out)
+        self.macs += arithmetic.linear_macs(c_in, c_out)
+
+    def agrees(self, name: str) -> bool:
+        return (self.params, self.macs) == (zoo.facts()[name]["params"], zoo.facts()[name]["macs"])
+
+
+@pytest.mark.parametrize(("name", "groups", "group_width", "counts", "v1"), [
+    ("resnet50", 1, 64, (3, 4, 6, 3), False), ("resnet50_v1", 1, 64, (3, 4, 6, 3), True),
+    ("resnet152_v1", 1, 64, (3, 8, 36, 3), True), ("wide_resnet101_2", 1, 128, (3, 4, 23, 3), False),
+    ("resnext50_32x4d", 32, 4, (3, 4, 6, 3), False), ("resnext101_64x4d", 64, 4, (3, 4, 23, 3), False),
+    ("resnext29_16x64d_cifar", 16, 64, (3, 3, 3), False),
+])  # fmt: skip
+def test_bottleneck_networks_by_arithmetic(name, groups, group_width, counts, v1):
+    total, c_in = Sum(), 64
+    if name.endswith("_cifar"):
+        side = 32
+        total.conv_norm(3, 64, 3, side)
+    else:
+        side = 56
+        total.conv_norm(3, 64, 7, 112)
+    for stage, count in enumerate(counts):
+        width = 64 * 2**stage
+        inner = groups * group_width * 2**stage
+        for block in range(count):
+            before, side = side, side // 2 if stage and not block else side
+            total.conv_norm(c_in, inner, 1, side if v1 else before)
+            total.conv_norm(inner, inner, 3, side, groups)
+            total.conv_norm(inner, 4 * width, 1, side)
+            if not block:
+                total.conv_norm(c_in, 4 * width, 1, side)
+            c_in = 4 * width
+    total.linear(c_in, zoo.facts()[name]["classes"])
+    assert total.agrees(name)
+
+
+@pytest.mark.parametrize(("name", "depth", "k"), [("wrn16_8_cifar", 16, 8), ("wrn28_10_cifar", 28, 10)])
+def test_wide_resnet_by_arithmetic(name, depth, k):
+    total, c_in, side = Sum(), 16, 32
+    total.conv(3, 16, 3, 32)
+    for stage in range(3):
+        width = 16 * k * 2**stage
+        for block in range((depth - 4) // 6):
+            side = side // 2 if stage and not block else side
+            total.norm_conv(c_in, width, 3, side)
+            total.norm_conv(width, width, 3, side)
+            if not block:
+                total.conv(c_in, width, 1, side)
+            c_in = width
+    total.params += 2 * c_in  # the last batch norm
+    total.linear(c_in, 10)
+    assert total.agrees(name)
+
+
+@pytest.mark.parametrize(("name", "growth", "counts"), [
+    ("densenet121", 32, (6, 12, 24, 16)), ("densenet161", 48, (6, 12, 36, 24)), ("densenet264", 32, (6, 12, 64, 48)),
+    ("densenet_bc100_12_cifar", 12, (16, 16, 16)), ("densenet_bc190_40_cifar", 40, (31, 31, 31)),
+])  # fmt: skip
+def test_densenet_by_arithmetic(name, growth, counts):
+    total, c_in = Sum(), 2 * growth
+    if name.endswith("_cifar"):
+        side = 32
+        total.conv(3, c_in, 3, side)
+    else:
+        side = 56
+        total.conv_norm(3, c_in, 7, 112)
+    for stage, count in enumerate(counts):
+        if stage:
+            total.norm_conv(c_in, c_in // 2, 1, side)
+            c_in, side = c_in // 2, side // 2
+        for _ in range(count):
+            total.norm_conv(c_in, 4 * growth, 1, side)
+            total.norm_conv(4 * growth, growth, 3, side)
+            c_in += growth
+    total.params += 2 * c_in  # the last batch norm
+    total.linear(c_in, zoo.facts()[name]["classes"])
+    assert total.agrees(name)
+
+
+@pytest.mark.parametrize(("name", "width", "depth"), [("efficientnet_b0", 1, 1), ("efficientnet_b7", 2.0, 3.1)])
+def test_efficientnet_by_arithmetic(name, width, depth):
+    total, side = Sum(), -(-zoo.facts()[name]["input"][1] // 2)
+    c_in = arithmetic.round_channels(32 * width)
+    total.conv_norm(3, c_in, 3, side)
+    for expand, kernel, stride, channels, repeats in efficientnet.B0:
+        c_out = arithmetic.round_channels(channels * width)
+        for block in range(arithmetic.round_repeats(repeats, depth)):
+            if expand > 1:
+                total.conv_norm(c_in, c_in * expand, 1, side)
+            side = side if block else -(-side // stride)
+            total.conv_norm(c_in * expand, c_in * expand, kernel, side, c_in * expand)
+            total.conv(c_in * expand, c_in // 4, 1, 1, bias=True)
+            total.conv(c_in // 4, c_in * expand, 1, 1, bias=True)
+            total.conv_norm(c_in * expand, c_out, 1, side)
+            c_in = c_out
+    last = arithmetic.round_channels(1280 * width)
+    total.conv_norm(c_in, last, 1, side)
+    total.linear(last, 1000)
+    assert total.agrees(name)
+
+
 # --- Table 1 of ResNet, and the depths in the names
 
 
@@ -225,7 +348,7 @@ def test_the_columns_of_fractalnet_have_1_2_and_4_convolutions_a_block():
 
     blocks = [stage.fractal for stage in meta("fractalnet20_cifar").stages]
     assert [depth_of_columns(block) for block in blocks] == [[1, 2, 4]] * 5
-    assert output_sizes(meta("fractalnet20_cifar"), 3, 32)[1:] == [(64, 16), (128, 8), (256, 4), (512, 2), (512, 1)]
+    assert output_sizes(meta("fractalnet20_cifar"), 3, 32)[1:] == [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]
 
 
 @pytest.mark.parametrize("column", [0, 1, 2])

@@ -3,8 +3,8 @@
 Source: Larsson, Maire & Shakhnarovich, "FractalNet: Ultra-Deep Neural Networks without Residuals", ICLR 2017: the
 expansion rule (Figure 1), local and global drop-path, and the 20-layer CIFAR network of three columns and five blocks.
 Departs from the paper: every picture draws its own paths. Pooling keeps the last row and column of an odd size, which
-no 32 px picture has; the average after the last block is the identity at 32 px. The paper prints 38.6M parameters; the
-layers it describes have 33.7M.
+no 32 px picture has; the average after the last pooling is the identity at 32 px. The paper prints 38.6M parameters;
+the layers it describes have 33.7M. The pooling after a block begins the next stage, the last one the head.
 """
 
 from collections.abc import Sequence
@@ -92,18 +92,23 @@ class Fractal(nn.Module):
         return paths
 
 
-class FractalBlock(nn.Module):
-    """A fractal, the join of all its columns, and pooling to half the size."""
+def half() -> nn.Module:
+    """Pooling to half the size, rounded up."""
+    return nn.MaxPool2d(2, ceil_mode=True)
 
-    def __init__(self, c_in: int, c_out: int, columns: int, dropout: float, drop: float) -> None:
+
+class FractalBlock(nn.Module):
+    """Pooling to half the size in every block but the first, a fractal, the join of all its columns."""
+
+    def __init__(self, c_in: int, c_out: int, columns: int, dropout: float, drop: float, *, pool: bool) -> None:
         super().__init__()
+        self.pool = half() if pool else nn.Identity()
         self.fractal = Fractal(c_in, c_out, range(columns), dropout, drop)
         self.join = Join(range(columns), drop)
-        self.pool = nn.MaxPool2d(2, ceil_mode=True)
 
     def forward(self, x: Tensor, column: Tensor | None = None) -> Tensor:
-        """N c_in H W -> N c_out H/2 W/2."""
-        return self.pool(self.join(self.fractal(x, column), column))
+        """N c_in H W -> N c_out H W, or half of H and W where it pools."""
+        return self.join(self.fractal(self.pool(x), column), column)
 
 
 class FractalNet(nn.Module):
@@ -152,9 +157,10 @@ def fractalnet(columns: int, widths: tuple[int, ...], *, num_classes: int, in_ch
     """
     stages, c_in = [], in_channels
     for block, width in enumerate(widths):
-        stages.append(FractalBlock(c_in, width, columns, dropout * block / (len(widths) - 1), drop_path))
+        rate = dropout * block / (len(widths) - 1)
+        stages.append(FractalBlock(c_in, width, columns, rate, drop_path, pool=block > 0))
         c_in = width
-    net = FractalNet(stages, pooled_linear(c_in, num_classes), columns, single_column)
+    net = FractalNet(stages, nn.Sequential(half(), *pooled_linear(c_in, num_classes)), columns, single_column)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
