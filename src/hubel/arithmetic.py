@@ -1,4 +1,4 @@
-"""The arithmetic of convolutional networks: integers only, no torch.
+"""The arithmetic of convolutional networks: sizes, counts and scaling rules, no torch.
 
 One MAC is one multiply-accumulate of a convolution, a linear layer or a matrix product; biases are not
 counted; 1 MAC = 2 FLOP. Sizes are in pixels along one axis.
@@ -7,6 +7,7 @@ counted; 1 MAC = 2 FLOP. Sizes are in pixels along one axis.
 from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple
+import math
 
 from hubel.errors import ShapeError
 
@@ -120,3 +121,35 @@ def linear_params(c_in: int, c_out: int, *, bias: bool = True) -> int:
 def linear_macs(c_in: int, c_out: int, positions: int = 1) -> int:
     """Multiply-accumulates of a fully connected layer applied at `positions` places of one image.  [MAC]"""
     return c_in * c_out * positions
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to `channels`, but never less than 90 % of it  (MobileNet, EfficientNet).
+
+    >>> round_channels(32 * 1.4), round_channels(16 * 0.35), round_channels(10)
+    (48, 8, 16)
+    """
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * channels else rounded + divisor
+
+
+def round_repeats(repeats: int, depth: float) -> int:
+    """Blocks of a stage in a network `depth` times as deep: rounded up  (EfficientNet).
+
+    >>> round_repeats(3, 1.1)
+    4
+    """
+    return math.ceil(repeats * depth)
+
+
+def compound_scaling(phi: float, alpha: float = 1.2, beta: float = 1.1,
+                     gamma: float = 1.15) -> tuple[float, float, float]:  # fmt: skip
+    """Factors of depth, width and resolution for `phi` steps of compound scaling  (Tan & Le 2019, equation 3).
+
+    The defaults are the paper's for EfficientNet-B0: alpha * beta^2 * gamma^2 = 1.92, about 2, so that the
+    multiply-accumulates about double with every step.
+
+    >>> [round(factor, 2) for factor in compound_scaling(1)]
+    [1.2, 1.1, 1.15]
+    """
+    return alpha**phi, beta**phi, gamma**phi

@@ -32,6 +32,19 @@ from hubel.zoo import (
     zfnet,
 )
 from hubel.zoo.own import from_file
+from hubel.errors import UsageError, lookup, nearest
+from hubel.zoo import (
+    baseline,
+    densenet,
+    efficientnet,
+    fractalnet,
+    lenet,
+    preresnet,
+    resnet,
+    resnext,
+    senet,
+    wide_resnet,
+)
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
@@ -48,6 +61,13 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **inception_v4.MODELS,
     **inception_resnet_v2.MODELS,
     **nasnet.MODELS,
+    **preresnet.MODELS,
+    **wide_resnet.MODELS,
+    **resnext.MODELS,
+    **senet.MODELS,
+    **densenet.MODELS,
+    **fractalnet.MODELS,
+    **efficientnet.MODELS,
 }
 
 
