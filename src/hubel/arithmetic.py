@@ -4,10 +4,10 @@ One MAC is one multiply-accumulate of a convolution, a linear layer or a matrix 
 counted; 1 MAC = 2 FLOP. Sizes are in pixels along one axis.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple
-import math
 
 from hubel.errors import ShapeError
 

@@ -18,6 +18,9 @@ from hubel.errors import ShapeError, UsageError, lookup, nearest
 from hubel.zoo import (
     alexnet,
     baseline,
+    densenet,
+    efficientnet,
+    fractalnet,
     googlenet,
     inception_resnet_v2,
     inception_v3,
@@ -25,26 +28,17 @@ from hubel.zoo import (
     lenet,
     mobilenet,
     nasnet,
-    resnet,
-    shufflenet,
-    squeezenet,
-    vgg,
-    zfnet,
-)
-from hubel.zoo.own import from_file
-from hubel.errors import UsageError, lookup, nearest
-from hubel.zoo import (
-    baseline,
-    densenet,
-    efficientnet,
-    fractalnet,
-    lenet,
     preresnet,
     resnet,
     resnext,
     senet,
+    shufflenet,
+    squeezenet,
+    vgg,
     wide_resnet,
+    zfnet,
 )
+from hubel.zoo.own import from_file
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
