@@ -34,16 +34,14 @@ def out_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation
     """
     reach = dilation * (kernel - 1) + 1
     room = size + 2 * padding
-    if room < reach:
+    windows = (-(-(room - reach) // stride) if ceil_mode else (room - reach) // stride) + 1
+    if ceil_mode and (windows - 1) * stride >= size + padding:  # a window may not start in the right padding
+        windows -= 1
+    if windows < 1 or (room < reach and not ceil_mode):
         need = -(-(reach - size) // 2)
         raise ShapeError(f"a {kernel}x{kernel} window{f' with dilation {dilation}' if dilation > 1 else ''} covers "
                          f"{reach} px but the padded input has only {room} px; use padding >= {need}, an input of "
                          f">= {reach - 2 * padding} px, or a smaller kernel")  # fmt: skip
-    if not ceil_mode:
-        return (room - reach) // stride + 1
-    windows = -(-(room - reach) // stride) + 1
-    if (windows - 1) * stride >= size + padding:  # a window may not start in the right padding
-        windows -= 1
     return windows
 
 
@@ -84,10 +82,11 @@ def last_size(size: int, windows: Sequence[Window], network: str) -> int:
 
 def _passes(size: int, windows: Sequence[Window]) -> bool:
     """Whether every window of the chain fits a picture of this side."""
-    for window in windows:
-        if size + 2 * window.padding < window.kernel:
-            return False
-        size = out_size(size, *window[1:4], ceil_mode=window.ceil_mode)
+    try:
+        for window in windows:
+            size = out_size(size, *window[1:4], ceil_mode=window.ceil_mode)
+    except ShapeError:
+        return False
     return True
 
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel.arithmetic import out_size
-from hubel.errors import ShapeError
+from hubel.arithmetic import Window, last_size
 from hubel.layers import Network
 
 # fmt: off
@@ -85,14 +84,13 @@ class RadialBasis(nn.Module):
 
 def _maps_side(image_size: int, padding: int, name: str) -> int:
     """Side of the last pooled maps [px]; a picture that is too small is refused by layer."""
-    side = image_size
+    windows = []
     for layer, _, kernel, pool in ROWS:
-        try:
-            side = out_size(out_size(side, kernel, padding=padding if layer == "C1" else 0), pool, pool)
-        except ShapeError as error:
-            raise ShapeError(f"{name}: layer {layer} does not fit a {image_size}x{image_size} picture (its input is "
-                             f"{side}x{side} px); use an image size of >= {16 - 2 * padding}") from error  # fmt: skip
-    return side
+        windows += [
+            Window(layer, kernel, padding=padding if layer == "C1" else 0),
+            Window(f"{layer}'s pooling", pool, pool),
+        ]
+    return last_size(image_size, windows, name)
 
 
 def lenet5(*, num_classes: int, in_channels: int, image_size: int) -> Network:
