@@ -18,9 +18,10 @@ Region = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
 # elementwise operators that torch does not tag as such
 ELEMENTWISE = {
-    "clone", "_to_copy", "contiguous", "lift_fresh", "dropout", "native_dropout", "bernoulli_", "rrelu",
-    "rrelu_with_noise", "where", "detach", "alias", "masked_fill", "copy_", "copy", "_fused_dropout",
-    "prelu", "_prelu_kernel", "_assert_async", "lerp", "fake_quantize_per_tensor_affine",
+    "clone", "_to_copy", "contiguous", "lift_fresh", "detach", "alias", "copy", "copy_", "where", "masked_fill", "lerp",
+    "dropout", "native_dropout", "bernoulli", "bernoulli_", "_fused_dropout", "rrelu", "rrelu_with_noise", "prelu",
+    "channel_shuffle", "native_channel_shuffle", "_prelu_kernel", "hardswish", "log_sigmoid_forward", "rsub",
+    "floor_divide", "fake_quantize_per_tensor_affine",
 }  # fmt: skip
 
 
@@ -180,7 +181,8 @@ def _reduction(call: Call, look: Look) -> Field | None:
         return None
     at = 2 if packet(call) == "linalg_vector_norm" else 1
     given: Any = call.args[at] if len(call.args) > at else call.kwargs.get("dim")
-    over = [given] if isinstance(given, int) and not isinstance(given, bool) else given or range(len(seen.dims))
+    every = list(range(len(seen.dims)))
+    over = [given] if type(given) is int else every if isinstance(given, bool) or not given else list(given)
     keep = call.outputs[0].dim() == len(seen.dims)
     return reduce(seen, over, keepdim=keep)
 
@@ -428,6 +430,14 @@ def _pixel_shuffle(call: Call, look: Look) -> Field | None:
     )
 
 
+def _pixel_unshuffle(call: Call, look: Look) -> Field | None:
+    """Blocks of pixels become channels: one position then sees what its block saw."""
+    seen, shape, side = look(call.args[0]), call.outputs[0].shape, call.args[1]
+    for d in (len(shape) - 2, len(shape) - 1):
+        seen = seen and fields.window(seen, d, kernel=side, stride=side, padding=0, dilation=1, out=shape[d])
+    return seen and replace(seen, dims=(*seen.dims[:-3], flat(shape[-3], len(seen.spans)), *seen.dims[-2:]))
+
+
 def _roll(call: Call, look: Look) -> Field | None:
     seen = look(call.args[0])
     for d in (call.args[2] if len(call.args) > 2 else call.kwargs.get("dims", [])) if seen else []:
@@ -467,6 +477,6 @@ RULES: dict[str, Any] = {
     **_rules("upsample_bilinear2d upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa",
              _smooth),
     **_rules("index index_select", _index),
-    "pixel_shuffle": _pixel_shuffle,
+    "pixel_shuffle": _pixel_shuffle, "pixel_unshuffle": _pixel_unshuffle,
     "roll": _roll, "flip": _roll,
 }  # fmt: skip

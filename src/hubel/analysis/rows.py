@@ -38,7 +38,7 @@ class Row:
     bias: bool = False
     groups: int = 1
     window: Window | None = None
-    grid: bool = False  # whether positions are still laid out along every axis
+    moving: bool = False  # whether some positions of the output still see other pixels than others
 
     @property
     def flops(self) -> int | None:
@@ -55,7 +55,7 @@ class Total:
     activation_bytes: int
     peak_activation_bytes: int  # of an inference that frees what it no longer needs
     saved_bytes: int | None
-    receptive_field: Axes  # of the last layer whose positions are laid out along every axis
+    receptive_field: Axes  # of the last layer before the whole picture is pooled or flattened into one
 
     @property
     def flops(self) -> int | None:
@@ -132,7 +132,7 @@ def summary(model: nn.Module, input: Sequence[int], *, name: str = "") -> Summar
 
 def _total(rows: Sequence[Row], trace: Trace) -> Total:
     macs, saved = [row.macs for row in rows], [row.saved_bytes for row in rows]
-    maps = [row for row in rows if row.grid and row.op != "input"]
+    maps = [row for row in rows if row.moving and row.op != "input"]
     return Total(
         params=sum(row.params for row in rows),
         macs=None if None in macs else sum(filter(None, macs)),
@@ -154,16 +154,20 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
     rows = [Row(name="input", module="", op="input", output=input, params=0, macs=0,
                 activation_bytes=trace.input.untyped_storage().nbytes(),
                 saved_bytes=kept.pop(("input", "", 0), 0), receptive_field=seen.size, jump=seen.jump, start=seen.start,
-                share=seen.share, grid=seen.grid)]  # fmt: skip
+                share=seen.share, moving=seen.moving)]  # fmt: skip
     nth: Counter[tuple[str, str]] = Counter()
+    activations = {storage(trace.input)}
     for call, found in zip(trace.calls, fields, strict=True):
+        weighted = any(storage(tensor) not in activations for tensor in call.inputs)
+        if found:
+            activations.update(storage(tensor) for tensor in call.outputs)
         key = (call.path, operators.packet(call))
         mine = kept.pop((*key, nth[key]), 0)
         nth[key] += 1
         if _is_row(call, found) or mine:
             read = [] if operators.is_view(call) else [fresh.pop(storage(tensor), None) for tensor in call.inputs]
             params = sum(trace.parameters[path].numel() for path in read if path)
-            rows.append(_row(call, found, params, mine, trace, input))
+            rows.append(_row(call, found, operators.op_name(call, weighted), params, mine, trace, input))
     return rows
 
 
@@ -214,21 +218,21 @@ def _class(trace: Trace, path: str) -> str:
     return trace.classes.get("" if path == ROOT else path, "")
 
 
-def _row(call: Call, found: Field | None, params: int, saved: int, trace: Trace, input: tuple[int, ...]) -> Row:
+def _row(
+    call: Call, found: Field | None, op: str, params: int, saved: int, trace: Trace, input: tuple[int, ...]
+) -> Row:
     seen = field.seen(found, input[1:])
     weight, groups, bias = (), 1, False
     name = operators.packet(call)
     if name == "convolution":
         weight, groups, bias = tuple(call.args[1].shape), call.args[8], call.args[2] is not None
-    elif name == "addmm":
-        weight, bias = tuple(call.args[2].shape[::-1]), True
-    elif name == "mm":
-        weight = tuple(call.args[1].shape[::-1])
+    elif op == "linear":
+        weight, bias = tuple(call.args[-1].shape[::-1]), name == "addmm"
     return Row(
-        name=call.path, module=_class(trace, call.path), op=operators.op_name(call),
+        name=call.path, module=_class(trace, call.path), op=op,
         output=_shape(call.outputs[0].shape), params=params, macs=operators.macs(call),
         activation_bytes=memory.output_bytes(call), saved_bytes=saved,
-        receptive_field=seen.size, jump=seen.jump, start=seen.start, share=seen.share, grid=seen.grid,
+        receptive_field=seen.size, jump=seen.jump, start=seen.start, share=seen.share, moving=seen.moving,
         inputs=tuple(_shape(tensor.shape) for tensor in call.inputs), weight=weight, bias=bias, groups=groups,
         window=operators.window(call),
     )  # fmt: skip

@@ -125,10 +125,11 @@ class Recorder(TorchDispatchMode):
             except HubelError:
                 result = func(*args, **kwargs)  # let torch say what does not fit
         else:
-            with self:  # what a composite operator is made of is recorded, not the composite
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
+            if "upsample" not in func.__name__:  # resizing comes apart into index arithmetic that says nothing
+                with self:  # what a composite operator is made of is recorded, not the composite
+                    result = func.decompose(*args, **kwargs)
+                if result is not NotImplemented:
+                    return result
             result = func(*args, **kwargs)
         self.calls.append(Call(self.path, func, args, kwargs, inputs, tensors(result)))
         self.begun = None
