@@ -12,6 +12,7 @@ from hubel.analysis.field import Field
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
 from hubel.analysis.trace import ROOT, Call, Shadow, Stopped, Trace, storage
+from hubel.errors import UsageError, nearest
 
 Axes = tuple[float | None, ...]
 Kept = dict[tuple[str, str, int], int]  # bytes kept for backward, by module, operator and how-manieth call of it
@@ -74,6 +75,17 @@ class Summary:
     classes: dict[str, str]  # module path -> class name
     note: str = ""  # what could not be found out, and why
 
+    def calls(self, name: str) -> list[Row]:
+        """The rows of a layer, by its path.
+
+        Raises:
+            UsageError: no layer has this path; the nearest one is named.
+        """
+        found = [row for row in self.rows if row.name == name]
+        if not found:
+            raise UsageError(f"{self.model} has no row {name!r}; {nearest(name, {row.name for row in self.rows})}")
+        return found
+
     def json(self) -> dict[str, Any]:
         """One object that scripts can rely on."""
         total = {"params": self.total.params, "macs": self.total.macs, "flops": self.total.flops,
@@ -88,6 +100,30 @@ class Summary:
         from hubel.analysis import tables
 
         return tables.text(self, depth)
+
+    def markdown(self, depth: int | None = None) -> str:
+        """The table as Markdown."""
+        from hubel.analysis import tables
+
+        return tables.markdown(self, depth)
+
+    def csv(self, depth: int | None = None) -> str:
+        """The table as comma-separated values."""
+        from hubel.analysis import tables
+
+        return tables.comma_separated(self, depth)
+
+    def html(self, depth: int | None = None) -> str:
+        """The table as one self-contained page, the volumes drawn to scale."""
+        from hubel.analysis import page
+
+        return page.page(self, depth)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from hubel.analysis import page
+
+        return page.fragment(self)
 
     def __str__(self) -> str:
         return self.text()
@@ -132,7 +168,7 @@ def summary(model: nn.Module, input: Sequence[int], *, name: str = "") -> Summar
 
 def _total(rows: Sequence[Row], trace: Trace) -> Total:
     macs, saved = [row.macs for row in rows], [row.saved_bytes for row in rows]
-    maps = [row for row in rows if row.moving and row.op != "input"]
+    maps = [row for row in rows if row.moving and row.activation_bytes and row.op != "input"]
     return Total(
         params=sum(row.params for row in rows),
         macs=None if None in macs else sum(filter(None, macs)),
