@@ -141,6 +141,8 @@ def _chart(entries: Sequence[Entry], path: Path) -> Path:
         plot.annotate(entry.name, (x, 100 * (entry.top1 or 0)), xytext=(6, 4), textcoords="offset points", fontsize=8)
     plot.set(xscale="log", xlabel="operations for one picture  [GMAC]", ylabel="published top-1 accuracy  [%]",
              title=f"Area: parameters, up to {largest / 1e6:.1f} million. Colour: year.")  # fmt: skip
+    for axis in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
+        axis(lambda value, _: f"{value:g}")
     plot.grid(alpha=0.3)
     plot.margins(0.15)
     figure.savefig(path, dpi=150)
