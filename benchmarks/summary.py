@@ -63,9 +63,7 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, default=1)
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
-    print(
-        f"torch {torch.__version__}, torchinfo {torchinfo.__version__}, {given.threads} thread(s), {given.rounds} rounds"
-    )
+    print(f"torch {torch.__version__}, torchinfo {torchinfo.__version__}, {given.threads} thread(s)")
     for name in ("vgg16", "resnet152"):
         calls = contenders(name)
         for call in calls.values():

@@ -134,7 +134,11 @@ def conv(c_in, c_out, kernel, stride=1, dilation=1):
 def networks(draw):
     layers, c = [], 1
     for _ in range(draw(st.integers(1, 5))):
-        kind = draw(st.sampled_from(["conv", "dilated", "pool", "add", "cat", "crop", "strided", "pad", "up", "shuffle", "pixel"]))
+        kind = draw(
+            st.sampled_from(
+                ["conv", "dilated", "pool", "add", "cat", "crop", "strided", "pad", "up", "shuffle", "pixel"]
+            )
+        )
         kernel, stride = draw(st.sampled_from([1, 2, 3, 5])), draw(st.sampled_from([1, 2]))
         if kind == "conv":
             layers.append(nn.Conv2d(c, 2, kernel, stride, padding=draw(st.integers(0, kernel // 2))))
@@ -189,8 +193,9 @@ def test_receptive_field_is_the_support_of_the_gradient(net, seed):
 
 # --- memory ---
 
-SAVED = ("alexnet", "vgg11", "vgg16", "googlenet", "resnet18", "resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0",
-         "squeezenet1_0", "shufflenet_v2_x1_0", "inception_v3", "mobilenet_v3_small", "convnext_tiny")  # fmt: skip
+SAVED = ("alexnet", "vgg11", "vgg16", "googlenet", "resnet18", "resnet50", "densenet121", "mobilenet_v2",
+         "efficientnet_b0", "squeezenet1_0", "shufflenet_v2_x1_0", "inception_v3", "mobilenet_v3_small",
+         "convnext_tiny")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SAVED)
@@ -274,7 +279,7 @@ def same(before, after):
     assert len(before) == len(after)
     for old, new in zip(before, after, strict=True):
         for a, b in zip(old, new, strict=True):
-            assert (torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b), old[0]
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, old[0]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -331,7 +336,9 @@ def test_a_window_that_does_not_fit_is_named_with_what_would():
 
 def test_other_mismatches_are_named_with_what_would_fit():
     net = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Flatten(), nn.Linear(8 * 24 * 24, 10))
-    with pytest.raises(ShapeError, match=r"layer 2 \(Linear\).*reads 4,608 numbers.*gets 6,272; an input of 3x28x28 fits"):
+    with pytest.raises(
+        ShapeError, match=r"layer 2 \(Linear\).*reads 4,608 numbers.*gets 6,272; an input of 3x28x28 fits"
+    ):
         check_input(net, (3, 32, 32))
     with pytest.raises(ShapeError, match=r"layer 0 .*reads 3 channels and gets 1 .*an input of 3x28x28 fits"):
         check_input(net, (1, 28, 28))

@@ -41,7 +41,7 @@ class Field:
     @property
     def shape(self) -> tuple[int, ...]:
         """Positions along each dimension."""
-        return tuple(positions(dim) for dim in self.dims)
+        return tuple([dim[0][0] if len(dim) == 1 else positions(dim) for dim in self.dims])
 
 
 def positions(dim: Dim) -> int:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
 from hubel import arithmetic
-from hubel.analysis.trace import Call
+from hubel.analysis.trace import Call, storage
 
 NAMES = {
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d", "_to_copy": "to", "_unsafe_view": "view",
@@ -38,7 +39,17 @@ class Window:
 
 def packet(call: Call) -> str:
     """The operator's bare name: `convolution`, `addmm`, `relu_`."""
-    return call.func._schema.name.split("::")[-1]
+    return _traits(call.func)[0]
+
+
+def mutates(call: Call) -> bool:
+    """Whether the operator works in place."""
+    return _traits(call.func)[1]
+
+
+@cache
+def _traits(func: Any) -> tuple[str, bool]:
+    return func._schema.name.split("::")[-1], func._schema.is_mutable
 
 
 def op_name(call: Call, weighted: bool) -> str:
@@ -57,10 +68,10 @@ def op_name(call: Call, weighted: bool) -> str:
 
 def is_view(call: Call) -> bool:
     """Whether the call only looks at memory another call made."""
-    if not call.outputs or not call.inputs or call.func._schema.is_mutable:
+    if not call.outputs or not call.inputs or mutates(call):
         return False
-    made = {tensor.untyped_storage()._cdata for tensor in call.outputs}
-    return made <= {tensor.untyped_storage()._cdata for tensor in call.inputs}
+    given = {storage(tensor) for tensor in call.inputs}
+    return all(storage(tensor) in given for tensor in call.outputs)
 
 
 def window(call: Call) -> Window | None:

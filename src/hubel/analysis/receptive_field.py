@@ -1,6 +1,6 @@
 """Receptive fields of a traced pass: what each operator does to the field of its inputs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,12 @@ from hubel.analysis import operators
 from hubel.analysis.field import Field, Span, flat, reduce, uneven, unknown
 from hubel.analysis.operators import Window, packet
 from hubel.analysis.trace import Call, Trace, storage
+
+# operators whose result has the shape of their input and nothing else of it
+CONSTANT = {
+    "zero_", "fill_", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_empty", "new_full",
+    "new_ones", "rand_like", "randn_like",
+}  # fmt: skip
 
 Look = Callable[[Tensor], Field | None]
 Region = tuple[int, int, tuple[int, ...], tuple[int, ...]]
@@ -39,8 +45,8 @@ def receptive_fields(trace: Trace) -> list[Field | None]:
     note(trace.input, fields.picture(trace.input.shape))
     found: list[Field | None] = []
     for call in trace.calls:
-        outcome = list(propagate(call, look))
-        mutated = call.func._schema.is_mutable
+        outcome = propagate(call, look)
+        mutated = operators.mutates(call)
         for tensor, seen in zip(call.outputs, outcome, strict=True):
             if mutated:
                 _overwrite(known.setdefault(storage(tensor), {}), tensor, seen)
@@ -76,13 +82,12 @@ def _blurred(region: Region, both: list[Field]) -> Field | None:
     return unknown(shape, both)
 
 
-def propagate(call: Call, look: Look) -> Iterator[Field | None]:
+def propagate(call: Call, look: Look) -> list[Field | None]:
     """The field of every output of one call."""
     given = [f for f in map(look, call.inputs) if f]
     name = packet(call)
-    if not given or name in ("zero_", "fill_", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros",
-                             "new_empty", "new_full", "new_ones", "rand_like", "randn_like", "empty_like"):  # fmt: skip
-        return iter([None] * len(call.outputs))
+    if not given or name in CONSTANT:
+        return [None] * len(call.outputs)
     rule = RULES.get(name)
     if rule is not None:
         result = rule(call, look)
@@ -91,17 +96,19 @@ def propagate(call: Call, look: Look) -> Iterator[Field | None]:
         results = [_elementwise(call, given)] * len(call.outputs)
     else:
         results = [unknown(out.shape, given) for out in call.outputs]
-    return iter(_checked(results, call))
+    return _checked(results, call)
 
 
 def _checked(results: list[Field | None], call: Call) -> list[Field | None]:
     """A field whose positions do not match its tensor would be a wrong answer; it becomes an unknown one."""
-    return [seen if seen is None or seen.shape == tuple(out.shape) else unknown(out.shape, [seen])
+    return [seen if seen is None or seen.shape == out.shape else unknown(out.shape, [seen])
             for seen, out in zip(results, call.outputs, strict=True)]  # fmt: skip
 
 
 def _elementwise(call: Call, given: list[Field]) -> Field | None:
     shape = tuple(call.outputs[0].shape)
+    if len(given) == 1 and given[0].shape == shape:
+        return given[0]
     if any(len(f.dims) > len(shape) for f in given):
         return unknown(shape, given)
     return fields.union(given, shape)

@@ -185,6 +185,7 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
     What they account for is taken out of `kept` (bytes for backward) and `fresh` (parameters nobody has read yet).
     """
     fields = receptive_fields(trace)
+    seen_by = {id(found): field.seen(found, input[1:]) for found in {id(each): each for each in fields}.values()}
     assert trace.input is not None
     seen = field.seen(field.picture(trace.input.shape), input[1:])
     rows = [Row(name="input", module="", op="input", output=input, params=0, macs=0,
@@ -203,7 +204,7 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
         if _is_row(call, found) or mine:
             read = [] if operators.is_view(call) else [fresh.pop(storage(tensor), None) for tensor in call.inputs]
             params = sum(trace.parameters[path].numel() for path in read if path)
-            rows.append(_row(call, found, operators.op_name(call, weighted), params, mine, trace, input))
+            rows.append(_row(call, seen_by[id(found)], operators.op_name(call, weighted), params, mine, trace))
     return rows
 
 
@@ -254,10 +255,7 @@ def _class(trace: Trace, path: str) -> str:
     return trace.classes.get("" if path == ROOT else path, "")
 
 
-def _row(
-    call: Call, found: Field | None, op: str, params: int, saved: int, trace: Trace, input: tuple[int, ...]
-) -> Row:
-    seen = field.seen(found, input[1:])
+def _row(call: Call, seen: field.Seen, op: str, params: int, saved: int, trace: Trace) -> Row:
     weight, groups, bias = (), 1, False
     name = operators.packet(call)
     if name == "convolution":

@@ -161,10 +161,12 @@ def _entry(entry: str | Mapping[str, Any]) -> Token:
     (kind,) = kinds
     main = {"conv": "filters", "max": "kernel", "average": "kernel", "linear": "units", "dropout": "rate"}.get(kind)
     sizes = {name: value for name, value in entry.items() if name != kind} | ({main: entry[kind]} if main else {})
-    allowed = {*(EXTRAS[letter] for letter in TAKES.get(kind, "")), "kernel" if kind == "conv" else main}
-    for name in sizes:
+    allowed = {*(EXTRAS[letter] for letter in TAKES.get(kind, "")), "kernel" if kind == "conv" else main, main}
+    for name, size in sizes.items():
         if name not in allowed:
             raise UsageError(f"{dict(entry)}: {kind} has no {name!r}; {nearest(name, filter(None, allowed))}")
+        if not isinstance(size, float if name == "rate" else int) or size < 0:
+            raise UsageError(f"{dict(entry)}: {size!r} is no {name}")
     if kind == "conv" and "kernel" not in sizes:
         raise UsageError(f"{dict(entry)}: a convolution needs a kernel, such as kernel = 3")
     return Token(kind, _not_zero(sizes, str(dict(entry))), " ".join(f"{name}={value}" for name, value in entry.items()))

@@ -84,6 +84,4 @@ def _memory(row: Row) -> list[tuple[str, str]]:
         total *= n
     if row.activation_bytes % total:
         return [("memory", f"{row.activation_bytes:,} bytes")]
-    return [
-        ("activation memory", f"{numbers} * {row.activation_bytes // total} bytes = {row.activation_bytes:,} bytes")
-    ]
+    return [("memory", f"{numbers} * {row.activation_bytes // total} bytes = {row.activation_bytes:,} bytes")]
