@@ -4,10 +4,14 @@ One MAC is one multiply-accumulate of a convolution, a linear layer or a matrix 
 counted; 1 MAC = 2 FLOP. Sizes are in pixels along one axis.
 """
 
+<<<<<<< HEAD
 import math
 from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple
+=======
+from math import prod
+>>>>>>> inspector
 
 from hubel.errors import ShapeError
 
@@ -122,6 +126,7 @@ def linear_macs(c_in: int, c_out: int, positions: int = 1) -> int:
     return c_in * c_out * positions
 
 
+<<<<<<< HEAD
 def round_channels(channels: float, divisor: int = 8) -> int:
     """The multiple of `divisor` nearest to `channels`, but never less than 90 % of it  (MobileNet, EfficientNet).
 
@@ -152,3 +157,66 @@ def compound_scaling(phi: float, alpha: float = 1.2, beta: float = 1.1,
     [1.2, 1.1, 1.15]
     """
     return alpha**phi, beta**phi, gamma**phi
+=======
+# --- the same with its numbers shown, as a blackboard has them ---
+
+
+def out_size_sum(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *,
+                 ceil_mode: bool = False) -> str:  # fmt: skip
+    """The sum behind `out_size`.
+
+    >>> out_size_sum(227, kernel=11, stride=4)
+    '(227 - 11 + 2*0)/4 + 1 = 55'
+    >>> out_size_sum(224, kernel=7, stride=2, padding=3)
+    'floor((224 - 7 + 2*3)/2) + 1 = 112'
+    """
+    out = out_size(size, kernel, stride, padding, dilation, ceil_mode=ceil_mode)
+    window = f"{kernel}" if dilation == 1 else f"({dilation}*({kernel} - 1) + 1)"
+    quotient = f"({size} - {window} + 2*{padding})/{stride}"
+    if (size - dilation * (kernel - 1) - 1 + 2 * padding) % stride:
+        quotient = f"{'ceil' if ceil_mode else 'floor'}({quotient})"
+    return f"{quotient} + 1 = {out}"
+
+
+def conv_params_sum(c_in: int, c_out: int, kernel: tuple[int, ...], groups: int = 1, *, bias: bool = True) -> str:
+    """The sum behind `conv_params`.
+
+    >>> conv_params_sum(3, 96, (11, 11))
+    '(11*11*3 + 1)*96 = 34,944'
+    >>> conv_params_sum(96, 256, (5, 5), groups=2, bias=False)
+    '5*5*(96/2)*256 = 307,200'
+    """
+    weights = "*".join(map(str, kernel)) + "*" + (f"{c_in}" if groups == 1 else f"({c_in}/{groups})")
+    total = (prod(kernel) * c_in // groups + bias) * c_out
+    return f"({weights} + 1)*{c_out} = {total:,}" if bias else f"{weights}*{c_out} = {total:,}"
+
+
+def conv_macs_sum(c_in: int, c_out: int, kernel: tuple[int, ...], out: tuple[int, ...], groups: int = 1) -> str:
+    """The sum behind `conv_macs`.
+
+    >>> conv_macs_sum(3, 96, (11, 11), (55, 55))
+    '11*11*3*96*55*55 = 105,415,200'
+    """
+    factors = [*kernel, c_in if groups == 1 else f"({c_in}/{groups})", c_out, *out]
+    return f"{'*'.join(map(str, factors))} = {prod(kernel) * c_in // groups * c_out * prod(out):,}"
+
+
+def linear_params_sum(c_in: int, c_out: int, *, bias: bool = True) -> str:
+    """The sum behind `linear_params`.
+
+    >>> linear_params_sum(9216, 4096)
+    '(9216 + 1)*4096 = 37,752,832'
+    """
+    total = linear_params(c_in, c_out, bias=bias)
+    return f"({c_in} + 1)*{c_out} = {total:,}" if bias else f"{c_in}*{c_out} = {total:,}"
+
+
+def receptive_field_sum(before: int, kernel: int, jump: int, dilation: int = 1) -> str:
+    """What a window of neurons that each see `before` px, `jump` px apart, sees together.
+
+    >>> receptive_field_sum(11, kernel=3, jump=4)
+    '11 + (3 - 1)*4 = 19'
+    """
+    gap = f"*{dilation}" if dilation > 1 else ""
+    return f"{before} + ({kernel} - 1){gap}*{jump} = {before + (kernel - 1) * dilation * jump}"
+>>>>>>> inspector

@@ -8,10 +8,20 @@ memory.py           peak of an inference, bytes a training step keeps
 fit.py              an input that does not fit: which layer, and what would
 rows.py             Row, Total, Summary, summary()
 tables.py           text, Markdown, CSV
+page.py             one HTML page, volumes to scale
+sums.py             the sums behind a row, with their numbers
+compare.py          networks side by side: table and bubble chart
+lint.py             the design guidelines of the lectures as findings
+sequence.py         a network from one line of text
 """
 
+from hubel.analysis.compare import Comparison, compare
 from hubel.analysis.fit import check_input
+from hubel.analysis.lint import Finding, lint
 from hubel.analysis.operators import Window
 from hubel.analysis.rows import Row, Summary, Total, summary
+from hubel.analysis.sequence import model
+from hubel.analysis.sums import arithmetic
 
-__all__ = ["Row", "Summary", "Total", "Window", "check_input", "summary"]
+__all__ = ["Comparison", "Finding", "Row", "Summary", "Total", "Window", "arithmetic", "check_input", "compare", "lint",
+           "model", "summary"]  # fmt: skip

@@ -41,7 +41,7 @@ class Field:
     @property
     def shape(self) -> tuple[int, ...]:
         """Positions along each dimension."""
-        return tuple(positions(dim) for dim in self.dims)
+        return tuple([dim[0][0] if len(dim) == 1 else positions(dim) for dim in self.dims])
 
 
 def positions(dim: Dim) -> int:
@@ -162,27 +162,37 @@ def reduce(field: Field, over: Sequence[int], *, keepdim: bool = True) -> Field:
 
 def window(field: Field, dim: int, *, kernel: int, stride: int, padding: int, dilation: int, out: int) -> Field:
     """A convolution or pooling window along one dimension, `out` positions of it."""
-    axes = len(field.spans)
-    factors = simplified(field.dims[dim])
+    *others, (n, steps) = factors = simplified(field.dims[dim])
     if kernel == 1 and stride == 1 and padding == 0 and out == positions(factors):
         return field
-    if len(factors) > 1:
-        moves = [any(steps[axis] != 0 for _, steps in factors) for axis in range(axes)]
-        spans = tuple(
-            None if span and moves[axis] and not span.whole else span for axis, span in enumerate(field.spans)
+    whole_blocks = dilation == 1 and padding % n == 0 and stride % n == 0 and (kernel <= n or kernel % n == 0)
+    if len(others) == 1 and whole_blocks:  # such as pooling what was upsampled: a window over blocks of n positions
+        inside = _seen_through(field, steps, (min(kernel, n) - 1), 0)
+        blocks = Field(_with(field.dims, dim, (others[0],)), inside)
+        return window(
+            blocks, dim, kernel=-(-kernel // n), stride=stride // n, padding=padding // n, dilation=1, out=out
         )
-        return Field(_with(field.dims, dim, uneven(out, axes)), spans)
-    _, steps = factors[0]
-    spans = []
+    if others:
+        moves = [any(steps[axis] != 0 for _, steps in factors) for axis in range(len(steps))]
+        spans = [None if span and move and not span.whole else span
+                 for span, move in zip(field.spans, moves, strict=True)]  # fmt: skip
+        return Field(_with(field.dims, dim, uneven(out, len(steps))), tuple(spans))
+    moved = tuple(None if step is None else step * stride for step in steps)
+    spans = _seen_through(field, steps, (kernel - 1) * dilation, padding)
+    return Field(_with(field.dims, dim, ((out, moved),)), spans)
+
+
+def _seen_through(field: Field, steps: Steps, reach: int, padding: int) -> tuple[Span | None, ...]:
+    """What a window sees that reaches so many positions on, and begins so many positions early."""
+    spans: list[Span | None] = []
     for span, step in zip(field.spans, steps, strict=True):
         if span is None or step == 0:
             spans.append(span)
         elif step is None:
             spans.append(span if span.whole else None)
         else:
-            spans.append(Span(span.start - padding * step, span.size + (kernel - 1) * dilation * step, span.whole))
-    moved = tuple(None if step is None else step * stride for step in steps)
-    return Field(_with(field.dims, dim, ((out, moved),)), tuple(spans))
+            spans.append(Span(span.start - padding * step, span.size + reach * step, span.whole))
+    return tuple(spans)
 
 
 def _with(dims: tuple[Dim, ...], index: int, dim: Dim) -> tuple[Dim, ...]:
@@ -253,21 +263,18 @@ class Seen:
     jump: tuple[float | None, ...]  # [px]
     start: tuple[float | None, ...]  # first pixel that the first position sees; negative: in the padding
     share: tuple[float | None, ...]  # of the picture that the central position sees, padding not counted  [0..1]
-    grid: bool  # whether positions are still laid out along every axis
+    moving: bool  # whether some positions still see other pixels than others
 
 
 def seen(field: Field | None, image: Sequence[int]) -> Seen:
     """A field as numbers."""
     if field is None:
         nothing = (None,) * len(image)
-        return Seen(nothing, nothing, nothing, nothing, grid=False)
+        return Seen(nothing, nothing, nothing, nothing, moving=False)
     columns: list[tuple] = [_seen(field, axis, image[axis]) for axis in range(len(image))]
-    laid_out = [any(steps[axis] != 0 for dim in field.dims for _, steps in dim) for axis in range(len(image))]
-    apart = all(sum(steps[axis] != 0 for axis in range(len(image))) <= 1 for dim in field.dims for _, steps in dim) \
-        and all(len({axis for _, steps in dim for axis in range(len(image)) if steps[axis] != 0}) <= 1
-                for dim in field.dims)  # fmt: skip
+    moving = any(not still(dim) for dim in field.dims)
     size, jump, start, share = (tuple(column[i] for column in columns) for i in range(4))
-    return Seen(size, jump, start, share, grid=bool(image) and all(laid_out) and apart)
+    return Seen(size, jump, start, share, moving)
 
 
 def _seen(field: Field, axis: int, pixels: int) -> tuple[int | None, float | None, float | None, float | None]:

@@ -2,20 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
-import torch
-
 from hubel import arithmetic
-from hubel.analysis.trace import Call
+from hubel.analysis.trace import Call, storage
 
 NAMES = {
-    "_adaptive_avg_pool2d": "adaptive_avg_pool2d", "_to_copy": "to", "_unsafe_view": "view", "addmm": "linear",
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d", "_to_copy": "to", "_unsafe_view": "view",
     "native_batch_norm": "batch_norm", "_native_batch_norm_legit_no_training": "batch_norm",
     "_native_batch_norm_legit": "batch_norm", "native_layer_norm": "layer_norm", "native_group_norm": "group_norm",
     "max_pool2d_with_indices": "max_pool2d", "max_pool3d_with_indices": "max_pool3d", "_softmax": "softmax",
-    "_log_softmax": "log_softmax", "bmm": "matmul", "mm": "matmul", "baddbmm": "matmul", "constant_pad_nd": "pad",
+    "_log_softmax": "log_softmax", "bmm": "matmul", "baddbmm": "matmul", "constant_pad_nd": "pad",
     "native_dropout": "dropout", "linalg_vector_norm": "norm",
 }  # fmt: skip
 
@@ -40,29 +39,39 @@ class Window:
 
 def packet(call: Call) -> str:
     """The operator's bare name: `convolution`, `addmm`, `relu_`."""
-    return call.func._schema.name.split("::")[-1]
+    return _traits(call.func)[0]
 
 
-def op_name(call: Call) -> str:
-    """The operator as PyTorch users call it."""
+def mutates(call: Call) -> bool:
+    """Whether the operator works in place."""
+    return _traits(call.func)[1]
+
+
+@cache
+def _traits(func: Any) -> tuple[str, bool]:
+    return func._schema.name.split("::")[-1], func._schema.is_mutable
+
+
+def op_name(call: Call, weighted: bool) -> str:
+    """The operator as PyTorch users call it; a product is linear where one side is `weighted`, no activation."""
     name = packet(call)
     if name == "convolution":
         kind = "conv_transpose" if call.args[6] else "conv"
         return f"{kind}{call.args[1].dim() - 2}d"
     if name.startswith("_scaled_dot_product"):
         return "attention"
-    if name in ("mm", "bmm") and isinstance(call.args[1], torch.nn.Parameter):
-        return "linear"
+    if name in ("mm", "addmm"):
+        return "linear" if weighted else "matmul"
     name = NAMES.get(name, name)
     return name[:-1] if name.endswith("_") and not name.startswith("__") else name
 
 
 def is_view(call: Call) -> bool:
     """Whether the call only looks at memory another call made."""
-    if not call.outputs or not call.inputs or call.func._schema.is_mutable:
+    if not call.outputs or not call.inputs or mutates(call):
         return False
-    made = {tensor.untyped_storage()._cdata for tensor in call.outputs}
-    return made <= {tensor.untyped_storage()._cdata for tensor in call.inputs}
+    given = {storage(tensor) for tensor in call.inputs}
+    return all(storage(tensor) in given for tensor in call.outputs)
 
 
 def window(call: Call) -> Window | None:

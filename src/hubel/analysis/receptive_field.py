@@ -1,6 +1,6 @@
 """Receptive fields of a traced pass: what each operator does to the field of its inputs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +13,21 @@ from hubel.analysis.field import Field, Span, flat, reduce, uneven, unknown
 from hubel.analysis.operators import Window, packet
 from hubel.analysis.trace import Call, Trace, storage
 
+# operators whose result has the shape of their input and nothing else of it
+CONSTANT = {
+    "zero_", "fill_", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_empty", "new_full",
+    "new_ones", "rand_like", "randn_like",
+}  # fmt: skip
+
 Look = Callable[[Tensor], Field | None]
 Region = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
 # elementwise operators that torch does not tag as such
 ELEMENTWISE = {
-    "clone", "_to_copy", "contiguous", "lift_fresh", "dropout", "native_dropout", "bernoulli_", "rrelu",
-    "rrelu_with_noise", "where", "detach", "alias", "masked_fill", "copy_", "copy", "_fused_dropout",
-    "prelu", "_prelu_kernel", "_assert_async", "lerp", "fake_quantize_per_tensor_affine",
+    "clone", "_to_copy", "contiguous", "lift_fresh", "detach", "alias", "copy", "copy_", "where", "masked_fill", "lerp",
+    "dropout", "native_dropout", "bernoulli", "bernoulli_", "_fused_dropout", "rrelu", "rrelu_with_noise", "prelu",
+    "channel_shuffle", "native_channel_shuffle", "_prelu_kernel", "hardswish", "log_sigmoid_forward", "rsub",
+    "floor_divide", "fake_quantize_per_tensor_affine",
 }  # fmt: skip
 
 
@@ -38,8 +45,8 @@ def receptive_fields(trace: Trace) -> list[Field | None]:
     note(trace.input, fields.picture(trace.input.shape))
     found: list[Field | None] = []
     for call in trace.calls:
-        outcome = list(propagate(call, look))
-        mutated = call.func._schema.is_mutable
+        outcome = propagate(call, look)
+        mutated = operators.mutates(call)
         for tensor, seen in zip(call.outputs, outcome, strict=True):
             if mutated:
                 _overwrite(known.setdefault(storage(tensor), {}), tensor, seen)
@@ -75,13 +82,12 @@ def _blurred(region: Region, both: list[Field]) -> Field | None:
     return unknown(shape, both)
 
 
-def propagate(call: Call, look: Look) -> Iterator[Field | None]:
+def propagate(call: Call, look: Look) -> list[Field | None]:
     """The field of every output of one call."""
     given = [f for f in map(look, call.inputs) if f]
     name = packet(call)
-    if not given or name in ("zero_", "fill_", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros",
-                             "new_empty", "new_full", "new_ones", "rand_like", "randn_like", "empty_like"):  # fmt: skip
-        return iter([None] * len(call.outputs))
+    if not given or name in CONSTANT:
+        return [None] * len(call.outputs)
     rule = RULES.get(name)
     if rule is not None:
         result = rule(call, look)
@@ -90,17 +96,19 @@ def propagate(call: Call, look: Look) -> Iterator[Field | None]:
         results = [_elementwise(call, given)] * len(call.outputs)
     else:
         results = [unknown(out.shape, given) for out in call.outputs]
-    return iter(_checked(results, call))
+    return _checked(results, call)
 
 
 def _checked(results: list[Field | None], call: Call) -> list[Field | None]:
     """A field whose positions do not match its tensor would be a wrong answer; it becomes an unknown one."""
-    return [seen if seen is None or seen.shape == tuple(out.shape) else unknown(out.shape, [seen])
+    return [seen if seen is None or seen.shape == out.shape else unknown(out.shape, [seen])
             for seen, out in zip(results, call.outputs, strict=True)]  # fmt: skip
 
 
 def _elementwise(call: Call, given: list[Field]) -> Field | None:
     shape = tuple(call.outputs[0].shape)
+    if len(given) == 1 and given[0].shape == shape:
+        return given[0]
     if any(len(f.dims) > len(shape) for f in given):
         return unknown(shape, given)
     return fields.union(given, shape)
@@ -180,7 +188,8 @@ def _reduction(call: Call, look: Look) -> Field | None:
         return None
     at = 2 if packet(call) == "linalg_vector_norm" else 1
     given: Any = call.args[at] if len(call.args) > at else call.kwargs.get("dim")
-    over = [given] if isinstance(given, int) and not isinstance(given, bool) else given or range(len(seen.dims))
+    every = list(range(len(seen.dims)))
+    over = [given] if type(given) is int else every if isinstance(given, bool) or not given else list(given)
     keep = call.outputs[0].dim() == len(seen.dims)
     return reduce(seen, over, keepdim=keep)
 
@@ -428,6 +437,14 @@ def _pixel_shuffle(call: Call, look: Look) -> Field | None:
     )
 
 
+def _pixel_unshuffle(call: Call, look: Look) -> Field | None:
+    """Blocks of pixels become channels: one position then sees what its block saw."""
+    seen, shape, side = look(call.args[0]), call.outputs[0].shape, call.args[1]
+    for d in (len(shape) - 2, len(shape) - 1):
+        seen = seen and fields.window(seen, d, kernel=side, stride=side, padding=0, dilation=1, out=shape[d])
+    return seen and replace(seen, dims=(*seen.dims[:-3], flat(shape[-3], len(seen.spans)), *seen.dims[-2:]))
+
+
 def _roll(call: Call, look: Look) -> Field | None:
     seen = look(call.args[0])
     for d in (call.args[2] if len(call.args) > 2 else call.kwargs.get("dims", [])) if seen else []:
@@ -467,6 +484,6 @@ RULES: dict[str, Any] = {
     **_rules("upsample_bilinear2d upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa",
              _smooth),
     **_rules("index index_select", _index),
-    "pixel_shuffle": _pixel_shuffle,
+    "pixel_shuffle": _pixel_shuffle, "pixel_unshuffle": _pixel_unshuffle,
     "roll": _roll, "flip": _roll,
 }  # fmt: skip

@@ -12,6 +12,7 @@ from hubel.analysis.field import Field
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
 from hubel.analysis.trace import ROOT, Call, Shadow, Stopped, Trace, storage
+from hubel.errors import UsageError, nearest
 
 Axes = tuple[float | None, ...]
 Kept = dict[tuple[str, str, int], int]  # bytes kept for backward, by module, operator and how-manieth call of it
@@ -38,7 +39,7 @@ class Row:
     bias: bool = False
     groups: int = 1
     window: Window | None = None
-    grid: bool = False  # whether positions are still laid out along every axis
+    moving: bool = False  # whether some positions of the output still see other pixels than others
 
     @property
     def flops(self) -> int | None:
@@ -55,7 +56,7 @@ class Total:
     activation_bytes: int
     peak_activation_bytes: int  # of an inference that frees what it no longer needs
     saved_bytes: int | None
-    receptive_field: Axes  # of the last layer whose positions are laid out along every axis
+    receptive_field: Axes  # of the last layer before the whole picture is pooled or flattened into one
 
     @property
     def flops(self) -> int | None:
@@ -74,6 +75,17 @@ class Summary:
     classes: dict[str, str]  # module path -> class name
     note: str = ""  # what could not be found out, and why
 
+    def calls(self, name: str) -> list[Row]:
+        """The rows of a layer, by its path.
+
+        Raises:
+            UsageError: no layer has this path; the nearest one is named.
+        """
+        found = [row for row in self.rows if row.name == name]
+        if not found:
+            raise UsageError(f"{self.model} has no row {name!r}; {nearest(name, {row.name for row in self.rows})}")
+        return found
+
     def json(self) -> dict[str, Any]:
         """One object that scripts can rely on."""
         total = {"params": self.total.params, "macs": self.total.macs, "flops": self.total.flops,
@@ -88,6 +100,30 @@ class Summary:
         from hubel.analysis import tables
 
         return tables.text(self, depth)
+
+    def markdown(self, depth: int | None = None) -> str:
+        """The table as Markdown."""
+        from hubel.analysis import tables
+
+        return tables.markdown(self, depth)
+
+    def csv(self, depth: int | None = None) -> str:
+        """The table as comma-separated values."""
+        from hubel.analysis import tables
+
+        return tables.comma_separated(self, depth)
+
+    def html(self, depth: int | None = None) -> str:
+        """The table as one self-contained page, the volumes drawn to scale."""
+        from hubel.analysis import page
+
+        return page.page(self, depth)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from hubel.analysis import page
+
+        return page.fragment(self)
 
     def __str__(self) -> str:
         return self.text()
@@ -132,7 +168,7 @@ def summary(model: nn.Module, input: Sequence[int], *, name: str = "") -> Summar
 
 def _total(rows: Sequence[Row], trace: Trace) -> Total:
     macs, saved = [row.macs for row in rows], [row.saved_bytes for row in rows]
-    maps = [row for row in rows if row.grid and row.op != "input"]
+    maps = [row for row in rows if row.moving and row.activation_bytes and row.op != "input"]
     return Total(
         params=sum(row.params for row in rows),
         macs=None if None in macs else sum(filter(None, macs)),
@@ -149,21 +185,26 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
     What they account for is taken out of `kept` (bytes for backward) and `fresh` (parameters nobody has read yet).
     """
     fields = receptive_fields(trace)
+    seen_by = {id(found): field.seen(found, input[1:]) for found in {id(each): each for each in fields}.values()}
     assert trace.input is not None
     seen = field.seen(field.picture(trace.input.shape), input[1:])
     rows = [Row(name="input", module="", op="input", output=input, params=0, macs=0,
                 activation_bytes=trace.input.untyped_storage().nbytes(),
                 saved_bytes=kept.pop(("input", "", 0), 0), receptive_field=seen.size, jump=seen.jump, start=seen.start,
-                share=seen.share, grid=seen.grid)]  # fmt: skip
+                share=seen.share, moving=seen.moving)]  # fmt: skip
     nth: Counter[tuple[str, str]] = Counter()
+    activations = {storage(trace.input)}
     for call, found in zip(trace.calls, fields, strict=True):
+        weighted = any(storage(tensor) not in activations for tensor in call.inputs)
+        if found:
+            activations.update(storage(tensor) for tensor in call.outputs)
         key = (call.path, operators.packet(call))
         mine = kept.pop((*key, nth[key]), 0)
         nth[key] += 1
         if _is_row(call, found) or mine:
             read = [] if operators.is_view(call) else [fresh.pop(storage(tensor), None) for tensor in call.inputs]
             params = sum(trace.parameters[path].numel() for path in read if path)
-            rows.append(_row(call, found, params, mine, trace, input))
+            rows.append(_row(call, seen_by[id(found)], operators.op_name(call, weighted), params, mine, trace))
     return rows
 
 
@@ -214,21 +255,18 @@ def _class(trace: Trace, path: str) -> str:
     return trace.classes.get("" if path == ROOT else path, "")
 
 
-def _row(call: Call, found: Field | None, params: int, saved: int, trace: Trace, input: tuple[int, ...]) -> Row:
-    seen = field.seen(found, input[1:])
+def _row(call: Call, seen: field.Seen, op: str, params: int, saved: int, trace: Trace) -> Row:
     weight, groups, bias = (), 1, False
     name = operators.packet(call)
     if name == "convolution":
         weight, groups, bias = tuple(call.args[1].shape), call.args[8], call.args[2] is not None
-    elif name == "addmm":
-        weight, bias = tuple(call.args[2].shape[::-1]), True
-    elif name == "mm":
-        weight = tuple(call.args[1].shape[::-1])
+    elif op == "linear":
+        weight, bias = tuple(call.args[-1].shape[::-1]), name == "addmm"
     return Row(
-        name=call.path, module=_class(trace, call.path), op=operators.op_name(call),
+        name=call.path, module=_class(trace, call.path), op=op,
         output=_shape(call.outputs[0].shape), params=params, macs=operators.macs(call),
         activation_bytes=memory.output_bytes(call), saved_bytes=saved,
-        receptive_field=seen.size, jump=seen.jump, start=seen.start, share=seen.share, grid=seen.grid,
+        receptive_field=seen.size, jump=seen.jump, start=seen.start, share=seen.share, moving=seen.moving,
         inputs=tuple(_shape(tensor.shape) for tensor in call.inputs), weight=weight, bias=bias, groups=groups,
         window=operators.window(call),
     )  # fmt: skip

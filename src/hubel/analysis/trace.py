@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from hubel.errors import HubelError, UsageError
 
 ATEN = torch.ops.aten
 ROOT = "(network)"  # the name of what the outermost forward itself does
+CONTAINERS = (list, dict, OrderedDict)
 OBSERVERS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
              "_backward_hooks", "_backward_pre_hooks")  # fmt: skip
 
@@ -71,11 +73,13 @@ def tensors(values: Any) -> list[Tensor]:
     """Every tensor among arguments or results, nested sequences and dicts included."""
     if isinstance(values, Tensor):
         return [values]
-    if isinstance(values, dict):
-        values = list(values.values())
-    if isinstance(values, list | tuple):
-        return [tensor for value in values for tensor in tensors(value)]
-    return []
+    found: list[Tensor] = []
+    for value in values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else ():
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple | dict):
+            found += tensors(value)
+    return found
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Any, stride: list[int], padding: list[int], dilation: list[int],
@@ -85,17 +89,68 @@ def _convolution(x: Tensor, weight: Tensor, bias: Any, stride: list[int], paddin
     if odd or len({len(stride), len(padding), len(dilation), x.dim() - 2}) > 1 or x.dtype != weight.dtype:
         return ATEN.convolution.default(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
     room = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
-    return x.new_empty((x.shape[0], weight.shape[0], *(out_size(*each) for each in room)))
+    return torch.empty((x.shape[0], weight.shape[0], *(out_size(*each) for each in room)), dtype=x.dtype, device="meta")
+
+
+def _like(x: Tensor) -> Tensor:
+    """An empty tensor of the same shape, without the tenth of a millisecond that empty_like takes on this device."""
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
 
 
 def _batch_norm(x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, training: bool,
                 *_: Any) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The shape of a batch norm; the generic kernel takes a millisecond each, most of a deep network's pass."""
     kept = x.shape[1] if training else 0
-    return torch.empty_like(x), x.new_empty(kept), x.new_empty(kept)
+    mean, deviation = (torch.empty_strided((kept,), (1,), dtype=x.dtype, device="meta") for _ in range(2))
+    return _like(x), mean, deviation
 
 
-QUICK: dict[Any, Callable] = {ATEN.convolution.default: _convolution, ATEN.native_batch_norm.default: _batch_norm}
+def _linear(bias: Tensor, x: Tensor, weight: Tensor, **scales: Any) -> Tensor:
+    """The shape of a linear layer; a mismatch is left to the operator itself."""
+    if scales or x.shape[1] != weight.shape[0] or x.dtype != weight.dtype or bias.shape != weight.shape[1:]:
+        return ATEN.addmm.default(bias, x, weight, **scales)
+    return torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype, device="meta")
+
+
+def _cat(parts: list[Tensor], dim: int = 0) -> Tensor:
+    """The shape of a concatenation; anything unusual is left to the operator itself."""
+    first = parts[0]
+    dim %= max(first.dim(), 1)
+    for part in parts:
+        same = part.dim() == first.dim() and part.dtype == first.dtype and part.is_contiguous()
+        if not same or part.shape[:dim] != first.shape[:dim] or part.shape[dim + 1 :] != first.shape[dim + 1 :]:
+            return ATEN.cat.default(parts, dim)
+    shape = (*first.shape[:dim], sum(part.shape[dim] for part in parts), *first.shape[dim + 1 :])
+    return torch.empty(shape, dtype=first.dtype, device="meta")
+
+
+def _same(operator: Any, in_place: bool) -> Callable:
+    """The shape of a sum or product of two tensors of one shape; broadcasting is left to the operator itself."""
+
+    def quick(x: Tensor, y: Any, **scales: Any) -> Tensor:
+        if not isinstance(y, Tensor) or y.shape != x.shape or y.dtype != x.dtype or y.stride() != x.stride():
+            return operator(x, y, **scales)
+        return x if in_place else _like(x)
+
+    return quick
+
+
+# operators whose generic kernel on this device is slow Python
+QUICK: dict[Any, Callable] = {
+    ATEN.convolution.default: _convolution,
+    ATEN.native_batch_norm.default: _batch_norm,
+    ATEN.addmm.default: _linear,
+    ATEN.cat.default: _cat,
+    **{operator: _same(operator, False) for operator in (ATEN.add.Tensor, ATEN.mul.Tensor)},
+    **{operator: _same(operator, True) for operator in (ATEN.add_.Tensor, ATEN.mul_.Tensor)},
+}
+
+
+@cache
+def _is_composite(func: Any) -> bool:
+    """Whether an operator comes apart into others; resizing would, into index arithmetic that says nothing."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    return "upsample" not in func.__name__ and (key in func.py_kernels or func.has_kernel_for_dispatch_key(key))
 
 
 class Recorder(TorchDispatchMode):
@@ -113,22 +168,21 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         self.begun = (func, args)
         inputs = tensors(args) + tensors(kwargs) if kwargs else tensors(args)
-        if len({tensor.device.type for tensor in inputs}) > 1:
+        if any(not tensor.is_meta for tensor in inputs) and any(tensor.is_meta for tensor in inputs):
             args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
             inputs = tensors(args) + tensors(kwargs)
-        if inputs and "device" in kwargs and inputs[0].device.type == "meta":
+        if "device" in kwargs and inputs and inputs[0].is_meta:
             kwargs = {**kwargs, "device": torch.device("meta")}
         quick = QUICK.get(func)
-        if quick is not None and inputs[0].device.type == "meta":
+        if quick is not None and inputs[0].is_meta:
             try:
                 result = quick(*args, **kwargs)
             except HubelError:
                 result = func(*args, **kwargs)  # let torch say what does not fit
         else:
-            with self:  # what a composite operator is made of is recorded, not the composite
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
+            if _is_composite(func):
+                with self:  # what a composite operator is made of is recorded, not the composite
+                    return func.decompose(*args, **kwargs)
             result = func(*args, **kwargs)
         self.calls.append(Call(self.path, func, args, kwargs, inputs, tensors(result)))
         self.begun = None
@@ -155,8 +209,7 @@ def _empty(tensor: Tensor) -> Tensor:
     """The same tensor without its numbers."""
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
         raise UsageError("the network has lazy layers without a shape yet; run it once on a picture, then inspect it")
-    with torch.no_grad():
-        empty = torch.empty_like(tensor, device="meta")
+    empty = _like(tensor)
     return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
@@ -189,7 +242,11 @@ class Shadow:
         for module in model.modules():
             self._fill(twins[id(module)], self.names[id(module)], replace)
         self.model = twins[id(model)]
-        self.classes = {path: type(module).__name__ for path, module in model.named_modules()}
+        self.twins = [(twins[key], path) for key, path in self.names.items()]
+        self.classes = {self.names[id(module)]: type(module).__name__ for module in model.modules()}
+        self.parameters = self._named("_parameters")
+        self.buffers = self._named("_buffers")
+        self.plain = all(type(module).train is nn.Module.train for module in model.modules())
 
     def _fill(self, twin: nn.Module, path: str, replace: Callable) -> None:
         """Gives a twin its own tensors, children and a forward that names it."""
@@ -199,9 +256,9 @@ class Shadow:
         for kind in OBSERVERS:
             own[kind] = OrderedDict()
         for name, value in own.items():
-            if isinstance(value, list | dict) and not name.startswith("_"):
+            if type(value) in CONTAINERS and name[0] != "_":
                 own[name] = _copied(value, replace)
-            elif isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
+            elif type(value) is types.MethodType and isinstance(value.__self__, nn.Module):
                 own[name] = types.MethodType(value.__func__, replace(value.__self__))
         own["forward"] = self.recorder.wrap(path or ROOT, twin.forward)
 
@@ -212,7 +269,7 @@ class Shadow:
             Stopped: the forward pass failed.
             UsageError: the forward pass reads the numbers of a tensor.
         """
-        self.model.train(training)
+        self._set_mode(training)
         recorder = self.recorder
         recorder.calls, recorder.path, recorder.begun, recorder.failed = [], ROOT, None, None
         x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
@@ -229,8 +286,24 @@ class Shadow:
                                  f"shapes ({str(error).splitlines()[0]})") from error  # fmt: skip
             except Exception as error:
                 raise recorder.failed or Stopped(ROOT, None, [x], error) from error
-        return Trace(recorder.calls, x, tensors(_plain(result)), dict(self.model.named_parameters()),
-                     dict(self.model.named_buffers()), self.classes)  # fmt: skip
+        return Trace(recorder.calls, x, tensors(_plain(result)), self.parameters, self.buffers, self.classes)
+
+    def _set_mode(self, training: bool) -> None:
+        """`train()` where a network has its own, such as one that keeps some layers frozen; else the quick way."""
+        if not self.plain:
+            self.model.train(training)
+            return
+        for twin, _ in self.twins:
+            twin.__dict__["training"] = training
+
+    def _named(self, kind: str) -> dict[str, Any]:
+        """Parameters or buffers by their path, each once."""
+        found: dict[int, tuple[str, Tensor]] = {}
+        for twin, path in self.twins:
+            for name, tensor in twin.__dict__[kind].items():
+                if tensor is not None:
+                    found.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
+        return dict(found.values())
 
     def _dtype(self) -> torch.dtype:
         kinds = [tensor.dtype for tensor in self.model.parameters() if tensor.is_floating_point()]
@@ -240,9 +313,8 @@ class Shadow:
 def _copied(value: Any, replace: Callable) -> Any:
     """A list or dict that the shadow may change, with its modules and tensors replaced."""
     if isinstance(value, dict):
-        return type(value)((key, replace(each)) for key, each in value.items()) if type(value) in (dict, OrderedDict) \
-            else value  # fmt: skip
-    return [replace(each) for each in value] if type(value) is list else value
+        return type(value)((key, replace(each)) for key, each in value.items())
+    return [replace(each) for each in value]
 
 
 def _plain(result: Any) -> Any:

@@ -1,0 +1,149 @@
+"""Networks side by side: the complexity table and the accuracy-against-operations bubble chart of the lectures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+from torch import nn
+
+from hubel import zoo
+from hubel.analysis.rows import Summary, summary
+from hubel.analysis.tables import axes, number, rendered
+from hubel.errors import UsageError
+
+COLUMNS = ("model", "input", "params", "MACs", "FLOPs", "peak activations", "saved", "receptive field", "top-1", "year")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A network in a comparison."""
+
+    name: str
+    input: tuple[int, ...]
+    params: int
+    macs: int | None
+    peak_activation_bytes: int
+    saved_bytes: int | None
+    receptive_field: tuple[float | None, ...]
+    top1: float | None  # published, in [0, 1]; None where nobody published one
+    accuracy_of: str  # which weights, data and protocol the accuracy belongs to
+    year: int | None
+
+    @property
+    def flops(self) -> int | None:
+        """2 per MAC."""
+        return None if self.macs is None else 2 * self.macs
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several networks, in the order asked for."""
+
+    entries: tuple[Entry, ...]
+
+    def json(self) -> dict[str, Any]:
+        """One object that scripts can rely on."""
+        return {"models": [asdict(entry) | {"flops": entry.flops} for entry in self.entries]}
+
+    def text(self) -> str:
+        """The complexity table."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in COLUMNS:
+            table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
+        for entry in self.entries:
+            table.add_row(*_cells(entry))
+        sources = sorted({entry.accuracy_of for entry in self.entries if entry.accuracy_of})
+        notes = ["For one picture; 1 MAC = 2 FLOP; memory in bytes; receptive field in px; ?: unknown or unpublished."]
+        return rendered(table) + "\n".join([*notes, *(f"Top-1: {source}." for source in sources)]) + "\n"
+
+    def markdown(self) -> str:
+        """The complexity table as Markdown."""
+        lines = [COLUMNS, ("---", *("---:" for _ in COLUMNS[1:])), *(_cells(entry) for entry in self.entries)]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+    def chart(self, path: str | Path) -> Path:
+        """Draws accuracy against operations, the area of a bubble its parameters; PNG or SVG by the file's ending.
+
+        Raises:
+            UsageError: no network of the comparison has a published accuracy.
+        """
+        return _chart(self.entries, Path(path))
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def compare(models: Sequence[str] | Mapping[str, nn.Module], input: Sequence[int] | None = None) -> Comparison:
+    """The complexity of several networks, side by side.
+
+    Args:
+        models: names of the zoo; or networks by the name to show.
+        input: size of one picture, C H W  [px]; as published for networks of the zoo unless given.
+
+    Raises:
+        UsageError: an unknown name, or a network of one's own without an input size.
+    """
+    if isinstance(models, Mapping):
+        if input is None:
+            raise UsageError("networks of one's own need an input size, such as input=(3, 224, 224)")
+        return Comparison(tuple(_entry(summary(model, input, name=name)) for name, model in models.items()))
+    return Comparison(tuple(_entry(_named(name, input)) for name in models))
+
+
+def _named(name: str, input: Sequence[int] | None) -> Summary:
+    """A network of the zoo described, built without allocating its weights."""
+    size = tuple(input or zoo.published(name)["input"]) if name in zoo.MODELS else tuple(input or ())
+    options = {"image_size": size[1], "in_channels": size[0]} if size and zoo.needs_image_size(name) else {}
+    with torch.device("meta"):
+        network = zoo.create(name, **options)
+    return summary(network, size or zoo.published(name)["input"], name=name)
+
+
+def _entry(described: Summary) -> Entry:
+    facts = zoo.facts().get(described.model, {})
+    total = described.total
+    return Entry(
+        name=described.model, input=described.input, params=total.params, macs=total.macs,
+        peak_activation_bytes=total.peak_activation_bytes, saved_bytes=total.saved_bytes,
+        receptive_field=total.receptive_field, top1=facts.get("top1"), accuracy_of=facts.get("accuracy_of", ""),
+        year=facts.get("year"),
+    )  # fmt: skip
+
+
+def _cells(entry: Entry) -> list[str]:
+    top1 = "?" if entry.top1 is None else f"{100 * entry.top1:.1f} %"
+    counts = (entry.params, entry.macs, entry.flops, entry.peak_activation_bytes, entry.saved_bytes)
+    return [entry.name, "x".join(map(str, entry.input)), *map(number, counts), axes(entry.receptive_field), top1,
+            str(entry.year or "?")]  # fmt: skip
+
+
+def _chart(entries: Sequence[Entry], path: Path) -> Path:
+    shown = [entry for entry in entries if entry.top1 is not None and entry.macs]
+    if not shown:
+        raise UsageError("no network of the comparison has a published accuracy to draw; the table has the rest")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    plot = figure.add_subplot()
+    gmacs = [(entry.macs or 0) / 1e9 for entry in shown]
+    largest = max(entry.params for entry in shown)
+    areas = [1600 * entry.params / largest for entry in shown]
+    years = [entry.year or 0 for entry in shown]
+    plot.scatter(gmacs, [100 * (entry.top1 or 0) for entry in shown], s=areas, c=years, cmap="viridis", alpha=0.6,
+                 edgecolors="black", linewidths=0.6)  # fmt: skip
+    for entry, x in zip(shown, gmacs, strict=True):
+        plot.annotate(entry.name, (x, 100 * (entry.top1 or 0)), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    plot.set(xscale="log", xlabel="operations for one picture  [GMAC]", ylabel="published top-1 accuracy  [%]",
+             title=f"Area: parameters, up to {largest / 1e6:.1f} million. Colour: year.")  # fmt: skip
+    for axis in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
+        axis(lambda value, _: f"{value:g}")
+    plot.grid(alpha=0.3)
+    plot.margins(0.15)
+    figure.savefig(path, dpi=150)
+    return path
