@@ -26,7 +26,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hubel.analysis import check_input, summary
+    from hubel.analysis import arithmetic as show_arithmetic
+    from hubel.analysis import check_input, compare, lint, model, summary
     from hubel.classifier import Classifier
     from hubel.data import load as load_data
     from hubel.data import open_data
@@ -45,19 +46,39 @@ __all__ = [
     "Run",
     "adopt",
     "check_input",
+    "compare",
     "create",
     "evaluate",
+    "lint",
     "load",
     "load_data",
+    "model",
     "open_data",
+    "show_arithmetic",
     "summary",
     "train",
 ]
+# fmt: off
 _HOME = {
-    "MODELS": "zoo", "Classifier": "classifier", "Recipe": "training.recipe", "Run": "training.run", "adopt": "weights",
-    "check_input": "analysis", "create": "zoo", "evaluate": "evaluation", "open_data": "data", "summary": "analysis",
+    "MODELS": "zoo",
+    "Classifier": "classifier",
+    "Recipe": "training.recipe",
+    "Run": "training.run",
+    "adopt": "weights",
+    "check_input": "analysis",
+    "compare": "analysis",
+    "create": "zoo",
+    "evaluate": "evaluation",
+    "lint": "analysis",
+    "load_data": "data",
+    "model": "analysis",
+    "open_data": "data",
+    "show_arithmetic": "analysis",
+    "summary": "analysis",
     "train": "training.loop",
-}  # fmt: skip
+}
+# fmt: on
+_RENAMED = {"load_data": "load", "show_arithmetic": "arithmetic"}  # a room or another function has the name
 
 
 def load(path: Any) -> "Classifier":
@@ -68,10 +89,8 @@ def load(path: Any) -> "Classifier":
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_data":
-        return import_module("hubel.data").load
     if name in _HOME:
-        return getattr(import_module(f"hubel.{_HOME[name]}"), name)
+        return getattr(import_module(f"hubel.{_HOME[name]}"), _RENAMED.get(name, name))
     raise AttributeError(f"module 'hubel' has no attribute {name!r}")
 
 

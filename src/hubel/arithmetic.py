@@ -4,14 +4,11 @@ One MAC is one multiply-accumulate of a convolution, a linear layer or a matrix 
 counted; 1 MAC = 2 FLOP. Sizes are in pixels along one axis.
 """
 
-<<<<<<< HEAD
 import math
 from collections.abc import Sequence
 from itertools import count
-from typing import NamedTuple
-=======
 from math import prod
->>>>>>> inspector
+from typing import NamedTuple
 
 from hubel.errors import ShapeError
 
@@ -126,7 +123,6 @@ def linear_macs(c_in: int, c_out: int, positions: int = 1) -> int:
     return c_in * c_out * positions
 
 
-<<<<<<< HEAD
 def round_channels(channels: float, divisor: int = 8) -> int:
     """The multiple of `divisor` nearest to `channels`, but never less than 90 % of it  (MobileNet, EfficientNet).
 
@@ -157,7 +153,8 @@ def compound_scaling(phi: float, alpha: float = 1.2, beta: float = 1.1,
     [1.2, 1.1, 1.15]
     """
     return alpha**phi, beta**phi, gamma**phi
-=======
+
+
 # --- the same with its numbers shown, as a blackboard has them ---
 
 
@@ -219,4 +216,3 @@ def receptive_field_sum(before: int, kernel: int, jump: int, dilation: int = 1) 
     """
     gap = f"*{dilation}" if dilation > 1 else ""
     return f"{before} + ({kernel} - 1){gap}*{jump} = {before + (kernel - 1) * dilation * jump}"
->>>>>>> inspector

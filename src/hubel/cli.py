@@ -10,7 +10,8 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -41,14 +42,54 @@ class Models:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One row per layer: output volume, parameters, multiply-accumulates."""
+    """Every call of a network: output volume, parameters, MACs, FLOPs, activation memory, receptive field."""
 
     model: Positional[str]
-    """a name of the zoo, FILE.py:NAME, or the folder of a run"""
+    """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), or the folder of a run"""
     input: str | None = None
     """channels x height x width of a picture, such as 3x224x224; as published unless given"""
     classes: int | None = None
     """logits of the network; as published unless given"""
+    depth: int | None = None
+    """show modules down to this depth, calls inside added up"""
+    arithmetic: str | None = None
+    """show the sums behind a layer with their numbers, as the lectures do"""
+    html: bool = False
+    """write a page with the volumes drawn to scale"""
+    markdown: bool = False
+    """print a Markdown table"""
+    csv: bool = False
+    """print comma-separated values"""
+    output: str | None = None
+    """write to this file instead of printing"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy."""
+
+    models: Positional[tuple[str, ...]]
+    """names of the zoo, FILE.py:NAME, lines of layers, or runs"""
+    input: str | None = None
+    """channels x height x width of a picture for all of them; each as published unless given"""
+    chart: str | None = None
+    """also draw accuracy against operations to this .png or .svg"""
+    markdown: bool = False
+    """print a Markdown table"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lint:
+    """Where a network departs from the design guidelines, with numbers.  Exit code 1 when it found something."""
+
+    model: Positional[str]
+    """a name of the zoo, FILE.py:NAME, a line of layers, or the folder of a run"""
+    input: str | None = None
+    """channels x height x width of a picture; as published unless given"""
     json: bool = False
     """print one JSON object"""
 
@@ -137,11 +178,58 @@ def models(arguments: Models) -> int:
 
 def summary(arguments: Summary) -> int:
     """Prints the inspection of a network."""
-    from hubel.commands.summary import summarise
+    from hubel.commands.summary import summarise, sums
 
+    forms = [name for name in ("json", "html", "markdown", "csv", "arithmetic") if getattr(arguments, name)]
+    if len(forms) > 1:
+        raise UsageError(f"one form at a time: {' and '.join(forms)} exclude each other")
+    if arguments.depth is not None and forms in (["json"], ["arithmetic"]):
+        raise UsageError(f"depth would have no effect with {forms[0]}, which shows every call")
     table = summarise(arguments.model, arguments.input, arguments.classes)
-    print(json.dumps(table.json()) if arguments.json else table.text())
+    path = arguments.output
+    if arguments.json:
+        text = json.dumps(table.json())
+    elif arguments.html:
+        text = table.html(arguments.depth)
+        path = path or re.sub(r"[^\w.-]+", "_", table.model) + ".html"
+    elif arguments.arithmetic:
+        text = sums(table, arguments.arithmetic)
+    else:
+        text = getattr(table, forms[0] if forms else "text")(arguments.depth)
+    if path is None:
+        print(text.rstrip("\n"))
+        return 0
+    from hubel import files
+
+    files.write(Path(path), text)
+    print(path)
     return 0
+
+
+def compare(arguments: Compare) -> int:
+    """Prints, and draws, networks side by side."""
+    from hubel.commands.summary import compared
+
+    comparison = compared(arguments.models, arguments.input)
+    if arguments.chart:
+        comparison.chart(arguments.chart)
+    if arguments.json:
+        print(json.dumps(comparison.json()))
+    else:
+        print((comparison.markdown() if arguments.markdown else comparison.text()).rstrip("\n"))
+    return 0
+
+
+def lint(arguments: Lint) -> int:
+    """Prints findings."""
+    from hubel.commands.summary import linted
+
+    findings = linted(arguments.model, arguments.input)
+    if arguments.json:
+        print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
+    else:
+        print("\n".join(map(str, findings)) or "nothing found")
+    return 1 if findings else 0
 
 
 def train(arguments: Train) -> int:
@@ -248,7 +336,17 @@ VERBS = {
     )),
     "summary": Verb(Summary, ("model",), summary, (
         "hubel summary lenet5 --input 1x28x28",
-        "hubel summary mycode.py:Net input=3x64x64",
+        "hubel summary vgg16 --html",
+        "hubel summary alexnet_lecture --arithmetic stages.0.0",
+        "hubel summary mycode.py:Net input=3x64x64 depth=1",
+    )),
+    "compare": Verb(Compare, ("models",), compare, (
+        "hubel compare alexnet vgg16 googlenet resnet50",
+        "hubel compare 'resnet18' 'resnet50' --chart accuracy.png",
+    )),
+    "lint": Verb(Lint, ("model",), lint, (
+        "hubel lint vgg16",
+        "hubel lint mycode.py:Net --input 3x64x64 --json",
     )),
     "train": Verb(Train, ("data",), train, (
         "hubel train digits",

@@ -1,18 +1,25 @@
-"""`hubel summary`: the inspection of a network by name, file or run."""
+"""`hubel summary`, `compare` and `lint`: networks by name, file, line of layers or run, inspected."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from hubel import analysis, zoo
 from hubel.classifier import Classifier
-from hubel.errors import UsageError
+from hubel.errors import UsageError, nearest
+
+Shape = tuple[int, int, int]
 
 
-def summarise(model: str, input: str | None = None, classes: int | None = None) -> analysis.Summary:
-    """One row per operator call of the network that `model` names.
+def named_network(model: str, input: str | None = None, classes: int | None = None) -> tuple[str, nn.Module, Shape]:
+    """(name, network, input C H W) of what `model` names; networks of the zoo get no memory for their weights.
 
     Args:
-        model: a name of the zoo, FILE.py:NAME, or the folder of a run.
+        model: a name of the zoo, FILE.py:NAME, a line of layers such as "16c3p1 r p2 gap 10" or a .toml of them, the folder
+            of a run, or a classifier file.
         input: "CxHxW"; as published, or as the run was trained, unless given.
         classes: number of logits; as published unless given.
 
@@ -26,17 +33,62 @@ def summarise(model: str, input: str | None = None, classes: int | None = None) 
             raise UsageError("classes would have no effect: the run has its own")
         classifier = Classifier.load(model)
         size, channels = classifier.preprocessing.size, classifier.preprocessing.channels
-        return analysis.summary(classifier.network, shape or (channels, size, size), name=classifier.model)
-    if shape is None and ".py:" in model:
-        raise UsageError(f"which input does {model} take? say it, such as --input 3x224x224")
-    channels, height, width = shape or zoo.published(model)["input"]
-    if height != width and ".py:" not in model and zoo.needs_image_size(model):
+        return classifier.model, classifier.network, shape or (channels, size, size)
+    if " " in model.strip() or model.endswith(".toml"):
+        if classes is not None:
+            raise UsageError("classes would have no effect: the last layer of the line has its own number")
+        return model, analysis.model(model, **({"input": shape} if shape else {})), shape or (3, 224, 224)
+    if ".py:" in model:
+        if shape is None:
+            raise UsageError(f"which input does {model} take? say it, such as --input 3x224x224")
+        network = zoo.create(model, num_classes=classes, in_channels=shape[0], image_size=shape[1])
+        return model, network, shape
+    zoo.builder(model)  # an unknown name is refused before its facts are asked for
+    channels, height, width = shape or tuple(zoo.published(model)["input"])
+    if height != width and zoo.needs_image_size(model):
         raise UsageError(f"{model} has a layer for square pictures only; {height}x{width} is not square")
-    network = zoo.create(model, num_classes=classes, in_channels=channels, image_size=height)
-    return analysis.summary(network, (channels, height, width), name=model)
+    with torch.device("meta"):
+        network = zoo.create(model, num_classes=classes, in_channels=channels, image_size=height)
+    return model, network, (channels, height, width)
 
 
-def parse_input(text: str) -> tuple[int, int, int]:
+def summarise(model: str, input: str | None = None, classes: int | None = None) -> analysis.Summary:
+    """One row per operator call of the network that `model` names; see `named_network`."""
+    name, network, shape = named_network(model, input, classes)
+    return analysis.summary(network, shape, name=name)
+
+
+def sums(summary: analysis.Summary, layer: str) -> str:
+    """The arithmetic of every call of a layer, as the lectures write it.
+
+    Raises:
+        UsageError: the network has no such layer; the nearest is named.
+    """
+    rows = [row for row in summary.rows if row.name == layer]
+    if not rows:
+        raise UsageError(f"{summary.model} has no row {layer!r}; {nearest(layer, [row.name for row in summary.rows])}")
+    return "\n".join(analysis.arithmetic(row) for row in rows)
+
+
+def compared(models: Sequence[str], input: str | None = None) -> analysis.Comparison:
+    """The complexity of several networks side by side, each at its published input unless one is given."""
+    if len(models) < 2:
+        raise UsageError("compare needs at least two networks")
+    return analysis.Comparison(tuple(entry for model in models for entry in _one(model, input).entries))
+
+
+def _one(model: str, input: str | None) -> analysis.Comparison:
+    name, network, shape = named_network(model, input)
+    return analysis.compare({name: network}, shape)
+
+
+def linted(model: str, input: str | None = None) -> list[analysis.Finding]:
+    """Where a network departs from the design guidelines."""
+    _, network, shape = named_network(model, input)
+    return analysis.lint(network, shape)
+
+
+def parse_input(text: str) -> Shape:
     """(channels, height, width) of "CxHxW".
 
     >>> parse_input("3x224x224")
