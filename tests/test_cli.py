@@ -140,7 +140,7 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path):
 
 
 def test_verify_resume_proves_equality_after_kills(capsys):
-    code, out, _ = ended(["verify-resume", "digits", "epochs=3", "kills=4", "checkpoint_seconds=0.1", "--json"], capsys)
+    code, out, _ = ended(["verify-resume", "digits", "epochs=2", "kills=3", "checkpoint_seconds=0.1", "--json"], capsys)
     verdict = json.loads(out)
     assert (code, verdict["same"]) == (0, True)
     assert verdict["kills"] >= 1

@@ -74,7 +74,7 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
         "model": plan.model,
         "epochs": epochs,
         "batch": min(batch, count),
-        "lr": (0.1 if normalised else 0.02) * min(1.0, batch / 128) if recipe.lr is None else recipe.lr,
+        "lr": (0.1 if normalised else 0.02) * batch / _reference_batch(plan.size) if recipe.lr is None else recipe.lr,
         "warmup_epochs": round(epochs / 10, 1) if recipe.warmup_epochs is None else recipe.warmup_epochs,
         "crop_padding": plan.size // 8 if recipe.crop_padding is None else recipe.crop_padding,
         "flip": not characters if recipe.flip is None else recipe.flip,
@@ -83,6 +83,11 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
         "fit": plan.fit,
     }
     return recipe.with_(**chosen)
+
+
+def _reference_batch(size: int) -> int:
+    """The batch for which the ResNet paper's peak rate of 0.1 is meant: 128 on CIFAR, 256 on ImageNet."""
+    return 128 if size <= SMALL else 256
 
 
 def _power_of_two(number: int) -> int:
