@@ -191,7 +191,7 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, code, sentence, c
     assert err.startswith("hubel: ")
     assert "Traceback" not in err
     assert err.count("\n") == 1
-    half = [path for path in tmp_path.rglob("*") if ".part" in path.name or ".new-" in path.name]
+    half = [path for path in tmp_path.rglob("*") if ".part" in path.name]
     assert half == []
 
 

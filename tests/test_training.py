@@ -280,7 +280,13 @@ def test_runs_never_overwrite_each_other(tmp_path):
     assert free_name(tmp_path, "a").name == "a-2"
     with pytest.raises(UsageError, match=r"there is a run .*a-1 already; .* hubel resume"):
         Run.create(tmp_path / "a-1", {})
-    assert [path.name for path in tmp_path.iterdir()] == ["a-1"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("")
+    with pytest.raises(UsageError, match="other holds other files"):
+        Run.create(tmp_path / "other", {})
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a-1", "other", "run.json", "thesis.tex"]
+    (tmp_path / "a-1" / ".last.safetensors.4194999.part").write_bytes(b"half")  # of a process that is gone
+    assert [path.name for path in Run.open(tmp_path / "a-1").folder.iterdir()] == ["run.json"]
     with pytest.raises(FileError, match=r"b is not a run: .*; runs there: a-1"):
         Run.open(tmp_path / "b")
 

@@ -31,6 +31,17 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def sweep(folder: Path) -> None:
+    """Removes what processes that were killed while they wrote have left in a folder."""
+    for leftover in folder.glob(".*.part"):
+        try:
+            os.kill(int(leftover.name.split(".")[-2]), 0)  # signal 0 only asks whether the process lives
+        except (ValueError, ProcessLookupError):
+            leftover.unlink(missing_ok=True)
+        except PermissionError:  # it lives, under another user
+            pass
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Writes a whole file, or raises FileError and leaves the old one."""
     with replacing(path) as temporary:

@@ -1,4 +1,4 @@
-"""A run on disk: a folder that exists whole or not at all; every file in it is replaced, never rewritten in place.
+"""A run on disk: a folder whose files are replaced, never rewritten in place; it exists from its run.json on.
 
 run.json            recipe, data, classes, preprocessing, versions, the command
 metrics.jsonl       one line per finished epoch
@@ -12,8 +12,7 @@ curves.png  report.html
 import datetime
 import json
 import os
-import shutil
-import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,26 +35,23 @@ class Run:
 
     @staticmethod
     def create(folder: Path, about: dict[str, Any]) -> "Run":
-        """Makes the folder, with its run.json, in one rename.
+        """Makes the folder with its run.json; a run exists from the moment that file does.
 
         Raises:
-            UsageError: a run of that name exists.
+            UsageError: a run of that name, or something else, stands there.
             FileError: the folder cannot be made.
         """
+        if (folder / "run.json").exists():
+            raise UsageError(f"there is a run {folder} already; choose another name, or go on with it: "
+                             f"hubel resume {folder}")  # fmt: skip
+        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise UsageError(f"{folder} holds other files; choose another name for the run")
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-            try:
-                temporary.chmod(0o755)
-                files.write(temporary / "run.json", json.dumps(about, indent=2))
-                os.rename(temporary, folder)  # fails where a folder with files in it stands
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-        except OSError as error:
-            if folder.exists():
-                raise UsageError(f"there is a run {folder} already; choose another name, or go on with it: "
-                                 f"hubel resume {folder}") from error  # fmt: skip
-            raise FileError(f"cannot make the run folder {folder}: {error.strerror or error}") from error
+            files.write(folder / "run.json", json.dumps(about, indent=2))
+        except FileError:
+            with suppress(OSError):
+                folder.rmdir()
+            raise
         return Run(folder, about)
 
     @staticmethod
@@ -66,6 +62,7 @@ class Run:
             FileError: there is none.
         """
         path = Path(folder)
+        files.sweep(path)
         try:
             return Run(path, json.loads((path / "run.json").read_text()))
         except (OSError, ValueError) as error:
