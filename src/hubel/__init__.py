@@ -5,7 +5,7 @@
     files        files written whole or not at all
     arithmetic   integers only: output size, parameters, MACs
     layers       the vocabulary the architectures share
-    weights      adopting a reference implementation's state_dict
+    weights      a reference implementation's state_dict: fetched, read safely, adopted
     zoo          the landmark networks, one file per paper family; facts.toml
     analysis     volume, parameters, memory, MACs, receptive field of any nn.Module
     data         sources, decoding, splits, batches, augmentation
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hubel.training.recipe import Recipe
     from hubel.training.run import Run
     from hubel.weights import adopt
-    from hubel.zoo import MODELS, create
+    from hubel.zoo import MODELS, create, pretrained
 
 __version__ = version("hubel")
 __all__ = [
@@ -50,13 +50,14 @@ __all__ = [
     "load",
     "load_data",
     "open_data",
+    "pretrained",
     "summary",
     "train",
 ]
 _HOME = {
     "MODELS": "zoo", "Classifier": "classifier", "Recipe": "training.recipe", "Run": "training.run", "adopt": "weights",
-    "check_input": "analysis", "create": "zoo", "evaluate": "evaluation", "open_data": "data", "summary": "analysis",
-    "train": "training.loop",
+    "check_input": "analysis", "create": "zoo", "evaluate": "evaluation", "open_data": "data",
+    "pretrained": "zoo", "summary": "analysis", "train": "training.loop",
 }  # fmt: skip
 
 
