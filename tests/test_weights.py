@@ -256,16 +256,16 @@ def test_no_server_no_address_no_digest(server, cache_folder):
     assert not [found for found in cache_folder.rglob("*") if found.is_file()]
 
 
-def test_a_full_disk_is_told_apart_from_a_broken_network(server, cache_folder):
+def test_an_interrupt_leaves_nothing_and_a_folder_that_cannot_be_written_is_named(server, cache_folder):
     server.files["/x.pth"] = (BODY, len(BODY))
 
-    def full(items, *_):
+    def interrupted(items, *_):
         for item in items:
             yield item
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        weights.fetch(f"{server.url}/x.pth", DIGEST, track=full)
+        weights.fetch(f"{server.url}/x.pth", DIGEST, track=interrupted)
     (cache_folder / "weights").rmdir()  # and so: nothing lies in it
     (cache_folder / "weights").write_text("in the way")
     with pytest.raises(FileError, match="cannot write"):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,7 +40,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # the rename must not outrun the data
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a file may stand where the folder should
+            temporary.unlink(missing_ok=True)
         raise FileError(f"cannot write {path}: {error.strerror or error}; free some space on the disk or choose "
                         f"another folder (nothing was left half written)") from error  # fmt: skip
     except BaseException:

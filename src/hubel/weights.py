@@ -11,6 +11,7 @@ import pickletools
 import re
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +188,9 @@ def read(path: str | Path) -> dict[str, Tensor]:
 def _unpickled(path: Path) -> Any:
     """What a pickle holds, of tensors and plain containers only."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what is told below in one sentence
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle makes its reader fail in any way there is
         text = str(error)
         asked = re.search(r"GLOBAL (\S*\w) was|unsupported GLOBAL (\S*\w) whose|but got (?:<class ')?([\w.]+)", text)
@@ -203,14 +206,18 @@ def _unpickled(path: Path) -> Any:
 
 
 def _first_global(path: Path) -> str | None:
-    """The first thing that a plain pickle asks its reader to import, found by reading its opcodes, not running them."""
+    """What a plain pickle asks its reader to import, found by reading its opcodes without running them."""
     words: list[str] = []
     try:
         with path.open("rb") as file:
             for opcode, argument, _ in pickletools.genops(file):
-                if opcode.name == "STACK_GLOBAL":
-                    return ".".join(words[-2:])
-                if isinstance(argument, str):
+                if opcode.name in ("GLOBAL", "INST"):
+                    words += str(argument).split(" ")
+                if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
+                    name = ".".join(words[-2:])
+                    if not name.startswith(("collections.OrderedDict", "torch.")):
+                        return name
+                elif isinstance(argument, str):
                     words.append(argument)
     except Exception:  # no pickle at all
         return None
