@@ -1,5 +1,6 @@
-"""Fixtures the whole suite shares: real data where the checkout has it, two threads, a cache of its own."""
+"""What the whole suite shares: real data where the checkout has it, one core per worker, a cache of its own."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,11 @@ hypothesis.settings.register_profile("hubel", deadline=None, derandomize=True)  
 hypothesis.settings.load_profile("hubel")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-_without: list[str] = []
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads():
-    torch.set_num_threads(2)
+def _threads():
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +32,15 @@ def cache_folder(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
-def shared(request):
-    """The folder of real pictures and weights beside the checkout; tests that need it say so when it is missing."""
+def shared():
+    """The folder of real pictures and weights beside the checkout."""
     if not SHARED.is_dir():
-        _without.append(request.node.nodeid)
         pytest.skip(f"no real data at {SHARED}")
     return SHARED
 
 
 def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(f"{len(_without)} tests ran without the real data of {SHARED}")
+    """Says how many tests had to do without the real data."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    without = sum("no real data" in str(report.longrepr) for report in skipped)
+    terminalreporter.write_line(f"{without} tests ran without the real data of {SHARED}")

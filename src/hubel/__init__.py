@@ -5,7 +5,7 @@
     files        files written whole or not at all
     arithmetic   integers only: output size, parameters, MACs
     layers       the vocabulary the architectures share
-    weights      adopting a reference implementation's state_dict
+    weights      a reference implementation's state_dict: fetched, read safely, adopted
     zoo          the landmark networks, one file per paper family; facts.toml
     analysis     volume, parameters, memory, MACs, receptive field of any nn.Module
     data         sources, decoding, splits, batches, augmentation
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hubel.training.recipe import Recipe
     from hubel.training.run import Run
     from hubel.weights import adopt
-    from hubel.zoo import MODELS, create
+    from hubel.zoo import MODELS, create, pretrained
 
 __version__ = version("hubel")
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "load_data",
     "model",
     "open_data",
+    "pretrained",
     "show_arithmetic",
     "summary",
     "train",
@@ -73,6 +74,7 @@ _HOME = {
     "load_data": "data",
     "model": "analysis",
     "open_data": "data",
+    "pretrained": "zoo",
     "show_arithmetic": "analysis",
     "summary": "analysis",
     "train": "training.loop",

@@ -1,11 +1,28 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the folder of those that can be made again."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from hubel.errors import FileError
+
+T = TypeVar("T")
+Track = Callable[[Iterable[T], str, int], Iterable[T]]
+
+
+def silently(items: Iterable[T], description: str, total: int) -> Iterable[T]:  # noqa: ARG001
+    """The `Track` that shows nothing; the terminal passes one that draws a bar."""
+    return items
+
+
+def cache_folder() -> Path:
+    """Where decoded pictures and downloaded weights are kept: $HUBEL_CACHE, or `hubel` in the user's cache folder."""
+    given = os.environ.get("HUBEL_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hubel"
 
 
 @contextmanager
@@ -23,7 +40,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # the rename must not outrun the data
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a file may stand where the folder should
+            temporary.unlink(missing_ok=True)
         raise FileError(f"cannot write {path}: {error.strerror or error}; free some space on the disk or choose "
                         f"another folder (nothing was left half written)") from error  # fmt: skip
     except BaseException:

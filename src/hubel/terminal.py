@@ -22,7 +22,7 @@ class Stopped(Exception):
 
 
 def tracker(console: Console) -> Any:
-    """A `data.cache.Track` that draws a bar on a terminal, for work that takes longer than a moment."""
+    """A `data.files.Track` that draws a bar on a terminal, for work that takes longer than a moment."""
 
     def tracked(items: Iterable[T], description: str, total: int) -> Iterable[T]:
         if total < 200 or not console.is_terminal:

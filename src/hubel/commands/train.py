@@ -15,9 +15,9 @@ from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
 from hubel.data import Splits, load, open_data
 from hubel.data.arrays import BUILT_IN
-from hubel.data.cache import Track, silently
 from hubel.errors import DataError
 from hubel.evaluation import evaluate, worst_errors
+from hubel.files import Track, silently
 from hubel.recipes.default import complete, plan_input
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.loop import Epoch, Step, records, seeded

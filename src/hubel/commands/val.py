@@ -8,10 +8,10 @@ import numpy as np
 from hubel.classifier import Classifier
 from hubel.commands.train import splits_of
 from hubel.data import Split, open_data
-from hubel.data.cache import Track, silently
 from hubel.data.splits import decode_part
 from hubel.errors import DataError, FileError, UsageError
 from hubel.evaluation import Evaluation, evaluate
+from hubel.files import Track, silently
 from hubel.training.run import Run
 
 SplitName = Literal["train", "val", "test"]

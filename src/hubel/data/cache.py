@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,23 +20,10 @@ from PIL import Image
 
 from hubel import files
 from hubel.data.preprocessing import Fit, Header, Unreadable, decode, read_header
+from hubel.files import Track, cache_folder, silently
 
 T = TypeVar("T")
-Track = Callable[[Iterable[T], str, int], Iterable[T]]
 DECODER = 1  # raise it when decoding changes: old arrays are then never found again
-
-
-def silently(items: Iterable[T], description: str, total: int) -> Iterable[T]:  # noqa: ARG001
-    """The `Track` that shows nothing; the terminal passes one that draws a bar."""
-    return items
-
-
-def folder() -> Path:
-    """Where decoded pictures are kept: $HUBEL_CACHE, or `hubel` in the user's cache folder."""
-    given = os.environ.get("HUBEL_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hubel"
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,7 @@ def decoded(paths: Sequence[str], scans: Sequence[Scan], size: int, channels: in
     """
     how = json.dumps([DECODER, size, channels, fit])
     key = hashlib.blake2b(how.encode() + b"".join(s.digest or b"-" for s in scans), digest_size=20).hexdigest()
-    array_path, note_path = folder() / f"{key}.u8", folder() / f"{key}.json"
+    array_path, note_path = cache_folder() / f"{key}.u8", cache_folder() / f"{key}.json"
     try:
         note = json.loads(note_path.read_text())
         rows = np.array(note["rows"], dtype=np.int64)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hubel import files
 from hubel.data import cache
 from hubel.data.preprocessing import Fit, Preprocessing, fitted
 from hubel.data.source import Part, Source, open_source
@@ -102,7 +103,7 @@ class Opened:
     characters: bool
 
 
-def open_data(data: str | os.PathLike[str], track: cache.Track[Any] = cache.silently) -> Opened:
+def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.silently) -> Opened:
     """Recognises the data and reads every header.
 
     Raises:
@@ -175,7 +176,7 @@ def _fractions(given: Sequence[str], val_fraction: float | None, test_fraction: 
 
 
 def decode_part(part: Part, scans: list[cache.Scan] | None, size: int, channels: int, fit: Fit,
-                 track: cache.Track[Any]) -> tuple[Split, list[tuple[str, str]], bytes]:  # fmt: skip
+                 track: files.Track[Any]) -> tuple[Split, list[tuple[str, str]], bytes]:  # fmt: skip
     """One part as a split, its broken pictures, and the digest of its contents."""
     hasher = hashlib.blake2b(np.ascontiguousarray(part.labels).tobytes(), digest_size=16)
     if isinstance(part.pictures, list):
@@ -214,7 +215,7 @@ def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: int = 0,
          val_fraction: float | None = None, test_fraction: float | None = None,
-         track: cache.Track[Any] = cache.silently) -> Splits:  # fmt: skip
+         track: files.Track[Any] = files.silently) -> Splits:  # fmt: skip
     """Decoded train, validation and test splits; what the source does not bring is drawn from its training part.
 
     Args:

@@ -1,19 +1,21 @@
-"""The landmark networks: `MODELS`, a dict of builders, and `create`.
+"""The landmark networks: `MODELS`, a dict of builders, and `create`, with or without trained weights.
 
 An architecture is its paper's table and the code that reads it, one file per family; published figures stand in
-`facts.toml` alone.
+`facts.toml` alone, the class names of ImageNet in `imagenet_classes.txt` (from torchvision, BSD-3-Clause).
 """
 
 import inspect
+import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from hubel import weights
 from hubel.errors import ShapeError, UsageError, lookup, nearest
 from hubel.zoo import (
     alexnet,
@@ -85,9 +87,9 @@ def needs_image_size(name: str) -> bool:
     return "image_size" in inspect.signature(builder(name)).parameters
 
 
-def create(name: str, *, num_classes: int | None = None, in_channels: int | None = None,
-           image_size: int | None = None, **options: Any) -> nn.Module:  # fmt: skip
-    """A freshly initialised network of the zoo.
+def create(name: str, *, num_classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
+           pretrained: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:  # fmt: skip
+    """A network of the zoo, freshly initialised or with trained weights.
 
     Args:
         name: a key of `MODELS`, `resnetD_cifar` or `plainD_cifar` for any depth D = 6n+2, or `FILE.py:NAME` for a
@@ -95,15 +97,30 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
         num_classes: logits per picture; as published unless given.
         in_channels: channels of a picture; as published unless given.
         image_size: side of a picture [px], for the networks with a layer that depends on it; as published unless given.
+        pretrained: the file of a state_dict, of ours or of the reference implementation (see `weights.read`), or
+            "reference" for the published weights, downloaded once (see `pretrained`).
         options: further keywords of the network's own builder.
 
     Raises:
-        UsageError: an unknown name or option; the nearest right one is named.
+        UsageError: an unknown name or option, the nearest right one is named; or weights that do not fit, with what does.
         ShapeError: the picture is too small for the network.
+        FileError: the weights cannot be had or read.
 
     >>> sum(p.numel() for p in create("lenet5").parameters())
     61706
     """
+    state = None if pretrained is None else _trained(name, pretrained, num_classes)
+    model = _fresh(name, num_classes, in_channels, image_size, options)
+    if state is not None:
+        try:
+            weights.adopt(model, state)
+        except UsageError as error:
+            raise UsageError(f"{name} cannot take {pretrained}: {error}; {_what_fits(name, state, options)}") from error
+    return model
+
+
+def _fresh(name: str, num_classes: int | None, in_channels: int | None, image_size: int | None,
+           options: Mapping[str, Any]) -> nn.Module:  # fmt: skip
     if ".py:" in name:
         return from_file(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options)
     build = builder(name)
@@ -113,9 +130,83 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
     for option in options:
         if option not in accepted:
             raise UsageError(f"{name} has no option {option!r}; {nearest(option, sorted(accepted))}")
-    if "image_size" in accepted:
-        options["image_size"] = image_size or size
-    return build(num_classes=num_classes or known["classes"], in_channels=in_channels or channels, **options)
+    sized = {"image_size": image_size or size} if "image_size" in accepted else {}
+    return build(num_classes=num_classes or known["classes"], in_channels=in_channels or channels, **sized, **options)
+
+
+def pretrained(name: str) -> weights.PretrainedWeights:
+    """What travels with the published weights of a network: where they are, how a picture is prepared, the classes.
+
+    Raises:
+        UsageError: none are published; those that have some are named.
+
+    >>> found = pretrained("squeezenet1_0")
+    >>> found.resize, found.crop, found.categories[19], found.source
+    (256, 224, 'chickadee', 'torchvision:squeezenet1_0 IMAGENET1K_V1')
+    """
+    fact = facts().get(name, {})
+    if "weights" not in fact:
+        if ".py:" not in name:
+            builder(name)  # an unknown name is told before all else
+        having = ", ".join(sorted(known for known, its in facts().items() if "weights" in its))
+        raise UsageError(f"there are no reference weights of {name}; give the path of a file, or take one of {having}")
+    known: dict[str, Any] = dict(fact["weights"])
+    tag, classes = known.pop("tag"), known.pop("classes")
+    known |= {"mean": tuple(known["mean"]), "std": tuple(known["std"])}
+    if tag in fact.get("accuracy_of", ""):
+        known |= {"top1": fact["top1"], "top5": fact["top5"]}
+    return weights.PretrainedWeights(**known, categories=_class_names(classes), source=f"{fact['reference']} {tag}")
+
+
+@cache
+def _class_names(classes: str) -> tuple[str, ...]:
+    file = {"imagenet-1k": "imagenet_classes.txt"}[classes]
+    return tuple(resources.files("hubel.zoo").joinpath(file).read_text(encoding="utf-8").splitlines())
+
+
+def _trained(name: str, source: str | os.PathLike[str], num_classes: int | None) -> dict[str, Tensor]:
+    """The state_dict that `create` is asked for."""
+    if not isinstance(source, str | os.PathLike):
+        raise UsageError(f'pretrained is {source!r}; give the path of a file, or "reference"')
+    if source != "reference":
+        return weights.read(os.fspath(source))
+    known = pretrained(name)
+    if num_classes not in (None, len(known.categories)):
+        raise UsageError(f"the reference weights of {name} tell {len(known.categories)} classes apart, not {num_classes}; "
+                         f"take num_classes={len(known.categories)}, or train from the start")  # fmt: skip
+    return weights.read(weights.fetch(known.url, known.sha256))
+
+
+def _what_fits(name: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
+    """Which networks of the zoo would take these weights: found by counting parameters, then by comparing shapes."""
+    try:
+        values = weights.entries(state)
+    except UsageError:
+        return "the file does not tell which network it is of"
+    *_, last = values.values()
+    head = next((value for value in reversed(values.values()) if value.ndim > 1), last)
+    first = next((value for value in values.values() if value.ndim == 4), None)
+    classes, per_class = len(head), head[:1].numel() + (last.ndim == 1)
+    count = sum(value.numel() for entry, value in values.items() if "running_" not in entry)
+    found = []
+    for candidate in [name, *(other for other in facts() if other != name)]:
+        if ".py:" in candidate:
+            continue
+        known = published(candidate)
+        usual = {"num_classes": known["classes"], "in_channels": known["input"][0]}
+        given = {"num_classes": classes, "in_channels": usual["in_channels"] if first is None else first.shape[1]}
+        grown = (usual["num_classes"] - classes) * per_class
+        grown += 0 if first is None else (usual["in_channels"] - given["in_channels"]) * first[:, :1].numel()
+        if candidate != name and count + grown != known["params"]:
+            continue
+        with torch.device("meta"):
+            model = _fresh(candidate, **given, image_size=None, options=options if candidate == name else {})
+        if weights.fit(model, state):
+            differing = [f"{option}={value}" for option, value in given.items() if value != usual[option]]
+            if candidate == name:
+                return f"these weights fit {name} with {' and '.join(f'{key}={value}' for key, value in given.items())}"
+            found.append(f"{candidate} with {' and '.join(differing)}" if differing else candidate)
+    return f"these weights fit {' or '.join(found)}" if found else "no network of the zoo fits these weights"
 
 
 def published(name: str) -> dict[str, Any]:
