@@ -103,6 +103,19 @@ def test_what_is_unknown_is_not_called_zero():
     assert "?" in found.text()
 
 
+class Assigns(nn.Module):
+    def forward(self, x):
+        y = torch.zeros(1, 8, 8, 8, device=x.device)
+        y[:, 2:5] = nn.functional.max_pool2d(x, 3, 1, 1)
+        y += 1
+        return y * 2
+
+
+def test_what_is_written_into_a_part_is_seen_in_the_whole():
+    total = summary(Assigns(), (3, 8, 8)).total
+    assert total.receptive_field == (3, 3)
+
+
 # --- the receptive field is the support of the gradient ---
 
 
