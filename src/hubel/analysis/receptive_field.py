@@ -19,7 +19,7 @@ CONSTANT = {
 }  # fmt: skip
 
 RULES = {**mixing.RULES, **moving.RULES}
-Region = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+Region = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 # elementwise operators that torch does not tag as such
 ELEMENTWISE = {
@@ -35,7 +35,8 @@ def receptive_fields(trace: Trace) -> list[Field | None]:
     known: dict[int, dict[Region, Field | None]] = {}
 
     def look(tensor: Tensor) -> Field | None:
-        return known.get(storage(tensor), {}).get(_region(tensor))
+        regions = known.get(storage(tensor))
+        return regions.get(_region(tensor)) if regions else None
 
     def note(tensor: Tensor, seen: Field | None) -> None:
         known.setdefault(storage(tensor), {})[_region(tensor)] = seen
@@ -56,7 +57,8 @@ def receptive_fields(trace: Trace) -> list[Field | None]:
 
 
 def _region(tensor: Tensor) -> Region:
-    return storage(tensor), int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
+    """Which part of its memory a tensor looks at."""
+    return int(tensor.storage_offset()), tensor.shape, tensor.stride()
 
 
 def _overwrite(memory: dict[Region, Field | None], tensor: Tensor, seen: Field | None) -> None:
@@ -71,7 +73,7 @@ def _overwrite(memory: dict[Region, Field | None], tensor: Tensor, seen: Field |
 
 def _blurred(region: Region, both: list[Field]) -> Field | None:
     """A view into which another view was written: the union, where their dimensions agree."""
-    shape = region[2]
+    shape = region[1]
     if all(len(f.shape) == len(shape) for f in both):
         matched = [Field(tuple(dim if fields.positions(dim) == n or fields.still(dim) else uneven(n, len(f.spans))
                                for dim, n in zip(f.dims, shape, strict=True)), f.spans) for f in both]  # fmt: skip

@@ -5,6 +5,7 @@ which are empty ones on the meta device. So nothing is allocated, and the user's
 by a forward pass that fails.
 """
 
+import inspect
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -247,6 +248,7 @@ class Shadow:
         self.parameters = self._named("_parameters")
         self.buffers = self._named("_buffers")
         self.plain = all(type(module).train is nn.Module.train for module in model.modules())
+        self.steady = self.plain and not any(_looks_at_mode(module) for module in model.modules())
 
     def _fill(self, twin: nn.Module, path: str, replace: Callable) -> None:
         """Gives a twin its own tensors, children and a forward that names it."""
@@ -262,8 +264,8 @@ class Shadow:
                 own[name] = types.MethodType(value.__func__, replace(value.__self__))
         own["forward"] = self.recorder.wrap(path or ROOT, twin.forward)
 
-    def run(self, input: Sequence[int], *, training: bool = False, batch: int = 1) -> Trace:
-        """One pass over pictures of a size; in training mode gradients are prepared for.
+    def run(self, input: Sequence[int], *, training: bool = False, gradients: bool = False, batch: int = 1) -> Trace:
+        """One pass over pictures of a size, in inference or training mode, prepared for gradients or not.
 
         Raises:
             Stopped: the forward pass failed.
@@ -273,7 +275,7 @@ class Shadow:
         recorder = self.recorder
         recorder.calls, recorder.path, recorder.begun, recorder.failed = [], ROOT, None, None
         x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
-        with _undisturbed(), torch.set_grad_enabled(training), recorder:
+        with _undisturbed(), torch.set_grad_enabled(gradients), recorder:
             try:
                 result = self.model(x)
             except HubelError:
@@ -308,6 +310,25 @@ class Shadow:
     def _dtype(self) -> torch.dtype:
         kinds = [tensor.dtype for tensor in self.model.parameters() if tensor.is_floating_point()]
         return kinds[0] if kinds else torch.get_default_dtype()
+
+
+def _looks_at_mode(module: nn.Module) -> bool:
+    """Whether a module may compute something else in training, batch norm's statistics apart."""
+    if type(module).__module__ == nn.BatchNorm2d.__module__:
+        return False
+    return "forward" in module.__dict__ or (_reads_mode(type(module)) and getattr(module, "p", None) != 0)
+
+
+@cache
+def _reads_mode(kind: type) -> bool:
+    """Whether any method of a class, short of nn.Module's own, mentions `training`."""
+    for base in kind.__mro__[: kind.__mro__.index(nn.Module)]:
+        for member in vars(base).values():
+            method = inspect.unwrap(getattr(member, "fget", None) or getattr(member, "__func__", member))
+            code = getattr(method, "__code__", None)
+            if code and ("training" in code.co_names or "training" in code.co_consts):
+                return True
+    return False
 
 
 def _copied(value: Any, replace: Callable) -> Any:
