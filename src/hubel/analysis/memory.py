@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hubel.analysis.trace import ATEN, Call, Shadow, Stopped, Trace, storage
+from hubel.analysis.shapes import ATEN
+from hubel.analysis.trace import Call, Shadow, Stopped, Trace, storage
 
 
 def created(call: Call) -> dict[int, int]:

@@ -154,7 +154,7 @@ RULES: dict[str, Any] = {
     **_rules("_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d", _adaptive),
     **_rules("mean sum amax amin max min prod var std var_mean std_mean linalg_vector_norm norm argmax argmin "
              "logsumexp any all", _reduction),
-    **_rules("_softmax _log_softmax softmax cumsum", _along),
+    **_rules("_softmax _log_softmax _safe_softmax softmax cumsum", _along),
     **_rules("native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training",
              _normalised(_batch_statistics)),
     **_rules("native_layer_norm _fused_rms_norm", _normalised(_last_dimensions)),
