@@ -50,6 +50,25 @@ def test_macs_of_networks_nobody_here_wrote_are_half_of_what_torch_counts(name):
     assert found.total.params == sum(parameter.numel() for parameter in net.parameters())
 
 
+class Attends(nn.Module):
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused = fused
+
+    def forward(self, x):
+        q = x.flatten(2).transpose(1, 2)[:, None]  # N 1 H*W C
+        if self.fused:
+            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, q, q)[0]
+        return nn.functional.scaled_dot_product_attention(q, q, q)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_counts_its_two_products_and_sees_the_whole_picture(fused):
+    found = summary(Attends(fused), (8, 4, 6))
+    assert found.total.macs == 2 * 24 * 24 * 8
+    assert found.total.receptive_field == (4, 6)
+
+
 # fmt: off
 #   network            input  pixels seen by the last feature map, where the figure stands
 FIELDS = (
