@@ -349,6 +349,20 @@ def test_aux_heads_and_dropout_count_for_training_only():
     assert found.total.macs == 1_498_376_192
 
 
+def test_numbers_do_not_depend_on_the_mode_around():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    expected = summary(net, (3, 8, 8)).json()
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.device("meta")):
+        with mode:
+            assert summary(net, (3, 8, 8)).json() == expected
+
+
+def test_inputs_without_an_axis_have_no_receptive_field():
+    found = summary(nn.Linear(7, 3), (7,))
+    assert (found.total.macs, found.total.receptive_field) == (21, ())
+    assert "linear" in found.text()
+
+
 def test_networks_that_train_on_two_pictures_at_least():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(8))
     assert summary(net, (3, 8, 8)).total.saved_bytes > 0

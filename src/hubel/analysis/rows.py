@@ -178,7 +178,7 @@ def _total(rows: Sequence[Row], trace: Trace) -> Total:
         activation_bytes=sum(row.activation_bytes for row in rows),
         peak_activation_bytes=memory.peak(trace),
         saved_bytes=None if None in saved else sum(filter(None, saved)),
-        receptive_field=(maps or [row for row in rows if row.receptive_field])[-1].receptive_field,
+        receptive_field=(maps or [row for row in rows if row.output])[-1].receptive_field,
     )
 
 

@@ -150,8 +150,9 @@ def _empty(tensor: Tensor) -> Tensor:
     """The same tensor without its numbers."""
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
         raise UsageError("the network has lazy layers without a shape yet; run it once on a picture, then inspect it")
-    empty = like(tensor)
-    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    with torch.inference_mode(False):  # a parameter made inside it would never ask for a gradient
+        empty = like(tensor)
+        return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
 class Shadow:
@@ -214,7 +215,8 @@ class Shadow:
         self._set_mode(training)
         recorder = self.recorder
         recorder.calls, recorder.path, recorder.begun, recorder.failed = [], ROOT, None, None
-        x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
+        with torch.inference_mode(False):
+            x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
         with _undisturbed(), torch.set_grad_enabled(gradients), recorder:
             try:
                 result = self.model(x)
