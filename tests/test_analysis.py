@@ -50,6 +50,25 @@ def test_macs_of_networks_nobody_here_wrote_are_half_of_what_torch_counts(name):
     assert found.total.params == sum(parameter.numel() for parameter in net.parameters())
 
 
+class Attends(nn.Module):
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.fused = fused
+
+    def forward(self, x):
+        q = x.flatten(2).transpose(1, 2)[:, None]  # N 1 H*W C
+        if self.fused:
+            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, q, q)[0]
+        return nn.functional.scaled_dot_product_attention(q, q, q)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_counts_its_two_products_and_sees_the_whole_picture(fused):
+    found = summary(Attends(fused), (8, 4, 6))
+    assert found.total.macs == 2 * 24 * 24 * 8
+    assert found.total.receptive_field == (4, 6)
+
+
 # fmt: off
 #   network            input  pixels seen by the last feature map, where the figure stands
 FIELDS = (
@@ -101,6 +120,19 @@ def test_what_is_unknown_is_not_called_zero():
     assert found.total.receptive_field == (None, None)
     assert found.json()["total"]["macs"] is None
     assert "?" in found.text()
+
+
+class Assigns(nn.Module):
+    def forward(self, x):
+        y = torch.zeros(1, 8, 8, 8, device=x.device)
+        y[:, 2:5] = nn.functional.max_pool2d(x, 3, 1, 1)
+        y += 1
+        return y * 2
+
+
+def test_what_is_written_into_a_part_is_seen_in_the_whole():
+    total = summary(Assigns(), (3, 8, 8)).total
+    assert total.receptive_field == (3, 3)
 
 
 # --- the receptive field is the support of the gradient ---
@@ -315,6 +347,20 @@ def test_aux_heads_and_dropout_count_for_training_only():
     assert sum(row.params for name, row in extra.items() if name.startswith("aux")) == 13_004_888 - 6_624_904
     assert extra["dropout"].saved_bytes > 0
     assert found.total.macs == 1_498_376_192
+
+
+def test_numbers_do_not_depend_on_the_mode_around():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    expected = summary(net, (3, 8, 8)).json()
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.device("meta")):
+        with mode:
+            assert summary(net, (3, 8, 8)).json() == expected
+
+
+def test_inputs_without_an_axis_have_no_receptive_field():
+    found = summary(nn.Linear(7, 3), (7,))
+    assert (found.total.macs, found.total.receptive_field) == (21, ())
+    assert "linear" in found.text()
 
 
 def test_networks_that_train_on_two_pictures_at_least():

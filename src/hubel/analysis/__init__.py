@@ -1,9 +1,11 @@
 """The inspector: what any network is made of and what it costs, found in one pass on the meta device.
 
 trace.py            a forward pass without numbers, written down call by call
+shapes.py           output shapes where the generic way is slow
 operators.py        names and multiply-accumulates of operators
 field.py            receptive fields as algebra
-receptive_field.py  what each operator does to them
+mixing.py, moving.py  what operators do to them
+receptive_field.py  the fields of a traced pass
 memory.py           peak of an inference, bytes a training step keeps
 fit.py              an input that does not fit: which layer, and what would
 rows.py             Row, Total, Summary, summary()

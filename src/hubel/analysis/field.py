@@ -296,3 +296,17 @@ def _number(value: Number | None) -> int | float | None:
     if value is None:
         return None
     return int(value) if value == int(value) else float(value)
+
+
+def blocks(seen: Field, dim: int, n: int, times: int) -> Field:
+    """Each position becomes `times` positions that see what it saw: nearest upsampling."""
+    axes = len(seen.spans)
+    grown = (*seen.dims[dim], (times, (0,) * axes))
+    dims = seen.dims[:dim] + (grown if positions(grown) == n else uneven(n, axes),) + seen.dims[dim + 1 :]
+    return replace(seen, dims=dims)
+
+
+def unevenly(seen: Field, dim: int, n: int) -> Field:
+    """Positions along a dimension that moved move in no even step any more."""
+    steps = tuple(None if any(s[axis] != 0 for _, s in seen.dims[dim]) else 0 for axis in range(len(seen.spans)))
+    return replace(seen, dims=seen.dims[:dim] + (((n, steps),),) + seen.dims[dim + 1 :])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from hubel.analysis.shapes import ATEN
 from hubel.analysis.trace import Call, Shadow, Stopped, Trace, storage
 
 
@@ -62,6 +63,25 @@ class Saved:
     bytes: dict[int, int] = field(default_factory=dict)  # storage -> bytes kept for one picture
 
 
+def inference_and_saved(shadow: Shadow, input: tuple[int, ...]) -> Saved | None:
+    """Both of one pass, where a network computes the same in training: then only batch norm keeps more, its statistics.
+
+    None where it may not, or where the pass fails with gradients.
+    """
+    if not shadow.steady:
+        return None
+    try:
+        with _packed() as kept:
+            trace = shadow.run(input, gradients=True)
+    except Stopped:
+        return None
+    found = _unique(kept, trace, batch=1)
+    for call in trace.calls:
+        if call.func is ATEN.native_batch_norm.default and call.outputs[0].requires_grad and not call.args[5]:
+            found[storage(call.outputs[1])] = 2 * call.inputs[0].shape[1] * call.inputs[0].element_size()
+    return Saved(trace, found)
+
+
 def saved_for_backward(shadow: Shadow, input: tuple[int, ...]) -> Saved:
     """A pass in training mode, and every storage it keeps for backward, parameters and buffers left out.
 
@@ -77,10 +97,15 @@ def saved_for_backward(shadow: Shadow, input: tuple[int, ...]) -> Saved:
 
 def _saved(shadow: Shadow, input: tuple[int, ...], batch: int) -> Saved:
     with _packed() as kept:
-        trace = shadow.run(input, training=True, batch=batch)
+        trace = shadow.run(input, training=True, gradients=True, batch=batch)
+    return Saved(trace, _unique(kept, trace, batch))
+
+
+def _unique(kept: list[Tensor], trace: Trace, batch: int) -> dict[int, int]:
+    """Bytes of every storage once, parameters and buffers left out."""
     weights = {storage(tensor) for tensor in (*trace.parameters.values(), *trace.buffers.values())}
     sizes = {storage(tensor): tensor.untyped_storage().nbytes() // batch for tensor in kept}
-    return Saved(trace, {key: size for key, size in sizes.items() if key not in weights})
+    return {key: size for key, size in sizes.items() if key not in weights}
 
 
 @contextmanager

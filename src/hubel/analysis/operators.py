@@ -14,6 +14,7 @@ NAMES = {
     "native_batch_norm": "batch_norm", "_native_batch_norm_legit_no_training": "batch_norm",
     "_native_batch_norm_legit": "batch_norm", "native_layer_norm": "layer_norm", "native_group_norm": "group_norm",
     "max_pool2d_with_indices": "max_pool2d", "max_pool3d_with_indices": "max_pool3d", "_softmax": "softmax",
+    "_safe_softmax": "softmax",
     "_log_softmax": "log_softmax", "bmm": "matmul", "baddbmm": "matmul", "constant_pad_nd": "pad",
     "native_dropout": "dropout", "linalg_vector_norm": "norm",
 }  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from hubel.analysis import field, fit, memory, operators
 from hubel.analysis.field import Field
@@ -34,7 +34,7 @@ class Row:
     jump: Axes = ()  # [px] of the picture from one position to the next
     start: Axes = ()  # [px] the first pixel the first position sees; negative: in the padding
     share: Axes = ()  # [0..1] of the picture that the central position sees
-    inputs: tuple[tuple[int, ...], ...] = ()  # without the batch
+    inputs: tuple[tuple[int, ...], ...] = ()  # of activations, without the batch
     weight: tuple[int, ...] = ()  # shape of a convolution's or linear layer's weight
     bias: bool = False
     groups: int = 1
@@ -152,11 +152,14 @@ def summary(model: nn.Module, input: Sequence[int], *, name: str = "") -> Summar
     """
     input = tuple(input)
     shadow = Shadow(model)
-    trace = fit.checked(shadow, input)
-    try:
-        saved, note = memory.saved_for_backward(shadow, input), ""
-    except Stopped as stopped:
-        saved, note = None, f"saved bytes unknown: in training mode {stopped.path} fails: {stopped.error}"
+    note = ""
+    saved = memory.inference_and_saved(shadow, input)
+    trace = saved.trace if saved else fit.checked(shadow, input)
+    if saved is None:
+        try:
+            saved = memory.saved_for_backward(shadow, input)
+        except Stopped as stopped:
+            note = f"saved bytes unknown: in training mode {stopped.path} fails: {stopped.error}"
     kept = _kept(saved)
     fresh = {storage(parameter): path for path, parameter in trace.parameters.items()}
     rows = _rows(trace, kept, fresh, input)
@@ -175,7 +178,7 @@ def _total(rows: Sequence[Row], trace: Trace) -> Total:
         activation_bytes=sum(row.activation_bytes for row in rows),
         peak_activation_bytes=memory.peak(trace),
         saved_bytes=None if None in saved else sum(filter(None, saved)),
-        receptive_field=(maps or [row for row in rows if row.receptive_field])[-1].receptive_field,
+        receptive_field=(maps or [row for row in rows if row.output])[-1].receptive_field,
     )
 
 
@@ -195,24 +198,27 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
     nth: Counter[tuple[str, str]] = Counter()
     activations = {storage(trace.input)}
     for call, found in zip(trace.calls, fields, strict=True):
-        weighted = any(storage(tensor) not in activations for tensor in call.inputs)
+        keys = [storage(tensor) for tensor in call.inputs]
+        given = [tensor for tensor, key in zip(call.inputs, keys, strict=True) if key in activations]
         if found:
-            activations.update(storage(tensor) for tensor in call.outputs)
-        key = (call.path, operators.packet(call))
-        mine = kept.pop((*key, nth[key]), 0)
-        nth[key] += 1
-        if _is_row(call, found) or mine:
-            read = [] if operators.is_view(call) else [fresh.pop(storage(tensor), None) for tensor in call.inputs]
-            params = sum(trace.parameters[path].numel() for path in read if path)
-            rows.append(_row(call, seen_by[id(found)], operators.op_name(call, weighted), params, mine, trace))
+            activations.update(map(storage, call.outputs))
+        where = (call.path, operators.packet(call))
+        mine = kept.pop((*where, nth[where]), 0)
+        nth[where] += 1
+        view = operators.is_view(call)
+        if _is_row(call, found, view) or mine:
+            read = [] if view else [fresh.pop(key) for key in keys if key in fresh]
+            params = sum(trace.parameters[path].numel() for path in read)
+            op = operators.op_name(call, weighted=len(given) < len(keys))
+            rows.append(_row(call, seen_by[id(found)], op, given, params, mine, trace))
     return rows
 
 
-def _is_row(call: Call, found: Field | None) -> bool:
+def _is_row(call: Call, found: Field | None, view: bool) -> bool:
     """Whether a call shows: it computes, or it changes the shape of something that depends on the picture."""
     if not call.inputs or not call.outputs:
         return False
-    if operators.is_view(call):
+    if view:
         return found is not None and call.outputs[0].shape != call.inputs[0].shape
     return operators.packet(call) not in ("empty_like", "lift_fresh", "detach", "new_empty")
 
@@ -255,7 +261,7 @@ def _class(trace: Trace, path: str) -> str:
     return trace.classes.get("" if path == ROOT else path, "")
 
 
-def _row(call: Call, seen: field.Seen, op: str, params: int, saved: int, trace: Trace) -> Row:
+def _row(call: Call, seen: field.Seen, op: str, given: list[Tensor], params: int, saved: int, trace: Trace) -> Row:
     weight, groups, bias = (), 1, False
     name = operators.packet(call)
     if name == "convolution":
@@ -267,7 +273,7 @@ def _row(call: Call, seen: field.Seen, op: str, params: int, saved: int, trace: 
         output=_shape(call.outputs[0].shape), params=params, macs=operators.macs(call),
         activation_bytes=memory.output_bytes(call), saved_bytes=saved,
         receptive_field=seen.size, jump=seen.jump, start=seen.start, share=seen.share, moving=seen.moving,
-        inputs=tuple(_shape(tensor.shape) for tensor in call.inputs), weight=weight, bias=bias, groups=groups,
+        inputs=tuple([_shape(tensor.shape) for tensor in given]), weight=weight, bias=bias, groups=groups,
         window=operators.window(call),
     )  # fmt: skip
 

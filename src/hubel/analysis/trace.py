@@ -5,6 +5,7 @@ which are empty ones on the meta device. So nothing is allocated, and the user's
 by a forward pass that fails.
 """
 
+import inspect
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +20,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from hubel.arithmetic import out_size
+from hubel.analysis.shapes import QUICK, like
 from hubel.errors import HubelError, UsageError
 
-ATEN = torch.ops.aten
 ROOT = "(network)"  # the name of what the outermost forward itself does
 CONTAINERS = (list, dict, OrderedDict)
 OBSERVERS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
@@ -82,70 +82,6 @@ def tensors(values: Any) -> list[Tensor]:
     return found
 
 
-def _convolution(x: Tensor, weight: Tensor, bias: Any, stride: list[int], padding: list[int], dilation: list[int],
-                 transposed: bool, output_padding: Any, groups: int) -> Tensor:  # fmt: skip
-    """The shape of a convolution without the slow generic kernel; anything unusual is left to that one."""
-    odd = transposed or x.dim() != weight.dim() or x.shape[1] != weight.shape[1] * groups or not x.is_contiguous()
-    if odd or len({len(stride), len(padding), len(dilation), x.dim() - 2}) > 1 or x.dtype != weight.dtype:
-        return ATEN.convolution.default(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
-    room = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
-    return torch.empty((x.shape[0], weight.shape[0], *(out_size(*each) for each in room)), dtype=x.dtype, device="meta")
-
-
-def _like(x: Tensor) -> Tensor:
-    """An empty tensor of the same shape, without the tenth of a millisecond that empty_like takes on this device."""
-    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
-
-
-def _batch_norm(x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, training: bool,
-                *_: Any) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The shape of a batch norm; the generic kernel takes a millisecond each, most of a deep network's pass."""
-    kept = x.shape[1] if training else 0
-    mean, deviation = (torch.empty_strided((kept,), (1,), dtype=x.dtype, device="meta") for _ in range(2))
-    return _like(x), mean, deviation
-
-
-def _linear(bias: Tensor, x: Tensor, weight: Tensor, **scales: Any) -> Tensor:
-    """The shape of a linear layer; a mismatch is left to the operator itself."""
-    if scales or x.shape[1] != weight.shape[0] or x.dtype != weight.dtype or bias.shape != weight.shape[1:]:
-        return ATEN.addmm.default(bias, x, weight, **scales)
-    return torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype, device="meta")
-
-
-def _cat(parts: list[Tensor], dim: int = 0) -> Tensor:
-    """The shape of a concatenation; anything unusual is left to the operator itself."""
-    first = parts[0]
-    dim %= max(first.dim(), 1)
-    for part in parts:
-        same = part.dim() == first.dim() and part.dtype == first.dtype and part.is_contiguous()
-        if not same or part.shape[:dim] != first.shape[:dim] or part.shape[dim + 1 :] != first.shape[dim + 1 :]:
-            return ATEN.cat.default(parts, dim)
-    shape = (*first.shape[:dim], sum(part.shape[dim] for part in parts), *first.shape[dim + 1 :])
-    return torch.empty(shape, dtype=first.dtype, device="meta")
-
-
-def _same(operator: Any, in_place: bool) -> Callable:
-    """The shape of a sum or product of two tensors of one shape; broadcasting is left to the operator itself."""
-
-    def quick(x: Tensor, y: Any, **scales: Any) -> Tensor:
-        if not isinstance(y, Tensor) or y.shape != x.shape or y.dtype != x.dtype or y.stride() != x.stride():
-            return operator(x, y, **scales)
-        return x if in_place else _like(x)
-
-    return quick
-
-
-# operators whose generic kernel on this device is slow Python
-QUICK: dict[Any, Callable] = {
-    ATEN.convolution.default: _convolution,
-    ATEN.native_batch_norm.default: _batch_norm,
-    ATEN.addmm.default: _linear,
-    ATEN.cat.default: _cat,
-    **{operator: _same(operator, False) for operator in (ATEN.add.Tensor, ATEN.mul.Tensor)},
-    **{operator: _same(operator, True) for operator in (ATEN.add_.Tensor, ATEN.mul_.Tensor)},
-}
-
-
 @cache
 def _is_composite(func: Any) -> bool:
     """Whether an operator comes apart into others; resizing would, into index arithmetic that says nothing."""
@@ -162,6 +98,11 @@ class Recorder(TorchDispatchMode):
         self.path = ROOT
         self.begun: tuple[Any, tuple] | None = None
         self.failed: Stopped | None = None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nobody compiles a recording; the guard against it would import the compiler, which takes seconds."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         """Runs one operator and records it."""
@@ -209,8 +150,9 @@ def _empty(tensor: Tensor) -> Tensor:
     """The same tensor without its numbers."""
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
         raise UsageError("the network has lazy layers without a shape yet; run it once on a picture, then inspect it")
-    empty = _like(tensor)
-    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    with torch.inference_mode(False):  # a parameter made inside it would never ask for a gradient
+        empty = like(tensor)
+        return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
 class Shadow:
@@ -247,6 +189,7 @@ class Shadow:
         self.parameters = self._named("_parameters")
         self.buffers = self._named("_buffers")
         self.plain = all(type(module).train is nn.Module.train for module in model.modules())
+        self.steady = self.plain and not any(_looks_at_mode(module) for module in model.modules())
 
     def _fill(self, twin: nn.Module, path: str, replace: Callable) -> None:
         """Gives a twin its own tensors, children and a forward that names it."""
@@ -262,8 +205,8 @@ class Shadow:
                 own[name] = types.MethodType(value.__func__, replace(value.__self__))
         own["forward"] = self.recorder.wrap(path or ROOT, twin.forward)
 
-    def run(self, input: Sequence[int], *, training: bool = False, batch: int = 1) -> Trace:
-        """One pass over pictures of a size; in training mode gradients are prepared for.
+    def run(self, input: Sequence[int], *, training: bool = False, gradients: bool = False, batch: int = 1) -> Trace:
+        """One pass over pictures of a size, in inference or training mode, prepared for gradients or not.
 
         Raises:
             Stopped: the forward pass failed.
@@ -272,8 +215,9 @@ class Shadow:
         self._set_mode(training)
         recorder = self.recorder
         recorder.calls, recorder.path, recorder.begun, recorder.failed = [], ROOT, None, None
-        x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
-        with _undisturbed(), torch.set_grad_enabled(training), recorder:
+        with torch.inference_mode(False):
+            x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
+        with _undisturbed(), torch.set_grad_enabled(gradients), recorder:
             try:
                 result = self.model(x)
             except HubelError:
@@ -308,6 +252,25 @@ class Shadow:
     def _dtype(self) -> torch.dtype:
         kinds = [tensor.dtype for tensor in self.model.parameters() if tensor.is_floating_point()]
         return kinds[0] if kinds else torch.get_default_dtype()
+
+
+def _looks_at_mode(module: nn.Module) -> bool:
+    """Whether a module may compute something else in training, batch norm's statistics apart."""
+    if type(module).__module__ == nn.BatchNorm2d.__module__:
+        return False
+    return "forward" in module.__dict__ or (_reads_mode(type(module)) and getattr(module, "p", None) != 0)
+
+
+@cache
+def _reads_mode(kind: type) -> bool:
+    """Whether any method of a class, short of nn.Module's own, mentions `training`."""
+    for base in kind.__mro__[: kind.__mro__.index(nn.Module)]:
+        for member in vars(base).values():
+            method = inspect.unwrap(getattr(member, "fget", None) or getattr(member, "__func__", member))
+            code = getattr(method, "__code__", None)
+            if code and ("training" in code.co_names or "training" in code.co_consts):
+                return True
+    return False
 
 
 def _copied(value: Any, replace: Callable) -> Any:

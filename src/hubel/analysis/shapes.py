@@ -1,0 +1,102 @@
+"""Output shapes of the operators whose generic kernels on the meta device are slow Python.
+
+Anything unusual (another layout, mixed types, a mismatch) is left to the operator itself, which also says what is
+wrong.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hubel.arithmetic import out_size
+
+ATEN = torch.ops.aten
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Any, stride: list[int], padding: list[int], dilation: list[int],
+                 transposed: bool, output_padding: Any, groups: int) -> Tensor:  # fmt: skip
+    """The shape of a convolution without the slow generic kernel; anything unusual is left to that one."""
+    odd = transposed or x.dim() != weight.dim() or x.shape[1] != weight.shape[1] * groups or not x.is_contiguous()
+    if odd or len({len(stride), len(padding), len(dilation), x.dim() - 2}) > 1 or x.dtype != weight.dtype:
+        return ATEN.convolution.default(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
+    room = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    return torch.empty((x.shape[0], weight.shape[0], *(out_size(*each) for each in room)), dtype=x.dtype, device="meta")
+
+
+def like(x: Tensor) -> Tensor:
+    """An empty tensor of the same shape, without the tenth of a millisecond that empty_like takes on this device."""
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+
+
+def _batch_norm(x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, training: bool,
+                *_: Any) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The shape of a batch norm; the generic kernel takes a millisecond each, most of a deep network's pass."""
+    kept = x.shape[1] if training else 0
+    mean, deviation = (torch.empty_strided((kept,), (1,), dtype=x.dtype, device="meta") for _ in range(2))
+    return like(x), mean, deviation
+
+
+def _linear(bias: Tensor, x: Tensor, weight: Tensor, **scales: Any) -> Tensor:
+    """The shape of a linear layer; a mismatch is left to the operator itself."""
+    if scales or x.shape[1] != weight.shape[0] or x.dtype != weight.dtype or bias.shape != weight.shape[1:]:
+        return ATEN.addmm.default(bias, x, weight, **scales)
+    return torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype, device="meta")
+
+
+def _cat(parts: list[Tensor], dim: int = 0) -> Tensor:
+    """The shape of a concatenation; anything unusual is left to the operator itself."""
+    first = parts[0]
+    dim %= max(first.dim(), 1)
+    for part in parts:
+        same = part.dim() == first.dim() and part.dtype == first.dtype and part.is_contiguous()
+        if not same or part.shape[:dim] != first.shape[:dim] or part.shape[dim + 1 :] != first.shape[dim + 1 :]:
+            return ATEN.cat.default(parts, dim)
+    shape = (*first.shape[:dim], sum(part.shape[dim] for part in parts), *first.shape[dim + 1 :])
+    return torch.empty(shape, dtype=first.dtype, device="meta")
+
+
+def _same(operator: Any, in_place: bool) -> Callable:
+    """The shape of a sum or product of two tensors of one shape; broadcasting is left to the operator itself."""
+
+    def quick(x: Tensor, y: Any, **scales: Any) -> Tensor:
+        if not isinstance(y, Tensor) or y.shape != x.shape or y.dtype != x.dtype or y.stride() != x.stride():
+            return operator(x, y, **scales)
+        return x if in_place else like(x)
+
+    return quick
+
+
+def _activation(operator: Any) -> Callable:
+    """The shape of an activation of floating-point numbers: that of its input."""
+
+    def quick(x: Tensor, *args: Any, **options: Any) -> Tensor:
+        return like(x) if x.is_floating_point() and x.is_contiguous() else operator(x, *args, **options)
+
+    return quick
+
+
+def _mean(x: Tensor, over: Any, keepdim: bool = False, **options: Any) -> Tensor:
+    """The shape of a mean over dimensions."""
+    if not over or options or not x.is_floating_point():
+        return ATEN.mean.dim(x, over, keepdim, **options)
+    summed = {dim % x.dim() for dim in over}
+    shape = [1 if dim in summed else size for dim, size in enumerate(x.shape) if keepdim or dim not in summed]
+    return torch.empty(shape, dtype=x.dtype, device="meta")
+
+
+ACTIVATIONS = (ATEN.relu, ATEN.sigmoid, ATEN.tanh, ATEN.gelu, ATEN.silu, ATEN.hardtanh, ATEN.hardswish,
+               ATEN.hardsigmoid, ATEN.leaky_relu, ATEN.elu)  # fmt: skip
+
+# operators whose generic kernel on this device is slow Python, which also takes a second to import
+QUICK: dict[Any, Callable] = {
+    ATEN.convolution.default: _convolution,
+    ATEN.native_batch_norm.default: _batch_norm,
+    ATEN.addmm.default: _linear,
+    ATEN.cat.default: _cat,
+    ATEN.mean.dim: _mean,
+    **{operator: _same(operator, False) for operator in (ATEN.add.Tensor, ATEN.mul.Tensor)},
+    **{packet.default: _activation(packet.default) for packet in ACTIVATIONS},
+    **{operator: _same(operator, True) for operator in (ATEN.add_.Tensor, ATEN.mul_.Tensor)},
+}
