@@ -4,6 +4,8 @@ Neither reads the other: `Tally` adds up `hubel.arithmetic` row by row, `summary
 pass. Bottleneck and wide residual networks, DenseNet and EfficientNet are added up in test_residual.py.
 """
 
+import re
+
 import pytest
 import torch
 
@@ -120,10 +122,20 @@ def test_basic_residual_networks(name):
     assert agrees(tally, name)
 
 
+# the lectures' copy of Table 1, "FLOPs" as printed: MACs with the stride on the first 1x1, cut off or rounded
+PRINTED = {"resnet18": 1.8, "resnet34": 3.6, "resnet50_v1": 3.8, "resnet101_v1": 7.6, "resnet152_v1": 11.3}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_resnet_costs_what_the_lectures_print(name):
+    _, macs = traced(name)
+    assert round(10 * PRINTED[name]) in (macs // 10**8, round(macs / 1e8))
+
+
 @pytest.mark.parametrize("name", [*(f"resnet{depth}_cifar" for depth in resnet.CIFAR_DEPTHS if depth < 1000),
                                   *(f"plain{depth}_cifar" for depth in resnet.CIFAR_DEPTHS[:6])])  # fmt: skip
 def test_cifar_networks_with_and_without_shortcuts_cost_the_same(name):
-    depth = int(name.removesuffix("_cifar").lstrip("resnetplai"))
+    depth = int(re.sub(r"\D", "", name))
     tally = Tally(3, 32)
     tally.conv_norm(16, 3)
     basic_stages(tally, (16, 32, 64), [(depth - 2) // 6] * 3, shortcut=False)  # option A has no weights
