@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from torch import nn
 
-from hubel import zoo
+from hubel import files, zoo
 from hubel.analysis.rows import Summary, summary
 from hubel.analysis.tables import axes, number, rendered
 from hubel.errors import UsageError
@@ -96,11 +96,11 @@ def compare(models: Sequence[str] | Mapping[str, nn.Module], input: Sequence[int
 
 def _named(name: str, input: Sequence[int] | None) -> Summary:
     """A network of the zoo described, built without allocating its weights."""
-    size = tuple(input or zoo.published(name)["input"]) if name in zoo.MODELS else tuple(input or ())
-    options = {"image_size": size[1], "in_channels": size[0]} if size and zoo.needs_image_size(name) else {}
+    size = tuple(input or zoo.published(name)["input"])
     with torch.device("meta"):
-        network = zoo.create(name, **options)
-    return summary(network, size or zoo.published(name)["input"], name=name)
+        network = (zoo.create(name, image_size=size[1], in_channels=size[0]) if zoo.needs_image_size(name)
+                   else zoo.create(name, in_channels=size[0]))  # fmt: skip
+    return summary(network, size, name=name)
 
 
 def _entry(described: Summary) -> Entry:
@@ -137,13 +137,16 @@ def _chart(entries: Sequence[Entry], path: Path) -> Path:
     years = [entry.year or 0 for entry in shown]
     plot.scatter(gmacs, [100 * (entry.top1 or 0) for entry in shown], s=areas, c=years, cmap="viridis", alpha=0.6,
                  edgecolors="black", linewidths=0.6)  # fmt: skip
-    for entry, x in zip(shown, gmacs, strict=True):
-        plot.annotate(entry.name, (x, 100 * (entry.top1 or 0)), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    for entry, x, area in zip(shown, gmacs, areas, strict=True):
+        beside = (area / 3.1416) ** 0.5 + 3  # points: the radius of the bubble and a little
+        plot.annotate(entry.name, (x, 100 * (entry.top1 or 0)), xytext=(beside, 0), textcoords="offset points",
+                      va="center", fontsize=8)  # fmt: skip
     plot.set(xscale="log", xlabel="operations for one picture  [GMAC]", ylabel="published top-1 accuracy  [%]",
              title=f"Area: parameters, up to {largest / 1e6:.1f} million. Colour: year.")  # fmt: skip
     for axis in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
         axis(lambda value, _: f"{value:g}")
     plot.grid(alpha=0.3)
     plot.margins(0.15)
-    figure.savefig(path, dpi=150)
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix.lstrip(".") or "png")
     return path

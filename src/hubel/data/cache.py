@@ -121,7 +121,7 @@ def _decode_all(paths: Sequence[str], scans: Sequence[Scan], how: tuple[int, int
             return (error.strerror or str(error)).lower()
 
     kept = 0
-    files.sweep(folder())
+    files.sweep(array_path.parent)
     with files.replacing(array_path) as temporary:
         shape = (len(readable), size, size, channels)
         files.reserve(temporary, int(np.prod(shape)))
