@@ -22,12 +22,12 @@ class Stopped(Exception):
 
 
 def tracker(console: Console) -> Any:
-    """A `data.files.Track` that draws a bar on a terminal, for work that takes longer than a moment."""
+    """A `files.Track` that draws a bar on a terminal, for work that takes longer than a moment."""
 
     def tracked(items: Iterable[T], description: str, total: int) -> Iterable[T]:
         if total < 200 or not console.is_terminal:
             return items
-        return track(items, f"{description} {total:,} pictures", total, console=console, transient=True)
+        return track(items, description, total, console=console, transient=True)
 
     return tracked
 

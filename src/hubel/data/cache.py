@@ -72,7 +72,7 @@ def _in_threads(work: Callable[[Any], T], items: Sequence[Any], description: str
 
 def scan(paths: Sequence[str], track: Track[Scan] = silently) -> list[Scan]:
     """Hash and header of every file."""
-    return list(_in_threads(_scan_one, paths, "reading", track))
+    return list(_in_threads(_scan_one, paths, "reading pictures", track))
 
 
 def decoded(paths: Sequence[str], scans: Sequence[Scan], size: int, channels: int, fit: Fit,
@@ -126,7 +126,7 @@ def _decode_all(paths: Sequence[str], scans: Sequence[Scan], how: tuple[int, int
         shape = (len(readable), size, size, channels)
         files.reserve(temporary, int(np.prod(shape)))
         images = np.memmap(temporary, np.uint8, mode="r+", shape=shape)
-        for number, result in zip(readable, _in_threads(decode_one, readable, "decoding", track), strict=True):
+        for number, result in zip(readable, _in_threads(decode_one, readable, "decoding pictures", track), strict=True):
             if isinstance(result, str):
                 reasons[str(number)] = result
             else:

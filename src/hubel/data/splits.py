@@ -193,7 +193,7 @@ def decode_part(part: Part, scans: list[cache.Scan] | None, size: int, channels:
         mode = "L" if channels == 1 else "RGB"
         pictures = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert(mode)
                     for image in images)  # fmt: skip
-        images = np.stack([fitted(picture, size, fit) for picture in track(pictures, "resizing", len(images))])
+        images = np.stack([fitted(picture, size, fit) for picture in track(pictures, "resizing pictures", len(images))])
     return Split(images, np.arange(len(images)), part.labels, part.names), [], hasher.digest()
 
 
