@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ class Verdict:
 def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undisturbed | Killed | Verdict]:
     """Trains twice in processes of their own, once alone and once with `kills` SIGKILLs at random moments.
 
-    One kill in five falls while the process starts up, the others while it trains, evaluates or writes its report.
+    One kill in five falls while the process starts up; the others are spread over the epochs, at a random moment of each.
 
     Args:
         arguments: of `hubel train`, data first.
@@ -59,10 +60,12 @@ def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undi
         alone, disturbed = Path(scratch, "alone"), Path(scratch, "disturbed")
         started = time.monotonic()
         process = _start_or_resume(alone, arguments)
-        _wait_for_training(process)
+        _wait_for_epoch(process, 0)
         startup = time.monotonic() - started
         _finish(process)
         training = time.monotonic() - started - startup
+        epochs = json.loads((alone / "summary.json").read_text())["epochs"]
+        targets = sorted(moments.uniform(0, epochs) for _ in range(kills))
         expected = state_hashes(alone)
         yield Undisturbed(expected["weights"], startup + training)
         done = 0
@@ -71,8 +74,8 @@ def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undi
             if moments.random() < 0.2:
                 time.sleep(moments.uniform(0, startup))
             else:
-                _wait_for_training(process)
-                time.sleep(moments.uniform(0, 2 * training / (kills + 1)))
+                _wait_for_epoch(process, int(targets[done]))
+                time.sleep(moments.uniform(0, 1.5 * training / epochs))
             process.send_signal(signal.SIGKILL)
             process.communicate()
             done += 1
@@ -99,11 +102,17 @@ def _start_or_resume(folder: Path, arguments: Sequence[str]) -> subprocess.Popen
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
 
-def _wait_for_training(process: subprocess.Popen[str]) -> None:
-    """Returns when the process shows the head of its table of epochs, or its end."""
+def _wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
+    """Returns when the process trains and has shown the line of an epoch, or of a later one; or when it ends."""
     assert process.stdout is not None
+    training = False
     for line in process.stdout:
-        if "train loss" in line:
+        shown = re.match(r" *(\d+)/\d+ ", line)
+        training = training or "train loss" in line
+        resumed = re.match(r"going on after epoch (\d+)", line)
+        if resumed and int(resumed[1]) >= epoch:
+            epoch = 0
+        if training and (epoch == 0 or (shown and int(shown[1]) >= epoch)):
             return
 
 
