@@ -249,3 +249,52 @@ def test_other_tools_words_are_understood(capsys):
     code, out, _ = ended(["train", "digits", "arch=linear", "batch_size=32", "--epochs=1", "wd=0", "--json"], capsys)
     assert code == 0
     assert json.loads(out)["model"] == "linear"
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [
+        ("--markdown", "**lenet5**, input 1x28x28"),
+        ("--csv", "name,module,op,output,params"),
+        ("--json", "{"),
+        ("--depth=1", "lenet5, input 1x28x28"),
+    ],
+)
+def test_a_summary_has_many_forms(form, begins, capsys):
+    code, out, _ = ended(["summary", "lenet5", form], capsys)
+    assert code == 0
+    assert out.lstrip().startswith(begins)
+
+
+def test_a_summary_as_a_page_and_as_sums(capsys, tmp_path):
+    code, out, _ = ended(["summary", "lenet5", "--html"], capsys)
+    assert (code, out) == (0, "lenet5.html\n")
+    assert "<svg" in (tmp_path / "lenet5.html").read_text()
+    _, out, _ = ended(["summary", "lenet5", "arithmetic=stages.1.0"], capsys)
+    assert "(14 - 5 + 2*0)/1 + 1 = 10" in out
+    code, _, err = ended(["summary", "lenet5", "arithmetic=stages.1.O"], capsys)
+    assert code == 2
+    assert "did you mean stages.1." in err
+    code, _, err = ended(["summary", "lenet5", "--html", "--csv"], capsys)
+    assert (code, "exclude each other" in err) == (2, True)
+    code, _, err = ended(["summary", "lenet5", "depth=1", "--json"], capsys)
+    assert (code, "depth would have no effect" in err) == (2, True)
+
+
+def test_networks_of_lines_and_runs_can_be_inspected(capsys, finished):
+    _, out, _ = ended(["summary", "16c3p1 r p2 gap 10", "input=1x28x28", "--json"], capsys)
+    assert json.loads(out)["total"]["params"] == 16 * 9 + 16 + 16 * 10 + 10
+    _, out, _ = ended(["summary", str(finished[0]), "--json"], capsys)
+    assert (json.loads(out)["model"], json.loads(out)["input"]) == ("resnet8_cifar", [1, 8, 8])
+
+
+def test_compare_draws_and_lint_finds(capsys, tmp_path):
+    code, out, _ = ended(["compare", "alexnet", "resnet18", "chart=c.png", "--json"], capsys)
+    assert code == 0
+    assert [entry["name"] for entry in json.loads(out)["models"]] == ["alexnet", "resnet18"]
+    assert (tmp_path / "c.png").stat().st_size > 10_000
+    code, out, _ = ended(["lint", "vgg16"], capsys)
+    assert code == 1
+    assert "102,764,544 of 138,357,544 parameters (74%)" in out
+    code, out, _ = ended(["lint", "resnet18", "--json"], capsys)
+    assert code == (1 if json.loads(out)["findings"] else 0)

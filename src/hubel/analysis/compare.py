@@ -127,6 +127,7 @@ def _chart(entries: Sequence[Entry], path: Path) -> Path:
         raise UsageError("no network of the comparison has a published accuracy to draw; the table has the rest")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(9, 6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -139,10 +140,13 @@ def _chart(entries: Sequence[Entry], path: Path) -> Path:
                  edgecolors="black", linewidths=0.6)  # fmt: skip
     for entry, x, area in zip(shown, gmacs, areas, strict=True):
         beside = (area / 3.1416) ** 0.5 + 3  # points: the radius of the bubble and a little
-        plot.annotate(entry.name, (x, 100 * (entry.top1 or 0)), xytext=(beside, 0), textcoords="offset points",
-                      va="center", fontsize=8)  # fmt: skip
+        taken = any(x < other <= 1.5 * x and abs((entry.top1 or 0) - (near.top1 or 0)) < 0.01
+                    for near, other in zip(shown, gmacs, strict=True))  # fmt: skip
+        plot.annotate(entry.name, (x, 100 * (entry.top1 or 0)), xytext=(-beside if taken else beside, 0),
+                      textcoords="offset points", va="center", ha="right" if taken else "left", fontsize=8)  # fmt: skip
     plot.set(xscale="log", xlabel="operations for one picture  [GMAC]", ylabel="published top-1 accuracy  [%]",
              title=f"Area: parameters, up to {largest / 1e6:.1f} million. Colour: year.")  # fmt: skip
+    plot.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     for axis in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
         axis(lambda value, _: f"{value:g}")
     plot.grid(alpha=0.3)

@@ -43,7 +43,6 @@ def named_network(model: str, input: str | None = None, classes: int | None = No
             raise UsageError(f"which input does {model} take? say it, such as --input 3x224x224")
         network = zoo.create(model, num_classes=classes, in_channels=shape[0], image_size=shape[1])
         return model, network, shape
-    zoo.builder(model)  # an unknown name is refused before its facts are asked for
     channels, height, width = shape or tuple(zoo.published(model)["input"])
     if height != width and zoo.needs_image_size(model):
         raise UsageError(f"{model} has a layer for square pictures only; {height}x{width} is not square")

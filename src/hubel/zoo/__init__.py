@@ -210,10 +210,15 @@ def _what_fits(name: str, state: Mapping[str, Tensor], options: Mapping[str, Any
 
 
 def published(name: str) -> dict[str, Any]:
-    """The facts of a network; one of an unlisted depth shares its family's input and classes only."""
+    """The facts of a network; one of an unlisted depth shares its family's input and classes only.
+
+    Raises:
+        UsageError: no network has this name.
+    """
     known = facts()
     if name in known:
         return known[name]
+    builder(name)
     family = known[name.split("_")[0].rstrip("0123456789") + "20_cifar"]
     return {"title": name, "input": family["input"], "classes": family["classes"]}
 
