@@ -255,6 +255,9 @@ def test_one_sentence_for_what_is_no_data(tmp_path, photos):
         open_data(photos)
     with pytest.raises(DataError, match="20 pictures lie loose in it"):
         open_data(tmp_path / "dog")
+    np.savez(tmp_path / "dog" / "notes.npz", a=np.zeros(3))  # beside pictures an archive is not the data
+    with pytest.raises(DataError, match="20 pictures lie loose in it"):
+        open_data(tmp_path / "dog")
     (tmp_path / "x.txt").write_text("")
     with pytest.raises(DataError, match=r"x\.txt is not a data set"):
         open_data(tmp_path / "x.txt")

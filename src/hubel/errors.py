@@ -12,7 +12,7 @@ A message is one sentence: what is wrong, the numbers, the file or argument, the
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -73,7 +73,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"known: {', '.join(sorted(known))}"
+    return f"known: {listed(sorted(known))}"
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Names in a row, a long row cut short.
+
+    >>> listed(["a", "b", "c", "d"], most=2)
+    'a, b and 2 more'
+    """
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most:,} more"
 
 
 def lookup(name: str, table: Mapping[str, T], kind: str) -> T:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.errors import DataError
+from hubel.errors import DataError, listed
 
 IDX_NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
 CIFAR_SPLITS = {"train": "train", "test": "test", "data_batch": "train", "test_batch": "test"}
@@ -206,7 +206,7 @@ def read_npz(path: Path) -> Arrays:
         if image and label:
             parts[split] = (_as_pictures(path, image, held[image]), held[label].reshape(-1))
     if not parts:
-        raise DataError(f"{path} holds {', '.join(sorted(held)) or 'nothing'}; expected images and labels, or x_train "
+        raise DataError(f"{path} holds {listed(sorted(held)) or 'nothing'}; expected images and labels, or x_train "
                         f"and y_train")  # fmt: skip
     names = tuple(str(name) for key in ("classes", "class_names") for name in held.get(key, ()))
     labels = [labels for _, labels in parts.values()]

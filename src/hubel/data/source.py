@@ -105,7 +105,8 @@ def _from_directory(path: Path, name: str) -> Source:
     if arrays.cifar_files(path):
         return _from_arrays(name, "cifar", arrays.read_cifar(path))
     single = sorted(path.glob("*.npz"))
-    if len(single) == 1 and not any(child.is_dir() for child in _visible(path)):
+    others = [child for child in _visible(path) if child.is_dir() or child.suffix.lower() in EXTENSIONS]
+    if len(single) == 1 and not others:
         return _from_arrays(name, "npz", arrays.read_npz(single[0]))
     return _from_folder(path, name)
 

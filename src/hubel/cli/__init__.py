@@ -1,0 +1,150 @@
+"""The command line: `hubel VERB ...`.
+
+`key=value` and `--key value` mean the same. Exit codes: 0 done, 1 findings, 2 usage, 3 data or files, 130 stopped.
+Nothing heavy is imported before a verb runs, so that help appears at once.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import tyro
+
+from hubel import process
+from hubel.cli import verbs
+from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
+from hubel.errors import HubelError, UsageError, lookup, nearest
+from hubel.training.recipe import Recipe
+
+ALIASES = {
+    "arch": "model", "batch_size": "batch", "learning_rate": "lr", "lr0": "lr", "base_lr": "lr", "wd": "weight_decay",
+    "imgsz": "size", "img_size": "size", "image_size": "size", "input_size": "size", "in_channels": "channels",
+    "early_stop": "patience", "eval_metric": "monitor", "crop_mode": "fit", "amp": "precision",
+    "workers": "threads",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its arguments, which of them have no key, what it calls, and examples for the help."""
+
+    arguments: type
+    positional: tuple[str, ...]
+    call: Callable[[Any], int]
+    examples: tuple[str, ...]
+
+    def keys(self) -> dict[str, type]:
+        """Every key the verb knows, with its type."""
+        own = {f.name: f.type for f in fields(self.arguments) if f.name not in (*self.positional, "recipe")}
+        recipe = any(f.name == "recipe" for f in fields(self.arguments))
+        return own | ({f.name: f.type for f in fields(Recipe)} if recipe else {})  # type: ignore[return-value]
+
+
+# fmt: off
+VERBS = {
+    "models": Verb(Models, ("pattern",), verbs.models, (
+        "hubel models",
+        "hubel models 'resnet*' --json",
+    )),
+    "summary": Verb(Summary, ("model",), verbs.summary, (
+        "hubel summary lenet5 --input 1x28x28",
+        "hubel summary vgg16 --html",
+        "hubel summary alexnet_lecture --arithmetic stages.0.0",
+        "hubel summary mycode.py:Net input=3x64x64 depth=1",
+    )),
+    "compare": Verb(Compare, ("models",), verbs.compare, (
+        "hubel compare alexnet vgg16 googlenet resnet50",
+        "hubel compare 'resnet18' 'resnet50' --chart accuracy.png",
+    )),
+    "lint": Verb(Lint, ("model",), verbs.lint, (
+        "hubel lint vgg16",
+        "hubel lint mycode.py:Net --input 3x64x64 --json",
+    )),
+    "train": Verb(Train, ("data",), verbs.train, (
+        "hubel train digits",
+        "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
+        "hubel train labels.csv --size 128 --name first --json",
+    )),
+    "resume": Verb(Resume, ("run",), verbs.resume, (
+        "hubel resume runs/digits-resnet8_cifar-1",
+    )),
+    "verify-resume": Verb(VerifyResume, ("data",), verbs.verify_resume, (
+        "hubel verify-resume",
+        "hubel verify-resume photos/ epochs=3 kills=20",
+    )),
+    "val": Verb(Val, ("run", "data"), verbs.val, (
+        "hubel val runs/photos-resnet18-1",
+        "hubel val runs/photos-resnet18-1 new_photos/ --json",
+    )),
+    "predict": Verb(Predict, ("run", "images"), verbs.predict, (
+        "hubel predict runs/photos-resnet18-1 cat.jpg",
+        "hubel predict runs/photos-resnet18-1 holiday/ top=1",
+    )),
+}
+# fmt: on
+
+
+def normalised(arguments: Sequence[str], name: str) -> list[str]:
+    """Arguments with `key=value` turned into `--key value`, other tools' names translated, unknown keys refused.
+
+    Raises:
+        UsageError: an unknown key, with the nearest right one.
+    """
+    keys = VERBS[name].keys()
+    result: list[str] = []
+    for argument in arguments:
+        match = re.fullmatch(r"(--)?([A-Za-z][\w-]*)(?:=(.*))?", argument, re.DOTALL)
+        if match is None or not (match[1] or match[3] is not None) or (not match[1] and os.path.exists(argument)):
+            result.append(argument)  # a value, a path, or one of tyro's own
+            continue
+        key, value = match[2].replace("-", "_"), match[3]
+        if key not in keys and ALIASES.get(key) in keys:
+            key = ALIASES[key]
+        positive = key.removeprefix("no_")
+        if key not in keys and key != "help" and not (keys.get(positive) is bool and value is None):
+            hint = nearest(key, keys).replace("did you mean ", "did you mean --").replace(" or ", " or --")
+            raise UsageError(f"hubel {name} has no key {key!r}; {hint}")
+        option = f"--{key.replace('_', '-')}"
+        if value is None:
+            result.append(option)
+        elif keys[key] is bool:
+            result.append(option if value.lower() in ("true", "1", "yes") else f"--no-{option[2:]}")
+        else:
+            result += [option, value.capitalize() if value.lower() in ("true", "false", "none") else value]
+    return result
+
+
+def overview() -> str:
+    """What `hubel` alone prints."""
+    lines = ["usage: hubel VERB ...   (hubel VERB --help shows its keys)", ""]
+    for name, verb in VERBS.items():
+        lines.append(f"  {name:<14} {(verb.arguments.__doc__ or '').splitlines()[0]}")
+        lines += [f"  {'':<14}   {example}" for example in verb.examples[:1]]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; a user's mistake is one sentence on standard error and an exit code."""
+    process.tune()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if len(arguments) < 2:
+            print(overview())
+            return 0
+        arguments = [arguments[1], "--help"]
+    name = arguments[0].replace("_", "-")
+    try:
+        verb = lookup(name, VERBS, "verb")
+        rest = normalised(arguments[1:], name)
+        described = f"{verb.arguments.__doc__}\n\nexamples:\n" + "\n".join(f"  {example}" for example in verb.examples)
+        parsed = tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described)
+        return verb.call(parsed)
+    except HubelError as error:
+        print(f"hubel: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

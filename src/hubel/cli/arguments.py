@@ -1,0 +1,143 @@
+"""The arguments of every verb: a dataclass each, whose docstrings are the help."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from hubel.training.recipe import Recipe
+
+Positional = tyro.conf.Positional
+Choices = Annotated[Recipe, tyro.conf.arg(name="")]  # the keys of a recipe, without a prefix
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """The networks of the zoo with their figures."""
+
+    pattern: Positional[str] = "*"
+    """show only names that match, such as 'resnet*'"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Every call of a network: output volume, parameters, MACs, FLOPs, activation memory, receptive field."""
+
+    model: Positional[str]
+    """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), or the folder of a run"""
+    input: str | None = None
+    """channels x height x width of a picture, such as 3x224x224; as published unless given"""
+    classes: int | None = None
+    """logits of the network; as published unless given"""
+    depth: int | None = None
+    """show modules down to this depth, calls inside added up"""
+    arithmetic: str | None = None
+    """show the sums behind a layer with their numbers, as the lectures do"""
+    html: bool = False
+    """write a page with the volumes drawn to scale"""
+    markdown: bool = False
+    """print a Markdown table"""
+    csv: bool = False
+    """print comma-separated values"""
+    output: str | None = None
+    """write to this file instead of printing"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy."""
+
+    models: Positional[tuple[str, ...]]
+    """names of the zoo, FILE.py:NAME, lines of layers, or runs"""
+    input: str | None = None
+    """channels x height x width of a picture for all of them; each as published unless given"""
+    chart: str | None = None
+    """also draw accuracy against operations to this .png or .svg"""
+    markdown: bool = False
+    """print a Markdown table"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lint:
+    """Where a network departs from the design guidelines, with numbers.  Exit code 1 when it found something."""
+
+    model: Positional[str]
+    """a name of the zoo, FILE.py:NAME, a line of layers, or the folder of a run"""
+    input: str | None = None
+    """channels x height x width of a picture; as published unless given"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a classifier and leave a run: weights, metrics, curves and a report."""
+
+    data: Positional[str]
+    """digits, a folder of class folders, a .csv, an .npz, or a directory of MNIST or CIFAR files"""
+    name: str | None = None
+    """of the run; data, model and a number unless given"""
+    project: str = "runs"
+    """folder of the runs"""
+    recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
+    json: bool = False
+    """print one JSON object, the run's summary, on standard output"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Go on with a stopped or killed run, to the same bits as if it had never stopped."""
+
+    run: Positional[str]
+    """folder of the run"""
+    json: bool = False
+    """print one JSON object, the run's summary, on standard output"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyResume:
+    """Prove on this machine that resuming is exact: train, kill, resume, compare.  Exit code 1 if it is not."""
+
+    data: Positional[str] = "digits"
+    """as for train"""
+    kills: int = 5
+    """SIGKILLs at random moments"""
+    moments: int = 0
+    """seed of the moments"""
+    recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Val:
+    """Evaluate a run on its own splits or on other labelled data; labels are matched by class name."""
+
+    run: Positional[str]
+    """folder of the run, or a classifier file"""
+    data: Positional[str | None] = None
+    """labelled data; the run's own unless given"""
+    split: Literal["train", "val", "test"] | None = None
+    """which part; of the run's own data val, of other data test or everything. A look at the run's test is recorded"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """The likeliest classes of picture files.  Exit code 3 if one of them cannot be read."""
+
+    run: Positional[str]
+    """folder of the run, or a classifier file"""
+    images: Positional[tuple[str, ...]]
+    """picture files, or folders of them"""
+    top: int = 3
+    """how many classes to show"""
+    json: bool = False
+    """print one JSON object"""

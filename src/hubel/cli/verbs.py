@@ -1,0 +1,167 @@
+"""What each verb does: it calls one public function, prints the result, and returns the exit code.
+
+Imports stand inside the functions, so that help and mistakes cost no waiting for torch.
+"""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
+from hubel.errors import UsageError
+from hubel.training.recipe import Recipe
+
+
+def models(arguments: Models) -> int:
+    """Prints the zoo."""
+    from hubel.commands.models import listed
+
+    rows = listed(arguments.pattern)
+    if arguments.json:
+        print(json.dumps({"models": rows}))
+        return 0
+    from hubel.terminal import console_for, models_table
+
+    console_for(False).print(models_table(rows))
+    return 0
+
+
+def summary(arguments: Summary) -> int:
+    """Prints the inspection of a network."""
+    from hubel.commands.summary import summarise, sums
+
+    forms = [name for name in ("json", "html", "markdown", "csv", "arithmetic") if getattr(arguments, name)]
+    if len(forms) > 1:
+        raise UsageError(f"one form at a time: {' and '.join(forms)} exclude each other")
+    if arguments.depth is not None and forms in (["json"], ["arithmetic"]):
+        raise UsageError(f"depth would have no effect with {forms[0]}, which shows every call")
+    table = summarise(arguments.model, arguments.input, arguments.classes)
+    path = arguments.output
+    if arguments.json:
+        text = json.dumps(table.json())
+    elif arguments.html:
+        text = table.html(arguments.depth)
+        path = path or re.sub(r"[^\w.-]+", "_", table.model) + ".html"
+    elif arguments.arithmetic:
+        text = sums(table, arguments.arithmetic)
+    else:
+        text = getattr(table, forms[0] if forms else "text")(arguments.depth)
+    if path is None:
+        print(text.rstrip("\n"))
+        return 0
+    from hubel import files
+
+    files.write(Path(path), text)
+    print(path)
+    return 0
+
+
+def compare(arguments: Compare) -> int:
+    """Prints, and draws, networks side by side."""
+    from hubel.commands.summary import compared
+
+    comparison = compared(arguments.models, arguments.input)
+    if arguments.chart:
+        comparison.chart(arguments.chart)
+    if arguments.json:
+        print(json.dumps(comparison.json()))
+    else:
+        print((comparison.markdown() if arguments.markdown else comparison.text()).rstrip("\n"))
+    return 0
+
+
+def lint(arguments: Lint) -> int:
+    """Prints findings."""
+    from hubel.commands.summary import linted
+
+    findings = linted(arguments.model, arguments.input)
+    if arguments.json:
+        print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
+    else:
+        print("\n".join(map(str, findings)) or "nothing found")
+    return 1 if findings else 0
+
+
+def train(arguments: Train) -> int:
+    """Trains and shows it."""
+    from hubel.commands.train import start
+
+    command = shlex.join(["hubel", *sys.argv[1:]])
+    return _watch(arguments.json, lambda track: start(
+        arguments.data, arguments.recipe, name=arguments.name, project=arguments.project, command=command, track=track,
+    ))  # fmt: skip
+
+
+def resume(arguments: Resume) -> int:
+    """Resumes and shows it."""
+    from hubel.commands.train import resume as go_on
+
+    return _watch(arguments.json, lambda track: go_on(arguments.run, track))
+
+
+def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
+    from hubel.terminal import Stopped, console_for, show_training, tracker
+
+    console = console_for(json_output)
+    try:
+        result = show_training(begin(tracker(console)), console)
+    except Stopped as stop:
+        console.print(str(stop), highlight=False, soft_wrap=True)
+        return 130
+    if json_output:
+        print(json.dumps(result))
+    return 0
+
+
+def verify_resume(arguments: VerifyResume) -> int:
+    """Kills, resumes, compares."""
+    from hubel.commands.verify_resume import verify
+    from hubel.terminal import console_for, show_verification
+
+    plain = Recipe().to_dict()
+    keys = [f"{key}={value}" for key, value in arguments.recipe.to_dict().items() if value != plain[key]]
+    records = verify([arguments.data, *keys], arguments.kills, arguments.moments)
+    verdict = show_verification(records, console_for(arguments.json))
+    if arguments.json:
+        print(json.dumps({"same": verdict.same, "kills": verdict.kills, "undisturbed": verdict.undisturbed,
+                          "resumed": verdict.resumed}))  # fmt: skip
+    return 0 if verdict.same else 1
+
+
+def val(arguments: Val) -> int:
+    """Prints the figures of an evaluation."""
+    from hubel.commands.val import val as evaluate
+    from hubel.terminal import console_for, show_evaluation, tracker
+
+    console = console_for(arguments.json)
+    evaluation = evaluate(arguments.run, arguments.data, arguments.split, track=tracker(console))
+    if arguments.json:
+        print(json.dumps(evaluation.to_dict()))
+    else:
+        show_evaluation(evaluation, console)
+    return 0
+
+
+def predict(arguments: Predict) -> int:
+    """Prints the answers."""
+    from hubel.classifier import Classifier
+    from hubel.commands.predict import predict as answers
+    from hubel.terminal import console_for, show_prediction
+
+    predictions = []
+    console = console_for(arguments.json)
+    for prediction in answers(Classifier.load(arguments.run), arguments.images, arguments.top):
+        predictions.append(prediction)
+        if not arguments.json:
+            show_prediction(prediction, console)
+    if arguments.json:
+        print(json.dumps({"predictions": [
+            {"path": p.path, "reason": p.reason} if p.answer is None else
+            {"path": p.path, "classes": p.answer.classes, "probabilities": p.answer.probabilities} for p in predictions
+        ]}))  # fmt: skip
+    return 3 if any(p.answer is None for p in predictions) else 0
