@@ -139,6 +139,16 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path):
     assert (tmp_path / "runs" / "a" / "last.safetensors").is_file()
 
 
+def test_ctrl_c_before_training_leaves_nothing(monkeypatch, capsys, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hubel.commands.train.load", interrupted)
+    code, _, err = ended(["train", "digits"], capsys)
+    assert (code, err) == (130, "hubel: stopped\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_verify_resume_proves_equality_after_kills(capsys):
     code, out, _ = ended(["verify-resume", "digits", "epochs=2", "kills=3", "checkpoint_seconds=0.1", "--json"], capsys)
     verdict = json.loads(out)

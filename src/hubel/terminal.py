@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -70,10 +70,12 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                    TextColumn("time left"), TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
     task = bar.add_task("training", total=None, rate="")
     started: Started | None = None
-    with interruptible() as pressed, bar:
+    pressed: list[int] = []
+    with ExitStack() as stack, bar:
         for record in records:
             if isinstance(record, Started):
                 started = record
+                pressed = stack.enter_context(interruptible())  # before this there is nothing to keep
                 introduce(record, console)
             elif isinstance(record, Step) and started is not None:
                 total = record.steps * (started.recipe.epochs or 0)

@@ -145,6 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HubelError as error:
         print(f"hubel: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("hubel: stopped", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
