@@ -171,6 +171,26 @@ def test_changed_data_cannot_be_resumed(tmp_path, capsys):
     assert "have changed since runs/a was started" in err
 
 
+def test_a_network_of_ones_own_is_named_again_and_its_code_may_not_change(tmp_path, capsys):
+    code = ("from torch import nn\n"
+            "def net(num_classes):\n"
+            "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n")  # fmt: skip
+    (tmp_path / "mine.py").write_text(code)
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    found, _, err = ended(["train", "digits", "model=mine.py:net", "epochs=1", "--name", "a"], capsys)
+    assert (found, err) == (0, "")
+    found, _, err = ended(["predict", "runs/a", "a.png"], capsys)
+    assert found == 2
+    assert "a file does not choose what is run" in err
+    found, out, _ = ended(["predict", "runs/a", "a.png", "model=mine.py:net"], capsys)
+    assert (found, out[:6]) == (0, "a.png:")
+    (tmp_path / "mine.py").write_text(code + "# changed\n")
+    (tmp_path / "runs" / "a" / "summary.json").unlink()
+    found, _, err = ended(["resume", "runs/a"], capsys)
+    assert found == 3
+    assert "mine.py has changed since runs/a was started" in err
+
+
 # ----------------------------------------------------------------------------------------- bad input
 
 
@@ -191,6 +211,11 @@ def test_changed_data_cannot_be_resumed(tmp_path, capsys):
         (["predict", "nothing.safetensors", "x.jpg"], 3, "there is no nothing.safetensors"),
         (["summary", "resnet18", "input=224"], 2, "write it as 3x224x224"),
         (["summary", "lenet5", "input=1x8x8"], 2, "layer C3 does not fit"),
+        (["train", "digits", "batch=1"], 2, "use batch=2 or more"),
+        (["train", "digits", "model=nowhere.py:Net"], 2, "there is no file"),
+        (["resume", "runs/none", "json=flase"], 2, "unknown value of json 'flase'; did you mean false"),
+        (["predict", "runs/none", "x.png", "top=0"], 2, "top is 0"),
+        (["verify-resume", "kills=0"], 2, "at least one is needed"),
         (["models", "zzz"], 2, "no model matches 'zzz'"),
     ],
 )
@@ -201,7 +226,7 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, code, sentence, c
     assert err.startswith("hubel: ")
     assert "Traceback" not in err
     assert err.count("\n") == 1
-    half = [path for path in tmp_path.rglob("*") if ".part" in path.name]
+    half = [path for path in tmp_path.rglob("*") if "hubel-part" in path.name]
     assert half == []
 
 

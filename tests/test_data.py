@@ -244,6 +244,62 @@ def test_splits_are_aligned_by_class_name(photos, tmp_path):
         open_data(tmp_path / "data")
 
 
+def test_folders_named_like_splits_are_never_taken_for_classes(photos, tmp_path):
+    split_folders(photos, tmp_path / "data")
+    (tmp_path / "data" / "test").mkdir()
+    (tmp_path / "data" / "test" / "loose.png").write_bytes(encoded(noise()))  # as competitions hand it out: unlabelled
+    splits = read(tmp_path / "data")
+    assert splits.given == ("train", "val")
+    assert "the test folder holds no class folders" in splits.notes[-1]
+    assert len(splits.test) == 6
+    (tmp_path / "data" / "bus").mkdir()
+    with pytest.raises(DataError, match=r"named like splits .* and others \(bus\)"):
+        open_data(tmp_path / "data")
+    (tmp_path / "data" / "bus").rmdir()
+    (tmp_path / "data" / "train").rename(tmp_path / "data" / "testing")
+    with pytest.raises(DataError, match="but no train"):
+        open_data(tmp_path / "data")
+
+
+def test_runs_inside_the_data_are_not_a_class(photos):
+    (photos / "runs" / "a-1").mkdir(parents=True)
+    (photos / "runs" / "a-1" / "run.json").write_text("{}")
+    (photos / "runs" / "a-1" / "curves.png").write_bytes(encoded(noise()))
+    assert open_data(photos).source.classes == ("cat", "dog")
+
+
+def test_copies_of_a_picture_stay_in_one_part(photos):
+    for name in ("cat", "dog"):
+        for i in range(20):
+            (photos / name / f"copy-{i:02}.jpg").write_bytes((photos / name / f"{i:02}.jpg").read_bytes())
+    splits = read(photos)
+    contents = [
+        {picture.tobytes() for picture in part.take(slice(None))} for part in (splits.train, splits.val, splits.test)
+    ]
+    assert not contents[0] & contents[1]
+    assert not contents[0] & contents[2]
+    assert not contents[1] & contents[2]
+
+
+@pytest.mark.parametrize("damage", ["gz", "npz", "csv", "cifar"])
+def test_damaged_files_are_one_sentence(damage, tmp_path):
+    path = tmp_path / {"gz": "", "npz": "a.npz", "csv": "a.csv", "cifar": ""}[damage]
+    if damage == "gz":
+        for stem in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"):
+            raw = bytearray(gzip.compress(bytes(1000)))
+            raw[20:30] = b"0123456789"
+            (tmp_path / stem).write_bytes(bytes(raw))
+    elif damage == "npz":
+        np.save(tmp_path / "a.npy", np.zeros(3))
+        (tmp_path / "a.npy").rename(path)
+    elif damage == "csv":
+        path.write_bytes("path,label\nmünchen.jpg,a\n".encode("latin1"))
+    else:
+        (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"data": np.zeros((2, 7), np.uint8), "labels": [0, 1]}, 2))
+    with pytest.raises(DataError):
+        open_data(path)
+
+
 def test_one_sentence_for_what_is_no_data(tmp_path, photos):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty has no class folders with pictures \(it holds no pictures\)"):
@@ -252,7 +308,7 @@ def test_one_sentence_for_what_is_no_data(tmp_path, photos):
         open_data("nowhere")
     (photos / "dog").rename(tmp_path / "dog")
     with pytest.raises(DataError, match=r"one class only \('cat', 20 pictures\)"):
-        open_data(photos)
+        read(photos)
     with pytest.raises(DataError, match="20 pictures lie loose in it"):
         open_data(tmp_path / "dog")
     np.savez(tmp_path / "dog" / "notes.npz", a=np.zeros(3))  # beside pictures an archive is not the data

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +21,7 @@ from hubel.recipes.default import complete, plan_input
 from hubel.training import checkpoint
 from hubel.training.loop import Step, learning_rate, records, seeded, train
 from hubel.training.recipe import RANGES, Recipe
-from hubel.training.run import Run, free_name
+from hubel.training.run import Run, create_numbered
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def test_early_stopping_stops_after_patience_epochs_without_improvement(digits, 
 
 def test_a_loss_that_is_not_a_number_is_one_sentence(digits, tmp_path):
     run = Run.create(tmp_path / "run", about(digits))
-    with pytest.raises(Diverged, match=r"the loss became (nan|inf) in epoch \d, step \d.*smaller one, lr=\d"):
+    with pytest.raises(Diverged, match=r"loss became (nan|inf) (in|after) epoch \d.*smaller .*lr=\d"):
         list(train(small(), digits, dataclasses.replace(RECIPE, lr=1000.0, warmup_epochs=0, weight_decay=10), run))
     kept, _ = checkpoint.read(run.folder / "last.safetensors") if run.progress().epoch else ({}, {})
     assert all(value.isfinite().all() for value in kept.values())  # what was kept is whole
@@ -275,9 +276,7 @@ def test_a_recipe_survives_json_and_unknown_keys_are_named():
 
 
 def test_runs_never_overwrite_each_other(tmp_path):
-    assert free_name(tmp_path, "a").name == "a-1"
-    Run.create(tmp_path / "a-1", {})
-    assert free_name(tmp_path, "a").name == "a-2"
+    assert create_numbered(tmp_path, "a", {}).folder.name == "a-1"
     with pytest.raises(UsageError, match=r"there is a run .*a-1 already; .* hubel resume"):
         Run.create(tmp_path / "a-1", {})
     (tmp_path / "other").mkdir()
@@ -285,10 +284,17 @@ def test_runs_never_overwrite_each_other(tmp_path):
     with pytest.raises(UsageError, match="other holds other files"):
         Run.create(tmp_path / "other", {})
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a-1", "other", "run.json", "thesis.tex"]
-    (tmp_path / "a-1" / ".last.safetensors.4194999.part").write_bytes(b"half")  # of a process that is gone
-    assert [path.name for path in Run.open(tmp_path / "a-1").folder.iterdir()] == ["run.json"]
+    (tmp_path / "a-1" / ".last.safetensors.4194999.hubel-part").write_bytes(b"half")  # of a process that is gone
+    (tmp_path / "a-1" / ".film.mkv.part").write_bytes(b"not ours")
+    assert sorted(path.name for path in Run.open(tmp_path / "a-1").folder.iterdir()) == [".film.mkv.part", "run.json"]
     with pytest.raises(FileError, match=r"b is not a run: .*; runs there: a-1"):
         Run.open(tmp_path / "b")
+
+
+def test_runs_made_at_the_same_moment_get_folders_of_their_own(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(lambda _: create_numbered(tmp_path, "a", {}), range(40)))
+    assert len({run.folder for run in runs}) == 40
 
 
 def test_a_network_of_the_users_own_file(tmp_path):

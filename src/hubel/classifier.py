@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hubel import zoo
 from hubel.data import Preprocessing
-from hubel.errors import FileError
+from hubel.errors import FileError, UsageError
 from hubel.training import checkpoint
 
 
@@ -45,16 +45,23 @@ class Classifier:
     about: dict[str, Any]
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> "Classifier":
+    def load(path: str | os.PathLike[str], model: str | None = None) -> "Classifier":
         """The classifier of a run folder's best epoch, or of a classifier file.
 
+        Args:
+            path: of the run folder or the file.
+            model: FILE.py:NAME, for a network of one's own: a classifier file never chooses which code is run.
+
         Raises:
+            UsageError: the network is FILE.py:NAME and `model` is not given, or it is not and `model` would have no effect.
             FileError: missing, damaged, or not a classifier.
         """
         path = Path(path)
         if path.is_dir():
             if (path / "run.json").is_file() and not (path / "best.safetensors").is_file():
-                raise FileError(f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")
+                done = (path / "summary.json").is_file()
+                raise FileError(f"the run {path} has lost its best.safetensors; restore it, or train again" if done else
+                                f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")  # fmt: skip
             path = path / "best.safetensors"
         weights, about = checkpoint.read(path)
         missing = {"model", "classes", "preprocessing"} - set(about)
@@ -63,8 +70,13 @@ class Classifier:
         preprocessing = Preprocessing.from_dict(about["preprocessing"])
         classes = tuple(about["classes"])
         own = ".py:" in about["model"]
+        if own and model is None:
+            raise UsageError(f"{path} needs the code of {about['model']}; a file does not choose what is run, so name it: "
+                             f"model={about['model']}")  # fmt: skip
+        if model is not None and not own:
+            raise UsageError(f"model={model} would have no effect: {path} is the zoo's {about['model']}")
         with torch.device("cpu" if own else "meta"):  # the weights come from the file
-            network = zoo.create(about["model"], num_classes=len(classes), in_channels=preprocessing.channels,
+            network = zoo.create(model or about["model"], num_classes=len(classes), in_channels=preprocessing.channels,
                                  image_size=preprocessing.size)  # fmt: skip
         try:
             network.load_state_dict(weights, assign=True)

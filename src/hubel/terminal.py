@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
@@ -101,15 +102,16 @@ def introduce(record: Any, console: Console) -> None:
     """What was found and decided, before the first epoch."""
     recipe, data = record.recipe, record.data
     sizes = data["sizes"]
-    console.print(f"[bold]{record.run.about['name']}[/]  {recipe.model} on {data['name']}: {len(record.run.about['classes'])} "
+    classes = len(record.run.about["classes"])
+    console.print(f"[bold]{record.run.about['name']}[/]  {escape(recipe.model)} on {escape(data['name'])}: {classes} "
                   f"classes, {sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures "
                   f"of {recipe.size}x{recipe.size} px", highlight=False)  # fmt: skip
     for path, reason in data["broken"][:10]:
-        console.print(f"[yellow]left out[/] {path}: {reason}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]left out[/] {escape(path)}: {escape(reason)}", highlight=False, soft_wrap=True)
     if len(data["broken"]) > 10:
         console.print(f"[yellow]left out[/] {len(data['broken']) - 10} more, listed in the report", highlight=False)
     for note in data["notes"]:
-        console.print(f"[yellow]note[/] {note}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     flips = "mirrored at random" if recipe.flip else "not mirrored"
     console.print(f"{recipe.epochs} epochs, batch {recipe.batch}, peak lr {recipe.lr:g}, weight decay "
                   f"{recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}", highlight=False)  # fmt: skip
@@ -141,7 +143,7 @@ def conclude(record: Any, console: Console) -> None:
                       f"{percent(high)}, n = {test['n']:,})", highlight=False)  # fmt: skip
     else:
         console.print("no test part: the validation figure chose the epoch and is optimistic", highlight=False)
-    console.print(f"report: {record.run.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"report: {record.run.folder / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
 
 
 def evaluation_table(evaluation: Any) -> Table:
@@ -201,7 +203,9 @@ def show_evaluation(evaluation: Any, console: Console) -> None:
 def show_prediction(prediction: Any, console: Console) -> None:
     """One picture's answer, or why there is none."""
     if prediction.answer is None:
-        console.print(f"{prediction.path}: [red]{prediction.reason}[/]", highlight=False, soft_wrap=True)
+        console.print(
+            f"{escape(prediction.path)}: [red]{escape(prediction.reason)}[/]", highlight=False, soft_wrap=True
+        )
         return
     pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
     words = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)

@@ -19,6 +19,7 @@ from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary,
 from hubel.errors import HubelError, UsageError, lookup, nearest
 from hubel.training.recipe import Recipe
 
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 ALIASES = {
     "arch": "model", "batch_size": "batch", "learning_rate": "lr", "lr0": "lr", "base_lr": "lr", "wd": "weight_decay",
     "imgsz": "size", "img_size": "size", "image_size": "size", "input_size": "size", "in_channels": "channels",
@@ -110,8 +111,11 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
         option = f"--{key.replace('_', '-')}"
         if value is None:
             result.append(option)
+        elif key == "help":
+            result.append("--help")
         elif keys[key] is bool:
-            result.append(option if value.lower() in ("true", "1", "yes") else f"--no-{option[2:]}")
+            word = lookup(value.lower(), TRUTH, f"value of {key}")
+            result.append(option if word else f"--no-{option[2:]}")
         else:
             result += [option, value.capitalize() if value.lower() in ("true", "false", "none") else value]
     return result

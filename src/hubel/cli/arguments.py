@@ -125,6 +125,8 @@ class Val:
     """labelled data; the run's own unless given"""
     split: Literal["train", "val", "test"] | None = None
     """which part; of the run's own data val, of other data test or everything. A look at the run's test is recorded"""
+    model: str | None = None
+    """FILE.py:NAME, where the run was trained with a network of your own"""
     json: bool = False
     """print one JSON object"""
 
@@ -139,5 +141,7 @@ class Predict:
     """picture files, or folders of them"""
     top: int = 3
     """how many classes to show"""
+    model: str | None = None
+    """FILE.py:NAME, where the run was trained with a network of your own"""
     json: bool = False
     """print one JSON object"""

@@ -65,6 +65,8 @@ def compare(arguments: Compare) -> int:
     """Prints, and draws, networks side by side."""
     from hubel.commands.summary import compared
 
+    if arguments.json and arguments.markdown:
+        raise UsageError("one form at a time: json and markdown exclude each other")
     comparison = compared(arguments.models, arguments.input)
     if arguments.chart:
         comparison.chart(arguments.chart)
@@ -139,7 +141,7 @@ def val(arguments: Val) -> int:
     from hubel.terminal import console_for, show_evaluation, tracker
 
     console = console_for(arguments.json)
-    evaluation = evaluate(arguments.run, arguments.data, arguments.split, track=tracker(console))
+    evaluation = evaluate(arguments.run, arguments.data, arguments.split, model=arguments.model, track=tracker(console))
     if arguments.json:
         print(json.dumps(evaluation.to_dict()))
     else:
@@ -153,9 +155,11 @@ def predict(arguments: Predict) -> int:
     from hubel.commands.predict import predict as answers
     from hubel.terminal import console_for, show_prediction
 
+    if arguments.top < 1:
+        raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
-    for prediction in answers(Classifier.load(arguments.run), arguments.images, arguments.top):
+    for prediction in answers(Classifier.load(arguments.run, arguments.model), arguments.images, arguments.top):
         predictions.append(prediction)
         if not arguments.json:
             show_prediction(prediction, console)

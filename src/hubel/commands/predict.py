@@ -45,7 +45,8 @@ def expanded(paths: Sequence[str]) -> list[str]:
             found.append(path)
             continue
         inside = [str(child) for child in sorted(Path(path).rglob("*"))
-                  if child.suffix.lower() in EXTENSIONS and not child.name.startswith(".")]  # fmt: skip
+                  if child.suffix.lower() in EXTENSIONS
+                  and not any(part.startswith(".") for part in child.relative_to(path).parts)]  # fmt: skip
         if not inside:
             raise DataError(f"the folder {path} holds no pictures")
         found += inside

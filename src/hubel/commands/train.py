@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from hubel.training.checkpoint import weights_sha256
 from hubel.training.loop import Epoch, Step, records, seeded
 from hubel.training.machine import choose, prepare, versions
 from hubel.training.recipe import Recipe
-from hubel.training.run import Run, free_name
+from hubel.training.run import Run, create_numbered
+from hubel.zoo.own import code_sha256, located
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,19 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     plan = plan_input(recipe, opened)
     splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
                   val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
+    plan = replace(plan, model=located(plan.model))
     model = _initial(plan.model, splits, recipe.seed)
     macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
     machine = choose(recipe.device, recipe.precision, recipe.threads, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads)
-    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).stem}-{Path(plan.model.split(':')[0]).stem}")
-    folder = Path(project) / name if name else free_name(Path(project), stem)
-    run = Run.create(folder, {
-        "name": folder.name,
+    about = {
+        "name": name,
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "model": plan.model,
+        "code": code_sha256(plan.model),
         "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
         "classes": list(splits.classes),
         "preprocessing": splits.preprocessing.to_dict(),
@@ -89,7 +90,9 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         "macs": macs,
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
-    })  # fmt: skip
+    }
+    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(plan.model.split(':')[0]).stem}")
+    run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
     yield from _go(run, model, splits, recipe)
 
 
@@ -104,6 +107,9 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iter
     if run.finished:
         yield Finished(run, json.loads((run.folder / "summary.json").read_text()))
         return
+    if run.about["code"] != code_sha256(run.about["model"]):
+        raise DataError(f"{run.about['model'].rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
+                        f"start a new run")  # fmt: skip
     splits, recipe = splits_of(run, track), Recipe.from_dict(run.about["recipe"])
     yield from _go(run, _initial(run.about["model"], splits, recipe.seed), splits, recipe)
 
@@ -150,7 +156,8 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
     """Scores the best epoch, once on the test part, and writes curves, report and, last of all, summary.json."""
     progress = run.progress()
     run.write_metrics(progress)
-    classifier = Classifier.load(run.folder)
+    own = run.about["model"] if ".py:" in run.about["model"] else None
+    classifier = Classifier.load(run.folder, own)
     validation, logits = evaluate(classifier, splits.val, "validation")
     shown, shown_split, test = validation, splits.val, None
     if splits.test is not None:

@@ -1,6 +1,7 @@
 """`hubel val`: the figures of a trained classifier on labelled data, the run's own or new."""
 
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -8,8 +9,8 @@ import numpy as np
 from hubel.classifier import Classifier
 from hubel.commands.train import splits_of
 from hubel.data import Split, open_data
-from hubel.data.splits import decode_part
-from hubel.errors import DataError, FileError, UsageError
+from hubel.data.splits import decode_part, refuse_if_many
+from hubel.errors import DataError, UsageError
 from hubel.evaluation import Evaluation, evaluate
 from hubel.files import Track, silently
 from hubel.training.run import Run
@@ -18,7 +19,7 @@ SplitName = Literal["train", "val", "test"]
 
 
 def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
-        track: Track[Any] = silently) -> Evaluation:  # fmt: skip
+        model: str | None = None, track: Track[Any] = silently) -> Evaluation:  # fmt: skip
     """Evaluates a run's best epoch.
 
     On the run's own data (the default) the splits are the run's; `val` is taken unless `split` names another, and looking
@@ -30,11 +31,9 @@ def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitNam
         DataError: data that the classifier has no classes for.
         UsageError: data without the part that `split` names.
     """
-    classifier = Classifier.load(folder)
-    try:
-        run: Run | None = Run.open(folder)
-    except FileError:
-        run = None  # a classifier file without its run
+    classifier = Classifier.load(folder, model)
+    beside = Path(folder) if Path(folder).is_dir() else Path(folder).parent
+    run = Run.open(beside) if (beside / "run.json").is_file() else None  # None: a classifier file without its run
     own = run is not None and (data is None or _same(data, run.about["data"]))
     if own and run is not None:
         splits = splits_of(run, track)
@@ -67,7 +66,8 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
                         f"classes: {', '.join(classifier.classes[:12])}")  # fmt: skip
     wanted = classifier.preprocessing
     found, broken, _ = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track)
+    refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
-        raise DataError(f"no picture of {data} can be read; the first: {broken[0][0]}: {broken[0][1]}")
+        raise DataError(f"{data} holds no pictures to evaluate on")
     translate = np.array([classifier.classes.index(label) for label in opened.source.classes], dtype=np.int64)
     return Split(found.images, found.rows, translate[found.labels], found.names), name

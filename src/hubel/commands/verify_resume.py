@@ -3,7 +3,6 @@
 import json
 import random
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hubel.errors import HubelError
+from hubel.errors import HubelError, UsageError
 from hubel.training.checkpoint import read, weights_sha256
 
 
@@ -55,6 +54,8 @@ def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undi
     Raises:
         HubelError: training itself fails; the sentence is the training's own.
     """
+    if kills < 1:
+        raise UsageError(f"kills is {kills}; at least one is needed to prove anything")
     moments = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="hubel-verify-") as scratch:
         alone, disturbed = Path(scratch, "alone"), Path(scratch, "disturbed")
@@ -76,7 +77,7 @@ def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undi
             else:
                 _wait_for_epoch(process, int(targets[done]))
                 time.sleep(moments.uniform(0, 1.5 * training / epochs))
-            process.send_signal(signal.SIGKILL)
+            process.kill()  # SIGKILL: nothing in the process can react
             process.communicate()
             done += 1
             yield Killed(done, _where(disturbed))

@@ -8,6 +8,7 @@ import gzip
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def read_idx_file(path: Path) -> NDArray[np.uint8]:
     """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is damaged ({error}); fetch it again") from error
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
         raise DataError(f"{path} is not an idx file of bytes (its first bytes are {raw[:4].hex(' ')})")
@@ -85,8 +86,11 @@ def read_idx(folder: Path) -> Arrays:
     """A directory in MNIST's format."""
     parts = {}
     for split, (images_path, labels_path) in idx_files(folder).items():
-        images = read_idx_file(images_path)
-        parts[split] = (images[..., None] if images.ndim == 3 else images, read_idx_file(labels_path))
+        images, labels = read_idx_file(images_path), read_idx_file(labels_path)
+        if images.ndim not in (3, 4) or labels.ndim != 1:
+            raise DataError(f"{images_path.name} and {labels_path.name} have {images.ndim} and {labels.ndim} dimensions; "
+                            f"pictures are N H W or N H W C, labels N")  # fmt: skip
+        parts[split] = (images[..., None] if images.ndim == 3 else images, labels)
     return Arrays(parts, _numbered([labels for _, labels in parts.values()]))
 
 
@@ -197,7 +201,7 @@ def read_npz(path: Path) -> Arrays:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             held = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not an .npz of plain arrays: {error}") from error
     parts = {}
     for split, (image_names, label_names) in NPZ_PARTS.items():

@@ -118,8 +118,10 @@ def _decode_all(paths: Sequence[str], scans: Sequence[Scan], how: tuple[int, int
         except Unreadable as error:
             return str(error)
         except OSError as error:
+            passing.append(number)
             return (error.strerror or str(error)).lower()
 
+    passing: list[int] = []  # files that may be readable again: what is said of them is not kept
     kept = 0
     files.sweep(array_path.parent)
     with files.replacing(array_path) as temporary:
@@ -135,5 +137,6 @@ def _decode_all(paths: Sequence[str], scans: Sequence[Scan], how: tuple[int, int
                 kept += 1
         images.flush()
         del images
-    files.write(note_path, json.dumps({"rows": rows.tolist(), "reasons": reasons}))
+    if not passing:
+        files.write(note_path, json.dumps({"rows": rows.tolist(), "reasons": reasons}))
     return Decoded(_mapped(array_path, (kept, size, size, channels)), rows, _broken(paths, reasons))

@@ -7,8 +7,9 @@ training part.
 
 import csv
 import os
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel.data import arrays
-from hubel.errors import DataError
+from hubel.errors import DataError, listed
 
 Pictures = NDArray[np.uint8] | list[str]
 SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
+    "train": "train", "training": "train", "train_set": "train", "training_set": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "val_set": "val", "validation_set": "val",
+    "test": "test", "testing": "test", "test_set": "test",
 }  # fmt: skip
 EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
@@ -81,20 +82,28 @@ def open_source(data: str | os.PathLike[str]) -> Source:
     """
     name = os.fspath(data)
     if name in arrays.BUILT_IN:
-        return _from_arrays(name, "built-in", arrays.BUILT_IN[name]())
-    path = Path(name).expanduser()
+        shadowed = (f"the built-in set is taken, not the folder {name} here; that one is ./{name}",) * Path(
+            name
+        ).exists()
+        return replace(_from_arrays(name, "built-in", arrays.BUILT_IN[name]()), notes=shadowed)
+    try:
+        return _from_path(Path(name).expanduser(), name)
+    except PermissionError as error:
+        raise DataError(f"cannot read {error.filename}: permission denied; make it readable (chmod -R u+rX)") from error
+    except (OSError, RuntimeError, ValueError, TypeError, IndexError, zlib.error) as error:
+        raise DataError(f"{name} cannot be read as a data set: {error}") from error
+
+
+def _from_path(path: Path, name: str) -> Source:
     if not path.exists():
         raise DataError(f"no such data: {name!r} is neither a built-in set ({', '.join(arrays.BUILT_IN)}) nor a file "
                         f"or folder here ({Path.cwd()})")  # fmt: skip
-    try:
-        if path.is_dir():
-            return _from_directory(path, name)
-        if path.suffix == ".npz":
-            return _from_arrays(name, "npz", arrays.read_npz(path))
-        if path.suffix == ".csv":
-            return _from_csv(path, name)
-    except PermissionError as error:
-        raise DataError(f"cannot read {error.filename}: permission denied; make it readable (chmod -R u+rX)") from error
+    if path.is_dir():
+        return _from_directory(path, name)
+    if path.suffix == ".npz":
+        return _from_arrays(name, "npz", arrays.read_npz(path))
+    if path.suffix == ".csv":
+        return _from_csv(path, name)
     raise DataError(f"{name} is not a data set: give a folder of class folders, a .csv of path,label, an .npz, or a "
                     f"directory of MNIST or CIFAR files")  # fmt: skip
 
@@ -124,8 +133,9 @@ def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], fo
 
 
 def _visible(path: Path) -> list[Path]:
-    """Files and folders of a folder, sorted, without hidden ones and what operating systems leave behind."""
-    return sorted(child for child in path.iterdir() if not child.name.startswith(".") and child.name not in NOT_DATA)
+    """What a folder holds, sorted, without hidden files, what operating systems leave behind, and runs of Hubel."""
+    return sorted(child for child in path.iterdir() if not child.name.startswith(".") and child.name not in NOT_DATA
+                  and not (child / "run.json").is_file() and next(child.glob("*/run.json"), None) is None)  # fmt: skip
 
 
 def _pictures_below(folder: Path) -> tuple[list[str], int]:
@@ -156,10 +166,16 @@ def _from_folder(path: Path, name: str) -> Source:
     """A folder of class folders, or of `train/ val/ test/` each holding class folders."""
     splits = {child: SPLIT_NAMES[child.name.lower()] for child in _visible(path)
               if child.is_dir() and child.name.lower() in SPLIT_NAMES}  # fmt: skip
-    if "train" not in splits.values():
-        splits = {path: "all"}
+    others = [child.name for child in _visible(path) if child.is_dir() and child not in splits]
+    if splits and others:
+        raise DataError(f"{name} holds folders named like splits ({', '.join(c.name for c in splits)}) and others "
+                        f"({listed(others)}); rename them, or list path,label,split in a .csv")  # fmt: skip
+    if splits and "train" not in splits.values():
+        raise DataError(f"{name} has {' and '.join(c.name for c in splits)} but no train; add it, or name the parts as one "
+                        f"of {listed(sorted(SPLIT_NAMES), most=20)}")  # fmt: skip
     if len(set(splits.values())) < len(splits):
         raise DataError(f"{name} holds two folders for one split: {', '.join(sorted(c.name for c in splits))}")
+    splits = splits or {path: "all"}
     listings, notes = {}, []
     for folder, split in splits.items():
         listing = listings[split] = Listing()
@@ -173,6 +189,11 @@ def _from_folder(path: Path, name: str) -> Source:
                 notes.append(f"{others} files in {class_folder} have no picture's extension and were passed over")
             if not paths:
                 notes.append(f"{class_folder} holds no pictures and is not taken for a class")
+    for split in [
+        split for split, listing in listings.items() if not listing.paths and split != "train" and split != "all"
+    ]:
+        notes.append(f"the {split} folder holds no class folders with pictures and is passed over")
+        del listings[split]
     if not any(listing.paths for listing in listings.values()):
         loose = sum(child.suffix.lower() in EXTENSIONS for child in _visible(path))
         seen = f"{loose} pictures lie loose in it" if loose else "it holds no pictures"
@@ -198,7 +219,7 @@ def _from_csv(path: Path, name: str) -> Source:
     listings: dict[str, Listing] = {}
     notes = []
     for number, row in enumerate(rows, start=1):
-        cells = [cell.strip() for cell in row] + [""] * 3
+        cells = [cell.strip() for cell in row] + [""] * len(header)
         if not cells[path_column] or not cells[label_column]:
             notes.append(f"row {number} of {name} lacks a path or a label and was passed over")
             continue
@@ -240,9 +261,4 @@ def _checked(source: Source) -> Source:
     first = source.parts.get("train", source.parts.get("all"))
     if first is None or len(first.labels) == 0:
         raise DataError(f"{source.name} holds no training pictures")
-    present = np.unique(first.labels)
-    if len(present) < 2:
-        only = source.classes[int(present[0])]
-        raise DataError(f"{source.name} has one class only ({only!r}, {len(first.labels):,} pictures); a classifier "
-                        f"needs at least two")  # fmt: skip
     return source

@@ -125,13 +125,14 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
             grey = grey and part.pictures.shape[-1] == 1
     paths = [path for split in scans for path in source.parts[split].pictures]
     reasons = [s.reason for split in scans for s in scans[split]]
-    _refuse_if_many(source.name, [(path, why) for path, why in zip(paths, reasons, strict=True) if why], len(paths))
+    refuse_if_many(source.name, [(path, why) for path, why in zip(paths, reasons, strict=True) if why], len(paths))
     side = int(np.median([min(size) for size in sizes]))
     characters = source.kind == "idx" or all(re.fullmatch(r"\w|\d+", name) for name in source.classes)
     return Opened(source, scans, side, grey, all(w == h for w, h in sizes), characters)
 
 
-def _refuse_if_many(name: str, broken: list[tuple[str, str]], total: int) -> None:
+def refuse_if_many(name: str, broken: list[tuple[str, str]], total: int) -> None:
+    """Raises BrokenPictures, with the list, where more than a tenth of the pictures cannot be read."""
     if total and len(broken) > MOST_BROKEN * total:
         listed = "".join(f"\n  {path}: {reason}" for path, reason in broken[:20])
         more = f"\n  ... and {len(broken) - 20:,} more" if len(broken) > 20 else ""
@@ -156,6 +157,15 @@ def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int)
             start += count
         drawn[-1] += members[start:].tolist()
     return [np.array(sorted(part), dtype=np.int64) for part in drawn]
+
+
+def drawn_apart(split: Split, fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
+    """As `stratified`, but identical pictures stay together: a copy of a training picture would be no test."""
+    digests = [hashlib.blake2b(split.images[row].data, digest_size=16).digest() for row in split.rows]
+    numbers: dict[bytes, int] = {}
+    group = np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], dtype=np.int64)
+    _, first = np.unique(group, return_index=True)
+    return [np.flatnonzero(np.isin(group, part)) for part in stratified(split.labels[first], fractions, seed)]
 
 
 def _fractions(given: Sequence[str], val_fraction: float | None, test_fraction: float | None) -> dict[str, float]:
@@ -234,6 +244,12 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
         FileError: the cache cannot be written.
     """
     source = opened.source
+    first = source.parts.get("train", source.parts.get("all"))
+    assert first is not None
+    if len(np.unique(first.labels)) < 2:
+        only = source.classes[int(first.labels[0])]
+        raise DataError(f"{source.name} has one class only ({only!r}, {len(first.labels):,} pictures); a classifier "
+                        f"needs at least two")  # fmt: skip
     given = [name for name in source.parts if name != "all"]
     fractions = _fractions(given, val_fraction, test_fraction)
     parts, broken, digests, total = {}, [], [repr(source.classes).encode()], 0
@@ -242,10 +258,13 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
         broken += bad
         digests += [name.encode(), digest]
         total += len(part.labels)
-    _refuse_if_many(source.name, broken, total)
+        if name != "train" and not len(parts[name]):
+            raise DataError(f"{source.name}: no picture of the {name} part can be read; mend it, or remove the part and it "
+                            f"is drawn from train")  # fmt: skip
+    refuse_if_many(source.name, broken, total)
     everything = parts.get("train", parts.get("all"))
     assert everything is not None
-    *drawn, rest = stratified(everything.labels, list(fractions.values()), seed)
+    *drawn, rest = drawn_apart(everything, list(fractions.values()), seed)
     for name, which in zip(fractions, drawn, strict=True):
         if len(which):
             parts[name] = _subset(everything, which)

@@ -69,11 +69,13 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
     """
     count = len(data.train)
     epochs = recipe.epochs or min(max(PICTURES // count, EPOCHS[0]), EPOCHS[1])
-    batch = recipe.batch or _power_of_two(count // STEPS)
+    batch = min(recipe.batch or _power_of_two(count // STEPS), count)
+    if batch == 1 and normalised:
+        raise UsageError("batch=1 leaves batch norm nothing to average over; use batch=2 or more")
     chosen: dict[str, Any] = {
         "model": plan.model,
         "epochs": epochs,
-        "batch": min(batch, count),
+        "batch": batch,
         "lr": (0.1 if normalised else 0.02) * batch / _reference_batch(plan.size) if recipe.lr is None else recipe.lr,
         "warmup_epochs": round(epochs / 10, 1) if recipe.warmup_epochs is None else recipe.warmup_epochs,
         "crop_padding": plan.size // 8 if recipe.crop_padding is None else recipe.crop_padding,

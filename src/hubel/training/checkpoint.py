@@ -71,8 +71,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             about = (file.metadata() or {}).get("hubel")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a dictionary
     except (SafetensorError, OSError) as error:
-        raise FileError(f"{path} is damaged ({error}); restore it from a copy, or delete it and the run starts again "
-                        f"from the beginning") from error  # fmt: skip
+        advice = ", or delete it and the run starts again from the beginning" if path.name == "last.safetensors" else ""
+        raise FileError(f"{path} is damaged ({error}); restore it from a copy{advice}") from error
     if about is None:
         raise FileError(f"{path} was not written by hubel: its header has no description of the network")
     return tensors, json.loads(about)

@@ -163,6 +163,9 @@ def optimise(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, labe
 def finish_epoch(model: nn.Module, data: Splits, recipe: Recipe, progress: Progress, batch: int) -> Epoch:
     """Validates, decides whether the epoch is the best, and moves `progress` to the next epoch."""
     val_loss, val_top1 = validate(model, data, recipe)
+    if not math.isfinite(val_loss):
+        raise Diverged(f"the validation loss became {val_loss} after epoch {progress.epoch + 1}; start again with a smaller "
+                       f"learning rate, lr={(recipe.lr or 0.1) / 10:.1g}")  # fmt: skip
     value = val_top1 if recipe.monitor == "top1" else -val_loss
     best = progress.best_value is None or value > progress.best_value
     steps = progress.step

@@ -56,6 +56,9 @@ def choose(device: str | None, precision: Precision | None, threads: int | None,
         raise UsageError(f"device is {device!r}; use cpu, cuda or cuda:N")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"device={device}: torch {torch.__version__} sees no CUDA device here; use device=cpu")
+    if (device.startswith("cuda:") and not device[5:].isdecimal()) or (device[5:].isdecimal() and (
+            int(device[5:]) >= torch.cuda.device_count())):  # fmt: skip
+        raise UsageError(f"device={device}: there are {torch.cuda.device_count()} CUDA devices here, numbered from 0")
     cores = int(torch.cpu.get_capabilities().get("num_physical_cores") or 0) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     threads = threads or min(cores, allowed)
@@ -75,7 +78,7 @@ def prepare(machine: Machine) -> None:
     if machine.device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=True)  # adaptive pooling has no such kernel
 
 
 def versions() -> dict[str, Any]:

@@ -41,13 +41,17 @@ class Run:
             UsageError: a run of that name, or something else, stands there.
             FileError: the folder cannot be made.
         """
+        taken = UsageError(
+            f"there is a run {folder} already; choose another name, or go on with it: hubel resume {folder}"
+        )
         if (folder / "run.json").exists():
-            raise UsageError(f"there is a run {folder} already; choose another name, or go on with it: "
-                             f"hubel resume {folder}")  # fmt: skip
-        if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise taken
+        if folder.is_file() or (folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())):
             raise UsageError(f"{folder} holds other files; choose another name for the run")
         try:
-            files.write(folder / "run.json", json.dumps(about, indent=2))
+            files.write(folder / "run.json", json.dumps(about, indent=2), exclusive=True)
+        except FileExistsError as error:  # another process was quicker
+            raise taken from error
         except FileError:
             with suppress(OSError):
                 folder.rmdir()
@@ -62,9 +66,10 @@ class Run:
             FileError: there is none.
         """
         path = Path(folder)
-        files.sweep(path)
         try:
-            return Run(path, json.loads((path / "run.json").read_text()))
+            run = Run(path, json.loads((path / "run.json").read_text()))
+            files.sweep(path)
+            return run
         except (OSError, ValueError) as error:
             others = sorted(p.parent.name for p in path.parent.glob("*/run.json")) if path.parent.is_dir() else []
             hint = f"; runs there: {', '.join(others[-5:])}" if others else ""
@@ -115,9 +120,15 @@ class Run:
         files.write(self.folder / "openings.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def free_name(parent: Path, stem: str) -> Path:
-    """The first of stem-1, stem-2, ... that no run in `parent` has."""
+def create_numbered(parent: Path, stem: str, about: dict[str, Any]) -> Run:
+    """Makes the first of stem-1, stem-2, ... that no run in `parent` has, also when several processes ask at once."""
     number = 1
-    while (parent / f"{stem}-{number}").exists():
+    while True:
+        folder = parent / f"{stem}-{number}"
+        if not folder.exists():
+            try:
+                return Run.create(folder, {**about, "name": folder.name})
+            except UsageError:
+                if not folder.exists():
+                    raise
         number += 1
-    return parent / f"{stem}-{number}"

@@ -1,5 +1,6 @@
 """A network from the user's own file: FILE.py:NAME."""
 
+import hashlib
 import importlib.util
 import inspect
 from pathlib import Path
@@ -8,6 +9,20 @@ from typing import Any
 from torch import nn
 
 from hubel.errors import UsageError, nearest
+
+
+def located(name: str) -> str:
+    """FILE.py:NAME with the file's whole path, so that it is found from any folder; other names as they are."""
+    if ".py:" not in name:
+        return name
+    file, _, attribute = name.rpartition(":")
+    return f"{Path(file).resolve()}:{attribute}"
+
+
+def code_sha256(name: str) -> str | None:
+    """Hash of the file of FILE.py:NAME; None for networks of the zoo, and for a file that is gone."""
+    path = Path(name.rpartition(":")[0])
+    return hashlib.sha256(path.read_bytes()).hexdigest() if ".py:" in name and path.is_file() else None
 
 
 def from_file(reference: str, **options: Any) -> nn.Module:
@@ -30,7 +45,10 @@ def from_file(reference: str, **options: Any) -> nn.Module:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file does wrong
+        raise UsageError(f"model {reference!r}: {path} cannot be imported: {type(error).__name__}: {error}") from error
     built = getattr(module, name, None)
     if built is None:
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
