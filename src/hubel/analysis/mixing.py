@@ -9,7 +9,7 @@ from torch import Tensor
 from hubel.analysis import field as fields
 from hubel.analysis import operators
 from hubel.analysis.field import Field, flat, reduce, unknown
-from hubel.analysis.operators import Window, packet
+from hubel.analysis.operators import Window
 from hubel.analysis.trace import Call
 
 Look = Callable[[Tensor], Field | None]
@@ -73,7 +73,7 @@ def _reduction(call: Call, look: Look) -> Field | None:
     seen = look(call.args[0])
     if seen is None:
         return None
-    at = 2 if packet(call) == "linalg_vector_norm" else 1
+    at = 2 if call.name == "linalg_vector_norm" else 1
     given: Any = call.args[at] if len(call.args) > at else call.kwargs.get("dim")
     every = list(range(len(seen.dims)))
     over = [given] if type(given) is int else every if isinstance(given, bool) or not given else list(given)
@@ -102,7 +102,7 @@ def _normalised(over: Callable[[Call], list[int]]) -> Callable[[Call, Look], lis
 
 
 def _batch_statistics(call: Call) -> list[int]:
-    training = call.args[5] if packet(call) == "native_batch_norm" else True
+    training = call.args[5] if call.name == "native_batch_norm" else True
     return [d for d in range(call.args[0].dim()) if d != 1] if training else []
 
 

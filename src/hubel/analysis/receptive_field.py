@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from hubel.analysis import field as fields
-from hubel.analysis import mixing, moving, operators
+from hubel.analysis import mixing, moving
 from hubel.analysis.field import Field, flat, uneven, unknown
 from hubel.analysis.mixing import Look
-from hubel.analysis.operators import packet
 from hubel.analysis.trace import Call, Trace, storage
 
 # operators whose result has the shape of their input and nothing else of it
@@ -46,7 +44,7 @@ def receptive_fields(trace: Trace) -> list[Field | None]:
     found: list[Field | None] = []
     for call in trace.calls:
         outcome = propagate(call, look)
-        mutated = operators.mutates(call)
+        mutated = call.operator.mutates
         for tensor, seen in zip(call.outputs, outcome, strict=True):
             if mutated:
                 _overwrite(known.setdefault(storage(tensor), {}), tensor, seen)
@@ -86,14 +84,14 @@ def _blurred(region: Region, both: list[Field]) -> Field | None:
 def propagate(call: Call, look: Look) -> list[Field | None]:
     """The field of every output of one call."""
     given = [f for f in map(look, call.inputs) if f]
-    name = packet(call)
+    name = call.name
     if not given or name in CONSTANT:
         return [None] * len(call.outputs)
     rule = RULES.get(name)
     if rule is not None:
         result = rule(call, look)
         results = result if isinstance(result, list) else [result] * len(call.outputs)
-    elif torch.Tag.pointwise in call.func.tags or name in ELEMENTWISE or name.rstrip("_") in ELEMENTWISE:
+    elif call.operator.pointwise or name in ELEMENTWISE or name.rstrip("_") in ELEMENTWISE:
         results = [_elementwise(call, given)] * len(call.outputs)
     else:
         results = [unknown(out.shape, given) for out in call.outputs]

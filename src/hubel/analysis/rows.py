@@ -198,18 +198,17 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
     nth: Counter[tuple[str, str]] = Counter()
     activations = {storage(trace.input)}
     for call, found in zip(trace.calls, fields, strict=True):
-        keys = [storage(tensor) for tensor in call.inputs]
-        given = [tensor for tensor, key in zip(call.inputs, keys, strict=True) if key in activations]
+        given = [tensor for tensor, key in zip(call.inputs, call.reads, strict=True) if key in activations]
         if found:
-            activations.update(map(storage, call.outputs))
-        where = (call.path, operators.packet(call))
+            activations.update(call.writes)
+        where = (call.path, call.name)
         mine = kept.pop((*where, nth[where]), 0)
         nth[where] += 1
         view = operators.is_view(call)
         if _is_row(call, found, view) or mine:
-            read = [] if view else [fresh.pop(key) for key in keys if key in fresh]
+            read = [] if view else [fresh.pop(key) for key in call.reads if key in fresh]
             params = sum(trace.parameters[path].numel() for path in read)
-            op = operators.op_name(call, weighted=len(given) < len(keys))
+            op = operators.op_name(call, weighted=len(given) < len(call.inputs))
             rows.append(_row(call, seen_by[id(found)], op, given, params, mine, trace))
     return rows
 
@@ -220,7 +219,7 @@ def _is_row(call: Call, found: Field | None, view: bool) -> bool:
         return False
     if view:
         return found is not None and call.outputs[0].shape != call.inputs[0].shape
-    return operators.packet(call) not in ("empty_like", "lift_fresh", "detach", "new_empty")
+    return call.name not in ("empty_like", "lift_fresh", "detach", "new_empty")
 
 
 def _kept(saved: memory.Saved | None) -> Kept:
@@ -232,8 +231,8 @@ def _kept(saved: memory.Saved | None) -> Kept:
     kept = {("input", "", 0): left.pop(storage(saved.trace.input), 0)}
     nth: Counter[tuple[str, str]] = Counter()
     for call in saved.trace.calls:
-        key = (call.path, operators.packet(call))
-        made = sum(left.pop(storage(tensor), 0) for tensor in call.outputs)
+        key = (call.path, call.name)
+        made = sum([left.pop(key, 0) for key in call.writes])
         if made:
             kept[*key, nth[key]] = made
         nth[key] += 1
@@ -244,7 +243,7 @@ def _kept(saved: memory.Saved | None) -> Kept:
 
 def _rest(trace: Trace, saved: memory.Saved | None, kept: Kept, fresh: dict[int, str]) -> list[Row]:
     """What an inference does not touch: what only training calls, and parameters nobody reads."""
-    trained = {storage(tensor) for call in saved.trace.calls for tensor in call.inputs} if saved else set()
+    trained = {key for call in saved.trace.calls for key in call.reads} if saved else set()
     params, extra = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for key, path in fresh.items():
         owner = path.rpartition(".")[0] or ROOT
@@ -263,7 +262,7 @@ def _class(trace: Trace, path: str) -> str:
 
 def _row(call: Call, seen: field.Seen, op: str, given: list[Tensor], params: int, saved: int, trace: Trace) -> Row:
     weight, groups, bias = (), 1, False
-    name = operators.packet(call)
+    name = call.name
     if name == "convolution":
         weight, groups, bias = tuple(call.args[1].shape), call.args[8], call.args[2] is not None
     elif op == "linear":
