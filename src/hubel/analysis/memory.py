@@ -20,7 +20,9 @@ def created(call: Call) -> dict[int, int]:
 
 def output_bytes(call: Call) -> int:
     """Bytes of the result a call hands on; 0 for views and work in place.  [bytes]"""
-    return created(call).get(call.writes[0], 0) if call.writes else 0
+    if not call.writes or call.writes[0] in call.reads:
+        return 0
+    return call.outputs[0].untyped_storage().nbytes()
 
 
 def peak(trace: Trace) -> int:

@@ -21,7 +21,8 @@ def _convolution(call: Call, look: Look) -> Field | None:
         return unknown(shape, [f for f in map(look, call.inputs) if f])
     count = len(window.kernel)
     seen = _transposed(seen, window, shape) if call.args[6] else _windowed(seen, window, shape)
-    return replace(seen, dims=(*seen.dims[: -count - 1], flat(shape[-count - 1], len(seen.spans)), *seen.dims[-count:]))
+    channels = flat(shape[-count - 1], len(seen.spans))
+    return Field((*seen.dims[: -count - 1], channels, *seen.dims[-count:]), seen.spans)
 
 
 def _windowed(seen: Field, window: Window, shape: Sequence[int]) -> Field:
@@ -96,7 +97,7 @@ def _normalised(over: Callable[[Call], list[int]]) -> Callable[[Call, Look], lis
             return [None] * len(call.outputs)
         moved = [d for d in over(call) if fields.positions(seen.dims[d]) > 1 and not fields.still(seen.dims[d])]
         mixed = fields.union([seen, reduce(seen, moved)], call.args[0].shape) if moved else seen
-        return [mixed] + [unknown(out.shape, [seen]) for out in call.outputs[1:]]
+        return [mixed] + [unknown(out.shape, [seen]) if out.numel() else None for out in call.outputs[1:]]
 
     return rule
 
