@@ -18,11 +18,12 @@ ATEN = torch.ops.aten
 def _convolution(x: Tensor, weight: Tensor, bias: Any, stride: list[int], padding: list[int], dilation: list[int],
                  transposed: bool, output_padding: Any, groups: int) -> Tensor:  # fmt: skip
     """The shape of a convolution without the slow generic kernel; anything unusual is left to that one."""
-    odd = transposed or x.dim() != weight.dim() or x.shape[1] != weight.shape[1] * groups or not x.is_contiguous()
-    if odd or len({len(stride), len(padding), len(dilation), x.dim() - 2}) > 1 or x.dtype != weight.dtype:
+    (batch, c_in, *sides), (c_out, c_each, *kernel) = x.shape, weight.shape
+    odd = transposed or len(sides) != len(kernel) or c_in != c_each * groups or not x.is_contiguous()
+    if odd or not len(stride) == len(padding) == len(dilation) == len(sides) or x.dtype != weight.dtype:
         return ATEN.convolution.default(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
-    room = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
-    return torch.empty((x.shape[0], weight.shape[0], *(out_size(*each) for each in room)), dtype=x.dtype, device="meta")
+    out = map(out_size, sides, kernel, stride, padding, dilation)
+    return torch.empty((batch, c_out, *out), dtype=x.dtype, device="meta")
 
 
 def like(x: Tensor) -> Tensor:

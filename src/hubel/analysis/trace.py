@@ -24,7 +24,7 @@ from hubel.analysis.shapes import QUICK, like
 from hubel.errors import HubelError, UsageError
 
 ROOT = "(network)"  # the name of what the outermost forward itself does
-CONTAINERS = (list, dict, OrderedDict)
+REBOUND = {list, dict, OrderedDict, types.MethodType}  # attributes that may hold modules or tensors
 EVERY_MODULE = vars(nn.Module()).keys()
 OBSERVERS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
              "_backward_hooks", "_backward_pre_hooks")  # fmt: skip
@@ -38,6 +38,7 @@ class Operator(NamedTuple):
     mutates: bool  # works in place
     pointwise: bool
     composite: bool  # comes apart into others; resizing would too, into index arithmetic that says nothing
+    given: tuple[int, ...]  # which positional arguments may be tensors, or lists of them
     quick: Callable | None  # its output's shape, where the generic way is slow
 
 
@@ -47,7 +48,9 @@ def operator(func: Any) -> Operator:
     name = func._schema.name.split("::")[-1]
     key = torch._C.DispatchKey.CompositeImplicitAutograd
     composite = "upsample" not in name and (key in func.py_kernels or func.has_kernel_for_dispatch_key(key))
-    return Operator(func, name, func._schema.is_mutable, torch.Tag.pointwise in func.tags, composite, QUICK.get(func))
+    given = tuple(at for at, each in enumerate(func._schema.arguments) if "Tensor" in str(each.type))
+    pointwise = torch.Tag.pointwise in func.tags
+    return Operator(func, name, func._schema.is_mutable, pointwise, composite, given, QUICK.get(func))
 
 
 @dataclass(slots=True)
@@ -126,14 +129,16 @@ class Recorder(TorchDispatchMode):
         """Runs one operator and records it."""
         kwargs = kwargs or {}
         self.begun = (func, args)
-        inputs = tensors(args) + tensors(kwargs) if kwargs else tensors(args)
+        traits = operator(func)
+        inputs = tensors([args[at] for at in traits.given if at < len(args)])
+        if kwargs:
+            inputs += tensors(kwargs)
         on_meta = [tensor.is_meta for tensor in inputs]
         if True in on_meta and False in on_meta:
             args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
             inputs = tensors(args) + tensors(kwargs)
         if "device" in kwargs and inputs and inputs[0].is_meta:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        traits = operator(func)
         if traits.quick and True in on_meta:
             try:
                 result = traits.quick(*args, **kwargs)
@@ -169,6 +174,8 @@ class Recorder(TorchDispatchMode):
 
 def _empty(tensor: Tensor) -> Tensor:
     """The same tensor without its numbers."""
+    if type(tensor) is Tensor:
+        return like(tensor)
     if is_lazy(tensor):
         raise UsageError("the network has lazy layers without a shape yet; run it once on a picture, then inspect it")
     empty = like(tensor)
@@ -221,7 +228,9 @@ class Shadow:
             own[kind] = OrderedDict()
         for name in own.keys() - EVERY_MODULE:
             value = own[name]
-            if type(value) in CONTAINERS and name[0] != "_":
+            if type(value) not in REBOUND:
+                continue
+            if type(value) is not types.MethodType and name[0] != "_":
                 own[name] = _copied(value, replace)
             elif type(value) is types.MethodType and isinstance(value.__self__, nn.Module):
                 own[name] = types.MethodType(value.__func__, replace(value.__self__))
