@@ -296,8 +296,8 @@ def _seen(field: Field, axis: int, pixels: int) -> tuple[int | None, float | Non
 
 
 def _number(value: Number | None) -> int | float | None:
-    if value is None:
-        return None
+    if value is None or type(value) is int:
+        return value
     return int(value) if value == int(value) else float(value)
 
 

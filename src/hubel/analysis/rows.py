@@ -195,19 +195,19 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
                 activation_bytes=trace.input.untyped_storage().nbytes(),
                 saved_bytes=kept.pop(("input", "", 0), 0), receptive_field=seen.size, jump=seen.jump, start=seen.start,
                 share=seen.share, moving=seen.moving)]  # fmt: skip
-    nth: Counter[tuple[str, str]] = Counter()
+    nth: dict[tuple[str, str], int] = {}
     activations = {storage(trace.input)}
     for call, found in zip(trace.calls, fields, strict=True):
         given = [tensor for tensor, key in zip(call.inputs, call.reads, strict=True) if key in activations]
         if found:
             activations.update(call.writes)
         where = (call.path, call.name)
-        mine = kept.pop((*where, nth[where]), 0)
-        nth[where] += 1
+        nth[where] = index = nth.get(where, -1) + 1
+        mine = kept.pop((*where, index), 0)
         view = operators.is_view(call)
         if _is_row(call, found, view) or mine:
             read = [] if view else [fresh.pop(key) for key in call.reads if key in fresh]
-            params = sum(trace.parameters[path].numel() for path in read)
+            params = sum([trace.parameters[path].numel() for path in read])
             op = operators.op_name(call, weighted=len(given) < len(call.inputs))
             rows.append(_row(call, seen_by[id(found)], op, given, params, mine, trace))
     return rows

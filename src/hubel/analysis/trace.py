@@ -139,7 +139,7 @@ class Recorder(TorchDispatchMode):
             inputs = tensors(args) + tensors(kwargs)
         if "device" in kwargs and inputs and inputs[0].is_meta:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        if traits.quick and True in on_meta:
+        if traits.quick and (True in on_meta or not traits.given):
             try:
                 result = traits.quick(*args, **kwargs)
             except HubelError:
@@ -202,9 +202,10 @@ class Shadow:
 
         def replace(value: Any) -> Any:
             if isinstance(value, Tensor):
-                if id(value) not in empty:
-                    empty[id(value)] = _empty(value)
-                return empty[id(value)]
+                key = id(value)
+                if key not in empty:
+                    empty[key] = _empty(value)
+                return empty[key]
             return twins.get(id(value), value)
 
         self.model = twins[id(model)]
