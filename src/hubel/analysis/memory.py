@@ -12,12 +12,6 @@ from torch import Tensor
 from hubel.analysis.trace import Call, Shadow, Stopped, Trace, storage
 
 
-def created(call: Call) -> dict[int, int]:
-    """Bytes of every storage that a call brings into being, by storage."""
-    return {key: tensor.untyped_storage().nbytes() for key, tensor in zip(call.writes, call.outputs, strict=True)
-            if key not in call.reads}  # fmt: skip
-
-
 def output_bytes(call: Call) -> int:
     """Bytes of the result a call hands on; 0 for views and work in place.  [bytes]"""
     if not call.writes or call.writes[0] in call.reads:
@@ -35,10 +29,11 @@ def peak(trace: Trace) -> int:
     kept = {storage(tensor) for tensor in (trace.input, *trace.outputs)}
     size, born, used = {storage(trace.input): trace.input.untyped_storage().nbytes()}, {storage(trace.input): 0}, {}
     for index, call in enumerate(trace.calls):
-        for key, bytes_ in created(call).items():
-            if key not in trace.weights:
-                size[key], born[key], used[key] = bytes_, index, index
-        used.update(dict.fromkeys(call.reads, index))
+        for key, tensor in zip(call.writes, call.outputs, strict=True):
+            if key not in call.reads and key not in trace.weights:
+                size[key], born[key], used[key] = tensor.untyped_storage().nbytes(), index, index
+        for key in call.reads:
+            used[key] = index
     change = [0] * (last + 1)
     for key, bytes_ in size.items():
         change[born[key]] += bytes_
@@ -100,8 +95,8 @@ def _saved(shadow: Shadow, input: tuple[int, ...], batch: int) -> Saved:
 def _unique(kept: list[Tensor], trace: Trace, batch: int) -> dict[int, int]:
     """Bytes of every storage once, parameters and buffers left out."""
     made = {storage(tensor): tensor for tensor in kept}
-    return {key: tensor.untyped_storage().nbytes() // batch for key, tensor in made.items()
-            if key not in trace.weights}  # fmt: skip
+    return {key: size // batch for key, tensor in made.items()
+            if key not in trace.weights and (size := tensor.untyped_storage().nbytes())}  # fmt: skip
 
 
 @contextmanager

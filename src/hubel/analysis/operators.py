@@ -1,6 +1,6 @@
 """What an operator is called, which numbers it learns from, and how many multiply-accumulates it makes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -95,23 +95,18 @@ def macs(call: Call) -> int | None:
 
     None where the operator multiplies and nobody here knows how often: foreign operators, fused recurrent ones.
     """
-    name, args = call.name, call.args
-    if name == "convolution":
-        return _convolution(call)
-    if name in ("mm", "bmm"):
-        return _product(args[0], args[1])
-    if name in ("addmm", "baddbmm", "addbmm"):
-        return _product(args[1], args[2])
-    if name in ("mv", "dot", "vdot"):
-        return args[0].numel()
-    if name in ("addmv",):
-        return args[1].numel()
-    if name.startswith("_scaled_dot_product") or name == "scaled_dot_product_attention":
-        query, key, value = args[:3]
-        batch, length, width = prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
-        return batch * length * key.shape[-2] * (width + value.shape[-1])
-    known = call.operator.func.namespace in ("aten", "prims", "prim") and name not in UNCOUNTED
-    return 0 if known else None
+    rule = MACS.get(call.name)
+    if rule:
+        return rule(call)
+    if call.name.startswith("_scaled_dot_product"):
+        return _attention(call)
+    return 0 if call.operator.func.namespace in ("aten", "prims", "prim") and call.name not in UNCOUNTED else None
+
+
+def _attention(call: Call) -> int:
+    query, key, value = call.args[:3]
+    batch, length, width = prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
+    return batch * length * key.shape[-2] * (width + value.shape[-1])
 
 
 def _convolution(call: Call) -> int:
@@ -128,3 +123,13 @@ def _product(a: Any, b: Any) -> int:
     """A (batch of) matrix products n k x k m."""
     batch = a.shape[0] if a.dim() == 3 else 1
     return arithmetic.linear_macs(a.shape[-1], b.shape[-1], positions=batch * a.shape[-2])
+
+
+MACS: dict[str, Callable[[Call], int]] = {
+    "convolution": _convolution,
+    "scaled_dot_product_attention": _attention,
+    **dict.fromkeys(("mm", "bmm"), lambda call: _product(*call.args[:2])),
+    **dict.fromkeys(("addmm", "baddbmm", "addbmm"), lambda call: _product(*call.args[1:3])),
+    **dict.fromkeys(("mv", "dot", "vdot"), lambda call: call.args[0].numel()),
+    "addmv": lambda call: call.args[1].numel(),
+}

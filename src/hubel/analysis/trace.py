@@ -150,8 +150,9 @@ class Recorder(TorchDispatchMode):
                     return func.decompose(*args, **kwargs)
             result = func(*args, **kwargs)
         outputs = [result] if type(result) is Tensor else tensors(result)
-        reads, writes = [storage(tensor) for tensor in inputs], [storage(tensor) for tensor in outputs]
-        self.calls.append(Call(self.path, traits, args, kwargs, inputs, outputs, reads, writes, traits.name))
+        if inputs or any(tensor.numel() for tensor in outputs):  # nothing made of nothing: a batch norm's spare memory
+            reads, writes = [storage(tensor) for tensor in inputs], [storage(tensor) for tensor in outputs]
+            self.calls.append(Call(self.path, traits, args, kwargs, inputs, outputs, reads, writes, traits.name))
         self.begun = None
         return result
 
