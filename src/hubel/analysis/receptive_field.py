@@ -46,10 +46,10 @@ def receptive_fields(trace: Trace) -> list[Field | None]:
     for call in trace.calls:
         given = [seen for tensor, key in zip(call.inputs, call.reads, strict=True) if key in known
                  and (seen := look(tensor))]  # fmt: skip
-        outcome = propagate(call, given, look)
+        outcome = propagate(call, given, look) if given else [None] * len(call.outputs)
         for tensor, key, seen in zip(call.outputs, call.writes, outcome, strict=True):
             views = known.setdefault(key, {})
-            if call.operator.mutates:
+            if call.operator.mutates and len(views) > 1:
                 _overwrite(views, tensor, seen)
             views[id(tensor)] = tensor, seen
         found.append(outcome[0] if outcome else None)
@@ -85,7 +85,7 @@ def _blurred(region: Region, both: list[Field]) -> Field | None:
 def propagate(call: Call, given: list[Field], look: Look) -> list[Field | None]:
     """The field of every output of one call, `given` those of its inputs that have one."""
     name = call.name
-    if not given or name in CONSTANT:
+    if name in CONSTANT:
         return [None] * len(call.outputs)
     rule = RULES.get(name)
     if rule is not None:

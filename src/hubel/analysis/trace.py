@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_map_only
 from hubel.analysis.shapes import QUICK, like
 from hubel.errors import HubelError, UsageError
 
+NESTED = (list, tuple, dict)
 ROOT = "(network)"  # the name of what the outermost forward itself does
 REBOUND = {list, dict, OrderedDict, types.MethodType}  # attributes that may hold modules or tensors
 EVERY_MODULE = vars(nn.Module()).keys()
@@ -102,10 +103,10 @@ def tensors(values: Any) -> list[Tensor]:
     if isinstance(values, Tensor):
         return [values]
     found: list[Tensor] = []
-    for value in values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else ():
+    for value in values.values() if isinstance(values, dict) else values if isinstance(values, NESTED) else ():
         if isinstance(value, Tensor):
             found.append(value)
-        elif isinstance(value, list | tuple | dict):
+        elif isinstance(value, NESTED):
             found += tensors(value)
     return found
 
@@ -202,12 +203,10 @@ class Shadow:
         empty: dict[int, Tensor] = {}
 
         def replace(value: Any) -> Any:
+            key = id(value)
             if isinstance(value, Tensor):
-                key = id(value)
-                if key not in empty:
-                    empty[key] = _empty(value)
-                return empty[key]
-            return twins.get(id(value), value)
+                return empty[key] if key in empty else empty.setdefault(key, _empty(value))
+            return twins.get(key, value)
 
         self.model = twins[id(model)]
         self.twins = [(twins[id(module)], path) for path, module in modules.items()]
