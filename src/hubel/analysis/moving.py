@@ -172,9 +172,9 @@ def _smooth(call: Call, look: Look) -> Field | None:
 def _index(call: Call, look: Look) -> Field | None:
     """Picking along one dimension; where positions were laid out along it they no longer are."""
     seen = look(call.args[0])
-    picks = (
-        [d for d, index in enumerate(call.args[1]) if index is not None] if call.name == "index" else [call.args[1]]
-    )
+    picks = [call.args[1]]
+    if call.name == "index":
+        picks = [d for d, index in enumerate(call.args[1]) if index is not None]
     out = call.outputs[0]
     if seen is None or len(picks) != 1 or out.dim() != len(seen.dims):
         return unknown(out.shape, [f for f in map(look, call.inputs) if f])

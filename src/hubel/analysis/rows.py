@@ -11,7 +11,7 @@ from hubel.analysis import field, fit, memory, operators
 from hubel.analysis.field import Field
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
-from hubel.analysis.trace import ROOT, Call, Shadow, Stopped, Trace, storage
+from hubel.analysis.trace import ROOT, Call, Shadow, Stopped, Trace, storage, uncollected
 from hubel.errors import UsageError, nearest
 
 Axes = tuple[float | None, ...]
@@ -138,6 +138,7 @@ def _row_json(row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@uncollected()
 def summary(model: nn.Module, input: Sequence[int], *, name: str = "") -> Summary:
     """What a network is made of and what it costs, for one picture, found on the meta device.
 

@@ -5,6 +5,7 @@ which are empty ones on the meta device. So nothing is allocated, and the user's
 by a forward pass that fails.
 """
 
+import gc
 import inspect
 import types
 from collections import OrderedDict
@@ -77,7 +78,6 @@ class Trace:
     input: Tensor | None = None
     outputs: list[Tensor] = field(default_factory=list)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
-    buffers: dict[str, Tensor] = field(default_factory=dict)
     weights: set[int] = field(default_factory=set)  # the memory of parameters and buffers
     classes: dict[str, str] = field(default_factory=dict)  # module path -> class name
 
@@ -215,8 +215,9 @@ class Shadow:
                 self._fill(twin, path, replace)
         self.classes = {path: type(module).__name__ for path, module in modules.items()}
         self.parameters = self._named("_parameters")
-        self.buffers = self._named("_buffers")
-        self.weights = {storage(tensor) for tensor in (*self.parameters.values(), *self.buffers.values())}
+        self.weights = {
+            storage(tensor) for kind in (self.parameters, self._named("_buffers")) for tensor in kind.values()
+        }
         self.plain = all(type(module).train is nn.Module.train for module in modules.values())
         self.steady = self.plain and not any(map(_looks_at_mode, modules.values()))
 
@@ -262,7 +263,8 @@ class Shadow:
                                  f"shapes ({str(error).splitlines()[0]})") from error  # fmt: skip
             except Exception as error:
                 raise recorder.failed or Stopped(ROOT, None, [x], error) from error
-        return Trace(recorder.calls, x, tensors(_plain(result)), self.parameters, self.buffers, self.weights, self.classes)
+        outputs = tensors(_plain(result))
+        return Trace(recorder.calls, x, outputs, self.parameters, self.weights, self.classes)
 
     def _set_mode(self, training: bool) -> None:
         """`train()` where a network has its own, such as one that keeps some layers frozen; else the quick way."""
@@ -316,6 +318,18 @@ def _plain(result: Any) -> Any:
     """The tensors of an output that is a dataclass or named object (torchvision's, a hub's)."""
     return vars(result) if not isinstance(result, Tensor | list | tuple | dict) and hasattr(result, "__dict__") \
         else result  # fmt: skip
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: what an inspection makes is all in use, and looking through it takes a while."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextmanager
