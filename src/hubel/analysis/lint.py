@@ -15,10 +15,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from hubel.analysis import operators
+from hubel.analysis.calls import Call, storage
 from hubel.analysis.receptive_field import receptive_fields
 from hubel.analysis.rows import Summary, summary
 from hubel.analysis.tables import volume
-from hubel.analysis.trace import ROOT, Call, Shadow, Trace, storage
+from hubel.analysis.trace import ROOT, Shadow, Trace
 
 FALL = 5  # a pooling by 2 divides the volume by 4, or nearly 5 where it drops an edge; more is a tight bottleneck
 DENSE = 0.5  # share of the parameters in one dense layer from which on it is worth a word

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hubel.analysis.trace import Call, Shadow, Stopped, Trace, storage
+from hubel.analysis.calls import Call, storage
+from hubel.analysis.trace import Shadow, Stopped, Trace
 
 
 def output_bytes(call: Call) -> int:

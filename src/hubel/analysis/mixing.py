@@ -8,9 +8,9 @@ from torch import Tensor
 
 from hubel.analysis import field as fields
 from hubel.analysis import operators
+from hubel.analysis.calls import Call
 from hubel.analysis.field import Field, flat, reduce, unknown
 from hubel.analysis.operators import Window
-from hubel.analysis.trace import Call
 
 Look = Callable[[Tensor], Field | None]
 

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from hubel.analysis import field as fields
+from hubel.analysis.calls import Call
 from hubel.analysis.field import Field, Span, flat, unknown
-from hubel.analysis.trace import Call
 
 Look = Callable[[Tensor], Field | None]
 

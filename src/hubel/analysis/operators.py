@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from hubel import arithmetic
-from hubel.analysis.trace import Call
+from hubel.analysis.calls import Call
 
 NAMES = {
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d", "_to_copy": "to", "_unsafe_view": "view",

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from hubel.analysis import field as fields
 from hubel.analysis import mixing, moving
+from hubel.analysis.calls import Call, storage
 from hubel.analysis.field import Field, flat, uneven, unknown
 from hubel.analysis.mixing import Look
-from hubel.analysis.trace import Call, Trace, storage
+from hubel.analysis.trace import Trace
 
 # operators whose result has the shape of their input and nothing else of it
 CONSTANT = {

@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from hubel.analysis import field, fit, memory, operators
+from hubel.analysis.calls import Call, storage
 from hubel.analysis.field import Field
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
-from hubel.analysis.trace import ROOT, Call, Shadow, Stopped, Trace, storage, uncollected
+from hubel.analysis.trace import ROOT, Shadow, Stopped, Trace, uncollected
 from hubel.errors import UsageError, nearest
 
 Axes = tuple[float | None, ...]

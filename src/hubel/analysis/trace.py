@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,53 +21,15 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from hubel.analysis.shapes import QUICK, like
+from hubel.analysis.calls import Call, operator, storage, tensors
+from hubel.analysis.shapes import like
 from hubel.errors import HubelError, UsageError
 
-NESTED = (list, tuple, dict)
 ROOT = "(network)"  # the name of what the outermost forward itself does
 REBOUND = {list, dict, OrderedDict, types.MethodType}  # attributes that may hold modules or tensors
 EVERY_MODULE = vars(nn.Module()).keys()
 OBSERVERS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
              "_backward_hooks", "_backward_pre_hooks")  # fmt: skip
-
-
-class Operator(NamedTuple):
-    """What is the same for every call of an operator."""
-
-    func: Any  # such as aten.convolution.default
-    name: str
-    mutates: bool  # works in place
-    pointwise: bool
-    composite: bool  # comes apart into others; resizing would too, into index arithmetic that says nothing
-    given: tuple[int, ...]  # which positional arguments may be tensors, or lists of them
-    quick: Callable | None  # its output's shape, where the generic way is slow
-
-
-@cache
-def operator(func: Any) -> Operator:
-    """The traits of an operator, looked up once."""
-    name = func._schema.name.split("::")[-1]
-    key = torch._C.DispatchKey.CompositeImplicitAutograd
-    composite = "upsample" not in name and (key in func.py_kernels or func.has_kernel_for_dispatch_key(key))
-    given = tuple(at for at, each in enumerate(func._schema.arguments) if "Tensor" in str(each.type))
-    pointwise = torch.Tag.pointwise in func.tags
-    return Operator(func, name, func._schema.is_mutable, pointwise, composite, given, QUICK.get(func))
-
-
-@dataclass(slots=True)
-class Call:
-    """One operator call of the forward pass."""
-
-    path: str  # the module whose forward issued it
-    operator: Operator
-    args: tuple
-    kwargs: dict
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-    reads: list[int]  # the memory each input looks at
-    writes: list[int]  # the memory each output looks at
-    name: str  # the operator's bare name: `convolution`, `addmm`, `relu_`
 
 
 @dataclass
@@ -91,24 +53,6 @@ class Stopped(Exception):
         self.call = call  # the operator and its arguments, where one had begun
         self.inputs = inputs  # what the module was given
         self.error = error
-
-
-def storage(tensor: Tensor) -> int:
-    """Which memory a tensor looks at; the same for all its views."""
-    return tensor.untyped_storage()._cdata
-
-
-def tensors(values: Any) -> list[Tensor]:
-    """Every tensor among arguments or results, nested sequences and dicts included."""
-    if isinstance(values, Tensor):
-        return [values]
-    found: list[Tensor] = []
-    for value in values.values() if isinstance(values, dict) else values if isinstance(values, NESTED) else ():
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, NESTED):
-            found += tensors(value)
-    return found
 
 
 class Recorder(TorchDispatchMode):
