@@ -1,5 +1,6 @@
 """The inspector: what any network is made of and what it costs, found in one pass on the meta device.
 
+calls.py            one operator call
 trace.py            a forward pass without numbers, written down call by call
 shapes.py           output shapes where the generic way is slow
 operators.py        names and multiply-accumulates of operators

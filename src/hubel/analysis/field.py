@@ -84,6 +84,8 @@ def unknown(shape: Sequence[int], inputs: Sequence[Field]) -> Field | None:
 
 def simplified(dim: Dim) -> Dim:
     """The dimension with factors joined that step evenly into one another."""
+    if len(dim) == 1:
+        return dim
     joined: list[Factor] = []
     many = [factor for factor in dim if factor[0] != 1] or [dim[-1]]
     for n, steps in many:
@@ -131,6 +133,8 @@ def reshape(field: Field, shape: Sequence[int]) -> Field:
 
 def expand(field: Field, shape: Sequence[int]) -> Field:
     """Repeats dimensions of one position, and adds leading ones, as broadcasting does."""
+    if field.shape == shape:
+        return field
     axes = len(field.spans)
     missing = len(shape) - len(field.dims)
     dims = tuple(flat(1, axes) for _ in range(missing)) + field.dims
@@ -162,9 +166,9 @@ def reduce(field: Field, over: Sequence[int], *, keepdim: bool = True) -> Field:
 
 def window(field: Field, dim: int, *, kernel: int, stride: int, padding: int, dilation: int, out: int) -> Field:
     """A convolution or pooling window along one dimension, `out` positions of it."""
-    *others, (n, steps) = factors = simplified(field.dims[dim])
-    if kernel == 1 and stride == 1 and padding == 0 and out == positions(factors):
+    if kernel == 1 and stride == 1 and padding == 0 and out == positions(field.dims[dim]):
         return field
+    *others, (n, steps) = factors = simplified(field.dims[dim])
     whole_blocks = dilation == 1 and padding % n == 0 and stride % n == 0 and (kernel <= n or kernel % n == 0)
     if len(others) == 1 and whole_blocks:  # such as pooling what was upsampled: a window over blocks of n positions
         inside = _seen_through(field, steps, (min(kernel, n) - 1), 0)
@@ -271,10 +275,9 @@ def seen(field: Field | None, image: Sequence[int]) -> Seen:
     if field is None:
         nothing = (None,) * len(image)
         return Seen(nothing, nothing, nothing, nothing, moving=False)
-    columns: list[tuple] = [_seen(field, axis, image[axis]) for axis in range(len(image))]
-    moving = any(not still(dim) for dim in field.dims)
-    size, jump, start, share = (tuple(column[i] for column in columns) for i in range(4))
-    return Seen(size, jump, start, share, moving)
+    columns = [_seen(field, axis, pixels) for axis, pixels in enumerate(image)]
+    size, jump, start, share = zip(*columns, strict=True) if columns else ((),) * 4
+    return Seen(size, jump, start, share, moving=not all(map(still, field.dims)))
 
 
 def _seen(field: Field, axis: int, pixels: int) -> tuple[int | None, float | None, float | None, float | None]:
@@ -293,8 +296,8 @@ def _seen(field: Field, axis: int, pixels: int) -> tuple[int | None, float | Non
 
 
 def _number(value: Number | None) -> int | float | None:
-    if value is None:
-        return None
+    if value is None or type(value) is int:
+        return value
     return int(value) if value == int(value) else float(value)
 
 

@@ -15,10 +15,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from hubel.analysis import operators
+from hubel.analysis.calls import Call, storage
 from hubel.analysis.receptive_field import receptive_fields
 from hubel.analysis.rows import Summary, summary
 from hubel.analysis.tables import volume
-from hubel.analysis.trace import ROOT, Call, Shadow, Trace, storage
+from hubel.analysis.trace import ROOT, Shadow, Trace
 
 FALL = 5  # a pooling by 2 divides the volume by 4, or nearly 5 where it drops an edge; more is a tight bottleneck
 DENSE = 0.5  # share of the parameters in one dense layer from which on it is worth a word
@@ -61,7 +62,7 @@ def lint(model: nn.Module, input: Sequence[int]) -> list[Finding]:
     trace = Shadow(model).run(tuple(input))
     readers: dict[int, list[Call]] = defaultdict(list)
     for call in trace.calls:
-        for key in {storage(tensor) for tensor in call.inputs}:
+        for key in set(call.reads):
             readers[key].append(call)
     moving = [f is not None and any(any(step != 0 for step in steps) for dim in f.dims for _, steps in dim)
               for f in receptive_fields(trace)]  # fmt: skip
@@ -77,13 +78,13 @@ def _alive(trace: Trace) -> list[dict[int, Tensor]]:
     """What the rest of the network still reads, before the first call and after each: a cut through the graph."""
     last: dict[int, int] = {}
     for index, call in enumerate(trace.calls):
-        last.update({storage(tensor): index for tensor in call.inputs})
+        last.update(dict.fromkeys(call.reads, index))
     last.update({storage(tensor): len(trace.calls) for tensor in trace.outputs})
-    weights = {storage(tensor) for tensor in (*trace.parameters.values(), *trace.buffers.values())}
     assert trace.input is not None
     cuts = [{storage(trace.input): trace.input}]
     for index, call in enumerate(trace.calls):
-        made = {storage(tensor): tensor for tensor in call.outputs if call.inputs and storage(tensor) not in weights}
+        made = {key: tensor for key, tensor in zip(call.writes, call.outputs, strict=True)
+                if call.inputs and key not in trace.weights}  # fmt: skip
         cuts.append({key: tensor for key, tensor in (cuts[-1] | made).items() if last.get(key, -1) > index})
     return cuts
 
@@ -133,9 +134,9 @@ def idle_biases(case: Case) -> Iterator[Finding]:
     """A convolution's bias right under a batch norm, whose mean takes it away again."""
     wasted: Counter[str] = Counter()
     for call in case.trace.calls:
-        if operators.packet(call) == "convolution" and call.args[2] is not None:
-            readers = case.readers[storage(call.outputs[0])]
-            if readers and all("batch_norm" in operators.packet(reader) for reader in readers):
+        if call.name == "convolution" and call.args[2] is not None:
+            readers = case.readers[call.writes[0]]
+            if readers and all("batch_norm" in reader.name for reader in readers):
                 wasted[call.path] += call.args[2].numel()
     for path, count in wasted.items():
         yield Finding(rule="idle-bias", layer=path, params=count, message=(
@@ -158,7 +159,7 @@ def skipped_pixels(case: Case) -> Iterator[Finding]:
     for call in case.trace.calls:
         if not _skips(call):
             continue
-        if all(_skips(reader) for reader in case.readers[storage(call.inputs[0])]):
+        if all(_skips(reader) for reader in case.readers[call.reads[0]]):
             window = operators.window(call)
             assert window is not None
             reach = [min(1.0, k / s) for k, s in zip(window.kernel, window.stride, strict=True)]
@@ -177,7 +178,7 @@ def channels(case: Case) -> Iterator[Finding]:
     """Channels that do not double where the resolution halves, at the places all information passes through."""
     last: dict[tuple[int, ...], tuple[str, int]] = {}
     for call, moving, cut in zip(case.trace.calls, case.moving, _alive(case.trace)[1:], strict=True):
-        if moving and len(cut) == 1 and call.outputs[0].dim() == 4 and storage(call.outputs[0]) in cut:
+        if moving and len(cut) == 1 and call.outputs[0].dim() == 4 and call.writes[0] in cut:
             _, c, *sides = call.outputs[0].shape
             first = last.get(tuple(sides), (call.path, 0))[0]
             last[tuple(sides)] = (first, c)
@@ -198,8 +199,8 @@ def dead_parameters(case: Case) -> Iterator[Finding]:
     lost: Counter[str] = Counter()
     names = {storage(parameter): parameter.numel() for parameter in case.trace.parameters.values()}
     for call in reversed(case.trace.calls):
-        given = {storage(tensor) for tensor in call.inputs}
-        if any(storage(tensor) in needed for tensor in call.outputs):
+        given = set(call.reads)
+        if any(key in needed for key in call.writes):
             needed |= given
         elif not operators.is_view(call):
             lost[call.path] += sum(names[key] for key in given if key in names and key not in needed)

@@ -9,22 +9,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hubel.analysis.shapes import ATEN
-from hubel.analysis.trace import Call, Shadow, Stopped, Trace, storage
-
-
-def created(call: Call) -> dict[int, int]:
-    """Bytes of every storage that a call brings into being, by storage."""
-    given = {storage(tensor) for tensor in call.inputs}
-    return {key: tensor.untyped_storage().nbytes() for tensor in call.outputs if (key := storage(tensor)) not in given}
+from hubel.analysis.calls import Call, storage
+from hubel.analysis.trace import Shadow, Stopped, Trace
 
 
 def output_bytes(call: Call) -> int:
     """Bytes of the result a call hands on; 0 for views and work in place.  [bytes]"""
-    if not call.outputs:
+    if not call.writes or call.writes[0] in call.reads:
         return 0
-    key = storage(call.outputs[0])
-    return 0 if any(storage(tensor) == key for tensor in call.inputs) else call.outputs[0].untyped_storage().nbytes()
+    return call.outputs[0].untyped_storage().nbytes()
 
 
 def peak(trace: Trace) -> int:
@@ -35,14 +28,13 @@ def peak(trace: Trace) -> int:
     assert trace.input is not None
     last = len(trace.calls)
     kept = {storage(tensor) for tensor in (trace.input, *trace.outputs)}
-    weights = {storage(tensor) for tensor in (*trace.parameters.values(), *trace.buffers.values())}
     size, born, used = {storage(trace.input): trace.input.untyped_storage().nbytes()}, {storage(trace.input): 0}, {}
     for index, call in enumerate(trace.calls):
-        for key, bytes_ in created(call).items():
-            if key not in weights:
-                size[key], born[key], used[key] = bytes_, index, index
-        for tensor in call.inputs:
-            used[storage(tensor)] = index
+        for key, tensor in zip(call.writes, call.outputs, strict=True):
+            if key not in call.reads and key not in trace.weights:
+                size[key], born[key], used[key] = tensor.untyped_storage().nbytes(), index, index
+        for key in call.reads:
+            used[key] = index
     change = [0] * (last + 1)
     for key, bytes_ in size.items():
         change[born[key]] += bytes_
@@ -77,8 +69,8 @@ def inference_and_saved(shadow: Shadow, input: tuple[int, ...]) -> Saved | None:
         return None
     found = _unique(kept, trace, batch=1)
     for call in trace.calls:
-        if call.func is ATEN.native_batch_norm.default and call.outputs[0].requires_grad and not call.args[5]:
-            found[storage(call.outputs[1])] = 2 * call.inputs[0].shape[1] * call.inputs[0].element_size()
+        if call.name == "native_batch_norm" and call.outputs[0].requires_grad and not call.args[5]:
+            found[call.writes[1]] = 2 * call.inputs[0].shape[1] * call.inputs[0].element_size()
     return Saved(trace, found)
 
 
@@ -103,9 +95,9 @@ def _saved(shadow: Shadow, input: tuple[int, ...], batch: int) -> Saved:
 
 def _unique(kept: list[Tensor], trace: Trace, batch: int) -> dict[int, int]:
     """Bytes of every storage once, parameters and buffers left out."""
-    weights = {storage(tensor) for tensor in (*trace.parameters.values(), *trace.buffers.values())}
-    sizes = {storage(tensor): tensor.untyped_storage().nbytes() // batch for tensor in kept}
-    return {key: size for key, size in sizes.items() if key not in weights}
+    made = {storage(tensor): tensor for tensor in kept}
+    return {key: size // batch for key, tensor in made.items()
+            if key not in trace.weights and (size := tensor.untyped_storage().nbytes())}  # fmt: skip
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from hubel.analysis import field as fields
 from hubel.analysis import operators
+from hubel.analysis.calls import Call
 from hubel.analysis.field import Field, flat, reduce, unknown
-from hubel.analysis.operators import Window, packet
-from hubel.analysis.trace import Call
+from hubel.analysis.operators import Window
 
 Look = Callable[[Tensor], Field | None]
 
@@ -21,7 +21,8 @@ def _convolution(call: Call, look: Look) -> Field | None:
         return unknown(shape, [f for f in map(look, call.inputs) if f])
     count = len(window.kernel)
     seen = _transposed(seen, window, shape) if call.args[6] else _windowed(seen, window, shape)
-    return replace(seen, dims=(*seen.dims[: -count - 1], flat(shape[-count - 1], len(seen.spans)), *seen.dims[-count:]))
+    channels = flat(shape[-count - 1], len(seen.spans))
+    return Field((*seen.dims[: -count - 1], channels, *seen.dims[-count:]), seen.spans)
 
 
 def _windowed(seen: Field, window: Window, shape: Sequence[int]) -> Field:
@@ -73,7 +74,7 @@ def _reduction(call: Call, look: Look) -> Field | None:
     seen = look(call.args[0])
     if seen is None:
         return None
-    at = 2 if packet(call) == "linalg_vector_norm" else 1
+    at = 2 if call.name == "linalg_vector_norm" else 1
     given: Any = call.args[at] if len(call.args) > at else call.kwargs.get("dim")
     every = list(range(len(seen.dims)))
     over = [given] if type(given) is int else every if isinstance(given, bool) or not given else list(given)
@@ -96,13 +97,13 @@ def _normalised(over: Callable[[Call], list[int]]) -> Callable[[Call, Look], lis
             return [None] * len(call.outputs)
         moved = [d for d in over(call) if fields.positions(seen.dims[d]) > 1 and not fields.still(seen.dims[d])]
         mixed = fields.union([seen, reduce(seen, moved)], call.args[0].shape) if moved else seen
-        return [mixed] + [unknown(out.shape, [seen]) for out in call.outputs[1:]]
+        return [mixed] + [unknown(out.shape, [seen]) if out.numel() else None for out in call.outputs[1:]]
 
     return rule
 
 
 def _batch_statistics(call: Call) -> list[int]:
-    training = call.args[5] if packet(call) == "native_batch_norm" else True
+    training = call.args[5] if call.name == "native_batch_norm" else True
     return [d for d in range(call.args[0].dim()) if d != 1] if training else []
 
 

@@ -7,9 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from hubel.analysis import field as fields
+from hubel.analysis.calls import Call
 from hubel.analysis.field import Field, Span, flat, unknown
-from hubel.analysis.operators import packet
-from hubel.analysis.trace import Call
 
 Look = Callable[[Tensor], Field | None]
 
@@ -94,14 +93,14 @@ def _split(call: Call, look: Look) -> list[Field | None]:
     seen = look(call.args[0])
     if seen is None:
         return [None] * len(call.outputs)
-    at = 1 if packet(call) == "unbind" else 2
+    at = 1 if call.name == "unbind" else 2
     dim = (call.args[at] if len(call.args) > at else call.kwargs.get("dim", 0)) % len(seen.dims)
     parts, begin = [], 0
     for out in call.outputs:
-        n = 1 if packet(call) == "unbind" else out.shape[dim]
+        n = 1 if call.name == "unbind" else out.shape[dim]
         part = _moved(seen, dim, begin, 1, n)
         begin += n
-        parts.append(replace(part, dims=part.dims[:dim] + part.dims[dim + 1 :]) if packet(call) == "unbind" else part)
+        parts.append(replace(part, dims=part.dims[:dim] + part.dims[dim + 1 :]) if call.name == "unbind" else part)
     return parts
 
 
@@ -173,9 +172,9 @@ def _smooth(call: Call, look: Look) -> Field | None:
 def _index(call: Call, look: Look) -> Field | None:
     """Picking along one dimension; where positions were laid out along it they no longer are."""
     seen = look(call.args[0])
-    picks = (
-        [d for d, index in enumerate(call.args[1]) if index is not None] if packet(call) == "index" else [call.args[1]]
-    )
+    picks = [call.args[1]]
+    if call.name == "index":
+        picks = [d for d, index in enumerate(call.args[1]) if index is not None]
     out = call.outputs[0]
     if seen is None or len(picks) != 1 or out.dim() != len(seen.dims):
         return unknown(out.shape, [f for f in map(look, call.inputs) if f])

@@ -1,13 +1,13 @@
 """What an operator is called, which numbers it learns from, and how many multiply-accumulates it makes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
 from typing import Any
 
 from hubel import arithmetic
-from hubel.analysis.trace import Call, storage
+from hubel.analysis.calls import Call
 
 NAMES = {
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d", "_to_copy": "to", "_unsafe_view": "view",
@@ -38,24 +38,9 @@ class Window:
     ceil_mode: bool = False
 
 
-def packet(call: Call) -> str:
-    """The operator's bare name: `convolution`, `addmm`, `relu_`."""
-    return _traits(call.func)[0]
-
-
-def mutates(call: Call) -> bool:
-    """Whether the operator works in place."""
-    return _traits(call.func)[1]
-
-
-@cache
-def _traits(func: Any) -> tuple[str, bool]:
-    return func._schema.name.split("::")[-1], func._schema.is_mutable
-
-
 def op_name(call: Call, weighted: bool) -> str:
     """The operator as PyTorch users call it; a product is linear where one side is `weighted`, no activation."""
-    name = packet(call)
+    name = call.name
     if name == "convolution":
         kind = "conv_transpose" if call.args[6] else "conv"
         return f"{kind}{call.args[1].dim() - 2}d"
@@ -69,31 +54,35 @@ def op_name(call: Call, weighted: bool) -> str:
 
 def is_view(call: Call) -> bool:
     """Whether the call only looks at memory another call made."""
-    if not call.outputs or not call.inputs or mutates(call):
+    if not call.outputs or not call.inputs or call.operator.mutates:
         return False
-    given = {storage(tensor) for tensor in call.inputs}
-    return all(storage(tensor) in given for tensor in call.outputs)
+    return all(key in call.reads for key in call.writes)
 
 
 def window(call: Call) -> Window | None:
     """The window of a convolution or a pooling call; None for every other operator."""
-    name, args = packet(call), call.args
+    name, args = call.name, call.args
     if name == "convolution":
         count = args[1].dim() - 2
-        return Window(kernel=tuple(args[1].shape[2:]), stride=_each(args[3], count), padding=_each(args[4], count),
-                      dilation=_each(args[5], count))  # fmt: skip
+        return _window(tuple(args[1].shape[2:]), *(_each(given, count) for given in args[3:6]))
     if not name.startswith(("max_pool", "avg_pool")):
         return None
     count, maximum = int(name.split("pool")[1][0]), name.startswith("max")
     given: list[Any] = [*args, *(None, None, None, None)[len(args) :]]
     _, kernel, stride, padding, *rest = given
-    return Window(
-        kernel=_each(kernel, count),
-        stride=_each(stride or kernel, count),
-        padding=_each(padding or [0], count),
-        dilation=_each(rest[0] if maximum and rest else [1], count),
-        ceil_mode=bool(rest[1 if maximum else 0]) if len(rest) > maximum else False,
+    return _window(
+        _each(kernel, count),
+        _each(stride or kernel, count),
+        _each(padding or [0], count),
+        _each(rest[0] if maximum and rest else [1], count),
+        bool(rest[1 if maximum else 0]) if len(rest) > maximum else False,
     )
+
+
+@cache
+def _window(kernel: tuple, stride: tuple, padding: tuple, dilation: tuple, ceil_mode: bool = False) -> Window:
+    """A network has few different windows, and asks for each many times."""
+    return Window(kernel=kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
 
 
 def _each(values: Sequence[int], count: int) -> tuple[int, ...]:
@@ -106,23 +95,18 @@ def macs(call: Call) -> int | None:
 
     None where the operator multiplies and nobody here knows how often: foreign operators, fused recurrent ones.
     """
-    name, args = packet(call), call.args
-    if name == "convolution":
-        return _convolution(call)
-    if name in ("mm", "bmm"):
-        return _product(args[0], args[1])
-    if name in ("addmm", "baddbmm", "addbmm"):
-        return _product(args[1], args[2])
-    if name in ("mv", "dot", "vdot"):
-        return args[0].numel()
-    if name in ("addmv",):
-        return args[1].numel()
-    if name.startswith("_scaled_dot_product") or name == "scaled_dot_product_attention":
-        query, key, value = args[:3]
-        batch, length, width = prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
-        return batch * length * key.shape[-2] * (width + value.shape[-1])
-    known = call.func.namespace in ("aten", "prims", "prim") and name not in UNCOUNTED
-    return 0 if known else None
+    rule = MACS.get(call.name)
+    if rule:
+        return rule(call)
+    if call.name.startswith("_scaled_dot_product"):
+        return _attention(call)
+    return 0 if call.operator.func.namespace in ("aten", "prims", "prim") and call.name not in UNCOUNTED else None
+
+
+def _attention(call: Call) -> int:
+    query, key, value = call.args[:3]
+    batch, length, width = prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
+    return batch * length * key.shape[-2] * (width + value.shape[-1])
 
 
 def _convolution(call: Call) -> int:
@@ -139,3 +123,13 @@ def _product(a: Any, b: Any) -> int:
     """A (batch of) matrix products n k x k m."""
     batch = a.shape[0] if a.dim() == 3 else 1
     return arithmetic.linear_macs(a.shape[-1], b.shape[-1], positions=batch * a.shape[-2])
+
+
+MACS: dict[str, Callable[[Call], int]] = {
+    "convolution": _convolution,
+    "scaled_dot_product_attention": _attention,
+    **dict.fromkeys(("mm", "bmm"), lambda call: _product(*call.args[:2])),
+    **dict.fromkeys(("addmm", "baddbmm", "addbmm"), lambda call: _product(*call.args[1:3])),
+    **dict.fromkeys(("mv", "dot", "vdot"), lambda call: call.args[0].numel()),
+    "addmv": lambda call: call.args[1].numel(),
+}

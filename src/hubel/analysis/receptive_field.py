@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from hubel.analysis import field as fields
-from hubel.analysis import mixing, moving, operators
+from hubel.analysis import mixing, moving
+from hubel.analysis.calls import Call, storage
 from hubel.analysis.field import Field, flat, uneven, unknown
 from hubel.analysis.mixing import Look
-from hubel.analysis.operators import packet
-from hubel.analysis.trace import Call, Trace, storage
+from hubel.analysis.trace import Trace
 
 # operators whose result has the shape of their input and nothing else of it
 CONSTANT = {
@@ -20,6 +19,7 @@ CONSTANT = {
 
 RULES = {**mixing.RULES, **moving.RULES}
 Region = tuple[int, tuple[int, ...], tuple[int, ...]]
+Views = dict[int, tuple[Tensor, Field | None]]  # of one memory, by the tensor's id
 
 # elementwise operators that torch does not tag as such
 ELEMENTWISE = {
@@ -32,26 +32,27 @@ ELEMENTWISE = {
 
 def receptive_fields(trace: Trace) -> list[Field | None]:
     """The field of every call's first output; None where it depends on no pixel, as weights do."""
-    known: dict[int, dict[Region, Field | None]] = {}
+    known: dict[int, Views] = {}
 
     def look(tensor: Tensor) -> Field | None:
-        regions = known.get(storage(tensor))
-        return regions.get(_region(tensor)) if regions else None
-
-    def note(tensor: Tensor, seen: Field | None) -> None:
-        known.setdefault(storage(tensor), {})[_region(tensor)] = seen
+        views = known.get(storage(tensor), {})
+        if id(tensor) in views:
+            return views[id(tensor)][1]
+        mine = views and _region(tensor)
+        return next((seen for other, seen in reversed(views.values()) if _region(other) == mine), None)
 
     assert trace.input is not None
-    note(trace.input, fields.picture(trace.input.shape))
+    known[storage(trace.input)] = {id(trace.input): (trace.input, fields.picture(trace.input.shape))}
     found: list[Field | None] = []
     for call in trace.calls:
-        outcome = propagate(call, look)
-        mutated = operators.mutates(call)
-        for tensor, seen in zip(call.outputs, outcome, strict=True):
-            if mutated:
-                _overwrite(known.setdefault(storage(tensor), {}), tensor, seen)
-            else:
-                note(tensor, seen)
+        given = [seen for tensor, key in zip(call.inputs, call.reads, strict=True) if key in known
+                 and (seen := look(tensor))]  # fmt: skip
+        outcome = propagate(call, given, look) if given else [None] * len(call.outputs)
+        for tensor, key, seen in zip(call.outputs, call.writes, outcome, strict=True):
+            views = known.setdefault(key, {})
+            if call.operator.mutates and len(views) > 1:
+                _overwrite(views, tensor, seen)
+            views[id(tensor)] = tensor, seen
         found.append(outcome[0] if outcome else None)
     return found
 
@@ -61,14 +62,13 @@ def _region(tensor: Tensor) -> Region:
     return int(tensor.storage_offset()), tensor.shape, tensor.stride()
 
 
-def _overwrite(memory: dict[Region, Field | None], tensor: Tensor, seen: Field | None) -> None:
+def _overwrite(views: Views, tensor: Tensor, seen: Field | None) -> None:
     """An operator in place: other views of the same memory may see what was written, so they are no longer sure."""
-    mine = _region(tensor)
-    for region, before in memory.items():
-        if region != mine:
+    for key, (other, before) in views.items():
+        if other is not tensor:
             both = [f for f in (before, seen) if f]
-            memory[region] = _blurred(region, both) if both else None
-    memory[mine] = seen
+            blurred = _blurred(_region(other), both) if both else None
+            views[key] = other, seen if _region(other) == _region(tensor) else blurred
 
 
 def _blurred(region: Region, both: list[Field]) -> Field | None:
@@ -83,17 +83,16 @@ def _blurred(region: Region, both: list[Field]) -> Field | None:
     return unknown(shape, both)
 
 
-def propagate(call: Call, look: Look) -> list[Field | None]:
-    """The field of every output of one call."""
-    given = [f for f in map(look, call.inputs) if f]
-    name = packet(call)
-    if not given or name in CONSTANT:
+def propagate(call: Call, given: list[Field], look: Look) -> list[Field | None]:
+    """The field of every output of one call, `given` those of its inputs that have one."""
+    name = call.name
+    if name in CONSTANT:
         return [None] * len(call.outputs)
     rule = RULES.get(name)
     if rule is not None:
         result = rule(call, look)
         results = result if isinstance(result, list) else [result] * len(call.outputs)
-    elif torch.Tag.pointwise in call.func.tags or name in ELEMENTWISE or name.rstrip("_") in ELEMENTWISE:
+    elif call.operator.pointwise or name in ELEMENTWISE or name.rstrip("_") in ELEMENTWISE:
         results = [_elementwise(call, given)] * len(call.outputs)
     else:
         results = [unknown(out.shape, given) for out in call.outputs]

@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from hubel.analysis import field, fit, memory, operators
+from hubel.analysis.calls import Call, storage
 from hubel.analysis.field import Field
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
-from hubel.analysis.trace import ROOT, Call, Shadow, Stopped, Trace, storage
+from hubel.analysis.trace import ROOT, Shadow, Stopped, Trace, uncollected
 from hubel.errors import UsageError, nearest
 
 Axes = tuple[float | None, ...]
@@ -138,6 +139,7 @@ def _row_json(row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@uncollected()
 def summary(model: nn.Module, input: Sequence[int], *, name: str = "") -> Summary:
     """What a network is made of and what it costs, for one picture, found on the meta device.
 
@@ -195,21 +197,20 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
                 activation_bytes=trace.input.untyped_storage().nbytes(),
                 saved_bytes=kept.pop(("input", "", 0), 0), receptive_field=seen.size, jump=seen.jump, start=seen.start,
                 share=seen.share, moving=seen.moving)]  # fmt: skip
-    nth: Counter[tuple[str, str]] = Counter()
+    nth: dict[tuple[str, str], int] = {}
     activations = {storage(trace.input)}
     for call, found in zip(trace.calls, fields, strict=True):
-        keys = [storage(tensor) for tensor in call.inputs]
-        given = [tensor for tensor, key in zip(call.inputs, keys, strict=True) if key in activations]
+        given = [tensor for tensor, key in zip(call.inputs, call.reads, strict=True) if key in activations]
         if found:
-            activations.update(map(storage, call.outputs))
-        where = (call.path, operators.packet(call))
-        mine = kept.pop((*where, nth[where]), 0)
-        nth[where] += 1
+            activations.update(call.writes)
+        where = (call.path, call.name)
+        nth[where] = index = nth.get(where, -1) + 1
+        mine = kept.pop((*where, index), 0)
         view = operators.is_view(call)
         if _is_row(call, found, view) or mine:
-            read = [] if view else [fresh.pop(key) for key in keys if key in fresh]
-            params = sum(trace.parameters[path].numel() for path in read)
-            op = operators.op_name(call, weighted=len(given) < len(keys))
+            read = [] if view else [fresh.pop(key) for key in call.reads if key in fresh]
+            params = sum([trace.parameters[path].numel() for path in read])
+            op = operators.op_name(call, weighted=len(given) < len(call.inputs))
             rows.append(_row(call, seen_by[id(found)], op, given, params, mine, trace))
     return rows
 
@@ -220,7 +221,7 @@ def _is_row(call: Call, found: Field | None, view: bool) -> bool:
         return False
     if view:
         return found is not None and call.outputs[0].shape != call.inputs[0].shape
-    return operators.packet(call) not in ("empty_like", "lift_fresh", "detach", "new_empty")
+    return call.name not in ("empty_like", "lift_fresh", "detach", "new_empty")
 
 
 def _kept(saved: memory.Saved | None) -> Kept:
@@ -232,8 +233,8 @@ def _kept(saved: memory.Saved | None) -> Kept:
     kept = {("input", "", 0): left.pop(storage(saved.trace.input), 0)}
     nth: Counter[tuple[str, str]] = Counter()
     for call in saved.trace.calls:
-        key = (call.path, operators.packet(call))
-        made = sum(left.pop(storage(tensor), 0) for tensor in call.outputs)
+        key = (call.path, call.name)
+        made = sum([left.pop(key, 0) for key in call.writes])
         if made:
             kept[*key, nth[key]] = made
         nth[key] += 1
@@ -244,7 +245,7 @@ def _kept(saved: memory.Saved | None) -> Kept:
 
 def _rest(trace: Trace, saved: memory.Saved | None, kept: Kept, fresh: dict[int, str]) -> list[Row]:
     """What an inference does not touch: what only training calls, and parameters nobody reads."""
-    trained = {storage(tensor) for call in saved.trace.calls for tensor in call.inputs} if saved else set()
+    trained = {key for call in saved.trace.calls for key in call.reads} if saved else set()
     params, extra = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for key, path in fresh.items():
         owner = path.rpartition(".")[0] or ROOT
@@ -263,7 +264,7 @@ def _class(trace: Trace, path: str) -> str:
 
 def _row(call: Call, seen: field.Seen, op: str, given: list[Tensor], params: int, saved: int, trace: Trace) -> Row:
     weight, groups, bias = (), 1, False
-    name = operators.packet(call)
+    name = call.name
     if name == "convolution":
         weight, groups, bias = tuple(call.args[1].shape), call.args[8], call.args[2] is not None
     elif op == "linear":

@@ -4,7 +4,7 @@ Anything unusual (another layout, mixed types, a mismatch) is left to the operat
 wrong.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,11 +18,33 @@ ATEN = torch.ops.aten
 def _convolution(x: Tensor, weight: Tensor, bias: Any, stride: list[int], padding: list[int], dilation: list[int],
                  transposed: bool, output_padding: Any, groups: int) -> Tensor:  # fmt: skip
     """The shape of a convolution without the slow generic kernel; anything unusual is left to that one."""
-    odd = transposed or x.dim() != weight.dim() or x.shape[1] != weight.shape[1] * groups or not x.is_contiguous()
-    if odd or len({len(stride), len(padding), len(dilation), x.dim() - 2}) > 1 or x.dtype != weight.dtype:
+    (batch, c_in, *sides), (c_out, c_each, *kernel) = x.shape, weight.shape
+    odd = transposed or len(sides) != len(kernel) or c_in != c_each * groups or not x.is_contiguous()
+    if odd or not len(stride) == len(padding) == len(dilation) == len(sides) or x.dtype != weight.dtype:
         return ATEN.convolution.default(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
-    room = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
-    return torch.empty((x.shape[0], weight.shape[0], *(out_size(*each) for each in room)), dtype=x.dtype, device="meta")
+    out = map(out_size, sides, kernel, stride, padding, dilation)
+    return torch.empty((batch, c_out, *out), dtype=x.dtype, device="meta")
+
+
+def _max_pool(x: Tensor, kernel: list[int], stride: Sequence[int] = (), padding: Sequence[int] = (0, 0),
+              dilation: Sequence[int] = (1, 1), ceil_mode: bool = False) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The shape of a maximum pooling and its indices; anything unusual is left to the operator itself."""
+    stride = stride or kernel
+    usual = x.dim() == 4 and x.is_contiguous() and len(kernel) == len(stride) == len(padding) == len(dilation) == 2
+    if not usual or 2 * max(padding) > min(kernel) or min(stride) < 1:
+        return ATEN.max_pool2d_with_indices.default(x, kernel, stride, padding, dilation, ceil_mode)
+    out = [out_size(*each, ceil_mode=ceil_mode)
+           for each in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)]  # fmt: skip
+    shape = (*x.shape[:2], *out)
+    return torch.empty(shape, dtype=x.dtype, device="meta"), torch.empty(shape, dtype=torch.int64, device="meta")
+
+
+def _empty_like(x: Tensor, memory_format: Any = None, **options: Any) -> Tensor:
+    """The shape of memory that a dropout fills."""
+    usual = x.is_contiguous() and memory_format in (None, torch.preserve_format, torch.contiguous_format)
+    if not usual or any(options.values()):
+        return ATEN.empty_like.default(x, memory_format=memory_format, **options)
+    return like(x)
 
 
 def like(x: Tensor) -> Tensor:
@@ -33,9 +55,9 @@ def like(x: Tensor) -> Tensor:
 def _batch_norm(x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, training: bool,
                 *_: Any) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The shape of a batch norm; the generic kernel takes a millisecond each, most of a deep network's pass."""
-    kept = x.shape[1] if training else 0
-    mean, deviation = (torch.empty_strided((kept,), (1,), dtype=x.dtype, device="meta") for _ in range(2))
-    return like(x), mean, deviation
+    kept = (x.shape[1],) if training else (0,)
+    mean = torch.empty_strided(kept, (1,), dtype=x.dtype, device="meta")
+    return like(x), mean, torch.empty_strided(kept, (1,), dtype=x.dtype, device="meta")
 
 
 def _linear(bias: Tensor, x: Tensor, weight: Tensor, **scales: Any) -> Tensor:
@@ -68,11 +90,13 @@ def _same(operator: Any, in_place: bool) -> Callable:
     return quick
 
 
-def _activation(operator: Any) -> Callable:
+def _activation(operator: Any, in_place: bool) -> Callable:
     """The shape of an activation of floating-point numbers: that of its input."""
 
     def quick(x: Tensor, *args: Any, **options: Any) -> Tensor:
-        return like(x) if x.is_floating_point() and x.is_contiguous() else operator(x, *args, **options)
+        if not x.is_floating_point() or not x.is_contiguous():
+            return operator(x, *args, **options)
+        return x if in_place else like(x)
 
     return quick
 
@@ -88,15 +112,20 @@ def _mean(x: Tensor, over: Any, keepdim: bool = False, **options: Any) -> Tensor
 
 ACTIVATIONS = (ATEN.relu, ATEN.sigmoid, ATEN.tanh, ATEN.gelu, ATEN.silu, ATEN.hardtanh, ATEN.hardswish,
                ATEN.hardsigmoid, ATEN.leaky_relu, ATEN.elu)  # fmt: skip
+IN_PLACE = (ATEN.relu_, ATEN.silu_, ATEN.hardtanh_, ATEN.hardswish_, ATEN.leaky_relu_)
 
 # operators whose generic kernel on this device is slow Python, which also takes a second to import
 QUICK: dict[Any, Callable] = {
     ATEN.convolution.default: _convolution,
     ATEN.native_batch_norm.default: _batch_norm,
     ATEN.addmm.default: _linear,
+    ATEN.max_pool2d_with_indices.default: _max_pool,
+    ATEN.empty.memory_format: torch.empty,
+    ATEN.empty_like.default: _empty_like,
     ATEN.cat.default: _cat,
     ATEN.mean.dim: _mean,
     **{operator: _same(operator, False) for operator in (ATEN.add.Tensor, ATEN.mul.Tensor)},
-    **{packet.default: _activation(packet.default) for packet in ACTIVATIONS},
+    **{packet.default: _activation(packet.default, False) for packet in ACTIVATIONS},
+    **{packet.default: _activation(packet.default, True) for packet in IN_PLACE},
     **{operator: _same(operator, True) for operator in (ATEN.add_.Tensor, ATEN.mul_.Tensor)},
 }

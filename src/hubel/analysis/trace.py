@@ -5,6 +5,7 @@ which are empty ones on the meta device. So nothing is allocated, and the user's
 by a forward pass that fails.
 """
 
+import gc
 import inspect
 import types
 from collections import OrderedDict
@@ -16,29 +17,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from hubel.analysis.shapes import QUICK, like
+from hubel.analysis.calls import Call, operator, storage, tensors
+from hubel.analysis.shapes import like
 from hubel.errors import HubelError, UsageError
 
 ROOT = "(network)"  # the name of what the outermost forward itself does
-CONTAINERS = (list, dict, OrderedDict)
+REBOUND = {list, dict, OrderedDict, types.MethodType}  # attributes that may hold modules or tensors
+EVERY_MODULE = vars(nn.Module()).keys()
 OBSERVERS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
              "_backward_hooks", "_backward_pre_hooks")  # fmt: skip
-
-
-@dataclass(slots=True)
-class Call:
-    """One operator call of the forward pass."""
-
-    path: str  # the module whose forward issued it
-    func: Any  # the operator, such as aten.convolution.default
-    args: tuple
-    kwargs: dict
-    inputs: list[Tensor]
-    outputs: list[Tensor]
 
 
 @dataclass
@@ -49,7 +40,7 @@ class Trace:
     input: Tensor | None = None
     outputs: list[Tensor] = field(default_factory=list)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
-    buffers: dict[str, Tensor] = field(default_factory=dict)
+    weights: set[int] = field(default_factory=set)  # the memory of parameters and buffers
     classes: dict[str, str] = field(default_factory=dict)  # module path -> class name
 
 
@@ -62,31 +53,6 @@ class Stopped(Exception):
         self.call = call  # the operator and its arguments, where one had begun
         self.inputs = inputs  # what the module was given
         self.error = error
-
-
-def storage(tensor: Tensor) -> int:
-    """Which memory a tensor looks at; the same for all its views."""
-    return tensor.untyped_storage()._cdata
-
-
-def tensors(values: Any) -> list[Tensor]:
-    """Every tensor among arguments or results, nested sequences and dicts included."""
-    if isinstance(values, Tensor):
-        return [values]
-    found: list[Tensor] = []
-    for value in values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else ():
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple | dict):
-            found += tensors(value)
-    return found
-
-
-@cache
-def _is_composite(func: Any) -> bool:
-    """Whether an operator comes apart into others; resizing would, into index arithmetic that says nothing."""
-    key = torch._C.DispatchKey.CompositeImplicitAutograd
-    return "upsample" not in func.__name__ and (key in func.py_kernels or func.has_kernel_for_dispatch_key(key))
 
 
 class Recorder(TorchDispatchMode):
@@ -108,24 +74,30 @@ class Recorder(TorchDispatchMode):
         """Runs one operator and records it."""
         kwargs = kwargs or {}
         self.begun = (func, args)
-        inputs = tensors(args) + tensors(kwargs) if kwargs else tensors(args)
-        if any(not tensor.is_meta for tensor in inputs) and any(tensor.is_meta for tensor in inputs):
+        traits = operator(func)
+        inputs = tensors([args[at] for at in traits.given if at < len(args)])
+        if kwargs:
+            inputs += tensors(kwargs)
+        on_meta = [tensor.is_meta for tensor in inputs]
+        if True in on_meta and False in on_meta:
             args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
             inputs = tensors(args) + tensors(kwargs)
         if "device" in kwargs and inputs and inputs[0].is_meta:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        quick = QUICK.get(func)
-        if quick is not None and inputs[0].is_meta:
+        if traits.quick and (True in on_meta or not traits.given):
             try:
-                result = quick(*args, **kwargs)
+                result = traits.quick(*args, **kwargs)
             except HubelError:
                 result = func(*args, **kwargs)  # let torch say what does not fit
         else:
-            if _is_composite(func):
+            if traits.composite:
                 with self:  # what a composite operator is made of is recorded, not the composite
                     return func.decompose(*args, **kwargs)
             result = func(*args, **kwargs)
-        self.calls.append(Call(self.path, func, args, kwargs, inputs, tensors(result)))
+        outputs = [result] if type(result) is Tensor else tensors(result)
+        if inputs or any(tensor.numel() for tensor in outputs):  # nothing made of nothing: a batch norm's spare memory
+            reads, writes = [storage(tensor) for tensor in inputs], [storage(tensor) for tensor in outputs]
+            self.calls.append(Call(self.path, traits, args, kwargs, inputs, outputs, reads, writes, traits.name))
         self.begun = None
         return result
 
@@ -148,11 +120,12 @@ class Recorder(TorchDispatchMode):
 
 def _empty(tensor: Tensor) -> Tensor:
     """The same tensor without its numbers."""
-    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+    if type(tensor) is Tensor:
+        return like(tensor)
+    if is_lazy(tensor):
         raise UsageError("the network has lazy layers without a shape yet; run it once on a picture, then inspect it")
-    with torch.inference_mode(False):  # a parameter made inside it would never ask for a gradient
-        empty = like(tensor)
-        return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    empty = like(tensor)
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
 class Shadow:
@@ -166,30 +139,31 @@ class Shadow:
         if isinstance(model, torch.jit.ScriptModule):
             raise UsageError("a TorchScript network cannot be inspected; pass the nn.Module it was made from")
         self.recorder = Recorder()
-        self.names = {id(module): path for path, module in model.named_modules()}
+        modules = dict(model.named_modules())
         twins: dict[int, nn.Module] = {}
-        for module in model.modules():
-            twin = module.__class__.__new__(module.__class__)
-            twin.__dict__ = module.__dict__.copy()
-            twins[id(module)] = twin
+        for module in modules.values():
+            twins[id(module)] = twin = module.__class__.__new__(module.__class__)
+            twin.__dict__.update(module.__dict__)
         empty: dict[int, Tensor] = {}
 
         def replace(value: Any) -> Any:
+            key = id(value)
             if isinstance(value, Tensor):
-                if id(value) not in empty:
-                    empty[id(value)] = _empty(value)
-                return empty[id(value)]
-            return twins.get(id(value), value)
+                return empty[key] if key in empty else empty.setdefault(key, _empty(value))
+            return twins.get(key, value)
 
-        for module in model.modules():
-            self._fill(twins[id(module)], self.names[id(module)], replace)
         self.model = twins[id(model)]
-        self.twins = [(twins[key], path) for key, path in self.names.items()]
-        self.classes = {self.names[id(module)]: type(module).__name__ for module in model.modules()}
+        self.twins = [(twins[id(module)], path) for path, module in modules.items()]
+        with torch.inference_mode(False):  # a parameter made inside it would never ask for a gradient
+            for twin, path in self.twins:
+                self._fill(twin, path, replace)
+        self.classes = {path: type(module).__name__ for path, module in modules.items()}
         self.parameters = self._named("_parameters")
-        self.buffers = self._named("_buffers")
-        self.plain = all(type(module).train is nn.Module.train for module in model.modules())
-        self.steady = self.plain and not any(_looks_at_mode(module) for module in model.modules())
+        self.weights = {
+            storage(tensor) for kind in (self.parameters, self._named("_buffers")) for tensor in kind.values()
+        }
+        self.plain = all(type(module).train is nn.Module.train for module in modules.values())
+        self.steady = self.plain and not any(map(_looks_at_mode, modules.values()))
 
     def _fill(self, twin: nn.Module, path: str, replace: Callable) -> None:
         """Gives a twin its own tensors, children and a forward that names it."""
@@ -198,8 +172,11 @@ class Shadow:
             own[kind] = {name: replace(value) for name, value in own[kind].items()}
         for kind in OBSERVERS:
             own[kind] = OrderedDict()
-        for name, value in own.items():
-            if type(value) in CONTAINERS and name[0] != "_":
+        for name in own.keys() - EVERY_MODULE:
+            value = own[name]
+            if type(value) not in REBOUND:
+                continue
+            if type(value) is not types.MethodType and name[0] != "_":
                 own[name] = _copied(value, replace)
             elif type(value) is types.MethodType and isinstance(value.__self__, nn.Module):
                 own[name] = types.MethodType(value.__func__, replace(value.__self__))
@@ -230,7 +207,8 @@ class Shadow:
                                  f"shapes ({str(error).splitlines()[0]})") from error  # fmt: skip
             except Exception as error:
                 raise recorder.failed or Stopped(ROOT, None, [x], error) from error
-        return Trace(recorder.calls, x, tensors(_plain(result)), self.parameters, self.buffers, self.classes)
+        outputs = tensors(_plain(result))
+        return Trace(recorder.calls, x, outputs, self.parameters, self.weights, self.classes)
 
     def _set_mode(self, training: bool) -> None:
         """`train()` where a network has its own, such as one that keeps some layers frozen; else the quick way."""
@@ -250,7 +228,7 @@ class Shadow:
         return dict(found.values())
 
     def _dtype(self) -> torch.dtype:
-        kinds = [tensor.dtype for tensor in self.model.parameters() if tensor.is_floating_point()]
+        kinds = [tensor.dtype for tensor in self.parameters.values() if tensor.is_floating_point()]
         return kinds[0] if kinds else torch.get_default_dtype()
 
 
@@ -284,6 +262,18 @@ def _plain(result: Any) -> Any:
     """The tensors of an output that is a dataclass or named object (torchvision's, a hub's)."""
     return vars(result) if not isinstance(result, Tensor | list | tuple | dict) and hasattr(result, "__dict__") \
         else result  # fmt: skip
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: what an inspection makes is all in use, and looking through it takes a while."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextmanager
