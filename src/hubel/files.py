@@ -47,12 +47,11 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
             temporary.unlink()
         else:
             temporary.replace(path)
-    except FileExistsError:
-        temporary.unlink(missing_ok=True)
-        raise
     except OSError as error:
         with suppress(OSError):  # a file may stand where the folder should
             temporary.unlink(missing_ok=True)
+        if exclusive and isinstance(error, FileExistsError) and path.exists():
+            raise
         raise FileError(f"cannot write {path}: {error.strerror or error}; free some space on the disk or choose "
                         f"another folder (nothing was left half written)") from error  # fmt: skip
     except BaseException:
