@@ -98,8 +98,7 @@ def _named(name: str, input: Sequence[int] | None) -> Summary:
     """A network of the zoo described, built without allocating its weights."""
     size = tuple(input or zoo.published(name)["input"])
     with torch.device("meta"):
-        network = (zoo.create(name, image_size=size[1], in_channels=size[0]) if zoo.needs_image_size(name)
-                   else zoo.create(name, in_channels=size[0]))  # fmt: skip
+        network = zoo.create(name, image_size=size[1], in_channels=size[0])
     return summary(network, size, name=name)
 
 

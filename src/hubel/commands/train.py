@@ -135,13 +135,11 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
 
 
 def _initial(name: str, splits: Splits, seed: int) -> nn.Module:
-    """The network with the initial weights of a seed, after a dry run that finds what does not fit."""
+    """The network with the initial weights of a seed."""
     preprocessing = splits.preprocessing
     with seeded(seed, 0):
-        model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
-                           image_size=preprocessing.size)  # fmt: skip
-    analysis.check_input(model, (preprocessing.channels, preprocessing.size, preprocessing.size))
-    return model
+        return zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
+                          image_size=preprocessing.size)  # fmt: skip
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe) -> Iterator[Record]:

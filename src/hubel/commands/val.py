@@ -34,8 +34,7 @@ def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitNam
     classifier = Classifier.load(folder, model)
     beside = Path(folder) if Path(folder).is_dir() else Path(folder).parent
     run = Run.open(beside) if (beside / "run.json").is_file() else None  # None: a classifier file without its run
-    own = run is not None and (data is None or _same(data, run.about["data"]))
-    if own and run is not None:
+    if run is not None and (data is None or _same(data, run.about["data"])):
         splits = splits_of(run, track)
         chosen = getattr(splits, split or "val")
         if chosen is None:

@@ -189,9 +189,7 @@ def _from_folder(path: Path, name: str) -> Source:
                 notes.append(f"{others} files in {class_folder} have no picture's extension and were passed over")
             if not paths:
                 notes.append(f"{class_folder} holds no pictures and is not taken for a class")
-    for split in [
-        split for split, listing in listings.items() if not listing.paths and split != "train" and split != "all"
-    ]:
+    for split in [name for name in ("val", "test") if name in listings and not listings[name].paths]:
         notes.append(f"the {split} folder holds no class folders with pictures and is passed over")
         del listings[split]
     if not any(listing.paths for listing in listings.values()):

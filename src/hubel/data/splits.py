@@ -107,7 +107,7 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
     """Recognises the data and reads every header.
 
     Raises:
-        DataError: no such data, no classes, one class only.
+        DataError: no such data, or no classes.
         BrokenPictures: more than a tenth of the pictures cannot be read.
     """
     source = open_source(data)
@@ -240,15 +240,16 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
 
     Raises:
         UsageError: a fraction out of range or without effect.
+        DataError: one class only, or a part without readable pictures.
         BrokenPictures: more than a tenth of the pictures cannot be decoded.
         FileError: the cache cannot be written.
     """
     source = opened.source
-    first = source.parts.get("train", source.parts.get("all"))
-    assert first is not None
-    if len(np.unique(first.labels)) < 2:
-        only = source.classes[int(first.labels[0])]
-        raise DataError(f"{source.name} has one class only ({only!r}, {len(first.labels):,} pictures); a classifier "
+    whole = "train" if "train" in source.parts else "all"
+    labels = source.parts[whole].labels
+    if len(np.unique(labels)) < 2:
+        only = source.classes[int(labels[0])]
+        raise DataError(f"{source.name} has one class only ({only!r}, {len(labels):,} pictures); a classifier "
                         f"needs at least two")  # fmt: skip
     given = [name for name in source.parts if name != "all"]
     fractions = _fractions(given, val_fraction, test_fraction)
@@ -262,8 +263,7 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
             raise DataError(f"{source.name}: no picture of the {name} part can be read; mend it, or remove the part and it "
                             f"is drawn from train")  # fmt: skip
     refuse_if_many(source.name, broken, total)
-    everything = parts.get("train", parts.get("all"))
-    assert everything is not None
+    everything = parts[whole]
     *drawn, rest = drawn_apart(everything, list(fractions.values()), seed)
     for name, which in zip(fractions, drawn, strict=True):
         if len(which):
