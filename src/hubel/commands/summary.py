@@ -9,7 +9,7 @@ from torch import nn
 
 from hubel import analysis, zoo
 from hubel.classifier import Classifier
-from hubel.errors import UsageError, nearest
+from hubel.errors import UsageError
 
 Shape = tuple[int, int, int]
 
@@ -63,10 +63,7 @@ def sums(summary: analysis.Summary, layer: str) -> str:
     Raises:
         UsageError: the network has no such layer; the nearest is named.
     """
-    rows = [row for row in summary.rows if row.name == layer]
-    if not rows:
-        raise UsageError(f"{summary.model} has no row {layer!r}; {nearest(layer, [row.name for row in summary.rows])}")
-    return "\n".join(analysis.arithmetic(row) for row in rows)
+    return "\n".join(analysis.arithmetic(row) for row in summary.calls(layer))
 
 
 def compared(models: Sequence[str], input: str | None = None) -> analysis.Comparison:
