@@ -132,9 +132,9 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
         """Its gradient."""
-        total = gradient.clone()
+        total = gradients[0].clone()
         dist.all_reduce(total)
         return total
 
@@ -145,7 +145,7 @@ class SyncBatchNorm(TorchFunctionMode):
     torch's own module of this name computes on GPUs only, and would have to take the place of the network's modules.
     """
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
         """Called by torch in place of `func`."""
         if func is functional.batch_norm:
