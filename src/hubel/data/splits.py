@@ -67,6 +67,11 @@ class Splits:
     notes: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether a picture may show any number of the classes."""
+        return self.train.labels.ndim == 2
+
     def describe(self) -> dict[str, Any]:
         """Sizes, class counts and broken pictures, for the run's record."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
