@@ -64,9 +64,10 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
         raise DataError(f"{data} has the class {unknown[0]!r} that the classifier does not know ({len(unknown)} such); its "
                         f"classes: {', '.join(classifier.classes[:12])}")  # fmt: skip
     if (parts[name].labels.ndim == 2) != classifier.multilabel:
-        kinds = ("one label a picture", "several labels a picture")
-        raise DataError(f"{data} has {kinds[not classifier.multilabel]}, the classifier was trained on "
-                        f"{kinds[classifier.multilabel]}; name classes in a column {'labels' if classifier.multilabel else 'label'}")  # fmt: skip
+        column, has, needs = (("labels", "one label", "several") if classifier.multilabel else
+                              ("label", "several labels", "one"))  # fmt: skip
+        raise DataError(f"{data} has {has} a picture, the classifier was trained on {needs}; name the classes in a column "
+                        f"{column!r} of a .csv")  # fmt: skip
     wanted = classifier.preprocessing
     found, broken, _ = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track)
     refuse_if_many(data, broken, len(parts[name].labels))

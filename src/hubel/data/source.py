@@ -255,6 +255,8 @@ def _from_listings(name: str, kind: Literal["csv", "folder"], listings: Mapping[
     if first not in listings:
         raise DataError(f"{name} has no training pictures, only {', '.join(listings)}")
     classes = tuple(sorted(listings[first].names()))
+    if not classes:
+        raise DataError(f"{name} names no class in any of its {len(listings[first].labels):,} rows")
     index = {label: number for number, label in enumerate(classes)}
     parts = {}
     for split, listing in listings.items():
