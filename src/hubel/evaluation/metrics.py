@@ -105,7 +105,7 @@ def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...],
             }
             for i in every
         ],
-        mean_average_precision=float(average_precision_score(labels[:, occurs], logits[:, occurs])) if several else None,
+        mean_average_precision=float(average_precision_score(labels[:, occurs], logits.numpy()[:, occurs])) if several else None,
     )  # fmt: skip
 
 
