@@ -69,7 +69,7 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
     """
     count = len(data.train)
     epochs = recipe.epochs or min(max(PICTURES // count, EPOCHS[0]), EPOCHS[1])
-    batch = min(recipe.batch or _power_of_two(count // STEPS), count)
+    batch = recipe.batch or min(_power_of_two(count // STEPS), count)
     if batch == 1 and normalised:
         raise UsageError("batch=1 leaves batch norm nothing to average over; use batch=2 or more")
     chosen: dict[str, Any] = {
@@ -82,6 +82,7 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
         "size": plan.size,
         "channels": plan.channels,
         "fit": plan.fit,
+        "loss": recipe.loss or ("bce" if data.multilabel else "cross_entropy"),
     }
     return recipe.with_(**chosen).settled()
 
