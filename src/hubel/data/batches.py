@@ -4,6 +4,7 @@ Nothing here keeps a random state: any batch of any epoch can be made again, whi
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -48,22 +49,45 @@ def balanced_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[
     return generator.permutation(np.concatenate(drawn))
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which pictures of every batch are computed here: number `index` of `of` equal shares."""
+
+    index: int = 0
+    of: int = 1
+
+    def first(self, batch: int) -> int:
+        """Where in a batch the share begins."""
+        return self.index * self.count(batch)
+
+    def count(self, batch: int) -> int:
+        """How many pictures of a batch belong to it."""
+        assert batch % self.of == 0, f"{batch} pictures cannot be shared equally by {self.of}"
+        return batch // self.of
+
+
+WHOLE = Share()
+
+
 def training_batches(split: Split, batch: int, preprocessing: Preprocessing, augmentation: Augmentation, *, seed: int,
                      epoch: int, first: int = 0, balanced: bool = False,
-                     classes: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+                     classes: int | None = None, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """(network input N C H W float32, targets) of an epoch, from step `first` on; `balanced`: see `balanced_order`.
 
+    Only the share's pictures are made, to the same bits as in the whole batch.
     Targets are labels N, or where the augmentation mixes pictures the classes' shares N `classes` float32.
     """
     order = balanced_order(split.labels, seed, epoch) if balanced else epoch_order(len(split), seed, epoch)
     for step in range(first, steps_per_epoch(len(split), batch)):
-        which = order[step * batch : (step + 1) * batch]
+        start, count = share.first(batch), share.count(batch) + (augmentation.mixes and share.of > 1)
+        which = order[step * batch + np.arange(start, start + count) % batch]
+        place = {"first": start, "of": batch} if share.of > 1 else {}
         generator = torch.Generator().manual_seed(derived_seed(seed, 2, epoch, step))
-        x = augmentation(torch.from_numpy(split.take(which)), generator, preprocessing)
+        x = augmentation(torch.from_numpy(split.take(which)), generator, preprocessing, **place)
         labels = torch.from_numpy(split.labels[which])
         if augmentation.mixes:
             assert classes is not None, "mixing needs the number of classes"
-            x, labels = augmentation.mix(x, labels, classes, generator)
+            x, labels = augmentation.mix(x, labels, classes, generator, **place)
         yield x, labels
 
 
