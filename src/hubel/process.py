@@ -23,3 +23,8 @@ def tune() -> None:
     mallopt(mmap_threshold, 1 << 30)
     mallopt(trim_threshold, 1 << 30)
     mallopt(top_pad, 64 << 20)
+
+
+def is_first() -> bool:
+    """Whether this process is the one to speak, of those that torchrun started for one run."""
+    return os.environ.get("RANK", "0") == "0"

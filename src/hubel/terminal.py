@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
+from hubel import process
+
 T = TypeVar("T")
 HEADER = (
     f"{'epoch':>9}  {'train loss':>10}  {'train acc':>9}  {'val loss':>10}  {'val acc':>9}  {'images/s':>9}  {'s':>6}"
@@ -34,17 +36,20 @@ def tracker(console: Console) -> Any:
 
 
 @contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """A list that gets an entry when Ctrl-C is pressed; the second press ends the process as usual."""
-    pressed: list[int] = []
+def interruptible(pressed: list[int], several: bool) -> Iterator[None]:
+    """The list gets an entry when Ctrl-C is pressed; the second press ends the process as usual.
+
+    Of several processes each hears of one press twice, from the terminal and from torchrun, so they stay patient.
+    """
 
     def press(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 -- the signature of a handler
         pressed.append(number)
-        signal.signal(signal.SIGINT, previous)
+        if not several:
+            signal.signal(signal.SIGINT, previous)
 
     previous = signal.signal(signal.SIGINT, press)
     try:
-        yield pressed
+        yield
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -66,17 +71,18 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
     """
     from hubel.commands.train import Finished, Started
     from hubel.training.loop import Epoch, Step
+    from hubel.training.memory import Halved
 
     bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
                    TextColumn("time left"), TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
     task = bar.add_task("training", total=None, rate="")
     started: Started | None = None
-    pressed: list[int] = []
     with ExitStack() as stack, bar:
         for record in records:
             if isinstance(record, Started):
                 started = record
-                pressed = stack.enter_context(interruptible())  # before this there is nothing to keep
+                team = record.team
+                stack.enter_context(interruptible(team.presses, team.size > 1))  # before this there is nothing to keep
                 introduce(record, console)
             elif isinstance(record, Step) and started is not None:
                 total = record.steps * (started.recipe.epochs or 0)
@@ -84,10 +90,12 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                 bar.update(task, description=f"epoch {record.epoch + 1}", total=total,
                            completed=record.epoch * record.steps + record.step + 1,
                            rate=f"{images / record.seconds:,.0f} images/s" if record.seconds else "")  # fmt: skip
-                if pressed:
+                if record.stop:
                     records.close()
                     raise Stopped(f"stopped in epoch {record.epoch + 1} after step {record.step + 1} of {record.steps}; "
                                   f"nothing is lost, go on with: hubel resume {started.run.folder}")  # fmt: skip
+            elif isinstance(record, Halved):
+                console.print(f"[yellow]note[/] {shortage(record)}", highlight=False, soft_wrap=True)
             elif isinstance(record, Epoch) and started is not None:
                 console.print(epoch_line(record, started.recipe.epochs or 0), highlight=False)
                 bar.update(task, description="evaluating")
@@ -119,6 +127,13 @@ def introduce(record: Any, console: Console) -> None:
     if record.done:
         console.print(f"going on after epoch {record.done}", highlight=False)
     console.print(f"[dim]{HEADER}[/]", highlight=False)
+
+
+def shortage(record: Any) -> str:
+    """What became of the batch when memory was short."""
+    norms = "; batch norm normalises each part by itself" if record.normalised else ""
+    return (f"out of memory in epoch {record.epoch + 1}, step {record.step + 1}: from here on the batch is computed in "
+            f"{record.parts} parts of {record.images} pictures, one after the other; the step stays the same{norms}")  # fmt: skip
 
 
 def epoch_line(record: Any, epochs: int) -> str:
@@ -160,7 +175,7 @@ def evaluation_table(evaluation: Any) -> Table:
 
 def console_for(json_output: bool) -> Console:
     """The terminal: standard output, or standard error where standard output carries JSON."""
-    return Console(file=sys.stderr if json_output else sys.stdout, soft_wrap=False)
+    return Console(file=sys.stderr if json_output else sys.stdout, soft_wrap=False, quiet=not process.is_first())
 
 
 def counted(number: float) -> str:

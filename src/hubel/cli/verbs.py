@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hubel import process
 from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
 from hubel.errors import UsageError
 from hubel.training.recipe import Recipe
@@ -115,7 +116,7 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
     except Stopped as stop:
         console.print(str(stop), highlight=False, soft_wrap=True)
         return 130
-    if json_output:
+    if json_output and process.is_first():
         print(json.dumps(result))
     return 0
 

@@ -15,13 +15,15 @@ from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
 from hubel.data import Splits, load, open_data
 from hubel.data.arrays import BUILT_IN
-from hubel.errors import DataError
+from hubel.errors import DataError, UsageError
 from hubel.evaluation import evaluate, worst_errors
 from hubel.files import Track, silently
 from hubel.recipes.default import complete, plan_input
 from hubel.training.checkpoint import weights_sha256
-from hubel.training.loop import Epoch, Step, records, seeded
+from hubel.training.distributed import Team, join, leave
+from hubel.training.loop import Epoch, Step, records, refuse_what_does_not_fit, seeded
 from hubel.training.machine import choose, prepare, versions
+from hubel.training.memory import Halved
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run, create_numbered
 from hubel.zoo.own import code_sha256, located
@@ -36,6 +38,7 @@ class Started:
     data: dict[str, Any]  # see Splits.describe
     why: str  # the machine's choices in one line
     done: int  # epochs finished before
+    team: Team  # the processes that train
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,15 @@ class Finished:
     summary: dict[str, Any]
 
 
-Record = Started | Step | Epoch | Finished
+Record = Started | Step | Halved | Epoch | Finished
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
           command: str = "", track: Track[Any] = silently) -> Iterator[Record]:  # fmt: skip
     """Trains on the data a path names and leaves a finished run.
+
+    Started by torchrun, every process yields the same records, and the first of them writes. Where torchrun starts the
+    processes again, they go on with the run they had begun.
 
     Args:
         data: see `data.open_source`.
@@ -63,17 +69,32 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
 
     Raises:
         UsageError, DataError, FileError, Diverged: see `errors`; nothing half-made stays behind.
+        Lost: another process has ended.
     """
-    opened = open_data(data, track)
-    plan = plan_input(recipe, opened)
-    splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
-                  val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
+    team = join(recipe.device)
+    if recipe.sync_batch_norm and team.size == 1:
+        raise UsageError("sync_batch_norm would have no effect in one process; start several: torchrun --nproc-per-node N "
+                         "-m hubel train ...")  # fmt: skip
+    begun = team.left_word("run")
+    if begun is not None:
+        yield from resume(begun, track)
+        return
+    with team.first_before_others("data"):  # so the pictures are decoded once
+        opened = open_data(data, track)
+        plan = plan_input(recipe, opened)
+        splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
+                      val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
     plan = replace(plan, model=located(plan.model))
     model = _initial(plan.model, splits, recipe.seed)
     macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
     machine = choose(recipe.device, recipe.precision, recipe.threads, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
+    given = recipe
+    recipe = complete(given, plan, splits, normalised=normalised, characters=opened.characters)
+    if given.batch is None and (recipe.batch or 0) % team.size:  # a batch of our choice is one that can be shared
+        batch = max((recipe.batch or 0) // team.size, 1) * team.size
+        recipe = complete(given.with_(batch=batch), plan, splits, normalised=normalised, characters=opened.characters)
+    refuse_what_does_not_fit(recipe, splits, team)
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads)
     about = {
         "name": name,
@@ -93,8 +114,11 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         "versions": versions(),
     }
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(plan.model.split(':')[0]).stem}")
-    run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
-    yield from _go(run, model, splits, recipe)
+    run = None
+    if team.first:
+        run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
+        team.leave_word("run", str(run.folder.resolve()))
+    yield from _go(team.told(run), model, splits, recipe, team)
 
 
 def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Record]:
@@ -105,14 +129,18 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iter
         DataError: the data are not what the run was started with.
     """
     run = Run.open(folder)
+    team = join(run.about["recipe"]["device"])
     if run.finished:
+        leave()
         yield Finished(run, json.loads((run.folder / "summary.json").read_text()))
         return
     if run.about["code"] != code_sha256(run.about["model"]):
         raise DataError(f"{run.about['model'].rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
-    splits, recipe = splits_of(run, track), Recipe.from_dict(run.about["recipe"])
-    yield from _go(run, _initial(run.about["model"], splits, recipe.seed), splits, recipe)
+    recipe = Recipe.from_dict(run.about["recipe"])
+    with team.first_before_others("data"):
+        splits = splits_of(run, track)
+    yield from _go(run, _initial(run.about["model"], splits, recipe.seed), splits, recipe, team)
 
 
 def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
@@ -143,12 +171,19 @@ def _initial(name: str, splits: Splits, seed: int) -> nn.Module:
                           image_size=preprocessing.size)  # fmt: skip
 
 
-def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe) -> Iterator[Record]:
+def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team) -> Iterator[Record]:
     assert recipe.threads is not None
     prepare(choose(recipe.device, recipe.precision, recipe.threads, run.about["macs"]))
-    yield Started(run, recipe, run.about["splits"], run.about["machine"], run.progress().epoch)
-    yield from records(model, splits, recipe, run)
-    yield Finished(run, finish(run, splits))
+    done, summary = team.told(run.progress().epoch if team.first else None), None
+    with team.whole():
+        yield Started(run, recipe, run.about["splits"], run.about["machine"], done, team)
+        yield from records(model, splits, recipe, run, team)
+        with team.first_before_others("result"):
+            if team.first:
+                summary = finish(run, splits)
+        summary = team.told(summary)
+    leave()
+    yield Finished(run, summary)
 
 
 def finish(run: Run, splits: Splits) -> dict[str, Any]:

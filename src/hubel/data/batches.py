@@ -5,6 +5,7 @@ Nothing here keeps a random state: any batch of any epoch can be made again, whi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ def training_batches(split: Split, batch: int, preprocessing: Preprocessing, aug
     for step in range(first, steps_per_epoch(len(split), batch)):
         start, count = share.first(batch), share.count(batch) + (augmentation.mixes and share.of > 1)
         which = order[step * batch + np.arange(start, start + count) % batch]
-        place = {"first": start, "of": batch} if share.of > 1 else {}
+        place: dict[str, Any] = {"first": start, "of": batch} if share.of > 1 else {}
         generator = torch.Generator().manual_seed(derived_seed(seed, 2, epoch, step))
         x = augmentation(torch.from_numpy(split.take(which)), generator, preprocessing, **place)
         labels = torch.from_numpy(split.labels[which])
@@ -91,8 +92,9 @@ def training_batches(split: Split, batch: int, preprocessing: Preprocessing, aug
         yield x, labels
 
 
-def batches(split: Split, batch: int, preprocessing: Preprocessing) -> Iterator[tuple[Tensor, Tensor]]:
-    """(network input N C H W float32, labels N) of a whole split in its own order, for evaluation."""
-    for start in range(0, len(split), batch):
+def batches(split: Split, batch: int, preprocessing: Preprocessing,
+            share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """(network input N C H W float32, labels N) of a split in its own order, for evaluation; a share takes whole batches."""
+    for start in range(share.index * batch, len(split), share.of * batch):
         which = slice(start, start + batch)
         yield preprocessing.normalise(torch.from_numpy(split.take(which))), torch.from_numpy(split.labels[which])

@@ -8,7 +8,7 @@ the same loss curve. Between two steps every process holds the same state, to th
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.nn.parallel import DistributedDataParallel
 
 from hubel.errors import HubelError, UsageError
@@ -146,14 +147,15 @@ class Team:
             raise
 
 
+ALONE = Team()
 _here: list[Team] = []  # the team that this process has joined
 
 
-def join(device: str = "cpu") -> Team:
+def join(device: str | None = None) -> Team:
     """Meets the other processes that torchrun started; alone where it started none.
 
     Args:
-        device: of the computation.
+        device: of the computation; a GPU where there are any unless given.
 
     Raises:
         UsageError: torchrun's variables are incomplete, not every process arrives, or there are fewer GPUs than processes.
@@ -169,14 +171,15 @@ def join(device: str = "cpu") -> Team:
         return _here[0]
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if size == 1:
-        return Team()
+        return Team(store=_store(0, 1))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.startswith("cuda")
     if on_gpu:
         take_gpu(device)
     try:
         store = _store(rank, size)
         meeting = _meet(store, rank, size)
-        dist.init_process_group("nccl" if on_gpu else "gloo", store=dist.PrefixStore(meeting, store), rank=rank,
+        dist.init_process_group("nccl" if on_gpu else "gloo", store=PrefixStore(meeting, store), rank=rank,
                                 world_size=size, timeout=STUCK)  # fmt: skip
     except (RuntimeError, ValueError) as error:  # torch raises DistStoreError, DistNetworkError and others
         raise UsageError(f"process {rank} of {size} waited {PATIENCE:.0f} s for {_whom(error, rank)} at "
@@ -230,7 +233,7 @@ def _whom(error: Exception, rank: int) -> str:
 def _store(rank: int, size: int) -> Any:
     """The store at MASTER_ADDR: torchrun's own, or where there is no torchrun the first process's."""
     agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, rank == 0 and not agent,
+    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, rank == 0 and not agent,
                          timeout=timedelta(seconds=PATIENCE), wait_for_workers=False)  # fmt: skip
 
 
@@ -261,12 +264,3 @@ def _meet(store: Any, rank: int, size: int) -> str:
         time.sleep(0.02)
     absent = [other for other in range(1, size) if rank == 0 and not store.check([f"{answered}/{other}"])]
     raise _Missing("process " + ", ".join(map(str, absent)) if absent else "the first one")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a step failed because memory is short: torch's error on a GPU, its allocator's on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
-
-

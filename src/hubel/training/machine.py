@@ -61,7 +61,7 @@ def choose(device: str | None, precision: Precision | None, threads: int | None,
         raise UsageError(f"device={device}: there are {torch.cuda.device_count()} CUDA devices here, numbered from 0")
     cores = int(torch.cpu.get_capabilities().get("num_physical_cores") or 0) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    threads = threads or min(cores, allowed)
+    threads = threads or max(1, min(cores, allowed) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # torchrun's
     if precision is None:
         pays = multiplies_bf16(device) and macs >= BF16_PAYS_FROM
         precision = "bfloat16" if pays else "float32"

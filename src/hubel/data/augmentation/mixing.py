@@ -48,6 +48,8 @@ def mixed(x: Tensor, labels: Tensor, classes: int, *, mixup: float, cutmix: floa
         weights = weights + erasing.covered(boxes, (size[0], size[1]), channels)
     rows, hot = erasing.lines(x), functional.one_hot(labels, classes).float()
     weights, share = weights[own].to(x.device, x.dtype), share[own, None].to(labels.device)
-    (rows, next_rows), (hot, next_hot) = ((each[:-1], each[1:]) if of else (each, each.roll(-1, 0)) for each in (rows, hot))
+    (rows, next_rows), (hot, next_hot) = (
+        (each[:-1], each[1:]) if of else (each, each.roll(-1, 0)) for each in (rows, hot)
+    )
     mixed_rows = rows * (1 - weights) + next_rows * weights
     return erasing.pictures(mixed_rows, channels), share * hot + (1 - share) * next_hot
