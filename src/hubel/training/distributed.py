@@ -8,6 +8,7 @@ the same loss curve. Between two steps every process holds the same state, to th
 import os
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -126,9 +127,11 @@ class Team:
         """
         if self.size == 1:
             return model
-        return DistributedDataParallel(
-            model, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames broadcast_buffers
+            return DistributedDataParallel(
+                model, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
+            )
 
     @contextmanager
     def whole(self) -> Iterator[None]:

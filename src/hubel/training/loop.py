@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -302,9 +302,9 @@ def compute(training: Training, network: nn.Module, x: Tensor, targets: Tensor) 
     training.statistics.begin()
     for part, (some, their) in enumerate(zip(x.tensor_split(parts), targets.tensor_split(parts), strict=True)):
         number, share = training.team.rank * parts + part, len(some) / len(x)
-        alone = isinstance(network, DistributedDataParallel) and part < parts - 1
-        with seeded(training.recipe.seed, 3, progress.epoch, progress.step, number), (
-                network.no_sync() if alone else nullcontext()):  # fmt: skip
+        waits = isinstance(network, DistributedDataParallel) and part < parts - 1
+        quietly = cast(DistributedDataParallel, network).no_sync() if waits else nullcontext()
+        with seeded(training.recipe.seed, 3, progress.epoch, progress.step, number), quietly:
             partial, found = backward(training, network, some, their, share)
         training.statistics.add(share)
         loss += partial
