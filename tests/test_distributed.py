@@ -69,7 +69,7 @@ def test_synchronised_batch_norm_draws_the_curve_of_the_whole_batch(two):
     assert (torch.tensor(apart) - torch.tensor(alone)).abs().max() > 1e-3  # else nothing was shown
 
 
-def test_sharded_validation_gives_the_same_figures(two, monkeypatch):
+def test_sharded_validation_gives_the_same_figures(two):
     assert two[0]["figures"] == two[1]["figures"] == figures()
 
 
@@ -224,7 +224,7 @@ def test_memory_short_for_the_smallest_part_is_one_sentence(digits):
 def test_other_errors_of_a_step_are_not_taken_for_short_memory(digits):
     class Broken(Small):
         def forward(self, x):
-            raise RuntimeError("something else")
+            raise RuntimeError(f"something else {x.shape}")
 
     with pytest.raises(RuntimeError, match="something else"):
         list(train(Broken(0.0), digits, RECIPE))
