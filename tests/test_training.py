@@ -265,7 +265,7 @@ def test_defaults_fit_the_data(digits):
     assert complete(Recipe(flip=True), plan, digits, normalised=True, characters=True).flip is True
     assert plan_input(Recipe(model="lenet5"), opened).size == 28  # 8 px are too small for it
     unset = {key for key, value in recipe.to_dict().items() if value is None}
-    assert unset == {"device", "precision", "threads", "val_fraction", "test_fraction"}
+    assert unset == {"device", "fused", "precision", "threads", "val_fraction", "test_fraction"}
 
 
 def test_a_recipe_survives_json_and_unknown_keys_are_named():

@@ -71,10 +71,12 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     plan = replace(plan, model=located(plan.model))
     model = _initial(plan.model, splits, recipe.seed)
     macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
-    machine = choose(recipe.device, recipe.precision, recipe.threads, macs)
+    machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
-    recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads)
+    recipe = recipe.with_(
+        device=machine.device, precision=machine.precision, threads=machine.threads, fused=machine.fused
+    )
     about = {
         "name": name,
         "command": command,
@@ -144,7 +146,7 @@ def _initial(name: str, splits: Splits, seed: int) -> nn.Module:
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe) -> Iterator[Record]:
     assert recipe.threads is not None
-    prepare(choose(recipe.device, recipe.precision, recipe.threads, run.about["macs"]))
+    prepare(choose(recipe, model, run.about["macs"]))
     yield Started(run, recipe, run.about["splits"], run.about["machine"], run.progress().epoch)
     yield from records(model, splits, recipe, run)
     yield Finished(run, finish(run, splits))

@@ -30,7 +30,9 @@ CLAMPS: dict[Any, tuple[float, float]] = {
 IN_PLACE = {functional.relu_, torch.relu_, Tensor.relu_, Tensor.__iadd__, Tensor.add_}
 SUMS = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.add_}
 # what can be asked of a tensor without its numbers
-OUTSIDE = {getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "requires_grad", "is_cpu", "layout")}
+OUTSIDE = {
+    getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "requires_grad", "is_cpu", "layout")
+}
 OUTSIDE |= {Tensor.size, Tensor.dim, Tensor.numel, Tensor.stride, Tensor.is_floating_point, Tensor.is_contiguous}
 
 
@@ -50,10 +52,10 @@ class Normalise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients by x, weight, bias and other."""
         x, table, y = ctx.saved_tensors
-        gradient = gradient.to(x.dtype).contiguous(memory_format=torch.channels_last)
+        gradient = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
         passed = gradient if y is None else torch.empty_like(x) if ctx.summed else None
         dx, *by_affine = kernels.gradients(gradient, x, y, None if y is None else passed, table, *ctx.limits)
         return dx, *by_affine, passed if ctx.summed else None, None, None, None
@@ -71,10 +73,10 @@ class Depthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients by input and weight."""
         x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         two = [ctx.stride] * 2, [ctx.padding] * 2, [1, 1]
         dw = torch.ops.aten.convolution_backward(gradient, x, weight, None, *two, False, [0, 0], x.shape[1],
                                                  [False, True, False])[1]  # fmt: skip
@@ -103,7 +105,7 @@ class Fusing(TorchFunctionMode):
         super().__init__()
         self.answers: list[weakref.ref[Tensor]] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
         """Called by torch in place of `func`."""
         kwargs = kwargs or {}
@@ -129,8 +131,8 @@ class Fusing(TorchFunctionMode):
         """Computes what hooks and the caller may still read."""
         super().__exit__(*error)
         for answer in self.answers:
-            if (tensor := answer()) is not None:
-                self.whole(tensor)
+            if (tensor := answer()) is not None and (now := self.whole(tensor)) is not tensor:
+                tensor.data.copy_(now)  # an in-place activation, and somebody kept the tensor it was called on
         self.answers.clear()
 
     def whole(self, value: Any) -> Any:
@@ -146,7 +148,7 @@ class Fusing(TorchFunctionMode):
         if waiting.instead is not None:
             return self.whole(waiting.instead)
         x, _, _, other, table = waiting.inputs
-        kernels.apply(x, other, value.detach(), table, *FREE)
+        kernels.apply(x, other, value, table, *FREE)
         del value._missing
         return value
 
@@ -157,8 +159,11 @@ class Fusing(TorchFunctionMode):
         self.answers.append(weakref.ref(y))
         return y
 
-    def batch_norm(self, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-                   bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:  # fmt: skip
+    # fmt: off
+    def batch_norm(self, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+                   weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
+                   momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    # fmt: on
         """As torch.nn.functional.batch_norm."""
         own = all(value is None or value.dtype == torch.float32 for value in (running_mean, running_var, weight, bias))
         if not (training and own and weight is not None and bias is not None and fusable(x) and x.shape[1] < x.numel()):
@@ -212,7 +217,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any 
     return Depthwise.apply(x, weight, strides[0], paddings[0])
 
 
-def forward(model: Callable[[Tensor], Any], x: Tensor, precision: str, *, fused: bool) -> Any:
+def forward(model: Callable[[Any], Any], x: Any, precision: str, *, fused: bool, device: str = "cpu") -> Any:
     """The network's outputs for a training step.
 
     Args:
@@ -220,12 +225,19 @@ def forward(model: Callable[[Tensor], Any], x: Tensor, precision: str, *, fused:
         x: N C H W, float32, best with the channels innermost.
         precision: "bfloat16" multiplies in bfloat16 (autocast); parameters, gradients and statistics are float32.
         fused: whether batch norms are fused with what follows them; see `available`.
+        device: the kind of device, as torch names it.
     """
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
         if not fused:
             return model(x)
         with Fusing() as fusing:
-            return fusing.whole(model(x))
+            outputs = model(x)
+        return fusing.whole(outputs)
+
+
+def pays(model: nn.Module) -> bool:
+    """Whether a network has something to fuse."""
+    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
 def available(model: nn.Module, device: str) -> bool:

@@ -34,7 +34,9 @@ def library() -> ctypes.CDLL | None:
     try:
         if not path.exists():
             with files.replacing(path) as made:
-                subprocess.run([compiler, *flags, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=120)
+                subprocess.run(
+                    [compiler, *flags, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=120
+                )
         return ctypes.CDLL(str(path))
     except (OSError, FileError, subprocess.SubprocessError):
         return None
@@ -47,7 +49,9 @@ def call(name: str, kind: torch.dtype, *arguments: Tensor | float | None) -> Non
     converted = [
         ctypes.c_void_p(value.data_ptr() if isinstance(value, Tensor) else None)
         if value is None or isinstance(value, Tensor)
-        else (ctypes.c_double if isinstance(value, float) else ctypes.c_int64)(value)
+        else ctypes.c_int64(value)
+        if isinstance(value, int)
+        else ctypes.c_double(value)
         for value in arguments
     ]
     if getattr(loaded, f"{name}_{TYPES[kind]}")(*converted, ctypes.c_int(torch.get_num_threads())):
@@ -63,7 +67,7 @@ def moments(x: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean:
 
 
 def apply(x: Tensor, other: Tensor | None, y: Tensor, table: Tensor, low: float, high: float) -> None:
-    """y = clamp(scale x + shift + other, low, high), scale and shift per channel from `moments`."""
+    """Writes y = clamp(scale x + shift + other, low, high), scale and shift per channel from `moments`."""
     call("apply", x.dtype, x, other, y, table, low, high, x.numel(), x.shape[1])
 
 
@@ -73,11 +77,17 @@ def gradients(gradient: Tensor, x: Tensor, y: Tensor | None, passed: Tensor | No
 
     Args:
         gradient: of y.
-        x, y, table, low, high: as in `apply`; y None where nothing was clamped.
+        x: as in `apply`.
+        y: as `apply` made it; None where nothing was clamped.
         passed: where the gradient by `other` is written, if anybody needs it.
+        table: as in `apply`.
+        low: as in `apply`.
+        high: as in `apply`.
     """
     weight, bias, slope, offset = torch.empty(4, x.shape[1])
-    call("reduce", x.dtype, gradient, x, y, passed, table, weight, bias, slope, offset, low, high, x.numel(), x.shape[1])
+    call(
+        "reduce", x.dtype, gradient, x, y, passed, table, weight, bias, slope, offset, low, high, x.numel(), x.shape[1]
+    )
     if passed is not None:
         gradient, y = passed, None
     dx = torch.empty_like(x)

@@ -16,6 +16,7 @@ from hubel.data import Augmentation, Splits, batches, training_batches
 from hubel.data.batches import border_colour, derived_seed, steps_per_epoch
 from hubel.errors import Diverged
 from hubel.training.checkpoint import Progress
+from hubel.training.fusion import forward
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.schedule import cosine
@@ -107,7 +108,8 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
             lr = learning_rate(recipe, progress.epoch * steps + progress.step, steps)
             optimiser.param_groups[0]["lr"] = lr
             with seeded(recipe.seed, 3, progress.epoch, progress.step):
-                loss, correct = optimise(model, optimiser, x.to(device), labels.to(device), precision)
+                loss, correct = optimise(model, optimiser, x.to(device), labels.to(device), precision,
+                                         fused=bool(recipe.fused))  # fmt: skip
             if not math.isfinite(loss):
                 where = f"in epoch {progress.epoch + 1}, step {progress.step + 1}"
                 raise Diverged(f"the loss became {loss} {where}, at the learning rate {lr:.4g}; start again with a "
@@ -142,14 +144,13 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def optimise(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, labels: Tensor,
-             precision: str) -> tuple[float, int]:  # fmt: skip
+             precision: str, *, fused: bool = False) -> tuple[float, int]:  # fmt: skip
     """One step of cross-entropy; the batch's mean loss and how many it got right.
 
     A network with auxiliary heads returns (main, *auxiliary) logits in training; each adds its loss with weight 0.3
     (Szegedy et al. 2015, section 5).
     """
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        outputs = model(x)
+    outputs = forward(model, x, precision, fused=fused, device=x.device.type)
     logits, *auxiliary = (output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
     loss = functional.cross_entropy(logits, labels)
     for output in auxiliary:

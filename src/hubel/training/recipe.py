@@ -50,6 +50,7 @@ class Recipe:
         val_fraction: share of the training part to validate on, where the data bring no validation part.
         test_fraction: share of the training part to test on, where the data bring no test part; 0 for none.
         precision: arithmetic of convolutions and matrix products during training.
+        fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
         device: cpu, cuda or cuda:N.
         threads: cores to compute with.
         checkpoint_seconds: longest time between two checkpoints within an epoch [s].
@@ -73,6 +74,7 @@ class Recipe:
     val_fraction: float | None = None
     test_fraction: float | None = None
     precision: Precision | None = None
+    fused: bool | None = None
     device: str | None = None
     threads: int | None = None
     checkpoint_seconds: float = 60.0
