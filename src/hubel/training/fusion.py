@@ -4,7 +4,8 @@ Nothing of the network is changed. While it runs forward, `Fusing` sees every ca
 reads its statistics and answers with a tensor whose numbers are still missing; a sum adds its other term to what is
 missing; an activation computes the whole in one pass over memory. Anything else that meets such a tensor gets its
 numbers first, so what cannot be fused is as right as before, only not faster. A depthwise convolution with a stride
-gets an input gradient of our own: oneDNN 3.12 needs fifteen times as long for it (benchmarks/README.md).
+gets an input gradient of our own: oneDNN 3.12 takes its slow general path there (15 to 100 times as long
+on two Zen 4 cores, 14 to 112 px).
 """
 
 import weakref
@@ -52,10 +53,10 @@ class Normalise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         """Gradients by x, weight, bias and other."""
         x, table, y = ctx.saved_tensors
-        gradient = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
+        gradient = grad_outputs[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
         passed = None if y is None else torch.empty_like(x)
         dx, *by_affine = kernels.gradients(gradient, x, y, passed, table, *ctx.limits)
         by_other = gradient if passed is None else passed
@@ -74,10 +75,10 @@ class Depthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         """Gradients by input and weight."""
         x, weight = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        gradient = grad_outputs[0].contiguous(memory_format=torch.channels_last)
         two = [ctx.stride] * 2, [ctx.padding] * 2, [1, 1]
         dw = torch.ops.aten.convolution_backward(gradient, x, weight, None, *two, False, [0, 0], x.shape[1],
                                                  [False, True, False])[1]  # fmt: skip
