@@ -17,6 +17,7 @@ from hubel import process
 from hubel.cli import verbs
 from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
 from hubel.errors import HubelError, UsageError, lookup, nearest
+from hubel.training.keys import seconds
 from hubel.training.recipe import Recipe
 
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -97,6 +98,9 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
     keys = VERBS[name].keys()
     result: list[str] = []
     for argument in arguments:
+        if result and result[-1] == "--budget":
+            result.append(str(seconds(argument)))
+            continue
         match = re.fullmatch(r"(--)?([A-Za-z][\w-]*)(?:=(.*))?", argument, re.DOTALL)
         if match is None or not (match[1] or match[3] is not None) or (not match[1] and os.path.exists(argument)):
             result.append(argument)  # a value, a path, or one of tyro's own
@@ -113,6 +117,8 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
             result.append(option)
         elif key == "help":
             result.append("--help")
+        elif key == "budget":
+            result += [option, str(seconds(value))]
         elif keys[key] is bool:
             word = lookup(value.lower(), TRUTH, f"value of {key}")
             result.append(option if word else f"--no-{option[2:]}")

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hubel import process
 from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
 from hubel.errors import UsageError
 from hubel.training.recipe import Recipe
@@ -96,6 +97,7 @@ def train(arguments: Train) -> int:
     command = shlex.join(["hubel", *sys.argv[1:]])
     return _watch(arguments.json, lambda track: start(
         arguments.data, arguments.recipe, name=arguments.name, project=arguments.project, command=command, track=track,
+        began=process.BEGAN,
     ))  # fmt: skip
 
 

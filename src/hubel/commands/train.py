@@ -4,21 +4,25 @@ import datetime
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
-from hubel.data import Splits, load, open_data
+from hubel.commands.calibrate import measure
+from hubel.data import Opened, Splits, load, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.errors import DataError
 from hubel.evaluation import evaluate, worst_errors
 from hubel.files import Track, silently
-from hubel.recipes.default import complete, plan_input
+from hubel.recipes import complete, filled, plan_input
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.loop import Epoch, Step, records, seeded
 from hubel.training.machine import choose, prepare, versions
@@ -50,7 +54,7 @@ Record = Started | Step | Epoch | Finished
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
-          command: str = "", track: Track[Any] = silently) -> Iterator[Record]:  # fmt: skip
+          command: str = "", track: Track[Any] = silently, began: float | None = None) -> Iterator[Record]:  # fmt: skip
     """Trains on the data a path names and leaves a finished run.
 
     Args:
@@ -60,14 +64,44 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         project: folder of the runs.
         command: how the user started it, for the record.
         track: wraps long iterations to show progress.
+        began: when the command began, by `time.monotonic`, from which a budget counts; now unless given.
 
     Raises:
         UsageError, DataError, FileError, Diverged: see `errors`; nothing half-made stays behind.
     """
+    began = time.monotonic() if began is None else began
+    recipe = filled(recipe)
     opened = open_data(data, track)
+    calibration = None
+    if recipe.budget is not None:
+
+        def network(short: Recipe, noise: Splits) -> tuple[nn.Module, dict[str, Any]]:
+            model, about = _prepared(short, opened, noise)
+            prepare(choose(short.device, short.precision, about["recipe"]["threads"], about["macs"]))
+            return model, about
+
+        calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
+        recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
     plan = plan_input(recipe, opened)
     splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
                   val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
+    schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
+    model, about = _prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits)
+    about |= {
+        "name": name,
+        "command": command,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
+        "plan": schedule.to_dict() if schedule else None,
+    }
+    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(about['model'].split(':')[0]).stem}")
+    run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
+    yield from _go(run, model, splits, Recipe.from_dict(about["recipe"]))
+
+
+def _prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module, dict[str, Any]]:
+    """The network with its initial weights, and what run.json says of it: the recipe with nothing left open, and why."""
+    plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
     model = _initial(plan.model, splits, recipe.seed)
     macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
@@ -75,13 +109,9 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads)
-    about = {
-        "name": name,
-        "command": command,
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    return model, {
         "model": plan.model,
         "code": code_sha256(plan.model),
-        "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
         "classes": list(splits.classes),
         "multilabel": splits.multilabel,
         "preprocessing": splits.preprocessing.to_dict(),
@@ -92,9 +122,6 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
-    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(plan.model.split(':')[0]).stem}")
-    run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
-    yield from _go(run, model, splits, recipe)
 
 
 def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Record]:
@@ -139,8 +166,16 @@ def _initial(name: str, splits: Splits, seed: int) -> nn.Module:
     """The network with the initial weights of a seed."""
     preprocessing = splits.preprocessing
     with seeded(seed, 0):
-        return zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
-                          image_size=preprocessing.size)  # fmt: skip
+        model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
+                           image_size=preprocessing.size)  # fmt: skip
+    zoo.initialise(model, name, lambda: _some_pictures(splits))
+    return model
+
+
+def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
+    """Evenly spaced training pictures as the network sees them, N C H W."""
+    which = np.linspace(0, len(splits.train) - 1, min(len(splits.train), most)).astype(np.int64)
+    return splits.preprocessing.normalise(torch.from_numpy(splits.train.take(which)))
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe) -> Iterator[Record]:

@@ -7,10 +7,9 @@ from dataclasses import fields
 from typing import Any
 
 from hubel import zoo
-from hubel.errors import UsageError, lookup
+from hubel.errors import lookup
 from hubel.recipes import ours, published
 from hubel.recipes.default import complete, plan_input
-from hubel.training import keys
 from hubel.training.recipe import Recipe
 
 __all__ = ["RECIPES", "complete", "cost", "described", "filled", "plan_input"]

@@ -68,8 +68,10 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
     Run: `hubel train DATA`.
     """
     count = len(data.train)
+    batch = batch_for(recipe, count)
     epochs = recipe.epochs or min(max(PICTURES // count, EPOCHS[0]), EPOCHS[1])
-    batch = min(recipe.batch or _power_of_two(count // STEPS), count)
+    if recipe.steps:
+        epochs = -(-recipe.steps // max(1, count // batch))
     if batch == 1 and normalised:
         raise UsageError("batch=1 leaves batch norm nothing to average over; use batch=2 or more")
     chosen: dict[str, Any] = {
@@ -95,6 +97,11 @@ def _augmentation(recipe: Recipe, plan: InputPlan, characters: bool) -> dict[str
         "crop_padding": padding if recipe.crop_padding is None else recipe.crop_padding,
         "flip": standard and not characters if recipe.flip is None else recipe.flip,
     }
+
+
+def batch_for(recipe: Recipe, count: int) -> int:
+    """Pictures per step: a tenth of the training pictures, within bounds, unless the recipe has it."""
+    return min(recipe.batch or _power_of_two(count // STEPS), count)
 
 
 def _reference_batch(size: int) -> int:

@@ -5,7 +5,7 @@ report. Nothing is measured here (`commands.calibrate` does that); these are the
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -120,6 +120,8 @@ def chosen(paces: Mapping[Candidate, Pace], time: float, sizes: Sizes, batch: in
     Args:
         paces: in the order of strength.
         time: for training and scoring [s].
+        sizes: of the splits.
+        batch: pictures per step.
     """
     wanted = max(SHOWN, PASSES * sizes.train)
     affordable = [row for row, pace in paces.items() if batch * steps_within(
@@ -133,25 +135,3 @@ def too_small(budget: float, before: float, after: float, pace: Pace, sizes: Siz
     return UsageError(f"budget={budget:g} s is too small: reading the data, measuring and starting took {before:.1f} s, scores "
                       f"and report take {after:.1f} s, and {LEAST_STEPS} steps take {least * (1 - SPARE) - before - after:.1f} "
                       f"s; use at least budget={math.ceil(least)}s")  # fmt: skip
-
-
-def parsed(text: str) -> float:
-    """Seconds of a budget such as 90, 60s, 5min or 2h.
-
-    Raises:
-        UsageError: it is not a time.
-
-    >>> parsed("90"), parsed("60s"), parsed("1.5min"), parsed("2h")
-    (90.0, 60.0, 90.0, 7200.0)
-    """
-    units = {"": 1, "s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
-    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
-    try:
-        return float(number) * units[text.strip()[len(number) :].strip()]
-    except (ValueError, KeyError) as error:
-        raise UsageError(f"budget is {text!r}; give a time such as 60s, 5min or 2h") from error
-
-
-def ordered(rows: Iterable[Candidate]) -> list[Candidate]:
-    """Without repetitions, in the given order."""
-    return list(dict.fromkeys(rows))

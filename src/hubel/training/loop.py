@@ -15,6 +15,7 @@ from torch.nn import functional
 from hubel.data import Augmentation, Splits, batches, training_batches
 from hubel.data.batches import border_colour, derived_seed, steps_per_epoch
 from hubel.errors import Diverged
+from hubel.training import course
 from hubel.training.checkpoint import Progress
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
@@ -98,14 +99,22 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
     batch = min(recipe.batch, len(data.train))
     augmentation = Augmentation(recipe.crop_padding or 0, bool(recipe.flip), border_colour(data.train))
     kept_at = time.monotonic()
-    while progress.epoch < recipe.epochs and not progress.stopped:
+    began = kept_at - progress.elapsed
+    steps = steps_per_epoch(len(data.train), batch)
+    planned, time_limit = (
+        course.planned_steps(recipe, steps),
+        ((run.about.get("plan") or {}).get("training") if run else None),
+    )
+    while progress.epoch * steps < course.total_steps(recipe, progress, steps) and not progress.stopped:
         epoch_batches = training_batches(data.train, batch, data.preprocessing, augmentation, seed=recipe.seed,
                                          epoch=progress.epoch, first=progress.step)  # fmt: skip
-        steps = steps_per_epoch(len(data.train), batch)
         model.train()
         started = time.perf_counter() - progress.seconds
         for x, labels in epoch_batches:
-            lr = learning_rate(recipe, progress.epoch * steps + progress.step, steps)
+            done = progress.epoch * steps + progress.step
+            if done >= course.total_steps(recipe, progress, steps):
+                break
+            lr = learning_rate(recipe, course.place(done, progress.turns, planned), steps)
             optimiser.param_groups[0]["lr"] = lr
             with seeded(recipe.seed, 3, progress.epoch, progress.step):
                 loss, correct = optimise(model, optimiser, x.to(device), labels.to(device), precision)
@@ -117,7 +126,10 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
             progress.loss_sum += loss
             progress.correct += correct
             progress.seconds = time.perf_counter() - started
-            if run and time.monotonic() - kept_at > recipe.checkpoint_seconds and progress.step < steps:
+            progress.elapsed = time.monotonic() - began
+            turned = time_limit is not None and course.correct(progress, done + 1, planned, time_limit)
+            due = time.monotonic() - kept_at > recipe.checkpoint_seconds and progress.step < steps
+            if run and (turned or due):
                 run.keep(model, optimiser, progress)
                 kept_at = time.monotonic()
             try:
@@ -135,11 +147,11 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
         yield record
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+def learning_rate(recipe: Recipe, step: float, steps: int) -> float:
     """The learning rate of a step, counted from the start of the run, with `steps` steps per epoch."""
     assert isinstance(recipe.lr, int | float)
-    assert recipe.epochs is not None
-    return recipe.lr * cosine(step, recipe.epochs * steps, round((recipe.warmup_epochs or 0) * steps))
+    total = course.planned_steps(recipe, steps)
+    return recipe.lr * cosine(step, total, round((recipe.warmup_epochs or 0) * steps))
 
 
 def optimise(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, labels: Tensor,
@@ -171,7 +183,9 @@ def finish_epoch(model: nn.Module, data: Splits, recipe: Recipe, progress: Progr
     value = val_top1 if recipe.monitor == "top1" else -val_loss
     best = progress.best_value is None or value > progress.best_value
     steps = progress.step
-    images, lr = batch * steps, learning_rate(recipe, progress.epoch * steps + steps - 1, steps)
+    whole = steps_per_epoch(len(data.train), batch)
+    last = course.place(progress.epoch * whole + steps - 1, progress.turns, course.planned_steps(recipe, whole))
+    images, lr = batch * steps, learning_rate(recipe, last, whole)
     record = Epoch(progress.epoch + 1, lr, progress.loss_sum / steps, progress.correct / images, val_loss, val_top1,
                    progress.seconds, images / progress.seconds, best)  # fmt: skip
     progress.epoch += 1

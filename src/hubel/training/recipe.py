@@ -31,7 +31,9 @@ class Recipe:
         recipe: a published recipe, whose values fill what is left open; see `hubel.recipes`.
         model: a name of the zoo, or FILE.py:NAME for a network of your own.
         epochs: passes over the training pictures.
-        budget: seconds that training may take; model, size and epochs are planned to keep to it.
+        steps: optimiser steps in all, in the place of epochs; the last epoch is cut short.
+        budget: time that the whole command may take, such as 60s, 5min or 2h; model, size and steps are planned to keep
+            to it [s].
         batch: pictures per optimiser step.
         accumulate: parts in which a batch is computed one after the other, to save memory; their gradients add up.
         optimizer: the rule of the step; nesterov unless given.
@@ -107,6 +109,7 @@ class Recipe:
     recipe: str | None = None
     model: str | None = None
     epochs: int | None = None
+    steps: int | None = None
     budget: float | None = None
     batch: int | None = None
     accumulate: int | None = None

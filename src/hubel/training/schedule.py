@@ -3,7 +3,7 @@
 import math
 
 
-def cosine(step: int, total: int, warmup: int) -> float:
+def cosine(step: float, total: int, warmup: int) -> float:
     """Share of the peak learning rate at `step` of `total`: linear warm-up, then half a cosine to zero.
 
     >>> cosine(0, 100, 10), cosine(9, 100, 10), round(cosine(55, 100, 10), 2), round(cosine(99, 100, 10), 3)
