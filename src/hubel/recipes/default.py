@@ -1,5 +1,6 @@
 """The default recipe: what training does with data it has never met."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +72,7 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
     batch = batch_for(recipe, count)
     epochs = recipe.epochs or min(max(PICTURES // count, EPOCHS[0]), EPOCHS[1])
     if recipe.steps:
-        epochs = -(-recipe.steps // max(1, count // batch))
+        epochs = math.ceil(recipe.steps / max(1, count // batch))
     if batch == 1 and normalised:
         raise UsageError("batch=1 leaves batch norm nothing to average over; use batch=2 or more")
     chosen: dict[str, Any] = {
@@ -84,8 +85,14 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
         "size": plan.size,
         "channels": plan.channels,
         "fit": plan.fit,
+        "loss": recipe.loss or ("bce" if data.multilabel else "cross_entropy"),
     }
     return recipe.with_(**chosen).settled()
+
+
+def batch_for(recipe: Recipe, count: int) -> int:
+    """Pictures per step: a tenth of the training pictures, within bounds, unless the recipe has it."""
+    return recipe.batch or min(_power_of_two(count // STEPS), count)
 
 
 def _augmentation(recipe: Recipe, plan: InputPlan, characters: bool) -> dict[str, Any]:
@@ -97,11 +104,6 @@ def _augmentation(recipe: Recipe, plan: InputPlan, characters: bool) -> dict[str
         "crop_padding": padding if recipe.crop_padding is None else recipe.crop_padding,
         "flip": standard and not characters if recipe.flip is None else recipe.flip,
     }
-
-
-def batch_for(recipe: Recipe, count: int) -> int:
-    """Pictures per step: a tenth of the training pictures, within bounds, unless the recipe has it."""
-    return min(recipe.batch or _power_of_two(count // STEPS), count)
 
 
 def _reference_batch(size: int) -> int:

@@ -40,21 +40,21 @@ def _between(at: float, start: int, total: int, step: int, planned: int) -> floa
     return at + (step - start) / (total - start) * (planned - at)
 
 
-def correct(progress: Progress, step: int, planned: int, seconds: float) -> bool:
+def correct(progress: Progress, recipe: Recipe, steps: int, seconds: float | None) -> bool:
     """Decides anew, where that is due, how many steps fit in; whether it did.
 
     Args:
         progress: with the time that has elapsed; the correction is written into it.
-        step: steps done.
-        planned: steps as decided before training.
-        seconds: that training may take in all.
+        recipe: settled.
+        steps: per epoch.
+        seconds: that steps and validations may take in all; None where there is no budget.
     """
-    if len(progress.turns) == len(CORRECTIONS):
+    planned, done = planned_steps(recipe, steps), progress.epoch * steps + progress.step
+    if seconds is None or len(progress.turns) == len(CORRECTIONS):
         return False
-    if place(step, progress.turns, planned) < CORRECTIONS[len(progress.turns)] * planned:
+    if place(done, progress.turns, planned) < CORRECTIONS[len(progress.turns)] * planned:
         return False
     before, _, elapsed = progress.turns[-1] if progress.turns else (0, 0, 0.0)
-    pace = (progress.elapsed - elapsed) / (step - before)
-    total = step + max(1, int((seconds - progress.elapsed) / pace))
-    progress.turns.append((step, total, progress.elapsed))
+    pace = (progress.elapsed - elapsed) / (done - before)
+    progress.turns.append((done, done + max(1, int((seconds - progress.elapsed) / pace)), progress.elapsed))
     return True

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from hubel.errors import UsageError
 
 Fit = Literal["pad", "crop", "squash"]
-Optimizer = Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"]
+Optimizer = Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "muon"]
 Decay = Literal["coupled", "decoupled"]
 DecayOn = Literal["all", "weights"]
 Schedule = Literal[
@@ -76,7 +76,7 @@ RANGES: dict[str, tuple[float, float]] = {  # both ends included
 }
 
 NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {  # key: the other key, and its values with which this one has an effect
-    "momentum":         ("optimizer", ("momentum", "nesterov", "rmsprop")),
+    "momentum":         ("optimizer", ("momentum", "nesterov", "rmsprop", "muon")),
     "alpha":            ("optimizer", ("rmsprop",)),
     "beta1":            ("optimizer", ("adam", "adamw")),
     "beta2":            ("optimizer", ("adam", "adamw")),
@@ -120,8 +120,8 @@ DEFAULTS: dict[str, Any] = {  # what needs neither data nor machine; a key of NE
 }
 
 RATHER: dict[str, tuple[str, dict[str, Any]]] = {  # key: another key, and the default where that one has a value
-    "momentum":     ("optimizer", {"rmsprop": 0.0}),
-    "weight_decay": ("optimizer", {"rmsprop": 0.0, "adam": 0.0, "adamw": 0.01}),
+    "momentum":     ("optimizer", {"rmsprop": 0.0, "muon": 0.6}),
+    "weight_decay": ("optimizer", {"rmsprop": 0.0, "adam": 0.0, "adamw": 0.01, "muon": 0.0}),
     "gamma":        ("schedule", {"exponential": 0.9}),
 }
 # fmt: on
