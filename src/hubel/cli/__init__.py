@@ -15,7 +15,7 @@ import tyro
 
 from hubel import process
 from hubel.cli import verbs
-from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
+from hubel.cli.arguments import Compare, Lint, Models, Predict, Recipes, Resume, Summary, Train, Val, VerifyResume
 from hubel.errors import HubelError, UsageError, lookup, nearest
 from hubel.training.keys import seconds
 from hubel.training.recipe import Recipe
@@ -68,7 +68,13 @@ VERBS = {
     "train": Verb(Train, ("data",), verbs.train, (
         "hubel train digits",
         "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
+        "hubel train photos/ --budget 5min",
+        "hubel train cifar10/ recipe=resnet_cifar",
         "hubel train labels.csv --size 128 --name first --json",
+    )),
+    "recipes": Verb(Recipes, ("pattern",), verbs.recipes, (
+        "hubel recipes",
+        "hubel recipes '*cifar*' --json",
     )),
     "resume": Verb(Resume, ("run",), verbs.resume, (
         "hubel resume runs/digits-resnet8_cifar-1",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel import process
-from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
+from hubel.cli.arguments import Compare, Lint, Models, Predict, Recipes, Resume, Summary, Train, Val, VerifyResume
 from hubel.errors import UsageError
 from hubel.training.recipe import Recipe
 
@@ -99,6 +99,20 @@ def train(arguments: Train) -> int:
         arguments.data, arguments.recipe, name=arguments.name, project=arguments.project, command=command, track=track,
         began=process.BEGAN,
     ))  # fmt: skip
+
+
+def recipes(arguments: Recipes) -> int:
+    """Prints the recipes."""
+    from hubel.commands.recipes import listed
+
+    rows = listed(arguments.pattern)
+    if arguments.json:
+        print(json.dumps({"recipes": rows}))
+        return 0
+    from hubel.terminal import console_for, show_recipes
+
+    show_recipes(rows, console_for(False))
+    return 0
 
 
 def resume(arguments: Resume) -> int:

@@ -73,8 +73,7 @@ def cost(recipe: Recipe, pictures: int) -> str:
     macs = zoo.published(recipe.model)["macs"]
     flop = recipe.epochs * pictures * 6 * macs  # type: ignore[operator]
     return (f"{recipe.epochs} epochs x {pictures:,} pictures x 6 x {macs:,} = {_rounded(flop / 1e15)} PFLOP; "
-            f"{_rounded(flop / TWO_CORES / 3600)} h on two Zen 4 cores, {_rounded(flop / A100 / 3600)} h on one "
-            f"A100")  # fmt: skip
+            f"at least {_lasting(flop / TWO_CORES)} on two Zen 4 cores, about {_lasting(flop / A100)} on an A100")  # fmt: skip
 
 
 def _rounded(value: float) -> str:
@@ -84,6 +83,18 @@ def _rounded(value: float) -> str:
     ('5,680', '23.5', '0.0123')
     """
     return f"{float(f'{value:.3g}'):,.10g}"
+
+
+def _lasting(seconds: float) -> str:
+    """A time in the unit in which it is read.
+
+    >>> _lasting(9.6), _lasting(648), _lasting(1e6)
+    ('9.6 s', '10.8 min', '278 h')
+    """
+    for unit, length in (("s", 1), ("min", 60)):
+        if seconds < 100 * length:
+            return f"{_rounded(seconds / length)} {unit}"
+    return f"{_rounded(seconds / 3600)} h"
 
 
 def described(name: str) -> dict[str, Any]:

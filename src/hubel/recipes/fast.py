@@ -12,8 +12,8 @@ from typing import Any
 from hubel.errors import UsageError
 from hubel.recipes.default import SMALL
 
-SHOWN = 40_000  # training pictures that a stronger network should be shown before it is worth its price
-PASSES = 5  # and how often each of them
+SHOWN = 15_000  # training pictures that a stronger network should be shown before it is worth its price
+PASSES = 3  # and how often each of them
 LEAST_STEPS = 20  # below, a training is none
 SPARE = 0.02  # of the budget, for what was not measured
 SHARE = 0.15  # of the budget may be spent on measuring

@@ -18,8 +18,8 @@ def alexnet_2012(model: str = "alexnet") -> Recipe:
     Claim: 40.7 % top-1 and 18.2 % top-5 error on ILSVRC 2012 validation, one network, ten crops (Krizhevsky, Sutskever
         & Hinton 2012, Table 2; the settings are those of sections 4 and 5).
     Run: hubel train IMAGENET recipe=alexnet_2012
-        Cost: 90 epochs x 1,281,167 pictures x 6 x 714,188,480 = 494 PFLOP; 319 h on two Zen 4 cores, 1.32 h on one
-        A100
+    Cost: 90 epochs x 1,281,167 pictures x 6 x 714,188,480 = 494 PFLOP; at least 319 h on two Zen 4 cores, about 79.2
+        min on an A100
     Left out: biases of 1 in the deeper layers; weights drawn with deviation 0.01; the mean over ten crops. The random
         224 px crop of a 256 px picture is a random resized crop of at least that area.
     """
@@ -37,8 +37,8 @@ def vgg_2014(model: str = "vgg16") -> Recipe:
     Claim: 25.6 % top-1 and 8.1 % top-5 error on ILSVRC 2012 validation, configuration D trained at scales 256 to 512,
         one scale at test (Simonyan & Zisserman 2015, Table 3; the settings are those of section 3.1).
     Run: hubel train IMAGENET recipe=vgg_2014
-        Cost: 74 epochs x 1,281,167 pictures x 6 x 15,470,264,320 = 8,800 PFLOP; 5,680 h on two Zen 4 cores, 23.5 h on
-        one A100
+    Cost: 74 epochs x 1,281,167 pictures x 6 x 15,470,264,320 = 8,800 PFLOP; at least 5,680 h on two Zen 4 cores,
+        about 23.5 h on an A100
     Left out: the first layers taken from a shallower network; dense evaluation. Scale jitter is a random resized crop
         of at least the area that 224 px have of 512 px.
     """
@@ -56,8 +56,8 @@ def googlenet_2014(model: str = "googlenet") -> Recipe:
     Claim: 10.07 % top-5 error on ILSVRC 2014 validation, one network, one crop (Szegedy et al. 2015, Table 3; the
         settings are those of section 6).
     Run: hubel train IMAGENET recipe=googlenet_2014
-        Cost: 250 epochs x 1,281,167 pictures x 6 x 1,498,376,192 = 2,880 PFLOP; 1,860 h on two Zen 4 cores, 7.69 h on
-        one A100
+    Cost: 250 epochs x 1,281,167 pictures x 6 x 1,498,376,192 = 2,880 PFLOP; at least 1,860 h on two Zen 4 cores,
+        about 7.69 h on an A100
     Left out: asynchronous updates; the interpolation drawn at random. The paper gives neither first rate, batch, decay
         nor epochs: they are those of the Caffe reference (bvlc_googlenet/solver.prototxt). Polyak averaging is an
         exponential moving average.
@@ -76,8 +76,8 @@ def resnet_2015(model: str = "resnet50") -> Recipe:
     Claim: 22.85 % top-1 and 6.71 % top-5 error on ILSVRC 2012 validation, ResNet-50, ten crops (He et al. 2016,
         Table 3; the settings are those of section 3.4: 600,000 steps of 256 are 120 epochs).
     Run: hubel train IMAGENET recipe=resnet_2015
-        Cost: 120 epochs x 1,281,167 pictures x 6 x 4,089,184,256 = 3,770 PFLOP; 2,440 h on two Zen 4 cores, 10.1 h on
-        one A100
+    Cost: 120 epochs x 1,281,167 pictures x 6 x 4,089,184,256 = 3,770 PFLOP; at least 2,440 h on two Zen 4 cores,
+        about 10.1 h on an A100
     Left out: the mean over ten crops; the subtracted mean is per channel, not per pixel. Scale jitter from 256 to 480
         is a random resized crop of at least the area that 224 px have of 480 px.
     """
@@ -95,8 +95,8 @@ def resnet_cifar(model: str = "resnet20_cifar") -> Recipe:
     Claim: 8.75 % error on CIFAR-10 test, ResNet-20; 6.43 % ResNet-110 (He et al. 2016, Table 6; the settings are those
         of section 4.2).
     Run: hubel train CIFAR10 recipe=resnet_cifar
-        Cost: 182 epochs x 45,000 pictures x 6 x 40,551,040 = 1.99 PFLOP; 1.29 h on two Zen 4 cores, 0.00532 h on one
-        A100
+    Cost: 182 epochs x 45,000 pictures x 6 x 40,551,040 = 1.99 PFLOP; at least 77.2 min on two Zen 4 cores, about 19.2
+        s on an A100
     Left out: ResNet-110 began with a rate of 0.01 until the training error fell below 80 %, after about 400 steps;
         here its rate rises linearly over those steps. The subtracted mean is per channel, not per pixel.
     """
@@ -117,8 +117,8 @@ def wrn_cifar(model: str = "wrn28_10_cifar") -> Recipe:
     Claim: 4.00 % error on CIFAR-10 test, WRN-28-10, median of 5 (Zagoruyko & Komodakis 2016, section 4 and the
         authors' repository; `dropout=0.3` gives their 3.89 %).
     Run: hubel train CIFAR10 recipe=wrn_cifar
-        Cost: 200 epochs x 45,000 pictures x 6 x 5,243,328,768 = 283 PFLOP; 183 h on two Zen 4 cores, 0.756 h on one
-        A100
+    Cost: 200 epochs x 45,000 pictures x 6 x 5,243,328,768 = 283 PFLOP; at least 183 h on two Zen 4 cores, about 45.4
+        min on an A100
     Left out: the authors trained on all 50,000 pictures.
     """
     return Recipe(
@@ -135,8 +135,8 @@ def densenet_cifar(model: str = "densenet_bc100_12_cifar") -> Recipe:
     Claim: 4.51 % error on CIFAR-10 test with shift and mirror, DenseNet-BC with 100 layers and growth 12 (Huang et al.
         2017, Table 2; the settings are those of section 4.2).
     Run: hubel train CIFAR10 recipe=densenet_cifar
-        Cost: 300 epochs x 45,000 pictures x 6 x 287,929,692 = 23.3 PFLOP; 15.1 h on two Zen 4 cores, 0.0623 h on one
-        A100
+    Cost: 300 epochs x 45,000 pictures x 6 x 287,929,692 = 23.3 PFLOP; at least 15.1 h on two Zen 4 cores, about 3.74
+        min on an A100
     Left out: the authors trained on all 50,000 pictures for the final figures.
     """
     return Recipe(
@@ -153,8 +153,8 @@ def mobilenet_v1(model: str = "mobilenet_v1") -> Recipe:
     Claim: 70.6 % top-1 on ILSVRC 2012 validation (Howard et al. 2017, Table 6; section 3.2 trains as Inception-v3 does,
         Szegedy et al. 2016, section 8).
     Run: hubel train IMAGENET recipe=mobilenet_v1
-        Cost: 100 epochs x 1,281,167 pictures x 6 x 568,740,352 = 437 PFLOP; 282 h on two Zen 4 cores, 1.17 h on one
-        A100
+    Cost: 100 epochs x 1,281,167 pictures x 6 x 568,740,352 = 437 PFLOP; at least 282 h on two Zen 4 cores, about 70.1
+        min on an A100
     Left out: asynchronous updates by 50 workers; no decay on depthwise filters alone; epsilon inside the root. The
         paper gives no decay and no smallest crop: 4e-5 is the reference's (TF-Slim), 0.3 is ours.
     """
@@ -173,8 +173,8 @@ def efficientnet_2019(model: str = "efficientnet_b0") -> Recipe:
     Claim: 77.1 % top-1 on ILSVRC 2012 validation, EfficientNet-B0 (Tan & Le 2019, Table 2; the settings are those of
         section 5.2).
     Run: hubel train IMAGENET recipe=efficientnet_2019
-        Cost: 350 epochs x 1,281,167 pictures x 6 x 385,814,752 = 1,040 PFLOP; 671 h on two Zen 4 cores, 2.77 h on one
-        A100
+    Cost: 350 epochs x 1,281,167 pictures x 6 x 385,814,752 = 1,040 PFLOP; at least 671 h on two Zen 4 cores, about
+        2.77 h on an A100
     Left out: AutoAugment's learned policy. Batch, warm-up, epochs, epsilon, label smoothing and the average are not in
         the paper: they are those of the authors' code (tensorflow/tpu).
     """

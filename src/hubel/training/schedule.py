@@ -62,7 +62,7 @@ def _decayed(recipe: Recipe, step: float, steps: int, total: int, warmup: int, r
     share = after / max(1, total - warmup)
     match recipe.schedule:
         case "step":
-            return gamma ** (step // max(1, round((recipe.step_epochs or 1) * steps)))
+            return gamma ** int((step + 0.5) / ((recipe.step_epochs or 1) * steps))  # falls at the nearest step
         case "multistep":
             return gamma ** bisect_right([round(epoch * steps) for epoch in recipe.milestone_epochs() or ()], step)
         case "exponential":
