@@ -62,7 +62,9 @@ def _decayed(recipe: Recipe, step: int, steps: int, total: int, warmup: int, red
     share = after / max(1, total - warmup)
     match recipe.schedule:
         case "step":
-            return gamma ** (step // max(1, round((recipe.step_epochs or 1) * steps)))
+            return gamma ** math.floor(
+                step / ((recipe.step_epochs or 1) * steps) + 1e-9
+            )  # 3 x 1/3 epoch is a whole one
         case "multistep":
             return gamma ** bisect_right([round(epoch * steps) for epoch in recipe.milestone_epochs() or ()], step)
         case "exponential":
