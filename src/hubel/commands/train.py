@@ -19,10 +19,11 @@ from hubel.classifier import Classifier
 from hubel.commands.calibrate import measure
 from hubel.data import Opened, Splits, load, open_data
 from hubel.data.arrays import BUILT_IN
-from hubel.errors import DataError
+from hubel.errors import DataError, UsageError
 from hubel.evaluation import evaluate, worst_errors
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
+from hubel.training import lr_find
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.loop import Epoch, Step, records, seeded
 from hubel.training.machine import choose, prepare, versions
@@ -76,17 +77,15 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     if recipe.budget is not None:
 
         def network(short: Recipe, noise: Splits) -> tuple[nn.Module, dict[str, Any]]:
-            model, about = _prepared(short, opened, noise)
+            model, about = prepared(short, opened, noise)
             prepare(choose(short.device, short.precision, about["recipe"]["threads"], about["macs"]))
             return model, about
 
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
-    plan = plan_input(recipe, opened)
-    splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
-                  val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
+    splits = split(opened, recipe, track)
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
-    model, about = _prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits)
+    model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits)
     about |= {
         "name": name,
         "command": command,
@@ -99,16 +98,38 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     yield from _go(run, model, splits, Recipe.from_dict(about["recipe"]))
 
 
-def _prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module, dict[str, Any]]:
+def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
+    """What `start` would train with: splits, the initial network, the recipe with nothing left open; torch set up for it."""
+    recipe = filled(recipe)
+    opened = open_data(data, track)
+    splits = split(opened, recipe, track)
+    model, about = prepared(recipe, opened, splits)
+    complete = Recipe.from_dict(about["recipe"])
+    prepare(choose(complete.device, complete.precision, complete.threads, about["macs"]))
+    return splits, model, complete
+
+
+def split(opened: Opened, recipe: Recipe, track: Track[Any]) -> Splits:
+    """The pictures as the recipe wants them."""
+    plan = plan_input(recipe, opened)
+    return load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
+                val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
+
+
+def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module, dict[str, Any]]:
     """The network with its initial weights, and what run.json says of it: the recipe with nothing left open, and why."""
     plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
-    model = _initial(plan.model, splits, recipe.seed)
+    model = _initial(plan.model, splits, recipe)
     macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
     machine = choose(recipe.device, recipe.precision, recipe.threads, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads)
+    if recipe.lr == "auto":
+        prepare(machine)
+        found = lr_find.find(_initial(plan.model, splits, recipe), splits, recipe)  # on a network of its own
+        recipe = recipe.with_(lr=found.suggestion)
     return model, {
         "model": plan.model,
         "code": code_sha256(plan.model),
@@ -139,7 +160,7 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iter
         raise DataError(f"{run.about['model'].rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
     splits, recipe = splits_of(run, track), Recipe.from_dict(run.about["recipe"])
-    yield from _go(run, _initial(run.about["model"], splits, recipe.seed), splits, recipe)
+    yield from _go(run, _initial(run.about["model"], splits, recipe), splits, recipe)
 
 
 def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
@@ -162,12 +183,20 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
     return splits
 
 
-def _initial(name: str, splits: Splits, seed: int) -> nn.Module:
-    """The network with the initial weights of a seed."""
+def _initial(name: str, splits: Splits, recipe: Recipe) -> nn.Module:
+    """The network with the initial weights of a seed, and the dropout and drop-path of the recipe.
+
+    Raises:
+        UsageError: a network that takes none.
+    """
+    options = {key: getattr(recipe, key) for key in ("dropout", "drop_path") if getattr(recipe, key) is not None}
+    for key, value in options.items():
+        if key not in zoo.options(name):
+            raise UsageError(f"{key}={value:g} would have no effect: {name} takes no {key}; leave it out")
     preprocessing = splits.preprocessing
-    with seeded(seed, 0):
+    with seeded(recipe.seed, 0):
         model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
-                           image_size=preprocessing.size)  # fmt: skip
+                           image_size=preprocessing.size, **options)  # fmt: skip
     zoo.initialise(model, name, lambda: _some_pictures(splits))
     return model
 

@@ -62,7 +62,9 @@ def _decayed(recipe: Recipe, step: float, steps: int, total: int, warmup: int, r
     share = after / max(1, total - warmup)
     match recipe.schedule:
         case "step":
-            return gamma ** int((step + 0.5) / ((recipe.step_epochs or 1) * steps))  # falls at the nearest step
+            return gamma ** math.floor(
+                step / ((recipe.step_epochs or 1) * steps) + 1e-9
+            )  # 3 x 1/3 epoch is a whole one
         case "multistep":
             return gamma ** bisect_right([round(epoch * steps) for epoch in recipe.milestone_epochs() or ()], step)
         case "exponential":
