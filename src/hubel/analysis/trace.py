@@ -50,7 +50,7 @@ class Trace:
     classes: dict[str, str] = field(default_factory=dict)  # module path -> class name
     memory: dict[int, int] = field(default_factory=dict)  # id of a tensor -> the memory it looks at
     sizes: dict[int, int] = field(default_factory=dict)  # memory -> its bytes
-    meddled: bool = False  # the network's own code decides what is kept for backward (no_grad, checkpoints)
+    meddled: bool = False  # the network's own code has a say in what is kept for backward: no_grad, checkpoints
 
 
 class Stopped(Exception):
@@ -94,10 +94,11 @@ class Recorder(TorchDispatchMode):
         inputs = tensors([args[at] for at in traits.given if at < len(args)])
         if kwargs:
             inputs += tensors(kwargs)
-        on_meta = [tensor.is_meta for tensor in inputs]
-        if True in on_meta and False in on_meta:
+        on_meta = {tensor.is_meta for tensor in inputs}
+        if len(on_meta) == 2:
             args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
             inputs = tensors(args) + tensors(kwargs)
+            self.meddled = True  # autograd keeps the one that was given, not the one on the meta device
         if "device" in kwargs and inputs and inputs[0].is_meta:
             kwargs = {**kwargs, "device": torch.device("meta")}
         if traits.quick and (True in on_meta or not traits.given):
@@ -184,23 +185,21 @@ class Shadow:
             for (twin, path), module in zip(self.twins, modules.values(), strict=True):
                 self._fill(twin, module, path, replace)
         self.classes = {path: type(module).__name__ for path, module in modules.items()}
-        self.parameters = self._named("_parameters")
+        self.parameters, buffers = self._named("_parameters"), self._named("_buffers")
         self.learning = {storage(tensor) for tensor in self.parameters.values() if tensor.requires_grad}
+        self.weights = {*map(storage, self.parameters.values()), *map(storage, buffers.values())}
         self.plainly_used = [parameter for twin, _ in self.twins if type(twin).__module__ in PLAIN
                              for parameter in twin.__dict__["_parameters"].values()
                              if parameter is not None and parameter.requires_grad]  # fmt: skip
-        self.weights = {
-            storage(tensor) for kind in (self.parameters, self._named("_buffers")) for tensor in kind.values()
-        }
         self.plain = all(type(module).train is nn.Module.train for module in modules.values())
         self.steady = self.plain and not any(map(_looks_at_mode, modules.values()))
 
     def __enter__(self) -> "Shadow":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         """Takes the twins apart: each holds itself through its forward, and would wait for the garbage collector."""
-        for twin, _ in self.twins:
+        for twin, _path in self.twins:
             twin.__dict__.clear()
 
     def _fill(self, twin: nn.Module, module: nn.Module, path: str, replace: Callable) -> None:
@@ -211,8 +210,9 @@ class Shadow:
             own[kind] = {name: replace(value) for name, value in own[kind].items()}
         for kind in OBSERVERS:
             own[kind] = OrderedDict()
-        for name, value in own.items():
-            if type(value) not in REBOUND or name in EVERY_MODULE:
+        for name in own.keys() - EVERY_MODULE:
+            value = own[name]
+            if type(value) not in REBOUND:
                 continue
             if type(value) is not types.MethodType and name[0] != "_":
                 own[name] = _copied(value, replace)
@@ -266,12 +266,14 @@ class Shadow:
 
     def _named(self, kind: str) -> dict[str, Any]:
         """Parameters or buffers by their path, each once."""
-        found: dict[int, tuple[str, Tensor]] = {}
+        seen: set[int] = set()
+        found: dict[str, Any] = {}
         for twin, path in self.twins:
             for name, tensor in twin.__dict__[kind].items():
-                if tensor is not None:
-                    found.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
-        return dict(found.values())
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    found[f"{path}.{name}" if path else name] = tensor
+        return found
 
     def _dtype(self) -> torch.dtype:
         kinds = [tensor.dtype for tensor in self.parameters.values() if tensor.is_floating_point()]
