@@ -18,6 +18,7 @@ from hubel.training import losses, optimisers
 from hubel.training.averaging import Average, ema_share, recompute_statistics
 from hubel.training.checkpoint import Progress
 from hubel.training.divergence import EXPLODED, diverged
+from hubel.training.fusion import forward
 from hubel.training.losses import Criterion
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
@@ -245,8 +246,8 @@ def backward(training: Training, x: Tensor, targets: Tensor, share: float) -> tu
 
     A network with auxiliary heads returns (main, *auxiliary) logits in training, whose losses are added with a weight.
     """
-    with training.autocast():
-        outputs = training.model(x)
+    recipe = training.recipe
+    outputs = forward(training.model, x, recipe.precision or "float32", fused=bool(recipe.fused), device=x.device.type)
     logits, *auxiliary = (output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
     loss = training.criterion(logits, targets)
     for output in auxiliary:
