@@ -94,7 +94,7 @@ def test_the_bits_do_not_depend_on_the_threads():
 
 
 @pytest.mark.parametrize(
-    "kernel, stride, padding, side", [(3, 2, 1, 14), (3, 2, 1, 9), (5, 2, 2, 11), (2, 2, 0, 8), (3, 3, 0, 10)]
+    ("kernel", "stride", "padding", "side"), [(3, 2, 1, 14), (3, 2, 1, 9), (5, 2, 2, 11), (2, 2, 0, 8), (3, 3, 0, 10)]
 )
 def test_the_depthwise_gradient_equals_torchs(kernel, stride, padding, side):
     conv = nn.Conv2d(24, 24, kernel, stride, padding, groups=24, bias=False)
