@@ -1,7 +1,7 @@
 """Accuracy with its interval, the confusion matrix, precision, recall and F1 per class, the worst errors."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Evaluation:
         macro_f1: mean F1 over the classes that occur.
         confusion: rows are labels, columns predictions.
         per_class: name, precision, recall, f1, support; None where a class was never predicted or never occurs.
+        computed_by: engine and precision of the logits.
     """
 
     split: str
@@ -55,6 +56,7 @@ class Evaluation:
     macro_f1: float
     confusion: list[list[int]]
     per_class: list[dict[str, Any]]
+    computed_by: str = "eager, float32"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -68,7 +70,8 @@ class Evaluation:
 def evaluate(classifier: Classifier, split: Split, name: str) -> tuple[Evaluation, Tensor]:
     """The figures of a classifier on a split whose labels index its classes, and the logits they come from."""
     logits = classifier.logits(split.take(slice(None)))
-    return measure(logits, split.labels, classifier.classes, name), logits
+    measured = measure(logits, split.labels, classifier.classes, name)
+    return replace(measured, computed_by=classifier.computed_by), logits
 
 
 def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...], name: str) -> Evaluation:
