@@ -22,7 +22,7 @@ from hubel.training.recipe import Precision
 
 @dataclass(frozen=True)
 class Answer:
-    """Classes of one picture, most likely first, with their probabilities."""
+    """Classes of one picture, most likely first, with their probabilities; of multi-label data each on its own."""
 
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
@@ -57,6 +57,7 @@ class Classifier:
         preprocessing: how a picture becomes the network's input.
         model: the name the network was created by.
         about: the rest of what its file says: data, versions, epoch.
+        multilabel: whether a picture may show any number of the classes.
         choice: the engine that computes; None for the network itself, eager in float32, to the same bits every time.
     """
 
@@ -65,6 +66,7 @@ class Classifier:
     preprocessing: Preprocessing
     model: str
     about: dict[str, Any]
+    multilabel: bool = False
     choice: Choice | None = None
 
     @staticmethod
@@ -107,7 +109,7 @@ class Classifier:
             raise FileError(f"{path} does not fit the network {about['model']} it names: "
                             f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        return Classifier(network, classes, preprocessing, about["model"], about)
+        return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")))
 
     def using(self, sample: NDArray[np.uint8], *, pictures: float = float("inf"), engine: str = "auto",
               precision: Precision | None = None, thorough: bool = False) -> "Classifier":  # fmt: skip
@@ -136,10 +138,8 @@ class Classifier:
         """N classes float32, of decoded pictures uint8 N size size channels."""
         run = self.choice.run if self.choice else FromPictures(self.network, self.preprocessing)
         with torch.inference_mode():
-            chunks = (
-                torch.from_numpy(np.ascontiguousarray(images[i : i + batch])) for i in range(0, len(images), batch)
-            )
-            parts = [run(chunk).float() for chunk in chunks]
+            starts = range(0, len(images), batch)
+            parts = [run(torch.from_numpy(np.ascontiguousarray(images[i : i + batch]))).float() for i in starts]
         return torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
 
     def predict(self, files: Sequence[bytes], top: int = 5) -> list[Answer]:
@@ -152,6 +152,8 @@ class Classifier:
 
     def answers(self, images: NDArray[np.uint8], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each decoded picture, uint8 N size size channels."""
-        probabilities, order = self.logits(images).softmax(dim=1).sort(dim=1, descending=True, stable=True)
+        logits = self.logits(images)
+        probabilities = logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
+        probabilities, order = probabilities.sort(dim=1, descending=True, stable=True)
         return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
                 for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)]  # fmt: skip

@@ -45,7 +45,7 @@ class Trial:
         streams: requests at the same time.
         prepare_seconds: until the first picture could be computed.
         images_per_second: median.
-        difference: largest difference from eager's logits, over the largest of these (both without the picture's mean).
+        difference: largest difference from eager's logits, over the largest of these about their mean.
         agreement: share of the pictures with eager's likeliest class.
         dropped: why it is out; empty when it may be chosen.
     """
@@ -274,14 +274,14 @@ def arrangements(name: str, batch: int) -> list[tuple[int, int]]:
 def compare(reference: Tensor, logits: Tensor, precision: Precision) -> dict[str, Any]:
     """`difference`, `agreement` and `dropped` of a trial, from eager's logits and the engine's.
 
-    Softmax is blind to a constant, so both are taken without their mean. A likeliest class other than eager's is an error
-    only where eager's two best are further apart than the tolerance: closer than that, eager itself has not decided.
+    A likeliest class other than eager's is an error only where eager's two best are further apart than the tolerance:
+    closer than that, eager itself has not decided.
     """
-    ours, theirs = (values - values.mean(dim=1, keepdim=True) for values in (logits, reference))
-    scale = theirs.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-    difference = float((ours - theirs).abs().max() / scale)
-    same = ours.argmax(dim=1) == theirs.argmax(dim=1)
-    best = theirs.topk(min(2, theirs.shape[1]), dim=1).values
+    spread = reference - reference.mean(dim=1, keepdim=True) if reference.shape[1] > 1 else reference
+    scale = spread.abs().max().clamp_min(torch.finfo(torch.float32).tiny)  # a constant says nothing about the classes
+    difference = float((logits - reference).abs().max() / scale)
+    same = logits.argmax(dim=1) == reference.argmax(dim=1)
+    best = reference.topk(min(2, reference.shape[1]), dim=1).values
     decided = best[:, 0] - best[:, -1] > TOLERANCE[precision] * scale
     wrong = int((decided & ~same).sum())
     dropped = ""
