@@ -206,8 +206,27 @@ def show_evaluation(evaluation: Any, console: Console) -> None:
                   f"n = {evaluation.n:,}, split {evaluation.split})", highlight=False)  # fmt: skip
     top5 = f", top-5 {percent(evaluation.top5)}" if evaluation.top5 is not None else ""
     console.print(f"balanced accuracy {percent(evaluation.balanced_accuracy)}, macro F1 {evaluation.macro_f1:.4f}, "
-                  f"loss {evaluation.loss:.4f}{top5}", highlight=False)  # fmt: skip
+                  f"loss {evaluation.loss:.4f}{top5}; computed by {evaluation.computed_by}", highlight=False)  # fmt: skip
     console.print(evaluation_table(evaluation))
+
+
+def show_choice(choice: Any, console: Console) -> None:
+    """The engines that were tried, fastest first, and which one computes."""
+    if choice is None:
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("engine", "precision", "streams"):
+        table.add_column(column, no_wrap=True)
+    for column in ("images/s", "prepare", "difference", "same class"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for trial in choice.trials:
+        figures = [f"{trial.images_per_second:,.0f}", f"{trial.prepare_seconds:.1f} s", f"{100 * trial.difference:.2g} %",
+                   percent(trial.agreement)] if trial.images_per_second else [""] * 4  # fmt: skip
+        table.add_row(trial.engine, trial.precision, f"{trial.streams} of {trial.chunk}" if trial.chunk else "", *figures,
+                      escape(trial.dropped))  # fmt: skip
+    console.print(table)
+    console.print(choice.why, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_prediction(prediction: Any, console: Console) -> None:

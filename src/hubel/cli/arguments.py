@@ -178,6 +178,12 @@ class Val:
     """which part; of the run's own data val, of other data test or everything. A look at the run's test is recorded"""
     model: str | None = None
     """FILE.py:NAME, where the run was trained with a network of your own"""
+    engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
+    """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """of the arithmetic; the quicker of those the hardware multiplies unless given"""
+    explain_speed: bool = False
+    """measure every engine and show the table"""
     json: bool = False
     """print one JSON object"""
 
@@ -194,5 +200,11 @@ class Predict:
     """how many classes to show"""
     model: str | None = None
     """FILE.py:NAME, where the run was trained with a network of your own"""
+    engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
+    """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """of the arithmetic; the quicker of those the hardware multiplies unless given"""
+    explain_speed: bool = False
+    """measure every engine and show the table"""
     json: bool = False
     """print one JSON object"""

@@ -210,13 +210,18 @@ def verify_resume(arguments: VerifyResume) -> int:
 
 def val(arguments: Val) -> int:
     """Prints the figures of an evaluation."""
-    from hubel.commands.val import val as evaluate
-    from hubel.terminal import console_for, show_evaluation, tracker
+    from hubel.commands.val import ready
+    from hubel.evaluation import evaluate
+    from hubel.terminal import console_for, show_choice, show_evaluation, tracker
 
     console = console_for(arguments.json)
-    evaluation = evaluate(arguments.run, arguments.data, arguments.split, model=arguments.model, track=tracker(console))
+    found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, engine=arguments.engine,
+                  precision=arguments.precision, thorough=arguments.explain_speed, track=tracker(console))  # fmt: skip
+    if arguments.explain_speed:
+        show_choice(found.classifier.choice, console)
+    evaluation, _ = evaluate(found.classifier, found.part, found.name)
     if arguments.json:
-        print(json.dumps(evaluation.to_dict()))
+        print(json.dumps(evaluation.to_dict() | _speed(arguments, found.classifier)))
     else:
         show_evaluation(evaluation, console)
     return 0
@@ -225,20 +230,32 @@ def val(arguments: Val) -> int:
 def predict(arguments: Predict) -> int:
     """Prints the answers."""
     from hubel.classifier import Classifier
+    from hubel.commands.predict import accelerated
     from hubel.commands.predict import predict as answers
-    from hubel.terminal import console_for, show_prediction
+    from hubel.terminal import console_for, show_choice, show_prediction
 
     if arguments.top < 1:
         raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
-    for prediction in answers(Classifier.load(arguments.run, arguments.model), arguments.images, arguments.top):
+    classifier = accelerated(Classifier.load(arguments.run, arguments.model), arguments.images, engine=arguments.engine,
+                             precision=arguments.precision, thorough=arguments.explain_speed)  # fmt: skip
+    if arguments.explain_speed:
+        show_choice(classifier.choice, console)
+    for prediction in answers(classifier, arguments.images, arguments.top):
         predictions.append(prediction)
         if not arguments.json:
             show_prediction(prediction, console)
     if arguments.json:
-        print(json.dumps({"predictions": [
+        print(json.dumps({"computed_by": classifier.computed_by, "predictions": [
             {"path": p.path, "reason": p.reason} if p.answer is None else
             {"path": p.path, "classes": p.answer.classes, "probabilities": p.answer.probabilities} for p in predictions
-        ]}))  # fmt: skip
+        ], **_speed(arguments, classifier)}))  # fmt: skip
     return 3 if any(p.answer is None for p in predictions) else 0
+
+
+def _speed(arguments: Val | Predict, classifier: Any) -> dict[str, Any]:
+    """The table of engines, where it was asked for."""
+    if not arguments.explain_speed or classifier.choice is None:
+        return {}
+    return {"speed": {"why": classifier.choice.why, "trials": [asdict(trial) for trial in classifier.choice.trials]}}

@@ -105,7 +105,7 @@ def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> 
     splits = split(opened, recipe, track)
     model, about = prepared(recipe, opened, splits)
     complete = Recipe.from_dict(about["recipe"])
-    prepare(choose(complete.device, complete.precision, complete.threads, about["macs"]))
+    prepare(choose(complete, model, about["macs"]))
     return splits, model, complete
 
 
@@ -122,10 +122,11 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module,
     plan = replace(plan, model=located(plan.model))
     model = _initial(plan.model, splits, recipe)
     macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
-    machine = choose(recipe.device, recipe.precision, recipe.threads, macs)
+    machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
-    recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads)
+    recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
+                          fused=machine.fused)  # fmt: skip
     if recipe.lr == "auto":
         prepare(machine)
         found = lr_find.find(_initial(plan.model, splits, recipe), splits, recipe)  # on a network of its own
@@ -209,7 +210,7 @@ def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe) -> Iterator[Record]:
     assert recipe.threads is not None
-    prepare(choose(recipe.device, recipe.precision, recipe.threads, run.about["macs"]))
+    prepare(choose(recipe, model, run.about["macs"]))
     yield Started(run, recipe, run.about["splits"], run.about["machine"], run.progress().epoch)
     yield from records(model, splits, recipe, run)
     yield Finished(run, finish(run, splits))

@@ -5,19 +5,20 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hubel.data import Augmentation, Splits, training_batches
-from hubel.data.batches import border_colour, derived_seed, steps_per_epoch
+from hubel.data import Augmentation, Split, Splits, training_batches
+from hubel.data.batches import derived_seed, steps_per_epoch
 from hubel.errors import Diverged, UsageError
 from hubel.training import course, losses, optimisers
 from hubel.training.averaging import Average, ema_share, recompute_statistics
 from hubel.training.checkpoint import Progress
 from hubel.training.divergence import EXPLODED, diverged
+from hubel.training.fusion import forward
 from hubel.training.losses import Criterion
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
@@ -110,6 +111,7 @@ class Training:
     device: torch.device
     optimiser: torch.optim.Optimizer
     criterion: Criterion
+    augmentation: Augmentation
     average: Average | None
     progress: Progress
     batch: int
@@ -130,8 +132,8 @@ class Training:
         criterion = losses.criterion(recipe, data.classes, data.train.labels, device)
         progress = (run.restore(model, optimiser, average) if run else None) or Progress()
         now, plan = time.monotonic(), (run.about.get("plan") if run else None) or {}
-        return Training(model, data, recipe, run, device, optimiser, criterion, average, progress, recipe.batch,
-                        plan.get("training"), now - progress.elapsed, now)  # fmt: skip
+        return Training(model, data, recipe, run, device, optimiser, criterion, augmentation(recipe, data.train), average,
+                        progress, recipe.batch, plan.get("training"), now - progress.elapsed, now)  # fmt: skip
 
     @property
     def steps(self) -> int:
@@ -151,10 +153,10 @@ class Training:
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of the epoch under way from a step on."""
-        recipe, train = self.recipe, self.data.train
-        augmentation = Augmentation(recipe.crop_padding or 0, bool(recipe.flip), border_colour(train))
-        return training_batches(train, self.batch, self.data.preprocessing, augmentation, seed=recipe.seed,
-                                epoch=self.progress.epoch, first=first, balanced=recipe.sampler == "balanced")  # fmt: skip
+        recipe, data = self.recipe, self.data
+        return training_batches(data.train, self.batch, data.preprocessing, self.augmentation, seed=recipe.seed,
+                                epoch=self.progress.epoch, first=first, classes=len(data.classes),
+                                balanced=recipe.sampler == "balanced")  # fmt: skip
 
     def learning_rate(self, step: int) -> float:
         """At a step of the epoch under way."""
@@ -187,6 +189,13 @@ class Training:
         lr = self.learning_rate(min(self.progress.step, self.steps - 1))
         kept = self.run.folder if self.run and (self.run.folder / "last.safetensors").is_file() else None
         return diverged(what, self.recipe, self.progress, self.steps, lr, x, kept)
+
+
+def augmentation(recipe: Recipe, split: Split) -> Augmentation:
+    """What a recipe makes of the pictures of a split."""
+    keys = {f.name for f in fields(Recipe)} & {f.name for f in fields(Augmentation)}
+    values = {key: getattr(recipe, key) for key in keys}
+    return Augmentation.measured(split, **values | {"policy": None if recipe.policy == "none" else recipe.policy})
 
 
 def refuse_what_does_not_fit(recipe: Recipe, data: Splits) -> None:
@@ -252,8 +261,8 @@ def backward(training: Training, x: Tensor, targets: Tensor, share: float) -> tu
 
     A network with auxiliary heads returns (main, *auxiliary) logits in training, whose losses are added with a weight.
     """
-    with training.autocast():
-        outputs = training.model(x)
+    recipe = training.recipe
+    outputs = forward(training.model, x, recipe.precision or "float32", fused=bool(recipe.fused), device=x.device.type)
     logits, *auxiliary = (output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
     loss = training.criterion(logits, targets)
     for output in auxiliary:
