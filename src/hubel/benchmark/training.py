@@ -1,0 +1,92 @@
+"""A training step: forward, loss, backward, optimiser, on pictures that lie ready."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from hubel.benchmark import networks
+from hubel.benchmark.cases import Case, Options, Plan
+from hubel.benchmark.ceiling import flop_per_picture
+from hubel.benchmark.networks import Shape
+from hubel.benchmark.turns import Contender
+from hubel.training import machine
+from hubel.training.loop import optimise
+
+#            model                  size  batch
+STANDARD = (("resnet18_small_stem", 32, 128),
+            ("resnet50", 224, 16),
+            ("mobilenet_v2", 224, 16))  # fmt: skip
+BATCH = 16
+RATE, MOMENTUM = 0.01, 0.9
+
+
+def plans(options: Options) -> list[Plan]:
+    """ResNet-18 on CIFAR's size, ResNet-50 and MobileNet-v2 on ImageNet's; or the one the user names."""
+    chosen = STANDARD if options.model is None else ((options.model, None, BATCH),)
+    found = []
+    for model, size, batch in chosen:
+        shape, batch = networks.input_of(model, options.size or size), options.batch or batch
+        title = f"{model}, {shape[1]} px, batch {batch}"
+        found.append(Plan(work="train", title=title, build=lambda _, m=model, s=shape, b=batch: _case(m, s, b)))
+    return found
+
+
+def _case(model: str, shape: Shape, batch: int) -> Case:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, *shape, generator=generator)
+    network = networks.own(model, shape)
+    with torch.inference_mode():
+        classes = network.eval()(x[:1]).shape[1]
+    labels = torch.randint(0, classes, (batch,), generator=generator)
+    flop = flop_per_picture(network, shape, training=True)
+    step, precision = _ours(network, x, labels, round((flop or 0) / 6))
+    contenders = [Contender("hubel", step, batch, keeps_memory=True)]
+    source, plain = networks.theirs(model, shape) or ("zoo", networks.own(model, shape))
+    contenders.append(Contender(f"plain loop ({source})", plain_step(plain, x, labels), batch))
+    peer = networks.theirs(model, shape, ("timm",))
+    if peer is not None and precision == "bfloat16":
+        contenders.append(Contender("timm, amp, channels-last", amp_step(peer[1], x, labels), batch))
+    return Case(contenders=contenders, unit="images/s", flop=flop, precision=precision)
+
+
+def _ours(network: nn.Module, x: Tensor, labels: Tensor, macs: int) -> tuple[Callable[[], object], str]:
+    chosen = machine.choose("cpu", None, torch.get_num_threads(), macs)
+    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = x.contiguous(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(network.parameters(), RATE, MOMENTUM, nesterov=True, fused=True)
+    return lambda: optimise(network, optimiser, x, labels, chosen.precision), chosen.precision
+
+
+def plain_step(network: nn.Module, x: Tensor, labels: Tensor) -> Callable[[], float]:
+    """The step of a tutorial's loop."""
+    network.train()
+    criterion = nn.CrossEntropyLoss()
+    optimiser = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
+
+    def step() -> float:
+        optimiser.zero_grad()
+        loss = criterion(network(x), labels)
+        loss.backward()
+        optimiser.step()
+        return loss.item()
+
+    return step
+
+
+def amp_step(network: nn.Module, x: Tensor, labels: Tensor) -> Callable[[], float]:
+    """The step of timm's train.py with --amp --amp-dtype bfloat16 --channels-last."""
+    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = x.contiguous(memory_format=torch.channels_last)
+    criterion = nn.CrossEntropyLoss()
+    optimiser = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM, nesterov=True)
+
+    def step() -> float:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = criterion(network(x), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return loss.item()
+
+    return step
