@@ -5,7 +5,6 @@ differ from those of `torch.mm`, so a network of large 3x3 convolutions can come
 """
 
 import time
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -17,11 +16,11 @@ SIDES = (1024, 1536, 2048)  # of the square matrices tried; the quickest is the 
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def ceilings(sides: Sequence[int] = SIDES) -> list[Contender]:
+def ceilings() -> list[Contender]:
     """One contender per precision, in FLOP per second, each at the size the machine likes best."""
     found = []
     for name, dtype in PRECISIONS.items():
-        products = [_product(name, side, dtype) for side in sides]
+        products = [_product(name, side, dtype) for side in SIDES]
         found.append(max(products, key=_speed))
     return found
 
