@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from hubel.benchmark.turns import Contender
+from hubel.training.recipe import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,11 +16,13 @@ class Options:
         model: a name of the zoo, or FILE.py:NAME.
         batch: pictures at once.
         size: side of a picture [px].
+        precision: of Hubel's multiplications; the quicker one unless given.
     """
 
     model: str | None = None
     batch: int | None = None
     size: int | None = None
+    precision: Precision | None = None
 
     def given(self) -> set[str]:
         """Names of the options that are not left open."""

@@ -23,10 +23,12 @@ def input_of(name: str, size: int | None) -> Shape:
 
 
 def own(name: str, shape: Shape) -> nn.Module:
-    """The network of the zoo."""
-    net = zoo.create(name.removesuffix(SMALL_STEM), in_channels=shape[0], image_size=shape[1])
-    if name.endswith(SMALL_STEM):
-        net.stem = nn.Sequential(*conv_norm(shape[0], 64, 3), nn.ReLU())
+    """The network of the zoo, the same weights every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = zoo.create(name.removesuffix(SMALL_STEM), in_channels=shape[0], image_size=shape[1])
+        if name.endswith(SMALL_STEM):
+            net.stem = nn.Sequential(*conv_norm(shape[0], 64, 3), nn.ReLU())
     return net
 
 

@@ -12,6 +12,7 @@ from hubel.benchmark.networks import Shape
 from hubel.benchmark.turns import Contender
 from hubel.training import machine
 from hubel.training.loop import optimise
+from hubel.training.recipe import Precision
 
 #            model                  size  batch
 STANDARD = (("resnet18_small_stem", 32, 128),
@@ -27,12 +28,14 @@ def plans(options: Options) -> list[Plan]:
     found = []
     for model, size, batch in chosen:
         shape, batch = networks.input_of(model, options.size or size), options.batch or batch
-        title = f"{model}, {shape[1]} px, batch {batch}"
-        found.append(Plan(work="train", title=title, build=lambda _, m=model, s=shape, b=batch: _case(m, s, b)))
+        precision = options.precision
+        title = f"{model}, {shape[1]} px, batch {batch}{f', {precision}' if precision else ''}"
+        found.append(Plan(work="train", title=title,
+                          build=lambda _, m=model, s=shape, b=batch, p=precision: _case(m, s, b, p)))  # fmt: skip
     return found
 
 
-def _case(model: str, shape: Shape, batch: int) -> Case:
+def _case(model: str, shape: Shape, batch: int, precision: Precision | None) -> Case:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch, *shape, generator=generator)
     network = networks.own(model, shape)
@@ -40,7 +43,7 @@ def _case(model: str, shape: Shape, batch: int) -> Case:
         classes = network.eval()(x[:1]).shape[1]
     labels = torch.randint(0, classes, (batch,), generator=generator)
     flop = flop_per_picture(network, shape, training=True)
-    step, precision = _ours(network, x, labels, round((flop or 0) / 6))
+    step, precision = _ours(network, x, labels, precision, round((flop or 0) / 6))
     contenders = [Contender("hubel", step, batch, keeps_memory=True)]
     source, plain = networks.theirs(model, shape) or ("zoo", networks.own(model, shape))
     contenders.append(Contender(f"plain loop ({source})", plain_step(plain, x, labels), batch))
@@ -50,8 +53,9 @@ def _case(model: str, shape: Shape, batch: int) -> Case:
     return Case(contenders=contenders, unit="images/s", flop=flop, precision=precision)
 
 
-def _ours(network: nn.Module, x: Tensor, labels: Tensor, macs: int) -> tuple[Callable[[], object], str]:
-    chosen = machine.choose("cpu", None, torch.get_num_threads(), macs)
+def _ours(network: nn.Module, x: Tensor, labels: Tensor, precision: Precision | None,
+          macs: int) -> tuple[Callable[[], object], Precision]:  # fmt: skip
+    chosen = machine.choose("cpu", precision, torch.get_num_threads(), macs)
     network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = x.contiguous(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(network.parameters(), RATE, MOMENTUM, nesterov=True, fused=True)

@@ -16,10 +16,10 @@ class Work:
 
 
 # fmt: off
-WORKS = {
-    "train":   Work(training.plans,   frozenset({"model", "batch", "size"})),
-    "infer":   Work(inference.plans,  frozenset({"model", "batch", "size"})),
+WORKS = {  # in the order of measuring: loaders fork, which engines that have started threads do not survive
+    "train":   Work(training.plans,   frozenset({"model", "batch", "size", "precision"})),
     "data":    Work(input.plans,      frozenset({"batch"})),
     "summary": Work(inspection.plans, frozenset({"model", "size"})),
+    "infer":   Work(inference.plans,  frozenset({"model", "batch", "size", "precision"})),
 }
 # fmt: on

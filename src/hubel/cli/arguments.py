@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hubel.training.recipe import Recipe
+from hubel.training.recipe import Precision, Recipe
 
 Positional = tyro.conf.Positional
 Choices = Annotated[Recipe, tyro.conf.arg(name="")]  # the keys of a recipe, without a prefix
@@ -212,6 +212,8 @@ class Benchmark:
     """pictures at once (train, infer, data)"""
     size: int | None = None
     """side of a picture [px] (train, infer, summary); as published unless given"""
+    precision: Precision | None = None
+    """of Hubel's arithmetic (train, infer); the quicker one unless given"""
     rounds: int = 7
     """turns of each contender"""
     seconds: float = 90.0

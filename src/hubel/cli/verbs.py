@@ -252,9 +252,12 @@ def benchmark(arguments: Benchmark) -> int:
     from hubel.terminal import console_for, show_benchmark
 
     chart.check(Path(arguments.chart))
-    options = Options(model=arguments.model, batch=arguments.batch, size=arguments.size)
+    options = Options(model=arguments.model, batch=arguments.batch, size=arguments.size,
+                      precision=arguments.precision)  # fmt: skip
     records = measure(arguments.works, options, arguments.rounds, arguments.seconds, arguments.threads)
     result = show_benchmark(records, console_for(arguments.json))
     chart.draw(result.rows, Path(arguments.chart))
-    print(json.dumps(result.to_dict()) if arguments.json else arguments.chart)
+    print(
+        json.dumps(result.to_dict()) if arguments.json else arguments.chart, flush=True
+    )  # before the engines' threads end
     return 0

@@ -1,5 +1,6 @@
 """`hubel benchmark`: every case measured, one after the other, its contenders taking turns."""
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,9 +26,8 @@ from hubel.benchmark import (
 from hubel.benchmark.ceiling import ceilings
 from hubel.benchmark.conditions import all_versions, hardware
 from hubel.errors import UsageError, listed, lookup
-from hubel.training import machine
 
-RANGES = {"rounds": (1, 1000), "seconds": (0, 86_400), "batch": (1, 65_536), "size": (1, 8192)}
+RANGES = {"rounds": (1, 1000), "seconds": (0, 86_400), "threads": (1, 4096), "batch": (1, 65_536), "size": (1, 8192)}
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,11 @@ def benchmark(works: Sequence[str], options: Options, rounds: int, seconds: floa
     Raises:
         UsageError: an unknown work, an option that none of the works heeds, or a number out of range.
     """
-    works = list(dict.fromkeys(works)) or list(WORKS)
-    chosen = [lookup(work, WORKS, "work") for work in works]
-    numbers = {"rounds": rounds, "seconds": seconds, "batch": options.batch, "size": options.size}
+    for work in works:
+        lookup(work, WORKS, "work")
+    works = [work for work in WORKS if work in works or not works]
+    chosen = [WORKS[work] for work in works]
+    numbers = {"rounds": rounds, "seconds": seconds, "threads": threads, "batch": options.batch, "size": options.size}
     for name, value in numbers.items():
         low, high = RANGES[name]
         if value is not None and not low <= value <= high:
@@ -100,7 +102,9 @@ def benchmark(works: Sequence[str], options: Options, rounds: int, seconds: floa
     if idle:
         heeding = [name for name, work in WORKS.items() if idle[0] in work.heeds]
         raise UsageError(f"{idle[0]} would have no effect on {listed(works)}; it is an option of {listed(heeding)}")
-    torch.set_num_threads(machine.choose("cpu", None, threads, 0).threads)
+    torch.set_num_threads(
+        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return _measured([plan for work in chosen for plan in work.plans(options)], rounds, seconds)
 
 
