@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,15 +11,17 @@ from hubel.benchmark.cases import Case, Options, Plan
 from hubel.benchmark.ceiling import flop_per_picture
 from hubel.benchmark.networks import Shape
 from hubel.benchmark.turns import Contender
+from hubel.data import Preprocessing, Split, Splits
 from hubel.training import machine
-from hubel.training.loop import optimise
-from hubel.training.recipe import Precision
+from hubel.training.loop import Training, train_step
+from hubel.training.recipe import Precision, Recipe
 
 #            model                  size  batch
 STANDARD = (("resnet18_small_stem", 32, 128),
             ("resnet50", 224, 16),
             ("mobilenet_v2", 224, 16))  # fmt: skip
 BATCH = 16
+CLASSES = 10  # labels drawn; every network of the zoo has as many logits or more
 RATE, MOMENTUM = 0.01, 0.9
 
 
@@ -36,14 +39,10 @@ def plans(options: Options) -> list[Plan]:
 
 
 def _case(model: str, shape: Shape, batch: int, precision: Precision | None) -> Case:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(batch, *shape, generator=generator)
+    x, labels = random_batch(shape, batch)
     network = networks.own(model, shape)
-    with torch.inference_mode():
-        classes = network.eval()(x[:1]).shape[1]
-    labels = torch.randint(0, classes, (batch,), generator=generator)
     flop = flop_per_picture(network, shape, training=True)
-    step, precision = _ours(network, x, labels, precision, round((flop or 0) / 6))
+    step, precision = _ours(network, shape, batch, precision, round((flop or 0) / 6))
     contenders = [Contender("hubel", step, batch, keeps_memory=True)]
     source, plain = networks.theirs(model, shape) or ("zoo", networks.own(model, shape))
     contenders.append(Contender(f"plain loop ({source})", plain_step(plain, x, labels), batch))
@@ -53,13 +52,29 @@ def _case(model: str, shape: Shape, batch: int, precision: Precision | None) -> 
     return Case(contenders=contenders, unit="images/s", flop=flop, precision=precision)
 
 
-def _ours(network: nn.Module, x: Tensor, labels: Tensor, precision: Precision | None,
+def _ours(network: nn.Module, shape: Shape, batch: int, precision: Precision | None,
           macs: int) -> tuple[Callable[[], object], Precision]:  # fmt: skip
-    chosen = machine.choose("cpu", precision, torch.get_num_threads(), macs)
-    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """The loop's own step, with what `hubel train` would choose for this network on this machine."""
+    wished = Recipe(device="cpu", precision=precision, threads=torch.get_num_threads())
+    chosen = machine.choose(wished, network, macs)
+    recipe = wished.with_(model="own", epochs=1, batch=batch, lr=RATE, precision=chosen.precision, fused=chosen.fused,
+                          warmup_epochs=0.0, size=shape[1], channels=shape[0])  # fmt: skip
+    images = np.zeros((batch, shape[1], shape[2], shape[0]), np.uint8)
+    part = Split(images, np.arange(batch), np.zeros(batch, np.int64), names=[])
+    normal = Preprocessing(size=shape[1], channels=shape[0], fit="pad", mean=(0.5,) * shape[0], std=(0.5,) * shape[0])
+    classes = tuple(map(str, range(CLASSES)))
+    data = Splits(name="random", classes=classes, train=part, val=part, test=None, preprocessing=normal, fingerprint="")
+    training = Training.begin(network.train(), data, recipe, None)
+    x, labels = random_batch(shape, batch)
     x = x.contiguous(memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(network.parameters(), RATE, MOMENTUM, nesterov=True, fused=True)
-    return lambda: optimise(network, optimiser, x, labels, chosen.precision), chosen.precision
+    return lambda: train_step(training, x, labels, RATE), chosen.precision
+
+
+def random_batch(shape: Shape, batch: int) -> tuple[Tensor, Tensor]:
+    """Pictures N C H W and labels N."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, *shape, generator=generator)
+    return x, torch.randint(0, CLASSES, (batch,), generator=generator)
 
 
 def plain_step(network: nn.Module, x: Tensor, labels: Tensor) -> Callable[[], float]:

@@ -1,6 +1,5 @@
 """`hubel benchmark`: every case measured, one after the other, its contenders taking turns."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from hubel.benchmark import (
 from hubel.benchmark.ceiling import ceilings
 from hubel.benchmark.conditions import all_versions, hardware
 from hubel.errors import UsageError, listed, lookup
+from hubel.training.machine import physical_cores
 
 RANGES = {"rounds": (1, 1000), "seconds": (0, 86_400), "threads": (1, 4096), "batch": (1, 65_536), "size": (1, 8192)}
 
@@ -102,9 +102,7 @@ def benchmark(works: Sequence[str], options: Options, rounds: int, seconds: floa
     if idle:
         heeding = [name for name, work in WORKS.items() if idle[0] in work.heeds]
         raise UsageError(f"{idle[0]} would have no effect on {listed(works)}; it is an option of {listed(heeding)}")
-    torch.set_num_threads(
-        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    torch.set_num_threads(threads or physical_cores())
     return _measured([plan for work in chosen for plan in work.plans(options)], rounds, seconds)
 
 
