@@ -63,9 +63,7 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
     if (device.startswith("cuda:") and not device[5:].isdecimal()) or (device[5:].isdecimal() and (
             int(device[5:]) >= torch.cuda.device_count())):  # fmt: skip
         raise UsageError(f"device={device}: there are {torch.cuda.device_count()} CUDA devices here, numbered from 0")
-    cores = int(torch.cpu.get_capabilities().get("num_physical_cores") or 0) or os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    threads = threads or min(cores, allowed)
+    threads = threads or physical_cores()
     if precision is None:
         pays = multiplies_bf16(device) and macs >= BF16_PAYS_FROM
         precision = "bfloat16" if pays else "float32"
@@ -86,6 +84,18 @@ def _needed(device: str) -> str:
     if device != "cpu":
         return f"device=cpu (here it is {device}, whose own kernels are used)"
     return "a network without scripted modules" if kernels.library() else "a C compiler (gcc) on this machine"
+
+
+def physical_cores() -> int:
+    """Cores this process may use; hyper-threads count once."""
+    cores = int(torch.cpu.get_capabilities().get("num_physical_cores") or 0) or os.cpu_count() or 1
+    return min(cores, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores)
+
+
+def use_all_cores() -> None:
+    """Sets torch's threads to the physical cores, unless the user has set OMP_NUM_THREADS."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(physical_cores())
 
 
 def prepare(machine: Machine) -> None:
