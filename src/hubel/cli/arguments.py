@@ -22,6 +22,16 @@ class Models:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipes:
+    """The recipes: what each claims, the command that runs it, and what it costs."""
+
+    pattern: Positional[str] = "*"
+    """show only names that match, such as '*cifar*'"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Every call of a network: output volume, parameters, MACs, FLOPs, activation memory, receptive field."""
 
@@ -85,9 +95,50 @@ class Train:
     """of the run; data, model and a number unless given"""
     project: str = "runs"
     """folder of the runs"""
+    plot_schedule: bool = False
+    """draw the learning rate of every step to schedule.png instead, and train nothing"""
     recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
     json: bool = False
     """print one JSON object, the run's summary, on standard output"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrFind:
+    """Find a learning rate: train a throw-away network at growing rates until the loss diverges."""
+
+    data: Positional[str]
+    """as for train"""
+    low: float = 1e-5
+    """first rate"""
+    high: float = 10.0
+    """last rate"""
+    steps: int = 100
+    """from one to the other"""
+    plot: str | None = None
+    """draw loss against rate to this .png"""
+    recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradcheck:
+    """Check gradients numerically, layer by layer, in double precision.  Exit code 1 if one is off."""
+
+    model: Positional[str]
+    """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), or the folder of a run"""
+    input: str | None = None
+    """channels x height x width of a picture; the smallest the network takes unless given"""
+    loss: Literal["cross_entropy", "hinge", "bce"] = "cross_entropy"
+    """whose gradient"""
+    samples: int = 4
+    """parameters of every weight and every bias"""
+    tolerance: float = 1e-4
+    """largest relative error that passes"""
+    seed: int = 0
+    """of pictures, weights and samples"""
+    json: bool = False
+    """print one JSON object"""
 
 
 @dataclass(frozen=True, kw_only=True)
