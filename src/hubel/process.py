@@ -3,8 +3,10 @@
 import ctypes
 import os
 import sys
+import time
 from contextlib import suppress
 
+BEGAN = time.monotonic()  # what a budget counts from; only Python's own start comes before
 # fmt: off
 PARAMETERS = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3}  # malloc.h
 KEEPING =    {"trim_threshold": 1 << 30, "top_pad": 64 << 20, "mmap_threshold": 1 << 30}

@@ -190,6 +190,15 @@ def models_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def show_recipes(rows: list[dict[str, Any]], console: Console) -> None:
+    """Title, claim, command and cost of every recipe."""
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/]  {escape(row['title'])}", highlight=False, soft_wrap=True)
+        for word in ("claim", "run", "cost", "left_out"):
+            if word in row:
+                console.print(f"  {word.replace('_', ' '):<9} {escape(row[word])}", highlight=False, soft_wrap=True)
+
+
 def show_evaluation(evaluation: Any, console: Console) -> None:
     """The figures of `hubel val`."""
     low, high = evaluation.interval

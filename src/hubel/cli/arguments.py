@@ -22,6 +22,16 @@ class Models:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipes:
+    """The recipes: what each claims, the command that runs it, and what it costs."""
+
+    pattern: Positional[str] = "*"
+    """show only names that match, such as '*cifar*'"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Every call of a network: output volume, parameters, MACs, FLOPs, activation memory, receptive field."""
 

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hubel import process
 from hubel.cli.arguments import (
     Benchmark,
     Compare,
@@ -20,6 +21,7 @@ from hubel.cli.arguments import (
     LrFind,
     Models,
     Predict,
+    Recipes,
     Resume,
     Summary,
     Train,
@@ -111,7 +113,22 @@ def train(arguments: Train) -> int:
     command = shlex.join(["hubel", *sys.argv[1:]])
     return _watch(arguments.json, lambda track: start(
         arguments.data, arguments.recipe, name=arguments.name, project=arguments.project, command=command, track=track,
+        began=process.BEGAN,
     ))  # fmt: skip
+
+
+def recipes(arguments: Recipes) -> int:
+    """Prints the recipes."""
+    from hubel.commands.recipes import listed
+
+    rows = listed(arguments.pattern)
+    if arguments.json:
+        print(json.dumps({"recipes": rows}))
+        return 0
+    from hubel.terminal import console_for, show_recipes
+
+    show_recipes(rows, console_for(False))
+    return 0
 
 
 def _plot_schedule(arguments: Train) -> int:

@@ -285,17 +285,17 @@ def prepare(name: str, model: nn.Module, example: Tensor, precision: Precision =
     Raises:
         UsageError: an unknown engine, one that is not installed, or a precision it has not.
     """
-    engine = lookup(name, ENGINES, "engine")
     able(name, precision)
-    return engine.convert(model, example)(example, precision, streams)
+    return ENGINES[name].convert(model, example)(example, precision, streams)
 
 
 def able(name: str, precision: Precision | None) -> None:
     """Refuses what an engine cannot do here.
 
     Raises:
-        UsageError: not installed, or a precision it has not.
+        UsageError: no such engine, not installed, or a precision it has not.
     """
+    lookup(name, ENGINES, "engine")
     if precision is not None and precision not in ENGINES[name].precisions:
         others = [other for other, engine in ENGINES.items() if precision in engine.precisions]
         raise UsageError(f"engine={name} computes in {' or '.join(ENGINES[name].precisions)}, not in {precision}; take "
