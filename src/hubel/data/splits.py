@@ -4,21 +4,22 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hubel import files
 from hubel.data import cache
-from hubel.data.preprocessing import Fit, Preprocessing, fitted
+from hubel.data.preprocessing import Fit, Preprocessing, fitted, recoloured
+from hubel.data.scans import Scans, digest, scan
 from hubel.data.source import Part, Source, open_source
 from hubel.errors import BrokenPictures, DataError, UsageError
 
 MOST_BROKEN = 0.10  # share of unreadable pictures above which training does not start
 DEFAULT_FRACTION = 0.15
+SAMPLE = (5000, 1 << 26)  # most pictures, and most pixels, that the mean colour is taken from
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class Split:
         rows: which pictures of `images` this split has, N int64.
         labels: their class indices, N int64.
         names: what to call each when it is shown.
+        digests: 16 bytes per picture of `images`, equal for equal pixels, where they are known already.
     """
 
     images: NDArray[np.uint8]
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     names: Sequence[str]
+    digests: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,6 +46,12 @@ class Split:
     def take(self, which: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
         """Pictures by position in the split, uint8 N size size channels."""
         return self.images[self.rows[which]]
+
+    def pixel_digests(self) -> NDArray[np.uint8]:
+        """16 bytes per picture of the split, equal for equal pixels, N 16."""
+        if self.digests is not None:
+            return self.digests[self.rows]
+        return np.frombuffer(b"".join(digest(self.images[row].data) for row in self.rows), np.uint8).reshape(-1, 16)
 
 
 @dataclass(frozen=True)
@@ -88,16 +97,18 @@ class Opened:
     """A source whose files have been read once: what a plan needs to know before pictures are decoded.
 
     Args:
-        scans: for sources of files, hash and header per part; empty for arrays.
+        scans: for sources of files, digests and headers per part; empty for arrays.
         side: the median shorter side of the pictures [px].
+        outside: share of the median picture that lies outside its centre square.
         grey: whether every picture is grey.
         square: whether every picture is square.
         characters: whether the classes are single characters, which a mirror would change.
     """
 
     source: Source
-    scans: Mapping[str, list[cache.Scan]]
+    scans: Mapping[str, Scans]
     side: int
+    outside: float
     grey: bool
     square: bool
     characters: bool
@@ -111,24 +122,26 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
         BrokenPictures: more than a tenth of the pictures cannot be read.
     """
     source = open_source(data)
-    scans: dict[str, list[cache.Scan]] = {}
-    sizes: list[tuple[int, int]] = []
-    grey = True
+    scans: dict[str, Scans] = {}
+    sizes: list[NDArray[np.int64]] = []  # per part, N 2
+    broken: list[tuple[str, str]] = []
+    grey, files_read = True, 0
     for split, part in source.parts.items():
         if isinstance(part.pictures, list):
-            scans[split] = cache.scan(part.pictures, track)
-            headers = [s.header for s in scans[split] if s.header]
-            sizes += [(h.width, h.height) for h in headers]
-            grey = grey and all(h.grey for h in headers)
+            found = scans[split] = scan(part.pictures, track)
+            headers = found.content[found.readable]
+            sizes.append(np.stack([headers["width"], headers["height"]], axis=1).astype(np.int64))
+            grey = grey and bool(headers["grey"].all())
+            broken += [(part.pictures[number], reason) for number, reason in sorted(found.reasons.items())]
+            files_read += len(part.pictures)
         else:
-            sizes += [part.pictures.shape[2:0:-1]] * len(part.pictures)
+            sizes.append(np.tile(part.pictures.shape[2:0:-1], (len(part.pictures), 1)))
             grey = grey and part.pictures.shape[-1] == 1
-    paths = [path for split in scans for path in source.parts[split].pictures]
-    reasons = [s.reason for split in scans for s in scans[split]]
-    refuse_if_many(source.name, [(path, why) for path, why in zip(paths, reasons, strict=True) if why], len(paths))
-    side = int(np.median([min(size) for size in sizes]))
+    refuse_if_many(source.name, broken, files_read)
+    shorter, longer = np.sort(np.concatenate(sizes), axis=1).T
     characters = source.kind == "idx" or all(re.fullmatch(r"\w|\d+", name) for name in source.classes)
-    return Opened(source, scans, side, grey, all(w == h for w, h in sizes), characters)
+    return Opened(source, scans, int(np.median(shorter)), float(np.median(1 - shorter / longer)), grey,
+                  bool((shorter == longer).all()), characters)  # fmt: skip
 
 
 def refuse_if_many(name: str, broken: list[tuple[str, str]], total: int) -> None:
@@ -161,11 +174,10 @@ def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int)
 
 def drawn_apart(split: Split, fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
     """As `stratified`, but identical pictures stay together: a copy of a training picture would be no test."""
-    digests = [hashlib.blake2b(split.images[row].data, digest_size=16).digest() for row in split.rows]
-    numbers: dict[bytes, int] = {}
-    group = np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], dtype=np.int64)
-    _, first = np.unique(group, return_index=True)
-    return [np.flatnonzero(np.isin(group, part)) for part in stratified(split.labels[first], fractions, seed)]
+    _, first, group = np.unique(split.pixel_digests().view("V16").ravel(), return_index=True, return_inverse=True)
+    order = np.argsort(first)  # groups are numbered in the order of their first pictures
+    group = np.argsort(order)[group]
+    return [np.flatnonzero(np.isin(group, part)) for part in stratified(split.labels[first[order]], fractions, seed)]
 
 
 def _fractions(given: Sequence[str], val_fraction: float | None, test_fraction: float | None) -> dict[str, float]:
@@ -185,39 +197,45 @@ def _fractions(given: Sequence[str], val_fraction: float | None, test_fraction: 
     return wanted
 
 
-def decode_part(part: Part, scans: list[cache.Scan] | None, size: int, channels: int, fit: Fit,
+def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: Fit,
                  track: files.Track[Any]) -> tuple[Split, list[tuple[str, str]], bytes]:  # fmt: skip
     """One part as a split, its broken pictures, and the digest of its contents."""
     hasher = hashlib.blake2b(np.ascontiguousarray(part.labels).tobytes(), digest_size=16)
     if isinstance(part.pictures, list):
         assert scans is not None
         result = cache.decoded(part.pictures, scans, size, channels, fit, track)
-        for s in scans:
-            hasher.update(s.digest or b"-")
+        hasher.update(scans.digest())
         keep = np.flatnonzero(result.rows >= 0)
-        split = Split(result.images, result.rows[keep], part.labels[keep], [part.names[int(i)] for i in keep])
-        return split, result.broken, hasher.digest()
+        names = [part.names[i] for i in keep.tolist()] if result.broken else part.names
+        return (
+            Split(result.images, result.rows[keep], part.labels[keep], names, result.digests),
+            result.broken,
+            hasher.digest(),
+        )
     hasher.update(np.ascontiguousarray(part.pictures).data)
     images = part.pictures
     if images.shape[1:] != (size, size, channels):
-        mode = "L" if channels == 1 else "RGB"
-        pictures = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert(mode)
-                    for image in images)  # fmt: skip
-        images = np.stack([fitted(picture, size, fit) for picture in track(pictures, "resizing pictures", len(images))])
+        pictures = track(images, "resizing pictures", len(images))
+        images = np.stack([fitted(recoloured(picture, channels), size, fit) for picture in pictures])
     return Split(images, np.arange(len(images)), part.labels, part.names), [], hasher.digest()
 
 
 def _subset(split: Split, which: NDArray[np.int64]) -> Split:
-    return Split(split.images, split.rows[which], split.labels[which], [split.names[int(i)] for i in which])
+    names = [split.names[i] for i in which.tolist()]
+    return replace(split, rows=split.rows[which], labels=split.labels[which], names=names)
 
 
 def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel of pixels in [0, 1], over at most 5,000 evenly spaced training pictures."""
-    sample = split.take(np.linspace(0, len(split) - 1, min(len(split), 5000)).astype(np.int64))
+    """Mean and deviation per channel of pixels in [0, 1], over evenly spaced training pictures (`SAMPLE`)."""
+    height, width, channels = split.images.shape[1:]
+    count = min(len(split), SAMPLE[0], max(SAMPLE[1] // (height * width), 1))
+    counts = np.zeros((channels, 256), np.int64)
+    for chunk in np.array_split(np.linspace(0, len(split) - 1, count).astype(np.int64), -(-count // 64)):
+        pictures = split.take(chunk)
+        counts += [np.bincount(pictures[..., channel].ravel(), minlength=256) for channel in range(channels)]
     levels = np.arange(256) / 255
     means, deviations = [], []
-    for channel in range(sample.shape[-1]):
-        share = np.bincount(sample[..., channel].ravel(), minlength=256) / sample[..., channel].size
+    for share in counts / (count * height * width):
         means.append(float(share @ levels))
         deviations.append(max(float(share @ (levels - means[-1]) ** 2) ** 0.5, 1e-3))
     return tuple(means), tuple(deviations)
@@ -255,9 +273,9 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
     fractions = _fractions(given, val_fraction, test_fraction)
     parts, broken, digests, total = {}, [], [repr(source.classes).encode()], 0
     for name, part in source.parts.items():
-        parts[name], bad, digest = decode_part(part, opened.scans.get(name), size, channels, fit, track)
+        parts[name], bad, contents = decode_part(part, opened.scans.get(name), size, channels, fit, track)
         broken += bad
-        digests += [name.encode(), digest]
+        digests += [name.encode(), contents]
         total += len(part.labels)
         if name != "train" and not len(parts[name]):
             raise DataError(f"{source.name}: no picture of the {name} part can be read; mend it, or remove the part and it "
@@ -279,4 +297,12 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
     preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std)
     fingerprint = hashlib.blake2b(b"|".join(digests), digest_size=16).hexdigest()
     return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, fingerprint,
-                  broken, source.notes, tuple(given))  # fmt: skip
+                  broken, (*source.notes, *_discarded(opened, fit)), tuple(given))  # fmt: skip
+
+
+def _discarded(opened: Opened, fit: Fit) -> list[str]:
+    """What a person should know about `fit`: how much of the pictures it throws away."""
+    if fit != "crop" or opened.square:
+        return []
+    return [f"fit=crop discards {100 * opened.outside:.1f} % of the median picture, the ends of its longer side; "
+            f"fit=pad keeps the whole picture"]  # fmt: skip
