@@ -1,7 +1,6 @@
 """Data: every format is read, every kind of picture becomes plain uint8, every mistake is one sentence."""
 
 import gzip
-import io
 import pickle
 import struct
 import zlib
@@ -15,29 +14,7 @@ from hubel.data import cache, load, open_data
 from hubel.data.preprocessing import Unreadable, decode, read_header
 from hubel.data.splits import stratified
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError
-
-RNG = np.random.default_rng(0)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def noise(height: int = 20, width: int = 30) -> Image.Image:
-    return Image.fromarray(RNG.integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Two classes of twenty pictures in a folder of class folders."""
-    for name in ("cat", "dog"):
-        folder = tmp_path / "photos" / name
-        folder.mkdir(parents=True)
-        for i in range(20):
-            (folder / f"{i:02}.jpg").write_bytes(encoded(noise(), "JPEG"))
-    return tmp_path / "photos"
+from pictures import RNG, encoded, noise
 
 
 def read(path, size=16, channels=3, **options):

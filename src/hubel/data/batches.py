@@ -3,7 +3,7 @@
 Nothing here keeps a random state: any batch of any epoch can be made again, which is what makes resuming exact.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Split
+from hubel.data.workers import prefetched
 
 
 def derived_seed(*parts: int) -> int:
@@ -84,6 +85,21 @@ def training_batches(split: Split, batch: int, preprocessing: Preprocessing, aug
         generator = torch.Generator().manual_seed(derived_seed(seed, 2, epoch, step))
         images = augmentation(torch.from_numpy(split.take(which)), generator)
         yield preprocessing.normalise(images), torch.from_numpy(split.labels[which])
+
+
+def delivered(items: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same batches on the device that trains.
+
+    For a GPU a thread prepares the next ones in pinned memory while the step computes, and the copy runs beside it. Where
+    the step computes on the CPU itself there is no idle core to prepare on, and no thread is used (measured: see
+    benchmarks/input.py).
+    """
+    if device.type == "cpu":
+        yield from items
+        return
+    pinned = ((x.pin_memory(), labels.pin_memory()) for x, labels in items)
+    for x, labels in prefetched(pinned):
+        yield x.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
 def batches(split: Split, batch: int, preprocessing: Preprocessing) -> Iterator[tuple[Tensor, Tensor]]:

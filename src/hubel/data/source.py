@@ -135,30 +135,33 @@ def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], fo
 def _visible(path: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden files, what operating systems leave behind, and runs of Hubel."""
     return sorted(child for child in path.iterdir() if not child.name.startswith(".") and child.name not in NOT_DATA
-                  and not (child / "run.json").is_file() and next(child.glob("*/run.json"), None) is None)  # fmt: skip
+                  and not (child / "run.json").is_file() and not (child.is_dir() and _holds_runs(child)))  # fmt: skip
+
+
+def _holds_runs(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.is_dir() and os.path.isfile(os.path.join(entry.path, "run.json")) for entry in entries)
 
 
 def _pictures_below(folder: Path) -> tuple[list[str], int]:
     """Paths of picture files below a class folder, and how many other files lie there; links are followed once."""
     found, others, seen = [], 0, set()
-
-    def denied(error: OSError) -> None:
-        raise error
-
-    for root, folders, files in os.walk(folder, onerror=denied, followlinks=True):
+    waiting = [os.fspath(folder)]
+    while waiting:
+        root = waiting.pop()
         real = os.path.realpath(root)
         if real in seen:
-            folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NOT_DATA)
-        for file in sorted(files):
-            if file.startswith(".") or file in NOT_DATA:
-                continue
-            if Path(file).suffix.lower() in EXTENSIONS:
-                found.append(os.path.join(root, file))
-            else:
-                others += 1
+        folders, files = [], []
+        with os.scandir(root) as entries:  # no object per file: a tree may hold millions
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.name not in NOT_DATA:
+                    (folders if entry.is_dir() else files).append(entry.name)
+        pictures = [name for name in files if os.path.splitext(name)[1].lower() in EXTENSIONS]
+        others += len(files) - len(pictures)
+        found += [f"{root}{os.sep}{name}" for name in sorted(pictures)]
+        waiting += [f"{root}{os.sep}{name}" for name in sorted(folders, reverse=True)]
     return found, others
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.data import Augmentation, Splits, batches, training_batches
-from hubel.data.batches import border_colour, derived_seed, steps_per_epoch
+from hubel.data.batches import border_colour, delivered, derived_seed, steps_per_epoch
 from hubel.errors import Diverged
 from hubel.training.checkpoint import Progress
 from hubel.training.recipe import Recipe
@@ -103,11 +103,11 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
         steps = steps_per_epoch(len(data.train), batch)
         model.train()
         started = time.perf_counter() - progress.seconds
-        for x, labels in epoch_batches:
+        for x, labels in delivered(epoch_batches, device):
             lr = learning_rate(recipe, progress.epoch * steps + progress.step, steps)
             optimiser.param_groups[0]["lr"] = lr
             with seeded(recipe.seed, 3, progress.epoch, progress.step):
-                loss, correct = optimise(model, optimiser, x.to(device), labels.to(device), precision)
+                loss, correct = optimise(model, optimiser, x, labels, precision)
             if not math.isfinite(loss):
                 where = f"in epoch {progress.epoch + 1}, step {progress.step + 1}"
                 raise Diverged(f"the loss became {loss} {where}, at the learning rate {lr:.4g}; start again with a "
