@@ -20,7 +20,7 @@ from hubel.training import checkpoint
 
 @dataclass(frozen=True)
 class Answer:
-    """Classes of one picture, most likely first, with their probabilities."""
+    """Classes of one picture, most likely first, with their probabilities; of multi-label data each on its own."""
 
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
@@ -36,6 +36,7 @@ class Classifier:
         preprocessing: how a picture becomes the network's input.
         model: the name the network was created by.
         about: the rest of what its file says: data, versions, epoch.
+        multilabel: whether a picture may show any number of the classes.
     """
 
     network: nn.Module
@@ -43,6 +44,7 @@ class Classifier:
     preprocessing: Preprocessing
     model: str
     about: dict[str, Any]
+    multilabel: bool = False
 
     @staticmethod
     def load(path: str | os.PathLike[str], model: str | None = None) -> "Classifier":
@@ -84,7 +86,7 @@ class Classifier:
             raise FileError(f"{path} does not fit the network {about['model']} it names: "
                             f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        return Classifier(network, classes, preprocessing, about["model"], about)
+        return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")))
 
     def logits(self, images: NDArray[np.uint8], batch: int = 64) -> Tensor:
         """N classes float32, of decoded pictures uint8 N size size channels."""
@@ -100,6 +102,8 @@ class Classifier:
             Unreadable: one of them is not a whole picture.
         """
         images = np.stack([self.preprocessing.decode(raw) for raw in files])
-        probabilities, order = self.logits(images).softmax(dim=1).sort(dim=1, descending=True, stable=True)
+        logits = self.logits(images)
+        probabilities = logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
+        probabilities, order = probabilities.sort(dim=1, descending=True, stable=True)
         return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
                 for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)]  # fmt: skip

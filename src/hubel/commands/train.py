@@ -83,6 +83,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         "code": code_sha256(plan.model),
         "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
         "classes": list(splits.classes),
+        "multilabel": splits.multilabel,
         "preprocessing": splits.preprocessing.to_dict(),
         "recipe": recipe.to_dict(),
         "splits": splits.describe(),

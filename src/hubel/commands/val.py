@@ -63,10 +63,20 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
     if unknown:
         raise DataError(f"{data} has the class {unknown[0]!r} that the classifier does not know ({len(unknown)} such); its "
                         f"classes: {', '.join(classifier.classes[:12])}")  # fmt: skip
+    if (parts[name].labels.ndim == 2) != classifier.multilabel:
+        column, has, needs = (("labels", "one label", "several") if classifier.multilabel else
+                              ("label", "several labels", "one"))  # fmt: skip
+        raise DataError(f"{data} has {has} a picture, the classifier was trained on {needs}; name the classes in a column "
+                        f"{column!r} of a .csv")  # fmt: skip
     wanted = classifier.preprocessing
     found, broken, _ = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track)
     refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
         raise DataError(f"{data} holds no pictures to evaluate on")
     translate = np.array([classifier.classes.index(label) for label in opened.source.classes], dtype=np.int64)
-    return Split(found.images, found.rows, translate[found.labels], found.names), name
+    if classifier.multilabel:
+        labels = np.zeros((len(found), len(classifier.classes)), dtype=np.int64)
+        labels[:, translate] = found.labels
+    else:
+        labels = translate[found.labels]
+    return Split(found.images, found.rows, labels, found.names), name

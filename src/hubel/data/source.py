@@ -7,6 +7,7 @@ training part.
 
 import csv
 import os
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,7 @@ class Part:
 
     Args:
         pictures: uint8 N H W C, or the N paths of picture files.
-        labels: class index of each picture, N int64.
+        labels: class index of each picture, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each picture when it is shown.
     """
 
@@ -68,10 +69,14 @@ class Source:
 
 @dataclass
 class Listing:
-    """File paths and label names gathered before the classes are known."""
+    """File paths and label names gathered before the classes are known; several names, or none, where multi-label."""
 
     paths: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
+    labels: list[str | frozenset[str]] = field(default_factory=list)
+
+    def names(self) -> set[str]:
+        """Every class name that occurs."""
+        return {name for label in self.labels for name in ([label] if isinstance(label, str) else label)}
 
 
 def open_source(data: str | os.PathLike[str]) -> Source:
@@ -204,14 +209,20 @@ def _from_folder(path: Path, name: str) -> Source:
 
 
 def _from_csv(path: Path, name: str) -> Source:
-    """Rows of path,label or path,label,split; a header is recognised by its words; paths are relative to the file."""
+    """Rows of path,label or path,label,split; a header is recognised by its words; paths are relative to the file.
+
+    A header with `labels` makes the data multi-label: a cell names any number of classes, separated by `;` or `|`.
+    """
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
     if not rows:
         raise DataError(f"{name} is empty; a line is path,label or path,label,split")
     header = [cell.strip().lower() for cell in rows[0]]
     path_column = next((i for i, word in enumerate(header) if word in ("path", "file", "filename", "image")), None)
-    label_column = next((i for i, word in enumerate(header) if word in ("label", "class", "category", "target")), None)
+    multilabel = next((i for i, word in enumerate(header) if word in ("labels", "classes", "categories", "tags")), None)
+    label_column = next(
+        (i for i, word in enumerate(header) if word in ("label", "class", "category", "target")), multilabel
+    )
     split_column = next((i for i, word in enumerate(header) if word in ("split", "subset", "set")), None)
     if path_column is None or label_column is None:
         path_column, label_column, split_column = 0, 1, 2 if len(header) > 2 else None
@@ -221,7 +232,8 @@ def _from_csv(path: Path, name: str) -> Source:
     notes = []
     for number, row in enumerate(rows, start=1):
         cells = [cell.strip() for cell in row] + [""] * len(header)
-        if not cells[path_column] or not cells[label_column]:
+        several = multilabel is not None and label_column == multilabel
+        if not cells[path_column] or not (cells[label_column] or several):
             notes.append(f"row {number} of {name} lacks a path or a label and was passed over")
             continue
         split = "all"
@@ -232,7 +244,8 @@ def _from_csv(path: Path, name: str) -> Source:
                                 f"use train, val or test")  # fmt: skip
         listing = listings.setdefault(split, Listing())
         listing.paths.append(os.path.join(path.parent, os.path.expanduser(cells[path_column])))
-        listing.labels.append(cells[label_column])
+        cell = cells[label_column]
+        listing.labels.append(frozenset(filter(None, map(str.strip, re.split(r"[;|]", cell)))) if several else cell)
     if not listings:
         raise DataError(f"{name} has no row with a path and a label")
     return _from_listings(name, "csv", listings, notes)
@@ -244,17 +257,20 @@ def _from_listings(name: str, kind: Literal["csv", "folder"], listings: Mapping[
     first = "train" if "train" in listings else "all"
     if first not in listings:
         raise DataError(f"{name} has no training pictures, only {', '.join(listings)}")
-    classes = tuple(sorted(set(listings[first].labels)))
+    classes = tuple(sorted(listings[first].names()))
+    if not classes:
+        raise DataError(f"{name} names no class in any of its {len(listings[first].labels):,} rows")
     index = {label: number for number, label in enumerate(classes)}
     parts = {}
     for split, listing in listings.items():
-        unknown = sorted(set(listing.labels) - set(classes))
+        unknown = sorted(listing.names() - set(classes))
         if unknown:
             raise DataError(f"{name}: the {split} part has the class {unknown[0]!r} that training has not "
                             f"({len(unknown)} such: {', '.join(unknown[:5])}); classes are matched by name, so rename "
                             f"it or add it to train")  # fmt: skip
-        labels = np.array([index[label] for label in listing.labels], dtype=np.int64)
-        parts[split] = Part(listing.paths, labels, listing.paths)
+        labels = [index[label] if isinstance(label, str) else [int(name in label) for name in classes]
+                  for label in listing.labels]  # fmt: skip
+        parts[split] = Part(listing.paths, np.array(labels, dtype=np.int64), listing.paths)
     return _checked(Source(name, kind, classes, parts, tuple(notes)))
 
 

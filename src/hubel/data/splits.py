@@ -29,7 +29,7 @@ class Split:
     Args:
         images: uint8 M size size channels, shared by all splits, usually memory-mapped.
         rows: which pictures of `images` this split has, N int64.
-        labels: their class indices, N int64.
+        labels: their class indices, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each when it is shown.
         digests: 16 bytes per picture of `images`, equal for equal pixels, where they are known already.
     """
@@ -76,10 +76,15 @@ class Splits:
     notes: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether a picture may show any number of the classes."""
+        return self.train.labels.ndim == 2
+
     def describe(self) -> dict[str, Any]:
         """Sizes, class counts and broken pictures, for the run's record."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
-        counted = {split: np.bincount(part.labels, minlength=len(self.classes)).tolist()
+        counted = {split: pictures_per_class(part.labels, len(self.classes)).tolist()
                    for split, part in parts.items() if part is not None}  # fmt: skip
         return {
             "name": self.name,
@@ -90,6 +95,11 @@ class Splits:
             "broken": [list(entry) for entry in self.broken],
             "notes": list(self.notes),
         }
+
+
+def pictures_per_class(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """How many pictures show each class, of labels N or N K."""
+    return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
 @dataclass(frozen=True)
@@ -157,8 +167,11 @@ def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int)
     """Positions of `labels` drawn into one part per fraction and a last part with the rest, class by class.
 
     Every class keeps at least one picture in the rest, which scikit-learn's splitters refuse to do for rare classes.
-    Each part is sorted.
+    Each part is sorted. Multi-label pictures are drawn by the rarest class they show.
     """
+    if labels.ndim == 2:
+        frequency = np.where(labels > 0, labels.sum(axis=0), np.iinfo(np.int64).max)
+        labels = np.where(labels.any(axis=1), frequency.argmin(axis=1), -1)
     generator = np.random.default_rng(seed)
     drawn: list[list[int]] = [[] for _ in range(len(fractions) + 1)]
     for label in np.unique(labels):
@@ -265,7 +278,7 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
     source = opened.source
     whole = "train" if "train" in source.parts else "all"
     labels = source.parts[whole].labels
-    if len(np.unique(labels)) < 2:
+    if labels.ndim == 1 and len(np.unique(labels)) < 2:
         only = source.classes[int(labels[0])]
         raise DataError(f"{source.name} has one class only ({only!r}, {len(labels):,} pictures); a classifier "
                         f"needs at least two")  # fmt: skip
@@ -287,8 +300,8 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
         if len(which):
             parts[name] = _subset(everything, which)
     train = _subset(everything, rest)
-    missing = sorted(set(range(len(source.classes))) - set(train.labels.tolist()))
-    if missing:
+    missing = np.flatnonzero(pictures_per_class(train.labels, len(source.classes)) == 0)
+    if len(missing):
         raise DataError(f"{source.name}: no readable training picture of the class {source.classes[missing[0]]!r}")
     if "val" not in parts or not len(parts["val"]):
         raise DataError(f"{source.name} has too few pictures ({len(everything)}) to draw a validation part; "

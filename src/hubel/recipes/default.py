@@ -78,13 +78,23 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
         "batch": batch,
         "lr": (0.1 if normalised else 0.02) * batch / _reference_batch(plan.size) if recipe.lr is None else recipe.lr,
         "warmup_epochs": round(epochs / 10, 1) if recipe.warmup_epochs is None else recipe.warmup_epochs,
-        "crop_padding": plan.size // 8 if recipe.crop_padding is None else recipe.crop_padding,
-        "flip": not characters if recipe.flip is None else recipe.flip,
+        **_augmentation(recipe, plan, characters),
         "size": plan.size,
         "channels": plan.channels,
         "fit": plan.fit,
     }
-    return recipe.with_(**chosen)
+    return recipe.with_(**chosen).settled()
+
+
+def _augmentation(recipe: Recipe, plan: InputPlan, characters: bool) -> dict[str, Any]:
+    """What becomes of the shift and the mirror: the standard of small pictures, but characters are never mirrored."""
+    standard, resized = recipe.augment != "none", recipe.crop_scale is not None and recipe.crop_scale < 1
+    padding = plan.size // 8 if standard and not resized else 0
+    return {
+        "augment": recipe.augment or "standard",
+        "crop_padding": padding if recipe.crop_padding is None else recipe.crop_padding,
+        "flip": standard and not characters if recipe.flip is None else recipe.flip,
+    }
 
 
 def _reference_batch(size: int) -> int:

@@ -30,7 +30,7 @@ class RunPage:
             images_per_second).
         best_epoch: the epoch whose weights were kept.
         evaluation: split ("test" or "validation"), n, top1, interval, balanced_accuracy, macro_f1, loss,
-            confusion (rows are true classes), per_class (name, precision, recall, f1, support).
+            confusion (rows are true classes; None where multi-label), per_class (name, precision, recall, f1, support).
         errors: the worst first: picture (uint8, H W C with C 1 or 3), path, label, predicted, probability.
         recipe: every setting, resolved.
         data: name, fingerprint, sizes (train, val, test), counts (split -> class -> pictures), broken (path, reason).
@@ -86,6 +86,9 @@ def _template():
 def _confusion(page: RunPage) -> dict[str, Any]:
     """Counts and shades of the matrix, confused pairs from the most frequent down, and what constancy would score."""
     names = page.summary["classes"]
+    if page.evaluation["confusion"] is None:  # multi-label
+        correct = round(page.evaluation["top1"] * page.evaluation["n"])
+        return {"defined": False, "correct": correct, "wrong": page.evaluation["n"] - correct, "constant": None}
     counts = np.asarray(page.evaluation["confusion"], dtype=np.int64).reshape(len(names), len(names))
     totals = counts.sum(axis=1)
     shares = counts / np.maximum(totals, 1)[:, None]
@@ -98,6 +101,7 @@ def _confusion(page: RunPage) -> dict[str, Any]:
     pairs.sort(key=lambda pair: (-pair["count"], -pair["share"]))
     total = int(totals.sum())
     return {
+        "defined": True,
         "names": names,
         "counts": counts.tolist() if len(names) <= NAMED else None,
         "shades": _shade(shares).round(3).tolist() if len(names) <= NAMED else None,

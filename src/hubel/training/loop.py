@@ -87,10 +87,11 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
 
     Closing the generator between two records keeps a checkpoint first, so that nothing is lost.
     """
+    recipe = recipe.settled()
     device, precision = torch.device(recipe.device or "cpu"), recipe.precision or "float32"
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
-                                nesterov=recipe.momentum > 0, fused=True)  # fmt: skip
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.0, momentum=recipe.momentum or 0.0, nesterov=bool(recipe.momentum),
+                                weight_decay=recipe.weight_decay or 0.0, fused=True)  # fmt: skip
     progress = (run.restore(model, optimiser) if run else None) or Progress()
     assert recipe.epochs is not None
     assert recipe.batch is not None
@@ -136,7 +137,7 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate of a step, counted from the start of the run, with `steps` steps per epoch."""
-    assert recipe.lr is not None
+    assert isinstance(recipe.lr, int | float)
     assert recipe.epochs is not None
     return recipe.lr * cosine(step, recipe.epochs * steps, round((recipe.warmup_epochs or 0) * steps))
 
@@ -163,9 +164,10 @@ def optimise(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, labe
 def finish_epoch(model: nn.Module, data: Splits, recipe: Recipe, progress: Progress, batch: int) -> Epoch:
     """Validates, decides whether the epoch is the best, and moves `progress` to the next epoch."""
     val_loss, val_top1 = validate(model, data, recipe)
+    record_lr = recipe.lr if isinstance(recipe.lr, float) else 0.1
     if not math.isfinite(val_loss):
         raise Diverged(f"the validation loss became {val_loss} after epoch {progress.epoch + 1}; start again with a smaller "
-                       f"learning rate, lr={(recipe.lr or 0.1) / 10:.1g}")  # fmt: skip
+                       f"learning rate, lr={record_lr / 10:.1g}")  # fmt: skip
     value = val_top1 if recipe.monitor == "top1" else -val_loss
     best = progress.best_value is None or value > progress.best_value
     steps = progress.step

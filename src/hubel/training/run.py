@@ -105,7 +105,7 @@ class Run:
 
     def keep_best(self, model: nn.Module, epoch: int) -> None:
         """Writes the classifier of the best epoch so far."""
-        card = {key: self.about[key] for key in ("model", "classes", "preprocessing", "data", "versions")}
+        card = {key: self.about[key] for key in ("model", "classes", "multilabel", "preprocessing", "data", "versions")}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
 
     def openings(self) -> list[dict[str, str]]:

@@ -1,0 +1,111 @@
+"""What a recipe refuses, one sentence each: values out of range, keys without effect, keys that contradict each other."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, get_args
+
+from hubel.errors import UsageError, nearest
+from hubel.training import keys
+
+if TYPE_CHECKING:
+    from hubel.training.recipe import Recipe
+
+WORDS = {
+    "fit": keys.Fit, "optimizer": keys.Optimizer, "decay": keys.Decay, "decay_on": keys.DecayOn, "schedule": keys.Schedule,
+    "loss": keys.Loss, "sampler": keys.Sampler, "monitor": keys.Monitor, "augment": keys.Augment, "policy": keys.Policy,
+    "precision": keys.Precision,
+}  # fmt: skip
+CLASS_WEIGHTS = ("none", "balanced", "sqrt")
+
+
+def refuse(recipe: "Recipe") -> None:
+    """Raises a UsageError with the first reason not to train with these values."""
+    for reasons in (_values, _contradictions, _without_effect, _longer_than_the_run):
+        for reason in reasons(recipe):
+            raise UsageError(reason)
+
+
+def _values(recipe: "Recipe") -> Iterator[str]:
+    for name, words in WORDS.items():
+        value = getattr(recipe, name)
+        if value is not None and value not in get_args(words):
+            yield f"{name} is {value!r}; {nearest(str(value), get_args(words))}"
+    for name, (low, high) in keys.RANGES.items():
+        value = getattr(recipe, name)
+        if isinstance(value, str):
+            if (name, value) != ("lr", "auto"):
+                yield f"{name} is {value!r}; it is a number between {low:,} and {high:,}"
+        elif value is not None and not low <= value <= high:  # also refuses nan
+            yield f"{name} is {value}; it lies between {low:,} and {high:,}"
+    recipe.milestone_epochs()
+    recipe.named_weights()
+
+
+def _without_effect(recipe: "Recipe") -> Iterator[str]:
+    for name, (other, wanted) in keys.NEEDS.items():
+        value, chosen = getattr(recipe, name), recipe.chosen(other)
+        if not value or chosen is None or chosen in wanted:  # 0 turns a key off
+            continue
+        yield (f"{name}={value} would have no effect with {other}={chosen}; use {other}={' or '.join(wanted)}, or leave "
+               f"{name} out")  # fmt: skip
+    for name in ("momentum", "nesterov"):
+        if recipe.optimizer == name and recipe.momentum == 0:
+            yield f"optimizer={name} with momentum=0 is optimizer=sgd; use that, or a momentum such as 0.9"
+    decays = [name for name in ("weight_decay", "l1", "l2") if recipe.chosen(name) != 0]
+    if recipe.decay_on == "weights" and not decays:
+        yield "decay_on=weights would have no effect: weight_decay, l1 and l2 are 0"
+    if recipe.decay and recipe.chosen("weight_decay") == 0:
+        yield f"decay={recipe.decay} would have no effect: weight_decay is 0"
+    if recipe.gamma == 1:
+        yield "gamma=1 would have no effect: it is what the learning rate is multiplied by; use schedule=constant"
+
+
+def _longer_than_the_run(recipe: "Recipe") -> Iterator[str]:
+    """Everything that would happen after the last epoch."""
+    epochs = recipe.epochs
+    if not epochs:
+        return
+    if recipe.patience is not None and recipe.patience >= epochs:
+        yield (f"patience={recipe.patience} would have no effect: training ends after {epochs} epochs; use a smaller "
+               f"patience or more epochs")  # fmt: skip
+    for name in ("warmup_epochs", "swa_epochs"):
+        value = getattr(recipe, name)
+        if value is not None and value > epochs:
+            yield f"{name}={value:g} is longer than the training of {epochs} epochs"
+    for name in ("step_epochs", "plateau_patience"):
+        value = getattr(recipe, name)
+        if value is not None and value >= epochs:
+            yield (f"the schedule is longer than the run: {name}={value:g}, and training ends after {epochs} epochs; use a "
+                   f"smaller {name} or more epochs")  # fmt: skip
+    late = [milestone for milestone in recipe.milestone_epochs() or () if milestone >= epochs]
+    if late:
+        yield (f"the schedule is longer than the run: there is a milestone at epoch {late[0]:g}, and training ends after "
+               f"{epochs} epochs; use earlier milestones or more epochs")  # fmt: skip
+    if recipe.schedule == "plateau" and epochs == 1:
+        yield "schedule=plateau would have no effect: it compares epochs, and there is only one"
+
+
+def _contradictions(recipe: "Recipe") -> Iterator[str]:
+    if recipe.batch is not None and recipe.accumulate is not None and recipe.accumulate > recipe.batch:
+        yield (f"accumulate={recipe.accumulate} is more than batch={recipe.batch}: a batch is computed in that many parts, "
+               f"each of at least one picture")  # fmt: skip
+    adam = recipe.optimizer in ("adam", "adamw")
+    if adam and recipe.decay is not None:
+        yield (f"decay={recipe.decay} is not asked with optimizer={recipe.optimizer}: adam couples the decay, adamw "
+               f"decouples it; choose between the two")  # fmt: skip
+    if recipe.l2 and recipe.weight_decay:
+        yield (f"l2={recipe.l2:g} and weight_decay={recipe.weight_decay:g} are the same penalty in two units "
+               f"(weight_decay = 2 l2 / pictures); give one of them")  # fmt: skip
+    if recipe.ema and recipe.swa_epochs:
+        yield f"ema={recipe.ema:g} and swa_epochs={recipe.swa_epochs} average the weights twice; give one of them"
+    if recipe.crop_padding and recipe.crop_scale is not None and recipe.crop_scale < 1:
+        yield (f"crop_padding={recipe.crop_padding} and crop_scale={recipe.crop_scale:g} both choose the crop; give one of "
+               f"them")  # fmt: skip
+    if recipe.sampler == "balanced" and recipe.class_weight in ("balanced", "sqrt"):
+        yield (f"sampler=balanced shows every class equally often already, class_weight={recipe.class_weight} would correct "
+               f"for it a second time; give one of them")  # fmt: skip
+    plateau, patience = recipe.plateau_patience, recipe.patience
+    if plateau is not None and patience and patience <= plateau:
+        yield (f"patience={patience} stops the training before plateau_patience={plateau} has lowered the learning rate; use "
+               f"a larger patience")  # fmt: skip
+    if recipe.size is not None and recipe.cutout is not None and recipe.cutout >= recipe.size:
+        yield f"cutout={recipe.cutout} hides the whole picture of {recipe.size} px; use a smaller square"
