@@ -15,7 +15,7 @@ import tyro
 
 from hubel import process
 from hubel.cli import verbs
-from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
+from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Shard, Summary, Train, Val, VerifyResume
 from hubel.errors import HubelError, UsageError, lookup, nearest
 from hubel.training.recipe import Recipe
 
@@ -68,6 +68,10 @@ VERBS = {
         "hubel train digits",
         "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
         "hubel train labels.csv --size 128 --name first --json",
+    )),
+    "shard": Verb(Shard, ("data", "folder"), verbs.shard, (
+        "hubel shard photos/ shards/",
+        "hubel shard photos/ shards/ megabytes=1000 --json",
     )),
     "resume": Verb(Resume, ("run",), verbs.resume, (
         "hubel resume runs/digits-resnet8_cifar-1",

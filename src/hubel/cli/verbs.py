@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
+from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Shard, Summary, Train, Val, VerifyResume
 from hubel.errors import UsageError
 from hubel.training.recipe import Recipe
 
@@ -97,6 +97,22 @@ def train(arguments: Train) -> int:
     return _watch(arguments.json, lambda track: start(
         arguments.data, arguments.recipe, name=arguments.name, project=arguments.project, command=command, track=track,
     ))  # fmt: skip
+
+
+def shard(arguments: Shard) -> int:
+    """Packs, and says what was left out."""
+    from hubel.commands.shard import shard as pack
+    from hubel.terminal import console_for, show_shards, tracker
+
+    console = console_for(arguments.json)
+    made = pack(
+        arguments.data, arguments.folder, megabytes=arguments.megabytes, seed=arguments.seed, track=tracker(console)
+    )
+    if arguments.json:
+        print(json.dumps(made.to_dict()))
+    else:
+        show_shards(made, console)
+    return 0
 
 
 def resume(arguments: Resume) -> int:

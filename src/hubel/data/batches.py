@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Split
+from hubel.data.stream import Streamed
 from hubel.data.workers import prefetched
 
 
@@ -76,10 +77,37 @@ def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng(derived_seed(seed, 1, epoch)).permutation(count)
 
 
+BUFFER = 4096  # how far a picture of a shard is carried from its place; their bytes lie in the system's file cache
+
+
+def shard_order(shards: NDArray[np.int64], seed: int, epoch: int, buffer: int = BUFFER) -> NDArray[np.int64]:
+    """The order in which an epoch visits pictures that lie in shards: nearly one shard after the other.
+
+    The shards come in random order, and every picture is moved by up to `buffer` places, as a shuffle buffer of that size
+    would move it; but the order is known without reading anything, so any step can be made again.
+
+    Args:
+        shards: the shard of each picture, N.
+        seed: of the run.
+        epoch: from 0; nothing else decides the order.
+        buffer: the furthest a picture comes from its place.
+    """
+    generator = np.random.default_rng(derived_seed(seed, 1, epoch))
+    turn = generator.permutation(int(shards.max(initial=-1)) + 1)
+    in_turn = np.argsort(turn[shards], kind="stable")
+    return in_turn[np.argsort(np.arange(len(shards)) + generator.uniform(0, buffer, len(shards)))]
+
+
+def visiting_order(split: Split, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order in which an epoch visits the pictures of a split."""
+    shards = split.images.shards if isinstance(split.images, Streamed) else None
+    return epoch_order(len(split), seed, epoch) if shards is None else shard_order(shards[split.rows], seed, epoch)
+
+
 def training_batches(split: Split, batch: int, preprocessing: Preprocessing, augmentation: Augmentation, *, seed: int,
                      epoch: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """(network input N C H W float32, labels N) of an epoch, from step `first` on."""
-    order = epoch_order(len(split), seed, epoch)
+    order = visiting_order(split, seed, epoch)
     for step in range(first, steps_per_epoch(len(split), batch)):
         which = order[step * batch : (step + 1) * batch]
         generator = torch.Generator().manual_seed(derived_seed(seed, 2, epoch, step))
@@ -87,18 +115,18 @@ def training_batches(split: Split, batch: int, preprocessing: Preprocessing, aug
         yield preprocessing.normalise(images), torch.from_numpy(split.labels[which])
 
 
-def delivered(items: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same batches on the device that trains.
+def delivered(items: Iterable[tuple[Tensor, Tensor]], device: torch.device,
+              ahead: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """The same batches on the device that trains, `ahead` of them prepared by a thread while the step computes.
 
-    For a GPU a thread prepares the next ones in pinned memory while the step computes, and the copy runs beside it. Where
-    the step computes on the CPU itself there is no idle core to prepare on, and no thread is used (measured: see
-    benchmarks/input.py).
+    Unless given, `ahead` is 2 for a GPU, which gets them from pinned memory beside its work, and 0 where the step computes
+    on the CPU itself: there is no idle core to prepare on, and the thread costs up to a seventh (see benchmarks/input.py).
     """
     if device.type == "cpu":
-        yield from items
+        yield from prefetched(items, ahead or 0)
         return
     pinned = ((x.pin_memory(), labels.pin_memory()) for x, labels in items)
-    for x, labels in prefetched(pinned):
+    for x, labels in prefetched(pinned, 2 if ahead is None else ahead):
         yield x.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hubel import files
 from hubel.data.preprocessing import Fit, Unreadable, decode
 from hubel.data.scans import Scans, digest
+from hubel.data.stream import Encoded, raw_bytes
 from hubel.data.workers import in_threads
 from hubel.files import Track, cache_folder, silently
 
@@ -41,9 +42,18 @@ class Decoded:
     broken: list[tuple[str, str]]
 
 
-def decoded(paths: Sequence[str], scans: Scans, size: int, channels: int, fit: Fit,
+def decoded(pictures: Encoded, names: Sequence[str], scans: Scans, size: int, channels: int, fit: Fit,
             track: Track[Any] = silently) -> Decoded:  # fmt: skip
     """The files as one memory-mapped array, from the cache or decoded now.
+
+    Args:
+        pictures: where the files are.
+        names: what to call them.
+        scans: their digests and headers.
+        size: see `preprocessing.decode`.
+        channels: the same.
+        fit: the same.
+        track: shows the progress of decoding.
 
     Raises:
         FileError: the cache cannot be written, the disk is full.
@@ -52,12 +62,12 @@ def decoded(paths: Sequence[str], scans: Scans, size: int, channels: int, fit: F
     key = hashlib.blake2b(how.encode() + scans.digest(), digest_size=20).hexdigest()
     array_path, note_path = cache_folder() / f"{key}.u8", cache_folder() / f"{key}.npz"
     try:
-        with np.load(note_path, allow_pickle=False) as note:
+        with note_path.open("rb") as file, np.load(file, allow_pickle=False) as note:
             rows, digests, reasons = note["rows"], note["digests"], json.loads(note["reasons"].item())
         images = _mapped(array_path, (len(digests), size, size, channels))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return _decode_all(paths, scans, (size, channels, fit), (array_path, note_path), track)
-    return Decoded(images, digests, rows, _broken(paths, reasons))
+        return _decode_all(pictures, names, scans, (size, channels, fit), (array_path, note_path), track)
+    return Decoded(images, digests, rows, _broken(names, reasons))
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -66,22 +76,22 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.memmap(path, np.uint8, mode="r", shape=shape)
 
 
-def _broken(paths: Sequence[str], reasons: dict[str, str]) -> list[tuple[str, str]]:
-    return [(paths[int(number)], reason) for number, reason in reasons.items()]
+def _broken(names: Sequence[str], reasons: dict[str, str]) -> list[tuple[str, str]]:
+    return [(names[int(number)], reason) for number, reason in reasons.items()]
 
 
-def _decode_all(paths: Sequence[str], scans: Scans, how: tuple[int, int, Fit], where: tuple[Path, Path],
+def _decode_all(pictures: Encoded, names: Sequence[str], scans: Scans, how: tuple[int, int, Fit], where: tuple[Path, Path],
                 track: Track[Any]) -> Decoded:  # fmt: skip
     size, channels, fit = how
     array_path, note_path = where
     readable = scans.readable.tolist()
     reasons = {str(number): reason for number, reason in scans.reasons.items()}
-    rows = np.full(len(paths), -1, dtype=np.int64)
+    rows = np.full(len(pictures), -1, dtype=np.int64)
     digests = np.zeros((len(readable), 16), np.uint8)
 
     def decode_one(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | str:
         try:
-            raw = Path(paths[number]).read_bytes()
+            raw = raw_bytes(pictures, number)
             if digest(raw) != scans.content["digest"][number].tobytes():  # or its pixels would stand under the old key
                 raise OSError("it changed while it was being read; start again")
             picture = decode(raw, size, channels, fit)
@@ -113,4 +123,4 @@ def _decode_all(paths: Sequence[str], scans: Scans, how: tuple[int, int, Fit], w
     if not passing:
         with files.replacing(note_path) as temporary, temporary.open("wb") as file:
             np.savez(file, rows=rows, digests=digests, reasons=json.dumps(reasons))
-    return Decoded(_mapped(array_path, (kept, size, size, channels)), digests, rows, _broken(paths, reasons))
+    return Decoded(_mapped(array_path, (kept, size, size, channels)), digests, rows, _broken(names, reasons))

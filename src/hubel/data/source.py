@@ -1,7 +1,7 @@
 """Where labelled pictures come from: what is there, before anything is decoded.
 
-`open_source` recognises a built-in name, an `.npz`, a `.csv`, a directory in MNIST or CIFAR format, and a folder of
-class folders with or without `train/ val/ test/`. Labels are aligned by class name: the classes are those of the
+`open_source` recognises a built-in name, an `.npz`, a `.csv`, a directory in MNIST or CIFAR format, a folder of shards, and
+a folder of class folders with or without `train/ val/ test/`. Labels are aligned by class name: the classes are those of the
 training part.
 """
 
@@ -17,10 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data import arrays
+from hubel.data import arrays, shards
+from hubel.data.stream import Encoded
 from hubel.errors import DataError, listed
 
-Pictures = NDArray[np.uint8] | list[str]
+Pictures = NDArray[np.uint8] | Encoded
 SPLIT_NAMES = {
     "train": "train", "training": "train", "train_set": "train", "training_set": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val", "val_set": "val", "validation_set": "val",
@@ -38,7 +39,7 @@ class Part:
     """Pictures and their labels.
 
     Args:
-        pictures: uint8 N H W C, or the N paths of picture files.
+        pictures: uint8 N H W C, or the N paths of picture files, or N members of shards.
         labels: class index of each picture, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each picture when it is shown.
     """
@@ -61,7 +62,7 @@ class Source:
     """
 
     name: str
-    kind: Literal["built-in", "idx", "cifar", "npz", "csv", "folder"]
+    kind: Literal["built-in", "idx", "cifar", "npz", "csv", "folder", "shards"]
     classes: tuple[str, ...]
     parts: Mapping[str, Part]
     notes: tuple[str, ...] = ()
@@ -114,6 +115,8 @@ def _from_path(path: Path, name: str) -> Source:
 
 
 def _from_directory(path: Path, name: str) -> Source:
+    if next(path.glob("*.tar"), None) or (path / shards.INDEX).is_file():
+        return _from_shards(path, name)
     if arrays.idx_files(path):
         return _from_arrays(name, "idx", arrays.read_idx(path))
     if arrays.cifar_files(path):
@@ -123,6 +126,15 @@ def _from_directory(path: Path, name: str) -> Source:
     if len(single) == 1 and not others:
         return _from_arrays(name, "npz", arrays.read_npz(single[0]))
     return _from_folder(path, name)
+
+
+def _from_shards(path: Path, name: str) -> Source:
+    if not (path / shards.INDEX).is_file():
+        raise DataError(f"{name} holds tar files but no {shards.INDEX}; make shards with hubel shard, and where that was "
+                        f"stopped, run it again")  # fmt: skip
+    index = shards.read_index(path)
+    parts = {part: Part(packed, labels, names) for part, (packed, labels, names) in index.parts.items()}
+    return _checked(Source(name, "shards", index.classes, parts, index.notes))
 
 
 def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], found: arrays.Arrays) -> Source:

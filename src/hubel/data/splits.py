@@ -14,7 +14,9 @@ from hubel import files
 from hubel.data import cache
 from hubel.data.preprocessing import Fit, Preprocessing, fitted, recoloured
 from hubel.data.scans import Scans, digest, scan
+from hubel.data.shards import Packed
 from hubel.data.source import Part, Source, open_source
+from hubel.data.stream import Streamed, why_streamed
 from hubel.errors import BrokenPictures, DataError, UsageError
 
 MOST_BROKEN = 0.10  # share of unreadable pictures above which training does not start
@@ -27,14 +29,15 @@ class Split:
     """One split: rows of an array of pictures.
 
     Args:
-        images: uint8 M size size channels, shared by all splits, usually memory-mapped.
+        images: uint8 M size size channels, shared by all splits, memory-mapped, or decoded when asked for.
         rows: which pictures of `images` this split has, N int64.
         labels: their class indices, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each when it is shown.
-        digests: 16 bytes per picture of `images`, equal for equal pixels, where they are known already.
+        digests: 16 bytes per picture of `images`, equal for equal pixels (where they are streamed: for equal files), where
+            they are known already.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | Streamed
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     names: Sequence[str]
@@ -51,6 +54,7 @@ class Split:
         """16 bytes per picture of the split, equal for equal pixels, N 16."""
         if self.digests is not None:
             return self.digests[self.rows]
+        assert not isinstance(self.images, Streamed)
         return np.frombuffer(b"".join(digest(self.images[row].data) for row in self.rows), np.uint8).reshape(-1, 16)
 
 
@@ -63,6 +67,7 @@ class Splits:
         fingerprint: hash of the classes, labels and contents; two runs saw the same data if it is equal.
         broken: (path, reason) of every picture that cannot be read.
         given: the splits the source itself has; the others were drawn.
+        streamed: whether pictures are decoded each time they are asked for; the order of training depends on it.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Splits:
     broken: list[tuple[str, str]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    streamed: bool = False
 
     @property
     def multilabel(self) -> bool:
@@ -92,6 +98,7 @@ class Splits:
             "sizes": {split: 0 if part is None else len(part) for split, part in parts.items()},
             "counts": {split: dict(zip(self.classes, row, strict=True)) for split, row in counted.items()},
             "given": list(self.given),
+            "streamed": self.streamed,
             "broken": [list(entry) for entry in self.broken],
             "notes": list(self.notes),
         }
@@ -138,15 +145,19 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
     grey, files_read = True, 0
     for split, part in source.parts.items():
         if isinstance(part.pictures, list):
-            found = scans[split] = scan(part.pictures, track)
-            headers = found.content[found.readable]
-            sizes.append(np.stack([headers["width"], headers["height"]], axis=1).astype(np.int64))
-            grey = grey and bool(headers["grey"].all())
-            broken += [(part.pictures[number], reason) for number, reason in sorted(found.reasons.items())]
-            files_read += len(part.pictures)
+            found = scan(part.pictures, track)
+        elif isinstance(part.pictures, Packed):
+            found = Scans(part.pictures.content, {})
         else:
             sizes.append(np.tile(part.pictures.shape[2:0:-1], (len(part.pictures), 1)))
             grey = grey and part.pictures.shape[-1] == 1
+            continue
+        scans[split] = found
+        headers = found.content[found.readable]
+        sizes.append(np.stack([headers["width"], headers["height"]], axis=1).astype(np.int64))
+        grey = grey and bool(headers["grey"].all())
+        broken += [(part.names[number], reason) for number, reason in sorted(found.reasons.items())]
+        files_read += len(part.pictures)
     refuse_if_many(source.name, broken, files_read)
     shorter, longer = np.sort(np.concatenate(sizes), axis=1).T
     characters = source.kind == "idx" or all(re.fullmatch(r"\w|\d+", name) for name in source.classes)
@@ -210,27 +221,33 @@ def _fractions(given: Sequence[str], val_fraction: float | None, test_fraction: 
     return wanted
 
 
-def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: Fit,
-                 track: files.Track[Any]) -> tuple[Split, list[tuple[str, str]], bytes]:  # fmt: skip
-    """One part as a split, its broken pictures, and the digest of its contents."""
-    hasher = hashlib.blake2b(np.ascontiguousarray(part.labels).tobytes(), digest_size=16)
-    if isinstance(part.pictures, list):
-        assert scans is not None
-        result = cache.decoded(part.pictures, scans, size, channels, fit, track)
-        hasher.update(scans.digest())
-        keep = np.flatnonzero(result.rows >= 0)
-        names = [part.names[i] for i in keep.tolist()] if result.broken else part.names
-        return (
-            Split(result.images, result.rows[keep], part.labels[keep], names, result.digests),
-            result.broken,
-            hasher.digest(),
-        )
-    hasher.update(np.ascontiguousarray(part.pictures).data)
-    images = part.pictures
-    if images.shape[1:] != (size, size, channels):
-        pictures = track(images, "resizing pictures", len(images))
-        images = np.stack([fitted(recoloured(picture, channels), size, fit) for picture in pictures])
-    return Split(images, np.arange(len(images)), part.labels, part.names), [], hasher.digest()
+def contents_digest(labels: NDArray[np.int64], pictures: Scans | NDArray[np.uint8]) -> bytes:
+    """Of the labels and the pictures of a part: what its share of the fingerprint is."""
+    hasher = hashlib.blake2b(np.ascontiguousarray(labels).tobytes(), digest_size=16)
+    hasher.update(pictures.digest() if isinstance(pictures, Scans) else np.ascontiguousarray(pictures).data)
+    return hasher.digest()
+
+
+def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: Fit, track: files.Track[Any], *,
+                 stream: bool = False) -> tuple[Split, list[tuple[str, str]], bytes]:  # fmt: skip
+    """One part as a split, its broken pictures, and the digest of its contents; streamed pictures are decoded later."""
+    if isinstance(part.pictures, np.ndarray):
+        images = part.pictures
+        contents = contents_digest(part.labels, images)
+        if images.shape[1:] != (size, size, channels):
+            pictures = track(images, "resizing pictures", len(images))
+            images = np.stack([fitted(recoloured(picture, channels), size, fit) for picture in pictures])
+        return Split(images, np.arange(len(images)), part.labels, part.names), [], contents
+    assert scans is not None
+    contents = contents_digest(part.labels, scans)
+    if stream:
+        broken = [(part.names[number], reason) for number, reason in sorted(scans.reasons.items())]
+        everything = Split(Streamed(part.pictures, size, channels, fit), np.arange(len(part.names)), part.labels, part.names,
+                           scans.content["digest"])  # fmt: skip
+        return _subset(everything, scans.readable), broken, contents
+    result = cache.decoded(part.pictures, part.names, scans, size, channels, fit, track)
+    everything = Split(result.images, result.rows, part.labels, part.names, result.digests)
+    return _subset(everything, np.flatnonzero(result.rows >= 0)), result.broken, contents
 
 
 def _subset(split: Split, which: NDArray[np.int64]) -> Split:
@@ -255,7 +272,7 @@ def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: int = 0,
-         val_fraction: float | None = None, test_fraction: float | None = None,
+         val_fraction: float | None = None, test_fraction: float | None = None, stream: bool | None = None,
          track: files.Track[Any] = files.silently) -> Splits:  # fmt: skip
     """Decoded train, validation and test splits; what the source does not bring is drawn from its training part.
 
@@ -267,6 +284,8 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
         seed: decides the drawn splits.
         val_fraction: share of the training part to validate on, per class.
         test_fraction: share of the training part to test on, per class; 0 draws none.
+        stream: decode pictures each time they are asked for, not once into the cache; unless given, where they lie in shards
+            or the disk of the cache has no room for them.
         track: wraps long iterations to show progress.
 
     Raises:
@@ -284,9 +303,12 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
                         f"needs at least two")  # fmt: skip
     given = [name for name in source.parts if name != "all"]
     fractions = _fractions(given, val_fraction, test_fraction)
+    why = streaming(source, size, channels)
+    stream = bool(why) if stream is None else stream
     parts, broken, digests, total = {}, [], [repr(source.classes).encode()], 0
     for name, part in source.parts.items():
-        parts[name], bad, contents = decode_part(part, opened.scans.get(name), size, channels, fit, track)
+        parts[name], bad, contents = decode_part(part, opened.scans.get(name), size, channels, fit, track,
+                                                 stream=stream)  # fmt: skip
         broken += bad
         digests += [name.encode(), contents]
         total += len(part.labels)
@@ -308,9 +330,17 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
                         f"add pictures or raise val_fraction")  # fmt: skip
     mean, std = _statistics(train)
     preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std)
-    fingerprint = hashlib.blake2b(b"|".join(digests), digest_size=16).hexdigest()
+    fingerprint = digest(b"|".join(digests)).hex()
     return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, fingerprint,
-                  broken, (*source.notes, *_discarded(opened, fit)), tuple(given))  # fmt: skip
+                  broken, (*source.notes, *_discarded(opened, fit), *[why] * (stream and bool(why))), tuple(given),
+                  stream)  # fmt: skip
+
+
+def streaming(source: Source, size: int, channels: int) -> str:
+    """Why the pictures of a source are streamed; empty where they are arrays, or decoded once into the cache."""
+    encoded = [part.pictures for part in source.parts.values() if not isinstance(part.pictures, np.ndarray)]
+    packed = any(isinstance(pictures, Packed) for pictures in encoded)
+    return why_streamed(sum(map(len, encoded)), size, channels, packed=packed) if encoded else ""
 
 
 def _discarded(opened: Opened, fit: Fit) -> list[str]:

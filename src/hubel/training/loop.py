@@ -104,7 +104,7 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
         steps = steps_per_epoch(len(data.train), batch)
         model.train()
         started = time.perf_counter() - progress.seconds
-        for x, labels in delivered(epoch_batches, device):
+        for x, labels in delivered(epoch_batches, device, recipe.prefetch):
             lr = learning_rate(recipe, progress.epoch * steps + progress.step, steps)
             optimiser.param_groups[0]["lr"] = lr
             with seeded(recipe.seed, 3, progress.epoch, progress.step):
