@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from hubel import files, zoo
@@ -19,9 +17,10 @@ from hubel.data.batches import epoch_order, steps_per_epoch, training_batches
 from hubel.errors import Diverged, FileError, UsageError
 from hubel.recipes.default import complete, plan_input
 from hubel.training import checkpoint
-from hubel.training.loop import Step, learning_rate, records, seeded, train
+from hubel.training.loop import Step, records, seeded, train
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run, create_numbered
+from hubel.training.schedule import learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +165,7 @@ def test_early_stopping_stops_after_patience_epochs_without_improvement(digits, 
 
 def test_a_loss_that_is_not_a_number_is_one_sentence(digits, tmp_path):
     run = Run.create(tmp_path / "run", about(digits))
-    with pytest.raises(Diverged, match=r"loss became (nan|inf) (in|after) epoch \d.*smaller .*lr=\d"):
+    with pytest.raises(Diverged, match=r"became (nan|inf|\d\S+) (in|after) epoch \d.*smaller .*lr=\d"):
         list(train(small(), digits, dataclasses.replace(RECIPE, lr=1000.0, warmup_epochs=0, weight_decay=10), run))
     kept, _ = checkpoint.read(run.folder / "last.safetensors") if run.progress().epoch else ({}, {})
     assert all(value.isfinite().all() for value in kept.values())  # what was kept is whole
@@ -198,7 +197,7 @@ def test_weight_decay_momentum_and_rate_follow_the_formula(digits):
 
 
 def test_the_learning_rate_warms_up_peaks_and_ends_near_zero():
-    recipe = dataclasses.replace(RECIPE, epochs=10, warmup_epochs=2, lr=0.4)
+    recipe = dataclasses.replace(RECIPE, epochs=10, warmup_epochs=2, lr=0.4).settled()
     rates = [learning_rate(recipe, step, 10) for step in range(100)]
     assert max(rates) == 0.4
     assert rates.index(0.4) == 19
@@ -210,22 +209,8 @@ def test_the_learning_rate_warms_up_peaks_and_ends_near_zero():
 # ---------------------------------------------------------------------------------- batches, augmentation
 
 
-@given(st.integers(0, 3), st.booleans(), st.integers(0, 2**32))
-@settings(max_examples=30)
-def test_augmentation_moves_whole_pixels_only(padding, flip, seed):
-    images = torch.arange(2 * 6 * 6 * 3, dtype=torch.uint8).reshape(2, 6, 6, 3)
-    out = Augmentation(padding, flip, (7, 8, 9))(images, torch.Generator().manual_seed(seed))
-    assert out.shape == images.shape
-    canvas = torch.tensor((7, 8, 9), dtype=torch.uint8).repeat(2, 6 + 2 * padding, 6 + 2 * padding, 1)
-    canvas[:, padding : padding + 6, padding : padding + 6] = images
-    for picture, padded in zip(out, canvas, strict=True):
-        views = [padded[y : y + 6, x : x + 6] for y in range(2 * padding + 1) for x in range(2 * padding + 1)]
-        views += [view.flip(1) for view in views] if flip else []
-        assert any(torch.equal(picture, view) for view in views)
-
-
 def test_an_epoch_visits_each_picture_at_most_once_and_can_begin_anywhere(digits):
-    plain = Augmentation(0, False, (0,))
+    plain = Augmentation()
     options = {"seed": 1, "epoch": 4}
     batches = list(training_batches(digits.train, 100, digits.preprocessing, plain, **options))
     assert len(batches) == 12

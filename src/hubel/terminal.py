@@ -113,8 +113,9 @@ def introduce(record: Any, console: Console) -> None:
     for note in data["notes"]:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     flips = "mirrored at random" if recipe.flip else "not mirrored"
-    console.print(f"{recipe.epochs} epochs, batch {recipe.batch}, peak lr {recipe.lr:g}, weight decay "
-                  f"{recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}", highlight=False)  # fmt: skip
+    console.print(f"{recipe.epochs} epochs, batch {recipe.batch}, {recipe.optimizer}, peak lr {recipe.lr:g}, {recipe.schedule}, "
+                  f"weight decay {recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}",
+                  highlight=False)  # fmt: skip
     console.print(f"computing on {record.why}", highlight=False)
     if record.done:
         console.print(f"going on after epoch {record.done}", highlight=False)
@@ -223,6 +224,30 @@ def show_prediction(prediction: Any, console: Console) -> None:
     pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
     words = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
     console.print(f"{prediction.path}: {words}", highlight=False, soft_wrap=True, markup=False)
+
+
+def show_gradients(layers: Iterable[Any], console: Console) -> list[Any]:
+    """One row per layer as it is checked, and the verdict; the layers."""
+    console.print(
+        f"[dim]{'layer':<32} {'kind':<18} {'compared':>8} {'kinks':>6}  {'relative error':>14}[/]", highlight=False
+    )
+    found = []
+    for layer in layers:
+        found.append(layer)
+        error = "-" if layer.worst is None else f"{layer.worst:.1e}"
+        line = f"{escape(layer.name):<32} {layer.kind:<18} {layer.compared:>8} {layer.kinks:>6}  {error:>14}"
+        wrong = (
+            f"  {escape(layer.at)}: analytic {layer.analytic:.6g}, numeric {layer.numeric:.6g}"
+            if not layer.passed
+            else ""
+        )
+        console.print(line if layer.passed else f"[red]{line}[/]{wrong}", highlight=False, soft_wrap=True)
+    compared, kinks = sum(layer.compared for layer in found), sum(layer.kinks for layer in found)
+    off = sum(not layer.passed for layer in found)
+    verdict = f"[red]{off} layers are off[/]" if off else "[green]every gradient agrees[/]"
+    bends = f"; {kinks} more lie where the loss bends (ReLU, max pooling) and cannot be compared" if kinks else ""
+    console.print(f"{verdict}: {compared} parameters of {len(found)} layers compared{bends}", highlight=False)
+    return found
 
 
 def show_verification(records: Iterable[Any], console: Console) -> Any:

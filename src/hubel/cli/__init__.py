@@ -15,7 +15,20 @@ import tyro
 
 from hubel import process
 from hubel.cli import verbs
-from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Shard, Summary, Train, Val, VerifyResume
+from hubel.cli.arguments import (
+    Compare,
+    Gradcheck,
+    Lint,
+    LrFind,
+    Models,
+    Predict,
+    Resume,
+    Shard,
+    Summary,
+    Train,
+    Val,
+    VerifyResume,
+)
 from hubel.errors import HubelError, UsageError, lookup, nearest
 from hubel.training.recipe import Recipe
 
@@ -24,7 +37,10 @@ ALIASES = {
     "arch": "model", "batch_size": "batch", "learning_rate": "lr", "lr0": "lr", "base_lr": "lr", "wd": "weight_decay",
     "imgsz": "size", "img_size": "size", "image_size": "size", "input_size": "size", "in_channels": "channels",
     "early_stop": "patience", "eval_metric": "monitor", "crop_mode": "fit", "amp": "precision",
-    "workers": "threads",
+    "workers": "threads", "optimiser": "optimizer", "opt": "optimizer", "scheduler": "schedule", "lr_schedule": "schedule",
+    "criterion": "loss", "smoothing": "label_smoothing", "label_smooth": "label_smoothing", "clip_grad": "clip_norm",
+    "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "class_weights": "class_weight",
+    "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
 }  # fmt: skip
 
 
@@ -68,6 +84,15 @@ VERBS = {
         "hubel train digits",
         "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
         "hubel train labels.csv --size 128 --name first --json",
+        "hubel train digits schedule=onecycle --plot-schedule",
+    )),
+    "lr-find": Verb(LrFind, ("data",), verbs.lr_find, (
+        "hubel lr-find photos/ --plot rates.png",
+        "hubel lr-find digits optimizer=adam --json",
+    )),
+    "gradcheck": Verb(Gradcheck, ("model",), verbs.gradcheck, (
+        "hubel gradcheck resnet20_cifar",
+        "hubel gradcheck mycode.py:Net --input 3x32x32 --loss hinge",
     )),
     "shard": Verb(Shard, ("data", "folder"), verbs.shard, (
         "hubel shard photos/ shards/",

@@ -85,6 +85,8 @@ class Train:
     """of the run; data, model and a number unless given"""
     project: str = "runs"
     """folder of the runs"""
+    plot_schedule: bool = False
+    """draw the learning rate of every step to schedule.png instead, and train nothing"""
     recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
     json: bool = False
     """print one JSON object, the run's summary, on standard output"""
@@ -102,6 +104,45 @@ class Shard:
     """size of a shard"""
     seed: int = 0
     """of the order in which pictures lie in the shards"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrFind:
+    """Find a learning rate: train a throw-away network at growing rates until the loss diverges."""
+
+    data: Positional[str]
+    """as for train"""
+    low: float = 1e-5
+    """first rate"""
+    high: float = 10.0
+    """last rate"""
+    steps: int = 100
+    """from one to the other"""
+    plot: str | None = None
+    """draw loss against rate to this .png"""
+    recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradcheck:
+    """Check gradients numerically, layer by layer, in double precision.  Exit code 1 if one is off."""
+
+    model: Positional[str]
+    """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), or the folder of a run"""
+    input: str | None = None
+    """channels x height x width of a picture; the smallest the network takes unless given"""
+    loss: Literal["cross_entropy", "hinge", "bce"] = "cross_entropy"
+    """whose gradient"""
+    samples: int = 4
+    """parameters of every weight and every bias"""
+    tolerance: float = 1e-4
+    """largest relative error that passes"""
+    seed: int = 0
+    """of pictures, weights and samples"""
     json: bool = False
     """print one JSON object"""
 

@@ -12,7 +12,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Shard, Summary, Train, Val, VerifyResume
+from hubel.cli.arguments import (
+    Compare,
+    Gradcheck,
+    Lint,
+    LrFind,
+    Models,
+    Predict,
+    Resume,
+    Shard,
+    Summary,
+    Train,
+    Val,
+    VerifyResume,
+)
 from hubel.errors import UsageError
 from hubel.training.recipe import Recipe
 
@@ -90,7 +103,9 @@ def lint(arguments: Lint) -> int:
 
 
 def train(arguments: Train) -> int:
-    """Trains and shows it."""
+    """Trains and shows it, or draws the schedule."""
+    if arguments.plot_schedule:
+        return _plot_schedule(arguments)
     from hubel.commands.train import start
 
     command = shlex.join(["hubel", *sys.argv[1:]])
@@ -113,6 +128,48 @@ def shard(arguments: Shard) -> int:
     else:
         show_shards(made, console)
     return 0
+
+
+def _plot_schedule(arguments: Train) -> int:
+    from hubel.commands.lr_find import plot_schedule
+    from hubel.terminal import console_for, tracker
+
+    if arguments.name:
+        raise UsageError(f"name={arguments.name} would have no effect with plot-schedule, which trains nothing")
+    path = plot_schedule(arguments.data, arguments.recipe, "schedule.png", tracker(console_for(arguments.json)))
+    print(json.dumps({"plot": str(path)}) if arguments.json else path)
+    return 0
+
+
+def lr_find(arguments: LrFind) -> int:
+    """Prints a learning rate and why."""
+    from hubel.commands.lr_find import find
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.steps,
+                 plot=arguments.plot, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(found.to_dict()))
+    else:
+        print(f"lr={found.suggestion:g}: {found.reason}")
+        print(arguments.plot or "see the curve with --plot rates.png")
+    return 0
+
+
+def gradcheck(arguments: Gradcheck) -> int:
+    """Prints the worst relative error of every layer."""
+    from hubel.commands.gradcheck import gradcheck as check
+    from hubel.terminal import console_for, show_gradients
+
+    layers = check(arguments.model, arguments.input, loss=arguments.loss, samples=arguments.samples,
+                   tolerance=arguments.tolerance, seed=arguments.seed)  # fmt: skip
+    found = show_gradients(layers, console_for(arguments.json))
+    if arguments.json:
+        print(
+            json.dumps({"passed": all(layer.passed for layer in found), "layers": [asdict(layer) for layer in found]})
+        )
+    return 0 if all(layer.passed for layer in found) else 1
 
 
 def resume(arguments: Resume) -> int:

@@ -13,12 +13,13 @@ from torch import nn
 
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
-from hubel.data import Splits, load, open_data
+from hubel.data import Opened, Splits, load, open_data
 from hubel.data.arrays import BUILT_IN
-from hubel.errors import DataError
+from hubel.errors import DataError, UsageError
 from hubel.evaluation import evaluate, worst_errors
 from hubel.files import Track, silently
 from hubel.recipes.default import complete, plan_input
+from hubel.training import lr_find
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.loop import Epoch, Step, records, seeded
 from hubel.training.machine import choose, prepare, versions
@@ -65,23 +66,53 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         UsageError, DataError, FileError, Diverged: see `errors`; nothing half-made stays behind.
     """
     opened = open_data(data, track)
+    splits = split(opened, recipe, track)
+    model, about = prepared(recipe, opened, splits)
+    about |= {
+        "name": name,
+        "command": command,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
+    }
+    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(about['model'].split(':')[0]).stem}")
+    run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
+    yield from _go(run, model, splits, Recipe.from_dict(about["recipe"]))
+
+
+def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
+    """What `start` would train with: splits, the initial network, the recipe with nothing left open; torch set up for it."""
+    opened = open_data(data, track)
+    splits = split(opened, recipe, track)
+    model, about = prepared(recipe, opened, splits)
+    complete = Recipe.from_dict(about["recipe"])
+    prepare(choose(complete.device, complete.precision, complete.threads, about["macs"]))
+    return splits, model, complete
+
+
+def split(opened: Opened, recipe: Recipe, track: Track[Any]) -> Splits:
+    """The pictures as the recipe wants them."""
     plan = plan_input(recipe, opened)
-    splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
-                  val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
+    return load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
+                val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
+
+
+def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module, dict[str, Any]]:
+    """The network with its initial weights, and what run.json says of it: the recipe with nothing left open, and why."""
+    plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
-    model = _initial(plan.model, splits, recipe.seed)
+    model = _initial(plan.model, splits, recipe)
     macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
     machine = choose(recipe.device, recipe.precision, recipe.threads, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads)
-    about = {
-        "name": name,
-        "command": command,
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    if recipe.lr == "auto":
+        prepare(machine)
+        found = lr_find.find(_initial(plan.model, splits, recipe), splits, recipe)  # on a network of its own
+        recipe = recipe.with_(lr=found.suggestion)
+    return model, {
         "model": plan.model,
         "code": code_sha256(plan.model),
-        "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
         "classes": list(splits.classes),
         "multilabel": splits.multilabel,
         "preprocessing": splits.preprocessing.to_dict(),
@@ -92,9 +123,6 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
-    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(plan.model.split(':')[0]).stem}")
-    run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
-    yield from _go(run, model, splits, recipe)
 
 
 def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Record]:
@@ -112,7 +140,7 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iter
         raise DataError(f"{run.about['model'].rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
     splits, recipe = splits_of(run, track), Recipe.from_dict(run.about["recipe"])
-    yield from _go(run, _initial(run.about["model"], splits, recipe.seed), splits, recipe)
+    yield from _go(run, _initial(run.about["model"], splits, recipe), splits, recipe)
 
 
 def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
@@ -135,12 +163,20 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
     return splits
 
 
-def _initial(name: str, splits: Splits, seed: int) -> nn.Module:
-    """The network with the initial weights of a seed."""
+def _initial(name: str, splits: Splits, recipe: Recipe) -> nn.Module:
+    """The network with the initial weights of a seed, and the dropout and drop-path of the recipe.
+
+    Raises:
+        UsageError: a network that takes none.
+    """
+    options = {key: getattr(recipe, key) for key in ("dropout", "drop_path") if getattr(recipe, key) is not None}
+    for key, value in options.items():
+        if key not in zoo.options(name):
+            raise UsageError(f"{key}={value:g} would have no effect: {name} takes no {key}; leave it out")
     preprocessing = splits.preprocessing
-    with seeded(seed, 0):
+    with seeded(recipe.seed, 0):
         return zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
-                          image_size=preprocessing.size)  # fmt: skip
+                          image_size=preprocessing.size, **options)  # fmt: skip
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe) -> Iterator[Record]:

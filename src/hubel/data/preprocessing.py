@@ -65,9 +65,13 @@ class Preprocessing:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Network input, N C H W float32 in channels-last memory, of uint8 pictures N H W C."""
-        mean = torch.tensor(self.mean, device=images.device) * 255
-        std = torch.tensor(self.std, device=images.device) * 255
-        return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+        count, height, width, channels = images.shape
+        # a row of pixels at a time: three channels at a time is ten times slower
+        mean, std = (
+            (torch.tensor(of) * 255).repeat(width).to(images.device, torch.float32) for of in (self.mean, self.std)
+        )
+        rows = (images.reshape(count, height, width * channels).float() - mean).div_(std)
+        return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
-from torch.nn import functional
 
 from hubel.classifier import Classifier
 from hubel.data import Split
+from hubel.training.losses import PLAIN
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -41,7 +41,7 @@ class Evaluation:
         top1: share whose likeliest class is the label; of multi-label data, whose set of classes is exactly right.
         interval: 95 % interval of top1.
         top5: share whose label is among the five likeliest; None with five classes or fewer, where it says nothing.
-        loss: mean cross-entropy [nats]; of multi-label data the binary one, averaged over the classes.
+        loss: mean cross-entropy [nats]; of multi-label data the binary one, summed over the classes.
         balanced_accuracy: mean recall over the classes that occur.
         macro_f1: mean F1 over the classes that occur.
         confusion: rows are labels, columns predictions; None of multi-label data, which have no such table.
@@ -94,8 +94,7 @@ def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...],
         top1=float(right.mean()),
         interval=wilson_interval(int(right.sum()), len(labels)),
         top5=None if several or len(classes) <= 5 else _among_likeliest(logits, labels, 5),
-        loss=float(functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(labels).float()) if several else
-                   functional.cross_entropy(logits, torch.from_numpy(labels))),
+        loss=float(PLAIN["bce" if several else "cross_entropy"](logits, torch.from_numpy(labels)).mean()),
         balanced_accuracy=float(recall[occurs].mean()),
         macro_f1=float(f1[occurs].mean()),
         confusion=None if several else np.asarray(confusion_matrix(labels, predicted, labels=every)).tolist(),

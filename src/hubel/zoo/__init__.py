@@ -40,7 +40,7 @@ from hubel.zoo import (
     wide_resnet,
     zfnet,
 )
-from hubel.zoo.own import from_file
+from hubel.zoo.own import from_file, parameters
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
@@ -80,6 +80,11 @@ def builder(name: str) -> Callable[..., nn.Module]:
         UsageError: no network has this name; the nearest one is named.
     """
     return resnet.any_depth(name) or lookup(name, MODELS, "model")
+
+
+def options(name: str) -> set[str]:
+    """The keywords that a network's builder takes, of the zoo or FILE.py:NAME."""
+    return set(parameters(name) if ".py:" in name else inspect.signature(builder(name)).parameters)
 
 
 def needs_image_size(name: str) -> bool:
