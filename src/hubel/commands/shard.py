@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hubel.data import Opened, open_data
+from hubel.data.opened import refuse_if_many
 from hubel.data.preprocessing import Unreadable, decode
 from hubel.data.scans import CONTENT, Scans, digest
 from hubel.data.shards import INDEX, PLACE, Index, Packed, pack, write_index
 from hubel.data.source import Part
-from hubel.data.splits import contents_digest, refuse_if_many
+from hubel.data.splits import contents_digest
 from hubel.data.stream import raw_bytes
 from hubel.data.workers import in_threads
 from hubel.errors import DataError, UsageError

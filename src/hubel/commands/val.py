@@ -9,7 +9,8 @@ import numpy as np
 from hubel.classifier import Classifier
 from hubel.commands.train import splits_of
 from hubel.data import Split, open_data
-from hubel.data.splits import decode_part, refuse_if_many, streaming
+from hubel.data.opened import refuse_if_many
+from hubel.data.splits import decode_part, streaming
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import Evaluation, evaluate
 from hubel.files import Track, silently
