@@ -198,7 +198,9 @@ class _Pictures(torch.utils.data.Dataset[tuple[Any, int]]):
 
 
 def _loader(name: str, dataset: Any, batch: int) -> Contender:
-    """As many worker processes as Hubel has threads."""
+    """As many worker processes as Hubel has threads; they stay, because these epochs are short ones."""
     workers = torch.get_num_threads() if torch.get_num_threads() > 1 else 0
-    loader = torch.utils.data.DataLoader(dataset, batch, shuffle=True, num_workers=workers)
+    loader = torch.utils.data.DataLoader(
+        dataset, batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+    )
     return Contender(name, lambda: _exhaust(loader), len(dataset))

@@ -112,8 +112,8 @@ class LrFind:
     """first rate"""
     high: float = 10.0
     """last rate"""
-    steps: int = 100
-    """from one to the other"""
+    samples: int = 100
+    """rates tried, from one to the other"""
     plot: str | None = None
     """draw loss against rate to this .png"""
     recipe: Choices = Recipe()  # noqa: RUF009 -- frozen

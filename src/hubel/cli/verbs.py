@@ -148,7 +148,7 @@ def lr_find(arguments: LrFind) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.steps,
+    found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.samples,
                  plot=arguments.plot, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(found.to_dict()))

@@ -78,7 +78,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
 
         def network(short: Recipe, noise: Splits) -> tuple[nn.Module, dict[str, Any]]:
             model, about = prepared(short, opened, noise)
-            prepare(choose(short.device, short.precision, about["recipe"]["threads"], about["macs"]))
+            prepare(choose(short.with_(threads=about["recipe"]["threads"]), model, about["macs"]))
             return model, about
 
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
