@@ -144,7 +144,7 @@ def test_watching_tells_what_the_machine_did():
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [(["trian"], "did you mean train"), (["data", "model=resnet18"], "model would have no effect on data"),
-     (["summary", "batch=4"], "batch would have no effect on summary; it is an option of train, infer, data"),
+     (["summary", "batch=4"], "batch would have no effect on summary; it is an option of train, data, infer"),
      (["train", "rounds=0"], "rounds is 0; it lies between 1 and 1,000"),
      (["train", "batch=0"], "batch is 0"), (["train", "model=resnet5O"], "did you mean resnet50"),
      (["data", "chart=a.pdf"], "neither .png nor .svg")],

@@ -1,5 +1,6 @@
 """Where a measurement was made, and whether anything else was running meanwhile."""
 
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator
@@ -65,9 +66,18 @@ def _notes(found: Conditions) -> list[str]:
 
 
 def _own_seconds() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+    """CPU seconds of this process and of its children, those that have ended and a loader's workers."""
     times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    ended = times.user + times.system + times.children_user + times.children_system
+    return ended + sum(_seconds_of(child.pid) for child in multiprocessing.active_children())
+
+
+def _seconds_of(pid: int | None) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, proc(5)
 
 
 def _ticks() -> tuple[float, float] | None:

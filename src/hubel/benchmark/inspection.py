@@ -1,6 +1,9 @@
-"""Describing a network that is there: `hubel.analysis.summary` beside torchinfo."""
+"""Describing a network: `hubel.analysis.summary` beside torchinfo, of a network that is there and from its name on."""
+
+from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from hubel.analysis import summary
 from hubel.benchmark import networks
@@ -18,22 +21,38 @@ def plans(options: Options) -> list[Plan]:
     found = []
     for model in (options.model,) if options.model else STANDARD:
         shape = networks.input_of(model, options.size)
-        title = f"{model}, {shape[1]} px"
-        found.append(Plan(work="summary", title=title, build=lambda _, m=model, s=shape: _case(m, s)))
+        for job, build in {"": _there, ", from its name": _named}.items():
+            found.append(Plan(work="summary", title=f"{model}, {shape[1]} px{job}",
+                              build=lambda _, b=build, m=model, s=shape: b(m, s)))  # fmt: skip
     return found
 
 
-def _case(model: str, shape: Shape) -> Case:
-    """Ours and torchinfo's real forward describe a network with weights, torchinfo's other run one without."""
-    network = networks.own(model, shape).eval()
-    contenders = [Contender("hubel", lambda: summary(network, shape), 1, keeps_memory=True)]
+def _there(model: str, shape: Shape) -> Case:
+    """Ours and torchinfo's real forward pass describe a network with weights, torchinfo's other run one without."""
+    network, empty = networks.own(model, shape).eval(), _empty(model, shape)
+    return _case(shape, lambda: network, lambda: network, lambda: empty)
+
+
+def _named(model: str, shape: Shape) -> Case:
+    """Building it counts. Ours needs no weights; torchinfo's real forward pass needs some that exist."""
+    return _case(
+        shape, lambda: _empty(model, shape), lambda: networks.own(model, shape).eval(), lambda: _empty(model, shape)
+    )
+
+
+def _empty(model: str, shape: Shape) -> nn.Module:
+    with torch.device("meta"):
+        return networks.own(model, shape).eval()
+
+
+def _case(shape: Shape, ours: Callable[[], nn.Module], real: Callable[[], nn.Module],
+          empty: Callable[[], nn.Module]) -> Case:  # fmt: skip
+    contenders = [Contender("hubel", lambda: summary(ours(), shape), 1, keeps_memory=True)]
     torchinfo = peer("torchinfo")
     if torchinfo is not None:
-        with torch.device("meta"):
-            empty = networks.own(model, shape).eval()
         options = {"input_size": (1, *shape), "verbose": 0, "depth": 9, "col_names": COLUMNS}
         contenders += [
-            Contender("torchinfo", lambda: torchinfo.summary(network, device="cpu", **options), 1),
-            Contender("torchinfo, meta device", lambda: torchinfo.summary(empty, device="meta", **options), 1),
+            Contender("torchinfo", lambda: torchinfo.summary(real(), device="cpu", **options), 1),
+            Contender("torchinfo, meta device", lambda: torchinfo.summary(empty(), device="meta", **options), 1),
         ]
     return Case(contenders=contenders, unit="summaries/s")

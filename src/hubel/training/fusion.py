@@ -53,10 +53,10 @@ class Normalise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients by x, weight, bias and other."""
         x, table, y = ctx.saved_tensors
-        gradient = grad_outputs[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
+        gradient = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
         passed = None if y is None else torch.empty_like(x)
         dx, *by_affine = kernels.gradients(gradient, x, y, passed, table, *ctx.limits)
         by_other = gradient if passed is None else passed
@@ -75,10 +75,10 @@ class Depthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients by input and weight."""
         x, weight = ctx.saved_tensors
-        gradient = grad_outputs[0].contiguous(memory_format=torch.channels_last)
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         two = [ctx.stride] * 2, [ctx.padding] * 2, [1, 1]
         dw = torch.ops.aten.convolution_backward(gradient, x, weight, None, *two, False, [0, 0], x.shape[1],
                                                  [False, True, False])[1]  # fmt: skip
