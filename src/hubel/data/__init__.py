@@ -1,11 +1,14 @@
 """Sources of labelled pictures, their splits, and the batches a network trains on."""
 
-from hubel.data.batches import Augmentation, batches, border_colour, training_batches
+from hubel.data.augmentation import VIEWS, Augmentation, View, border_colour
+from hubel.data.batches import batches, training_batches
+from hubel.data.opened import Opened, open_data
 from hubel.data.preprocessing import Preprocessing, Unreadable
 from hubel.data.source import Source, open_source
-from hubel.data.splits import Opened, Split, Splits, load, open_data
+from hubel.data.splits import Split, Splits, load
 
 __all__ = [
+    "VIEWS",
     "Augmentation",
     "Opened",
     "Preprocessing",
@@ -13,6 +16,7 @@ __all__ = [
     "Split",
     "Splits",
     "Unreadable",
+    "View",
     "batches",
     "border_colour",
     "load",
