@@ -230,7 +230,7 @@ class Clock:
                     with torch.inference_mode():
                         return spoil(model(x))
 
-                call.name = name
+                vars(call)["name"] = name
                 return call
 
             return compiled

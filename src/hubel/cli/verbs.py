@@ -23,6 +23,7 @@ from hubel.cli.arguments import (
     Predict,
     Recipes,
     Resume,
+    Shard,
     Summary,
     Train,
     Val,
@@ -131,6 +132,22 @@ def recipes(arguments: Recipes) -> int:
     return 0
 
 
+def shard(arguments: Shard) -> int:
+    """Packs, and says what was left out."""
+    from hubel.commands.shard import shard as pack
+    from hubel.terminal import console_for, show_shards, tracker
+
+    console = console_for(arguments.json)
+    made = pack(
+        arguments.data, arguments.folder, megabytes=arguments.megabytes, seed=arguments.seed, track=tracker(console)
+    )
+    if arguments.json:
+        print(json.dumps(made.to_dict()))
+    else:
+        show_shards(made, console)
+    return 0
+
+
 def _plot_schedule(arguments: Train) -> int:
     from hubel.commands.lr_find import plot_schedule
     from hubel.terminal import console_for, tracker
@@ -148,7 +165,7 @@ def lr_find(arguments: LrFind) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.steps,
+    found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.samples,
                  plot=arguments.plot, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(found.to_dict()))

@@ -78,7 +78,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
 
         def network(short: Recipe, noise: Splits) -> tuple[nn.Module, dict[str, Any]]:
             model, about = prepared(short, opened, noise)
-            prepare(choose(short.device, short.precision, about["recipe"]["threads"], about["macs"]))
+            prepare(choose(short.with_(threads=about["recipe"]["threads"]), model, about["macs"]))
             return model, about
 
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
@@ -176,7 +176,7 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
     drawn = {f"{split}_fraction": getattr(recipe, f"{split}_fraction")
              for split in ("val", "test") if split not in recorded["given"]}  # fmt: skip
     splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
-                  fit=recipe.fit or "pad", seed=recipe.seed, track=track, **drawn)  # fmt: skip
+                  fit=recipe.fit or "pad", seed=recipe.seed, stream=recorded["streamed"], track=track, **drawn)  # fmt: skip
     if splits.fingerprint != recorded["fingerprint"]:
         raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
                         f"{splits.fingerprint[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new "
@@ -221,7 +221,7 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
     progress = run.progress()
     run.write_metrics(progress)
     own = run.about["model"] if ".py:" in run.about["model"] else None
-    classifier = Classifier.load(run.folder, own)
+    classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
     validation, logits = evaluate(classifier, splits.val, "validation")
     shown, shown_split, test = validation, splits.val, None
     if splits.test is not None:

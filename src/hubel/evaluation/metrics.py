@@ -28,6 +28,9 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1 + z**2 / n)), min(1.0, (centre + half) / (1 + z**2 / n))
 
 
+CHUNK = 1024  # pictures held at once: a split may be larger than the memory
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What a classifier does on one split.
@@ -71,7 +74,8 @@ class Evaluation:
 
 def evaluate(classifier: Classifier, split: Split, name: str) -> tuple[Evaluation, Tensor]:
     """The figures of a classifier on a split whose labels index its classes, and the logits they come from."""
-    logits = classifier.logits(split.take(slice(None)))
+    chunks = (slice(first, first + CHUNK) for first in range(0, len(split), CHUNK))
+    logits = torch.cat([classifier.logits(split.take(chunk)) for chunk in chunks])
     measured = measure(logits, split.labels, classifier.classes, name)
     return replace(measured, computed_by=classifier.computed_by), logits
 
