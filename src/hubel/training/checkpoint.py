@@ -35,6 +35,8 @@ class Progress:
     parts: int = 0  # each with statistics of its own, that a batch is computed in; 0: as the recipe has it
     stopped: str = ""  # why training ended before the last epoch
     history: list[dict[str, Any]] = field(default_factory=list)  # the record of every finished epoch
+    elapsed: float = 0.0  # since training began, validations included  [s]
+    turns: list[tuple[int, int, float]] = field(default_factory=list)  # corrections: at step, steps in all, elapsed
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, cast
 
 import numpy as np
@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hubel.data import Augmentation, Splits, training_batches
-from hubel.data.batches import Share, border_colour, derived_seed, steps_per_epoch
+from hubel.data import Augmentation, Split, Splits, training_batches
+from hubel.data.batches import Share, delivered, derived_seed, steps_per_epoch
 from hubel.errors import Diverged, UsageError
-from hubel.training import losses, optimisers
+from hubel.training import course, losses, optimisers
 from hubel.training.averaging import Average, ema_share, recompute_statistics
 from hubel.training.batch_norm import Statistics, SyncBatchNorm
 from hubel.training.checkpoint import Progress
-from hubel.training.distributed import Team
+from hubel.training.distributed import ALONE, Team
 from hubel.training.divergence import EXPLODED, diverged
+from hubel.training.fusion import forward
 from hubel.training.losses import Criterion
 from hubel.training.memory import Halved, attempted, halve
 from hubel.training.recipe import Recipe
@@ -119,16 +120,19 @@ class Training:
     device: torch.device
     optimiser: torch.optim.Optimizer
     criterion: Criterion
+    augmentation: Augmentation
     average: Average | None
     statistics: Statistics
     progress: Progress
     batch: int
     accumulate: int  # parts of this process's share of a batch
+    time_limit: float | None  # for steps and validations, where the run has a budget [s]
+    began: float  # time of the first step, as if there had been no interruption
     kept_at: float  # time of the last checkpoint
     parallel: nn.Module | None = None  # the network as the processes share it, once the first step has been tried
 
     @staticmethod
-    def begin(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None, team: Team) -> "Training":
+    def begin(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None, team: Team = ALONE) -> "Training":
         """At the first step, or where the run's last checkpoint stands."""
         recipe, device = recipe.settled(), torch.device(recipe.device or "cpu")
         assert recipe.epochs is not None
@@ -141,9 +145,10 @@ class Training:
         progress = (run.restore(model, optimiser, average, team) if run else None) or Progress()
         accumulate = parts_of_share(recipe, progress, team)
         progress.parts = accumulate * (1 if recipe.sync_batch_norm else team.size)
-        return Training(model, data, recipe, run if team.first else None, team, device, optimiser, criterion, average,
-                        Statistics(model), progress, recipe.batch, accumulate, time.monotonic(),
-                        None if team.size > 1 else model)  # fmt: skip
+        now, plan = time.monotonic(), (run.about.get("plan") if run else None) or {}
+        return Training(model, data, recipe, run if team.first else None, team, device, optimiser, criterion,
+                        augmentation(recipe, data.train), average, Statistics(model), progress, recipe.batch, accumulate,
+                        plan.get("training"), now - progress.elapsed, now, None if team.size > 1 else model)  # fmt: skip
 
     @property
     def steps(self) -> int:
@@ -151,23 +156,31 @@ class Training:
         return steps_per_epoch(len(self.data.train), self.batch)
 
     @property
+    def left(self) -> int:
+        """Steps left of the epoch under way; the last epoch may be cut short."""
+        total = course.total_steps(self.recipe, self.progress, self.steps) - self.progress.epoch * self.steps
+        return min(total, self.steps) - self.progress.step
+
+    @property
     def finished(self) -> bool:
         """Whether no epoch is left."""
-        return bool(self.progress.stopped) or self.progress.epoch >= (self.recipe.epochs or 0)
+        return bool(self.progress.stopped) or (self.progress.step == 0 and self.left <= 0)
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of the epoch under way from a step on."""
-        recipe, train = self.recipe, self.data.train
-        augmentation = Augmentation(recipe.crop_padding or 0, bool(recipe.flip), border_colour(train))
-        return training_batches(train, self.batch, self.data.preprocessing, augmentation, seed=recipe.seed,
-                                epoch=self.progress.epoch, first=first, balanced=recipe.sampler == "balanced",
-                                classes=len(self.data.classes), share=Share(self.team.rank, self.team.size))  # fmt: skip
+        """The process's share of the batches of the epoch under way from a step on, on the device."""
+        recipe, data = self.recipe, self.data
+        made = training_batches(data.train, self.batch, data.preprocessing, self.augmentation, seed=recipe.seed,
+                                epoch=self.progress.epoch, first=first, classes=len(data.classes),
+                                balanced=recipe.sampler == "balanced", share=Share(self.team.rank, self.team.size))  # fmt: skip
+        return delivered(made, self.device, recipe.prefetch)
 
     def learning_rate(self, step: int) -> float:
         """At a step of the epoch under way."""
         monitored = [row["monitored"] for row in self.progress.history] if self.recipe.schedule == "plateau" else []
         lowered = reductions(monitored, self.recipe.plateau_patience or 1)
-        return learning_rate(self.recipe, self.progress.epoch * self.steps + step, self.steps, lowered)
+        planned = course.planned_steps(self.recipe, self.steps)
+        place = course.place(self.progress.epoch * self.steps + step, self.progress.turns, planned)
+        return learning_rate(self.recipe, place, self.steps, lowered)
 
     def autocast(self) -> torch.autocast:
         """The precision of training."""
@@ -196,6 +209,13 @@ class Training:
         lr = self.learning_rate(min(self.progress.step, self.steps - 1))
         kept = self.run.folder if self.run and (self.run.folder / "last.safetensors").is_file() else None
         return diverged(what, self.recipe, self.progress, self.steps, lr, x, kept)
+
+
+def augmentation(recipe: Recipe, split: Split) -> Augmentation:
+    """What a recipe makes of the pictures of a split."""
+    keys = {f.name for f in fields(Recipe)} & {f.name for f in fields(Augmentation)}
+    values = {key: getattr(recipe, key) for key in keys}
+    return Augmentation.measured(split, **values | {"policy": None if recipe.policy == "none" else recipe.policy})
 
 
 def parts_of_share(recipe: Recipe, progress: Progress, team: Team) -> int:
@@ -235,17 +255,21 @@ def train_epoch(training: Training) -> Iterator[Step | Halved]:
     training.model.train()
     started = time.perf_counter() - progress.seconds
     for x, targets in training.batches(progress.step):
+        if training.left <= 0:
+            break
         lr = training.learning_rate(progress.step)
-        loss, correct = yield from gradients(training, x.to(training.device), targets.to(training.device))
+        loss, correct = yield from gradients(training, x, targets)
         take_step(training, lr)
-        loss, correct, presses = team.total(loss / team.size, correct, len(team.presses))
+        elapsed = time.monotonic() - training.began if team.first else 0.0  # one clock, for what a budget decides
+        loss, correct, presses, progress.elapsed = team.total(loss / team.size, correct, len(team.presses), elapsed)
         if not math.isfinite(loss) or loss > EXPLODED * losses.guessing(recipe.loss, len(training.data.classes)):
             raise training.diverged(f"the loss became {loss:g}", x)
         progress.step += 1
         progress.loss_sum += loss
         progress.correct += int(correct)
         progress.seconds = time.perf_counter() - started
-        if run and time.monotonic() - training.kept_at > recipe.checkpoint_seconds and progress.step < steps:
+        due = time.monotonic() - training.kept_at > recipe.checkpoint_seconds and training.left > 0
+        if course.correct(progress, recipe, steps, training.time_limit) or (run and due):
             training.keep()
         try:
             yield Step(
@@ -305,11 +329,19 @@ def compute(training: Training, network: nn.Module, x: Tensor, targets: Tensor) 
         waits = isinstance(network, DistributedDataParallel) and part < parts - 1
         quietly = cast(DistributedDataParallel, network).no_sync() if waits else nullcontext()
         with seeded(training.recipe.seed, 3, progress.epoch, progress.step, number), quietly:
-            partial, found = backward(training, network, some, their, share)
+            partial, found = backward(training, some, their, share, network)
         training.statistics.add(share)
         loss += partial
         correct += found
     return loss, correct
+
+
+def train_step(training: Training, x: Tensor, targets: Tensor, lr: float) -> tuple[float, int]:
+    """One optimiser step of a process alone, where memory suffices; the batch's mean loss and how many are right."""
+    found = compute(training, training.model, x, targets)
+    training.statistics.end(training.team)
+    take_step(training, lr)
+    return found
 
 
 def take_step(training: Training, lr: float) -> None:
@@ -320,13 +352,16 @@ def take_step(training: Training, lr: float) -> None:
         training.average.move(training.model, ema_share(recipe.ema, progress.epoch * training.steps + progress.step))
 
 
-def backward(training: Training, network: nn.Module, x: Tensor, targets: Tensor, share: float) -> tuple[float, int]:
+def backward(training: Training, x: Tensor, targets: Tensor, share: float,
+             network: nn.Module | None = None) -> tuple[float, int]:  # fmt: skip
     """Adds the gradient of a part of the batch, which is `share` of it; its part of the mean loss, and how many are right.
 
     A network with auxiliary heads returns (main, *auxiliary) logits in training, whose losses are added with a weight.
     """
-    with training.autocast():
-        outputs = network(x)
+    recipe = training.recipe
+    fused = bool(recipe.fused) and not (recipe.sync_batch_norm and training.team.size > 1)
+    network = training.model if network is None else network
+    outputs = forward(network, x, recipe.precision or "float32", fused=fused, device=x.device.type)
     logits, *auxiliary = (output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
     loss = training.criterion(logits, targets)
     for output in auxiliary:
@@ -357,7 +392,7 @@ def averaged(training: Training) -> Iterator[None]:
         if recipe.swa_epochs:
             parts = (part for x, _ in training.batches(0) for part in x.tensor_split(training.accumulate))
             with training.autocast(), training.synchronised():
-                recompute_statistics(training.model, (part.to(training.device) for part in parts))
+                recompute_statistics(training.model, parts)
             training.statistics.begin()
             training.statistics.end(training.team)
         yield

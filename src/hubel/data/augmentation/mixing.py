@@ -18,7 +18,7 @@ def mixed(x: Tensor, labels: Tensor, classes: int, *, mixup: float, cutmix: floa
 
     Args:
         x: network input N C H W, channels-last; of a share of a batch N + 1, for the last one's partner belongs to it.
-        labels: class indices N, or N + 1.
+        labels: class indices N, or which classes each shows, N K; of a share N + 1.
         classes: K.
         mixup: alpha of the Beta distribution from which shares are drawn; 0: off.
         cutmix: likewise.
@@ -46,7 +46,7 @@ def mixed(x: Tensor, labels: Tensor, classes: int, *, mixup: float, cutmix: floa
         left, top, right, bottom = boxes
         share = share - (right - left) * (bottom - top) / (size[0] * size[1])  # the patch may be cut off at the border
         weights = weights + erasing.covered(boxes, (size[0], size[1]), channels)
-    rows, hot = erasing.lines(x), functional.one_hot(labels, classes).float()
+    rows, hot = erasing.lines(x), (labels if labels.ndim == 2 else functional.one_hot(labels, classes)).float()
     weights, share = weights[own].to(x.device, x.dtype), share[own, None].to(labels.device)
     (rows, next_rows), (hot, next_hot) = (
         (each[:-1], each[1:]) if of else (each, each.roll(-1, 0)) for each in (rows, hot)
