@@ -174,7 +174,7 @@ def join(device: str | None = None) -> Team:
         return _here[0]
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if size == 1:
-        return Team(store=_store(0, 1))
+        return Team(store=_store(0, 1) if _has_agent() else None)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.startswith("cuda")
     if on_gpu:
@@ -235,9 +235,13 @@ def _whom(error: Exception, rank: int) -> str:
 
 def _store(rank: int, size: int) -> Any:
     """The store at MASTER_ADDR: torchrun's own, or where there is no torchrun the first process's."""
-    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, rank == 0 and not agent,
+    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, rank == 0 and not _has_agent(),
                          timeout=timedelta(seconds=PATIENCE), wait_for_workers=False)  # fmt: skip
+
+
+def _has_agent() -> bool:
+    """Whether torchrun watches over this process, and holds the store."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def _meet(store: Any, rank: int, size: int) -> str:
