@@ -53,7 +53,7 @@ def cifar10_record(model: str = "airbench94") -> Recipe:
         model=model, size=32, epochs=8, batch=2000, val_fraction=0.02,
         optimizer="muon", lr=0.24, momentum=0.6, weight_decay=0.0167, lr_factors="biases:442,head:0.085",
         schedule="linear", warmup_epochs=0.0,
-        label_smoothing=0.2, crop_padding=2, flip=True,
+        label_smoothing=0.2, crop_padding=2, edge="reflect", flip=True, alternating_flip=True, monitor="last", tta="six",
     )  # fmt: skip
 
 
