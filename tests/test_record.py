@@ -125,12 +125,14 @@ def test_six_views_average_the_logits_by_their_weights():
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
 
 
-def test_the_record_trains_and_resumes_at_reduced_size(shared, tmp_path):
+def test_the_record_trains_at_reduced_size(shared, tmp_path):
     from hubel.commands.train import start
 
-    command = Recipe(recipe="cifar10_record", batch=100, epochs=1, steps=None, lr=0.05, val_fraction=0.4, test_fraction=0.4,
-                     threads=1)  # fmt: skip
-    *_, finished = start(shared / "cifar10_2000" / "train_first2000.npz", command, project=str(tmp_path))
-    assert finished.summary["model"] == "airbench94"
-    assert finished.run.about["recipe"]["optimizer"] == "muon"
-    assert finished.summary["test"]["n"] > 700
+    with np.load(shared / "cifar10_2000" / "train_first2000.npz") as whole:
+        np.savez(tmp_path / "few.npz", images=whole["images"][:400], labels=whole["labels"][:400])
+    recipe = Recipe(recipe="cifar10_record", model="airbench16", batch=50, epochs=4, val_fraction=0.1, threads=1)
+    *_, finished = start(tmp_path / "few.npz", recipe, project=str(tmp_path))
+    used = finished.run.about["recipe"]
+    assert (used["optimizer"], used["edge"], used["alternating_flip"], used["tta"]) == ("muon", "reflect", True, "six")
+    assert finished.summary["best_epoch"] == 4  # the last
+    assert finished.summary["test"]["n"] > 30

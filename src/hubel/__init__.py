@@ -15,6 +15,7 @@
     classifier   network + preprocessing + class names
     evaluation   figures with their intervals
     report       a run as one self-contained page
+    benchmark    Hubel beside its peers, measured in turns
     commands     one file per job of the command line
     terminal     viewers of records
     cli          `hubel VERB`

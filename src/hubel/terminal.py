@@ -281,3 +281,58 @@ def show_verification(records: Iterable[Any], console: Console) -> Any:
             console.print(f"after {record.kills} kills: {word}", highlight=False)
             return record
     raise AssertionError("a verification ends with its verdict")
+
+
+def show_benchmark(records: Iterable[Any], console: Console) -> Any:
+    """A bar while contenders take their turns, then the table and what to know of it; returns the result."""
+    from hubel.commands.benchmark import Began, Benchmarked, Took
+
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("turns, time left"),
+                   TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=None)
+        for record in records:
+            if isinstance(record, Began):
+                where = f"{record.number}/{record.cases}  {record.plan.work}: {record.plan.title}"
+                bar.reset(task, description=f"{where}: building", total=None)
+                if not console.is_terminal:
+                    console.print(where, highlight=False)
+            elif isinstance(record, Took):
+                bar.update(task, description=f"{record.plan.work}: {record.plan.title}", completed=record.done,
+                           total=record.total)  # fmt: skip
+            elif isinstance(record, Benchmarked):
+                bar.stop()
+                conclude_benchmark(record, console)
+                return record
+    raise AssertionError("a benchmark ends with its result")
+
+
+def conclude_benchmark(result: Any, console: Console) -> None:
+    """The table, the ceilings, and what casts doubt on them."""
+    console.print(benchmark_table(result.rows))
+    for name, timing in result.ceiling.items():
+        console.print(f"{name}: {timing.median / 1e9:,.0f} GFLOP/s ({timing.low / 1e9:,.0f} to {timing.high / 1e9:,.0f}, "
+                      f"n = {timing.n})", highlight=False)  # fmt: skip
+    for note in result.conditions.notes:
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+
+
+def benchmark_table(rows: Iterable[Any]) -> Table:
+    """Per case: Hubel's median speed and its share of the ceiling, then each baseline and their ratio with its range."""
+    from hubel.benchmark.chart import speed
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", overflow="fold")
+    for column in ("speed", "", "hubel is", "range", "n"):
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    before = None
+    for row in rows:
+        if before != (before := (row.work, row.case)):
+            share = "" if row.ceiling_share is None else f"{100 * row.ceiling_share:.0f} % of {row.precision} ceiling"
+            table.add_row(f"[bold]{row.work}: {escape(row.case)}[/]")
+            table.add_row("  hubel", f"[bold]{speed(row.ours)}[/]", row.unit, "", share, str(row.n))
+        if row.ratio is not None:
+            low, high = row.ratio_spread
+            table.add_row(f"  {escape(row.baseline_name)}", speed(row.baseline), "", f"{row.ratio:.2f}x",
+                          f"{low:.2f} to {high:.2f}", "")  # fmt: skip
+    return table

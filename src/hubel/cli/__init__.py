@@ -16,6 +16,7 @@ import tyro
 from hubel import process
 from hubel.cli import verbs
 from hubel.cli.arguments import (
+    Benchmark,
     Compare,
     Gradcheck,
     Lint,
@@ -115,6 +116,11 @@ VERBS = {
     "predict": Verb(Predict, ("run", "images"), verbs.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
+    )),
+    "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
+        "hubel benchmark",
+        "hubel benchmark train model=resnet50 batch=8 rounds=5",
+        "hubel benchmark infer data --json",
     )),
 }
 # fmt: on

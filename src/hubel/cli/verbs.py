@@ -14,6 +14,7 @@ from typing import Any
 
 from hubel import process
 from hubel.cli.arguments import (
+    Benchmark,
     Compare,
     Gradcheck,
     Lint,
@@ -147,7 +148,7 @@ def lr_find(arguments: LrFind) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.steps,
+    found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.samples,
                  plot=arguments.plot, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(found.to_dict()))
@@ -259,3 +260,21 @@ def _speed(arguments: Val | Predict, classifier: Any) -> dict[str, Any]:
     if not arguments.explain_speed or classifier.choice is None:
         return {}
     return {"speed": {"why": classifier.choice.why, "trials": [asdict(trial) for trial in classifier.choice.trials]}}
+
+
+def benchmark(arguments: Benchmark) -> int:
+    """Measures, prints and draws."""
+    from hubel.benchmark import Options, chart
+    from hubel.commands.benchmark import benchmark as measure
+    from hubel.terminal import console_for, show_benchmark
+
+    chart.check(Path(arguments.chart))
+    options = Options(model=arguments.model, batch=arguments.batch, size=arguments.size,
+                      precision=arguments.precision)  # fmt: skip
+    records = measure(arguments.works, options, arguments.rounds, arguments.seconds, arguments.threads)
+    result = show_benchmark(records, console_for(arguments.json))
+    chart.draw(result.rows, Path(arguments.chart))
+    print(
+        json.dumps(result.to_dict()) if arguments.json else arguments.chart, flush=True
+    )  # before the engines' threads end
+    return 0

@@ -221,7 +221,7 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
     progress = run.progress()
     run.write_metrics(progress)
     own = run.about["model"] if ".py:" in run.about["model"] else None
-    classifier = Classifier.load(run.folder, own)
+    classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
     validation, logits = evaluate(classifier, splits.val, "validation", run.about["recipe"].get("tta"))
     shown, shown_split, test = validation, splits.val, None
     if splits.test is not None:

@@ -14,6 +14,7 @@ from hubel.data.splits import decode_part, refuse_if_many
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import Evaluation, evaluate
 from hubel.files import Track, silently
+from hubel.inference.engines import able
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
 from hubel.training.run import Run
@@ -53,6 +54,8 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
         DataError: data that the classifier has no classes for.
         UsageError: data without the part that `split` names, or an engine that cannot be used as asked.
     """
+    if engine != "auto":
+        able(engine, precision)  # before anything is decoded or recorded
     classifier = Classifier.load(folder, model)
     beside = Path(folder) if Path(folder).is_dir() else Path(folder).parent
     run = Run.open(beside) if (beside / "run.json").is_file() else None  # None: a classifier file without its run

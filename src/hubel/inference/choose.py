@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hubel import files
-from hubel.errors import FileError, UsageError, lookup
+from hubel.errors import FileError, UsageError
 from hubel.inference.engines import ENGINES, Call, able, lacking
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.machine import multiplies_bf16, versions
@@ -100,7 +100,6 @@ def choose(model: nn.Module, example: Tensor, *, pictures: float = float("inf"),
         UsageError: an unknown engine, one that is not installed, a precision it has not, or logits that are not eager's.
     """
     if engine != "auto":
-        lookup(engine, {**ENGINES, "auto": None}, "engine")
         able(engine, precision)
     eager = ENGINES["eager"].convert(model, example)(example, "float32", 1)
     if engine == "eager" and not thorough:

@@ -207,29 +207,34 @@ class _Requests:
         import openvino
 
         self.tensor = openvino.Tensor
+        self.held: list[Any] = []
         self.chunk = chunk
         self.classes = int(program.output(0).shape[1])
         self.requests = [program.create_infer_request() for _ in range(1 if streams == 1 else 2 * streams)]
 
     def __call__(self, x: Tensor) -> Tensor:
         pictures = x.numpy() if x.is_contiguous() else x.contiguous().numpy()
-        count, chunk = len(pictures), self.chunk
+        count, chunk, requests = len(pictures), self.chunk, self.requests
         logits = np.empty((-(-count // chunk) * chunk, self.classes), np.float32)
+        self.held = held = [pictures, logits]  # Ctrl-C may leave requests that still read and write
         for number, start in enumerate(range(0, count, chunk)):
-            part = pictures[start : start + chunk]
+            part = pictures if count == chunk else pictures[start : start + chunk]
             if len(part) < chunk:
                 part = np.concatenate([part, np.zeros((chunk - len(part), *part.shape[1:]), part.dtype)])
-            request = self.requests[number % len(self.requests)]
-            request.wait()
+                held.append(part)
+            request = requests[number % len(requests)]
+            if number >= len(requests):
+                request.wait()
             request.set_input_tensor(self.tensor(part, shared_memory=True))
             request.set_output_tensor(self.tensor(logits[start : start + chunk], shared_memory=True))
-            if len(self.requests) == 1:
-                request.infer()
+            if len(requests) == 1:
+                request.infer(share_outputs=True)
             else:
                 request.start_async()
-        for request in self.requests:
-            request.wait()
-        return torch.from_numpy(logits[:count])
+        if len(requests) > 1:
+            for request in requests[:count]:
+                request.wait()
+        return torch.from_numpy(logits if len(logits) == count else logits[:count])
 
 
 @contextlib.contextmanager
@@ -285,17 +290,17 @@ def prepare(name: str, model: nn.Module, example: Tensor, precision: Precision =
     Raises:
         UsageError: an unknown engine, one that is not installed, or a precision it has not.
     """
-    engine = lookup(name, ENGINES, "engine")
     able(name, precision)
-    return engine.convert(model, example)(example, precision, streams)
+    return ENGINES[name].convert(model, example)(example, precision, streams)
 
 
 def able(name: str, precision: Precision | None) -> None:
     """Refuses what an engine cannot do here.
 
     Raises:
-        UsageError: not installed, or a precision it has not.
+        UsageError: no such engine, not installed, or a precision it has not.
     """
+    lookup(name, ENGINES, "engine")
     if precision is not None and precision not in ENGINES[name].precisions:
         others = [other for other, engine in ENGINES.items() if precision in engine.precisions]
         raise UsageError(f"engine={name} computes in {' or '.join(ENGINES[name].precisions)}, not in {precision}; take "

@@ -67,7 +67,7 @@ def airbench(widths: tuple[int, ...], *, num_classes: int, in_channels: int) -> 
 
 
 @torch.no_grad()
-def whiten(model: Network, pictures: Tensor) -> None:
+def whiten(model: nn.Module, pictures: Tensor) -> None:
     """Sets the first layer so that its outputs on 2x2 patches are uncorrelated and of equal variance.
 
     The filters are the eigenvectors of the patches' covariance divided by the roots of their eigenvalues, once with
@@ -77,7 +77,7 @@ def whiten(model: Network, pictures: Tensor) -> None:
         model: of this file.
         pictures: of the training part, as the network sees them, N C H W float32.
     """
-    filters = model.stem[0].weight  # type: ignore[index]
+    filters = model.get_parameter("stem.0.weight")
     patches = pictures.unfold(2, WHITENING, 1).unfold(3, WHITENING, 1)  # N C H-1 W-1 2 2
     patches = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, filters[0].numel())
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
