@@ -90,9 +90,7 @@ def candidates(side: int, *, grey: bool) -> list[Candidate]:
         return [Candidate("lenet5", side), Candidate("airbench16", side), Candidate("airbench94", side)]
     if side <= SMALL:
         return [Candidate("airbench16", side), Candidate("airbench94", side), Candidate("airbench95", side)]
-    rows = [Candidate("airbench16", 64), Candidate("resnet18", 64), Candidate("resnet18", 96), Candidate("resnet18", 128),
-            Candidate("resnet18", 160), Candidate("resnet18", 224)]  # fmt: skip
-    return [row for row in rows if row.size <= max(side, 64)]
+    return [Candidate("resnet18", size) for size in (64, 96, 128, 160, 224) if size <= max(side, 64)]
 
 
 def seconds(steps: int, pace: Pace, sizes: Sizes, batch: int) -> float:
