@@ -30,7 +30,7 @@ from torch import Tensor, nn  # noqa: E402
 
 import hubel  # noqa: E402
 from hubel.inference import ENGINES, choose  # noqa: E402
-from hubel.inference.engines import _onnx  # noqa: E402
+from hubel.inference.engines import onnx_file  # noqa: E402
 from hubel.training.machine import physical_cores, versions  # noqa: E402
 
 SIZE = (3, 224, 224)
@@ -100,7 +100,7 @@ def measure(name: str, batch: int, inductor: bool, seconds: float) -> dict[str, 
     torch.manual_seed(0)
     net = hubel.create(name).eval()
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((batch, *SIZE), dtype=np.float32))
-    runs: dict[str, Run] = {"onnxruntime float32": onnxruntime_run(_onnx(net, x), x)}
+    runs: dict[str, Run] = {"onnxruntime float32": onnxruntime_run(onnx_file(net, x), x)}
     for precision in ("float32", "bfloat16"):
         runs[f"openvino {precision}"] = openvino_run(net, x, precision)
         if inductor:

@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("keys", nargs="*", help="key=value, as hubel train takes them")
     parser.add_argument("--example", action="store_true", help="one epoch of the example in this process")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if given.example:
         example(given.data)
         return

@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=1, help="of both, in turns")
     parser.add_argument("--tutorial", action="store_true", help="run the tutorial's loop in this process")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if given.tutorial:
         tutorial(given.data, given.epochs)
         return

@@ -12,6 +12,8 @@ process.tune()  # before torch is loaded, as the command line does
 import hypothesis  # noqa: E402
 import torch  # noqa: E402
 
+from pictures import encoded, noise  # noqa: E402
+
 hypothesis.settings.register_profile("hubel", deadline=None, derandomize=True)  # no test asserts a duration
 hypothesis.settings.load_profile("hubel")
 
@@ -29,6 +31,17 @@ def cache_folder(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HUBEL_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of twenty pictures in a folder of class folders."""
+    for name in ("cat", "dog"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i in range(20):
+            (folder / f"{i:02}.jpg").write_bytes(encoded(noise(), "JPEG"))
+    return tmp_path / "photos"
 
 
 @pytest.fixture

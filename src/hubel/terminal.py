@@ -229,6 +229,19 @@ def show_choice(choice: Any, console: Console) -> None:
     console.print(choice.why, highlight=False, markup=False, soft_wrap=True)
 
 
+def show_shards(made: Any, console: Console) -> None:
+    """What `hubel shard` wrote and what it left out."""
+    for name, reason in made.broken[:10]:
+        console.print(f"[yellow]left out[/] {escape(name)}: {escape(reason)}", highlight=False, soft_wrap=True)
+    if len(made.broken) > 10:
+        console.print(f"[yellow]left out[/] {len(made.broken) - 10:,} more", highlight=False)
+    written = made.to_dict()
+    pictures = ", ".join(f"{count:,} {part}" for part, count in written["pictures"].items())
+    console.print(f"{written['shards']:,} shards of {len(written['classes'])} classes ({pictures} pictures, "
+                  f"{written['bytes'] / 1e6:,.1f} MB) in {escape(written['folder'])}; train on them: "
+                  f"hubel train {escape(written['folder'])}", highlight=False, soft_wrap=True)  # fmt: skip
+
+
 def show_prediction(prediction: Any, console: Console) -> None:
     """One picture's answer, or why there is none."""
     if prediction.answer is None:

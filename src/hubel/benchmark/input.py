@@ -54,7 +54,7 @@ def in_memory(batch: int, pictures: int = SMALL_COUNT) -> Case:
             transforms.RandomHorizontalFlip(),
             *_to_tensor(transforms),
         ]
-        dataset = _Pictures(split.images, transforms.Compose(steps))
+        dataset = _Pictures(split.take(slice(None)), transforms.Compose(steps))
         contenders.append(_loader("torchvision, DataLoader", dataset, batch))
     return Case(contenders=contenders, unit="images/s")
 
@@ -75,7 +75,7 @@ def twelve(batch: int, pictures: int = COUNT) -> Case:
             transforms.ColorJitter(**jitter), transforms.RandomGrayscale(0.1), *_to_tensor(transforms),
             transforms.RandomErasing(0.25),
         ]  # fmt: skip
-        dataset = _Pictures(split.images, transforms.Compose(steps))
+        dataset = _Pictures(split.take(slice(None)), transforms.Compose(steps))
         contenders.append(_loader("torchvision on Pillow", dataset, batch))
     if kornia is not None:
         chain = torch.nn.Sequential(

@@ -25,6 +25,7 @@ from hubel.cli.arguments import (
     Predict,
     Recipes,
     Resume,
+    Shard,
     Summary,
     Train,
     Val,
@@ -101,6 +102,10 @@ VERBS = {
     "recipes": Verb(Recipes, ("pattern",), verbs.recipes, (
         "hubel recipes",
         "hubel recipes '*cifar*' --json",
+    )),
+    "shard": Verb(Shard, ("data", "folder"), verbs.shard, (
+        "hubel shard photos/ shards/",
+        "hubel shard photos/ shards/ megabytes=1000 --json",
     )),
     "resume": Verb(Resume, ("run",), verbs.resume, (
         "hubel resume runs/digits-resnet8_cifar-1",

@@ -90,7 +90,7 @@ class Train:
     """Train a classifier and leave a run: weights, metrics, curves and a report."""
 
     data: Positional[str]
-    """digits, a folder of class folders, a .csv, an .npz, or a directory of MNIST or CIFAR files"""
+    """digits, a folder of class folders, a .csv, an .npz, a directory of MNIST or CIFAR files, or a folder of shards"""
     name: str | None = None
     """of the run; data, model and a number unless given"""
     project: str = "runs"
@@ -100,6 +100,22 @@ class Train:
     recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
     json: bool = False
     """print one JSON object, the run's summary, on standard output"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Pack labelled pictures into tar shards, for sets larger than the memory and for slow file systems."""
+
+    data: Positional[str]
+    """as for train"""
+    folder: Positional[str]
+    """of the shards, a new one; `hubel train` reads it"""
+    megabytes: float = 256
+    """size of a shard"""
+    seed: int = 0
+    """of the order in which pictures lie in the shards"""
+    json: bool = False
+    """print one JSON object"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from hubel.cli.arguments import (
     Predict,
     Recipes,
     Resume,
+    Shard,
     Summary,
     Train,
     Val,
@@ -128,6 +129,22 @@ def recipes(arguments: Recipes) -> int:
     from hubel.terminal import console_for, show_recipes
 
     show_recipes(rows, console_for(False))
+    return 0
+
+
+def shard(arguments: Shard) -> int:
+    """Packs, and says what was left out."""
+    from hubel.commands.shard import shard as pack
+    from hubel.terminal import console_for, show_shards, tracker
+
+    console = console_for(arguments.json)
+    made = pack(
+        arguments.data, arguments.folder, megabytes=arguments.megabytes, seed=arguments.seed, track=tracker(console)
+    )
+    if arguments.json:
+        print(json.dumps(made.to_dict()))
+    else:
+        show_shards(made, console)
     return 0
 
 

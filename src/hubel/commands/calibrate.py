@@ -145,7 +145,8 @@ def expected(opened: Opened, recipe: Recipe) -> fast.Sizes:
 
 def decoding(opened: Opened, size: int, recipe: Recipe) -> float:
     """Seconds that decoding all files to this size will take, from a sample; 0 for arrays."""
-    paths = [path for name in opened.scans for path in opened.source.parts[name].pictures]
+    files = (opened.source.parts[name].pictures for name in opened.scans)
+    paths = [path for part in files if isinstance(part, list) for path in part]
     if not paths:
         return 0.0
     preprocessing = _preprocessing(size, 1 if opened.grey else 3, recipe)

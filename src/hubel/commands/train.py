@@ -176,7 +176,7 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
     drawn = {f"{split}_fraction": getattr(recipe, f"{split}_fraction")
              for split in ("val", "test") if split not in recorded["given"]}  # fmt: skip
     splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
-                  fit=recipe.fit or "pad", seed=recipe.seed, track=track, **drawn)  # fmt: skip
+                  fit=recipe.fit or "pad", seed=recipe.seed, stream=recorded["streamed"], track=track, **drawn)  # fmt: skip
     if splits.fingerprint != recorded["fingerprint"]:
         raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
                         f"{splits.fingerprint[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new "

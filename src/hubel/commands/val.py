@@ -10,7 +10,8 @@ import numpy as np
 from hubel.classifier import Classifier
 from hubel.commands.train import splits_of
 from hubel.data import Split, open_data
-from hubel.data.splits import decode_part, refuse_if_many
+from hubel.data.opened import refuse_if_many
+from hubel.data.splits import decode_part, streaming
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import Evaluation, evaluate
 from hubel.files import Track, silently
@@ -98,7 +99,9 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
         raise DataError(f"{data} has {has} a picture, the classifier was trained on {needs}; name the classes in a column "
                         f"{column!r} of a .csv")  # fmt: skip
     wanted = classifier.preprocessing
-    found, broken, _ = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track)
+    stream = bool(streaming(opened.source, wanted.size, wanted.channels))
+    found, broken, _ = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
+                                   stream=stream)  # fmt: skip
     refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
         raise DataError(f"{data} holds no pictures to evaluate on")

@@ -2,9 +2,10 @@
 
 from hubel.data.augmentation import VIEWS, Augmentation, View, border_colour
 from hubel.data.batches import batches, training_batches
+from hubel.data.opened import Opened, open_data
 from hubel.data.preprocessing import Preprocessing, Unreadable
 from hubel.data.source import Source, open_source
-from hubel.data.splits import Opened, Split, Splits, load, open_data
+from hubel.data.splits import Split, Splits, load
 
 __all__ = [
     "VIEWS",

@@ -3,7 +3,7 @@
 Nothing here keeps a random state: any batch of any epoch can be made again, which is what makes resuming exact.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +14,8 @@ from torch import Tensor
 from hubel.data.augmentation import Augmentation
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Split
+from hubel.data.stream import Streamed
+from hubel.data.workers import prefetched
 
 
 def derived_seed(*parts: int) -> int:
@@ -29,6 +31,33 @@ def steps_per_epoch(count: int, batch: int) -> int:
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order in which an epoch visits the pictures."""
     return np.random.default_rng(derived_seed(seed, 1, epoch)).permutation(count)
+
+
+BUFFER = 4096  # how far a picture of a shard is carried from its place; their bytes lie in the system's file cache
+
+
+def shard_order(shards: NDArray[np.int64], seed: int, epoch: int, buffer: int = BUFFER) -> NDArray[np.int64]:
+    """The order in which an epoch visits pictures that lie in shards: nearly one shard after the other.
+
+    The shards come in random order, and every picture is moved by up to `buffer` places, as a shuffle buffer of that size
+    would move it; but the order is known without reading anything, so any step can be made again.
+
+    Args:
+        shards: the shard of each picture, N.
+        seed: of the run.
+        epoch: from 0; nothing else decides the order.
+        buffer: the furthest a picture comes from its place.
+    """
+    generator = np.random.default_rng(derived_seed(seed, 1, epoch))
+    turn = generator.permutation(int(shards.max(initial=-1)) + 1)
+    in_turn = np.argsort(turn[shards], kind="stable")
+    return in_turn[np.argsort(np.arange(len(shards)) + generator.uniform(0, buffer, len(shards)))]
+
+
+def visiting_order(split: Split, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order in which an epoch visits the pictures of a split."""
+    shards = split.images.shards if isinstance(split.images, Streamed) else None
+    return epoch_order(len(split), seed, epoch) if shards is None else shard_order(shards[split.rows], seed, epoch)
 
 
 def balanced_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
@@ -57,7 +86,7 @@ def training_batches(split: Split, batch: int, preprocessing: Preprocessing, aug
 
     Targets are labels N, or where the augmentation mixes pictures the classes' shares N `classes` float32.
     """
-    order = balanced_order(split.labels, seed, epoch) if balanced else epoch_order(len(split), seed, epoch)
+    order = balanced_order(split.labels, seed, epoch) if balanced else visiting_order(split, seed, epoch)
     turned = torch.from_numpy(mirrored(len(split), seed, epoch)) if alternating else None
     for step in range(first, steps_per_epoch(len(split), batch)):
         which = order[step * batch : (step + 1) * batch]
@@ -84,6 +113,21 @@ def mirrored(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
     Source: Jordan 2024, arXiv 2404.00498, the alternating flip.
     """
     return _half(count, seed) ^ bool(epoch % 2)
+
+
+def delivered(items: Iterable[tuple[Tensor, Tensor]], device: torch.device,
+              ahead: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """The same batches on the device that trains, `ahead` of them prepared by a thread while the step computes.
+
+    Unless given, `ahead` is 2 for a GPU, which gets them from pinned memory beside its work, and 0 where the step computes
+    on the CPU itself: there is no idle core to prepare on, and the thread costs up to a seventh (see benchmarks/input.py).
+    """
+    if device.type == "cpu":
+        yield from prefetched(items, ahead or 0)
+        return
+    pinned = ((x.pin_memory(), labels.pin_memory()) for x, labels in items)
+    for x, labels in prefetched(pinned, 2 if ahead is None else ahead):
+        yield x.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
 def batches(split: Split, batch: int, preprocessing: Preprocessing) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,7 +1,7 @@
 """Where labelled pictures come from: what is there, before anything is decoded.
 
-`open_source` recognises a built-in name, an `.npz`, a `.csv`, a directory in MNIST or CIFAR format, and a folder of
-class folders with or without `train/ val/ test/`. Labels are aligned by class name: the classes are those of the
+`open_source` recognises a built-in name, an `.npz`, a `.csv`, a directory in MNIST or CIFAR format, a folder of shards, and
+a folder of class folders with or without `train/ val/ test/`. Labels are aligned by class name: the classes are those of the
 training part.
 """
 
@@ -17,10 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data import arrays
+from hubel.data import arrays, shards
+from hubel.data.stream import Encoded
 from hubel.errors import DataError, listed
 
-Pictures = NDArray[np.uint8] | list[str]
+Pictures = NDArray[np.uint8] | Encoded
 SPLIT_NAMES = {
     "train": "train", "training": "train", "train_set": "train", "training_set": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val", "val_set": "val", "validation_set": "val",
@@ -38,7 +39,7 @@ class Part:
     """Pictures and their labels.
 
     Args:
-        pictures: uint8 N H W C, or the N paths of picture files.
+        pictures: uint8 N H W C, or the N paths of picture files, or N members of shards.
         labels: class index of each picture, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each picture when it is shown.
     """
@@ -61,7 +62,7 @@ class Source:
     """
 
     name: str
-    kind: Literal["built-in", "idx", "cifar", "npz", "csv", "folder"]
+    kind: Literal["built-in", "idx", "cifar", "npz", "csv", "folder", "shards"]
     classes: tuple[str, ...]
     parts: Mapping[str, Part]
     notes: tuple[str, ...] = ()
@@ -114,6 +115,8 @@ def _from_path(path: Path, name: str) -> Source:
 
 
 def _from_directory(path: Path, name: str) -> Source:
+    if next(path.glob("*.tar"), None) or (path / shards.INDEX).is_file():
+        return _from_shards(path, name)
     if arrays.idx_files(path):
         return _from_arrays(name, "idx", arrays.read_idx(path))
     if arrays.cifar_files(path):
@@ -123,6 +126,15 @@ def _from_directory(path: Path, name: str) -> Source:
     if len(single) == 1 and not others:
         return _from_arrays(name, "npz", arrays.read_npz(single[0]))
     return _from_folder(path, name)
+
+
+def _from_shards(path: Path, name: str) -> Source:
+    if not (path / shards.INDEX).is_file():
+        raise DataError(f"{name} holds tar files but no {shards.INDEX}; make shards with hubel shard, and where that was "
+                        f"stopped, run it again")  # fmt: skip
+    index = shards.read_index(path)
+    parts = {part: Part(packed, labels, names) for part, (packed, labels, names) in index.parts.items()}
+    return _checked(Source(name, "shards", index.classes, parts, index.notes))
 
 
 def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], found: arrays.Arrays) -> Source:
@@ -140,30 +152,33 @@ def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], fo
 def _visible(path: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden files, what operating systems leave behind, and runs of Hubel."""
     return sorted(child for child in path.iterdir() if not child.name.startswith(".") and child.name not in NOT_DATA
-                  and not (child / "run.json").is_file() and next(child.glob("*/run.json"), None) is None)  # fmt: skip
+                  and not (child / "run.json").is_file() and not (child.is_dir() and _holds_runs(child)))  # fmt: skip
+
+
+def _holds_runs(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.is_dir() and os.path.isfile(os.path.join(entry.path, "run.json")) for entry in entries)
 
 
 def _pictures_below(folder: Path) -> tuple[list[str], int]:
     """Paths of picture files below a class folder, and how many other files lie there; links are followed once."""
     found, others, seen = [], 0, set()
-
-    def denied(error: OSError) -> None:
-        raise error
-
-    for root, folders, files in os.walk(folder, onerror=denied, followlinks=True):
+    waiting = [os.fspath(folder)]
+    while waiting:
+        root = waiting.pop()
         real = os.path.realpath(root)
         if real in seen:
-            folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NOT_DATA)
-        for file in sorted(files):
-            if file.startswith(".") or file in NOT_DATA:
-                continue
-            if Path(file).suffix.lower() in EXTENSIONS:
-                found.append(os.path.join(root, file))
-            else:
-                others += 1
+        folders, files = [], []
+        with os.scandir(root) as entries:  # no object per file: a tree may hold millions
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.name not in NOT_DATA:
+                    (folders if entry.is_dir() else files).append(entry.name)
+        pictures = [name for name in files if os.path.splitext(name)[1].lower() in EXTENSIONS]
+        others += len(files) - len(pictures)
+        found += [f"{root}{os.sep}{name}" for name in sorted(pictures)]
+        waiting += [f"{root}{os.sep}{name}" for name in sorted(folders, reverse=True)]
     return found, others
 
 

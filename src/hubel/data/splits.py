@@ -1,24 +1,25 @@
 """From a source to decoded, split data: `load`."""
 
 import hashlib
-import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hubel import files
 from hubel.data import cache
-from hubel.data.preprocessing import Fit, Preprocessing, fitted
-from hubel.data.source import Part, Source, open_source
-from hubel.errors import BrokenPictures, DataError, UsageError
+from hubel.data.opened import Opened, refuse_if_many
+from hubel.data.preprocessing import Fit, Preprocessing, fitted, recoloured
+from hubel.data.scans import Scans, digest
+from hubel.data.shards import Packed
+from hubel.data.source import Part, Source
+from hubel.data.stream import Streamed, why_streamed
+from hubel.errors import DataError, UsageError
 
-MOST_BROKEN = 0.10  # share of unreadable pictures above which training does not start
 DEFAULT_FRACTION = 0.15
+SAMPLE = (5000, 1 << 26)  # most pictures, and most pixels, that the mean colour is taken from
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,19 @@ class Split:
     """One split: rows of an array of pictures.
 
     Args:
-        images: uint8 M size size channels, shared by all splits, usually memory-mapped.
+        images: uint8 M size size channels, shared by all splits, memory-mapped, or decoded when asked for.
         rows: which pictures of `images` this split has, N int64.
         labels: their class indices, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each when it is shown.
+        digests: 16 bytes per picture of `images`, equal for equal pixels (where they are streamed: for equal files), where
+            they are known already.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | Streamed
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     names: Sequence[str]
+    digests: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,6 +47,13 @@ class Split:
     def take(self, which: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
         """Pictures by position in the split, uint8 N size size channels."""
         return self.images[self.rows[which]]
+
+    def pixel_digests(self) -> NDArray[np.uint8]:
+        """16 bytes per picture of the split, equal for equal pixels, N 16."""
+        if self.digests is not None:
+            return self.digests[self.rows]
+        assert not isinstance(self.images, Streamed)
+        return np.frombuffer(b"".join(digest(self.images[row].data) for row in self.rows), np.uint8).reshape(-1, 16)
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Splits:
         fingerprint: hash of the classes, labels and contents; two runs saw the same data if it is equal.
         broken: (path, reason) of every picture that cannot be read.
         given: the splits the source itself has; the others were drawn.
+        streamed: whether pictures are decoded each time they are asked for; the order of training depends on it.
     """
 
     name: str
@@ -66,6 +78,7 @@ class Splits:
     broken: list[tuple[str, str]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    streamed: bool = False
 
     @property
     def multilabel(self) -> bool:
@@ -83,6 +96,7 @@ class Splits:
             "sizes": {split: 0 if part is None else len(part) for split, part in parts.items()},
             "counts": {split: dict(zip(self.classes, row, strict=True)) for split, row in counted.items()},
             "given": list(self.given),
+            "streamed": self.streamed,
             "broken": [list(entry) for entry in self.broken],
             "notes": list(self.notes),
         }
@@ -91,63 +105,6 @@ class Splits:
 def pictures_per_class(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """How many pictures show each class, of labels N or N K."""
     return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A source whose files have been read once: what a plan needs to know before pictures are decoded.
-
-    Args:
-        scans: for sources of files, hash and header per part; empty for arrays.
-        side: the median shorter side of the pictures [px].
-        grey: whether every picture is grey.
-        square: whether every picture is square.
-        characters: whether the classes are single characters, which a mirror would change.
-    """
-
-    source: Source
-    scans: Mapping[str, list[cache.Scan]]
-    side: int
-    grey: bool
-    square: bool
-    characters: bool
-
-
-def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.silently) -> Opened:
-    """Recognises the data and reads every header.
-
-    Raises:
-        DataError: no such data, or no classes.
-        BrokenPictures: more than a tenth of the pictures cannot be read.
-    """
-    source = open_source(data)
-    scans: dict[str, list[cache.Scan]] = {}
-    sizes: list[tuple[int, int]] = []
-    grey = True
-    for split, part in source.parts.items():
-        if isinstance(part.pictures, list):
-            scans[split] = cache.scan(part.pictures, track)
-            headers = [s.header for s in scans[split] if s.header]
-            sizes += [(h.width, h.height) for h in headers]
-            grey = grey and all(h.grey for h in headers)
-        else:
-            sizes += [part.pictures.shape[2:0:-1]] * len(part.pictures)
-            grey = grey and part.pictures.shape[-1] == 1
-    paths = [path for split in scans for path in source.parts[split].pictures]
-    reasons = [s.reason for split in scans for s in scans[split]]
-    refuse_if_many(source.name, [(path, why) for path, why in zip(paths, reasons, strict=True) if why], len(paths))
-    side = int(np.median([min(size) for size in sizes]))
-    characters = source.kind == "idx" or all(re.fullmatch(r"\w|\d+", name) for name in source.classes)
-    return Opened(source, scans, side, grey, all(w == h for w, h in sizes), characters)
-
-
-def refuse_if_many(name: str, broken: list[tuple[str, str]], total: int) -> None:
-    """Raises BrokenPictures, with the list, where more than a tenth of the pictures cannot be read."""
-    if total and len(broken) > MOST_BROKEN * total:
-        listed = "".join(f"\n  {path}: {reason}" for path, reason in broken[:20])
-        more = f"\n  ... and {len(broken) - 20:,} more" if len(broken) > 20 else ""
-        raise BrokenPictures(f"{len(broken):,} of {total:,} pictures of {name} cannot be read, more than "
-                             f"{100 * MOST_BROKEN:.0f} %; mend or remove them:{listed}{more}", broken)  # fmt: skip
 
 
 def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
@@ -174,11 +131,10 @@ def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int)
 
 def drawn_apart(split: Split, fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
     """As `stratified`, but identical pictures stay together: a copy of a training picture would be no test."""
-    digests = [hashlib.blake2b(split.images[row].data, digest_size=16).digest() for row in split.rows]
-    numbers: dict[bytes, int] = {}
-    group = np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], dtype=np.int64)
-    _, first = np.unique(group, return_index=True)
-    return [np.flatnonzero(np.isin(group, part)) for part in stratified(split.labels[first], fractions, seed)]
+    _, first, group = np.unique(split.pixel_digests().view("V16").ravel(), return_index=True, return_inverse=True)
+    order = np.argsort(first)  # groups are numbered in the order of their first pictures
+    group = np.argsort(order)[group]
+    return [np.flatnonzero(np.isin(group, part)) for part in stratified(split.labels[first[order]], fractions, seed)]
 
 
 def _fractions(given: Sequence[str], val_fraction: float | None, test_fraction: float | None) -> dict[str, float]:
@@ -198,46 +154,58 @@ def _fractions(given: Sequence[str], val_fraction: float | None, test_fraction: 
     return wanted
 
 
-def decode_part(part: Part, scans: list[cache.Scan] | None, size: int, channels: int, fit: Fit,
-                 track: files.Track[Any]) -> tuple[Split, list[tuple[str, str]], bytes]:  # fmt: skip
-    """One part as a split, its broken pictures, and the digest of its contents."""
-    hasher = hashlib.blake2b(np.ascontiguousarray(part.labels).tobytes(), digest_size=16)
-    if isinstance(part.pictures, list):
-        assert scans is not None
-        result = cache.decoded(part.pictures, scans, size, channels, fit, track)
-        for s in scans:
-            hasher.update(s.digest or b"-")
-        keep = np.flatnonzero(result.rows >= 0)
-        split = Split(result.images, result.rows[keep], part.labels[keep], [part.names[int(i)] for i in keep])
-        return split, result.broken, hasher.digest()
-    hasher.update(np.ascontiguousarray(part.pictures).data)
-    images = part.pictures
-    if images.shape[1:] != (size, size, channels):
-        mode = "L" if channels == 1 else "RGB"
-        pictures = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert(mode)
-                    for image in images)  # fmt: skip
-        images = np.stack([fitted(picture, size, fit) for picture in track(pictures, "resizing pictures", len(images))])
-    return Split(images, np.arange(len(images)), part.labels, part.names), [], hasher.digest()
+def contents_digest(labels: NDArray[np.int64], pictures: Scans | NDArray[np.uint8]) -> bytes:
+    """Of the labels and the pictures of a part: what its share of the fingerprint is."""
+    hasher = hashlib.blake2b(np.ascontiguousarray(labels).tobytes(), digest_size=16)
+    hasher.update(pictures.digest() if isinstance(pictures, Scans) else np.ascontiguousarray(pictures).data)
+    return hasher.digest()
+
+
+def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: Fit, track: files.Track[Any], *,
+                 stream: bool = False) -> tuple[Split, list[tuple[str, str]], bytes]:  # fmt: skip
+    """One part as a split, its broken pictures, and the digest of its contents; streamed pictures are decoded later."""
+    if isinstance(part.pictures, np.ndarray):
+        images = part.pictures
+        contents = contents_digest(part.labels, images)
+        if images.shape[1:] != (size, size, channels):
+            pictures = track(images, "resizing pictures", len(images))
+            images = np.stack([fitted(recoloured(picture, channels), size, fit) for picture in pictures])
+        return Split(images, np.arange(len(images)), part.labels, part.names), [], contents
+    assert scans is not None
+    contents = contents_digest(part.labels, scans)
+    if stream:
+        broken = [(part.names[number], reason) for number, reason in sorted(scans.reasons.items())]
+        everything = Split(Streamed(part.pictures, size, channels, fit), np.arange(len(part.names)), part.labels, part.names,
+                           scans.content["digest"])  # fmt: skip
+        return _subset(everything, scans.readable), broken, contents
+    result = cache.decoded(part.pictures, part.names, scans, size, channels, fit, track)
+    everything = Split(result.images, result.rows, part.labels, part.names, result.digests)
+    return _subset(everything, np.flatnonzero(result.rows >= 0)), result.broken, contents
 
 
 def _subset(split: Split, which: NDArray[np.int64]) -> Split:
-    return Split(split.images, split.rows[which], split.labels[which], [split.names[int(i)] for i in which])
+    names = [split.names[i] for i in which.tolist()]
+    return replace(split, rows=split.rows[which], labels=split.labels[which], names=names)
 
 
 def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel of pixels in [0, 1], over at most 5,000 evenly spaced training pictures."""
-    sample = split.take(np.linspace(0, len(split) - 1, min(len(split), 5000)).astype(np.int64))
+    """Mean and deviation per channel of pixels in [0, 1], over evenly spaced training pictures (`SAMPLE`)."""
+    height, width, channels = split.images.shape[1:]
+    count = min(len(split), SAMPLE[0], max(SAMPLE[1] // (height * width), 1))
+    counts = np.zeros((channels, 256), np.int64)
+    for chunk in np.array_split(np.linspace(0, len(split) - 1, count).astype(np.int64), -(-count // 64)):
+        pictures = split.take(chunk)
+        counts += [np.bincount(pictures[..., channel].ravel(), minlength=256) for channel in range(channels)]
     levels = np.arange(256) / 255
     means, deviations = [], []
-    for channel in range(sample.shape[-1]):
-        share = np.bincount(sample[..., channel].ravel(), minlength=256) / sample[..., channel].size
+    for share in counts / (count * height * width):
         means.append(float(share @ levels))
         deviations.append(max(float(share @ (levels - means[-1]) ** 2) ** 0.5, 1e-3))
     return tuple(means), tuple(deviations)
 
 
 def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: int = 0,
-         val_fraction: float | None = None, test_fraction: float | None = None,
+         val_fraction: float | None = None, test_fraction: float | None = None, stream: bool | None = None,
          track: files.Track[Any] = files.silently) -> Splits:  # fmt: skip
     """Decoded train, validation and test splits; what the source does not bring is drawn from its training part.
 
@@ -249,6 +217,8 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
         seed: decides the drawn splits.
         val_fraction: share of the training part to validate on, per class.
         test_fraction: share of the training part to test on, per class; 0 draws none.
+        stream: decode pictures each time they are asked for, not once into the cache; unless given, where they lie in shards
+            or the disk of the cache has no room for them.
         track: wraps long iterations to show progress.
 
     Raises:
@@ -266,11 +236,14 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
                         f"needs at least two")  # fmt: skip
     given = [name for name in source.parts if name != "all"]
     fractions = _fractions(given, val_fraction, test_fraction)
+    why = streaming(source, size, channels)
+    stream = bool(why) if stream is None else stream
     parts, broken, digests, total = {}, [], [repr(source.classes).encode()], 0
     for name, part in source.parts.items():
-        parts[name], bad, digest = decode_part(part, opened.scans.get(name), size, channels, fit, track)
+        parts[name], bad, contents = decode_part(part, opened.scans.get(name), size, channels, fit, track,
+                                                 stream=stream)  # fmt: skip
         broken += bad
-        digests += [name.encode(), digest]
+        digests += [name.encode(), contents]
         total += len(part.labels)
         if name != "train" and not len(parts[name]):
             raise DataError(f"{source.name}: no picture of the {name} part can be read; mend it, or remove the part and it "
@@ -290,6 +263,22 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
                         f"add pictures or raise val_fraction")  # fmt: skip
     mean, std = _statistics(train)
     preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std)
-    fingerprint = hashlib.blake2b(b"|".join(digests), digest_size=16).hexdigest()
+    fingerprint = digest(b"|".join(digests)).hex()
     return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, fingerprint,
-                  broken, source.notes, tuple(given))  # fmt: skip
+                  broken, (*source.notes, *_discarded(opened, fit), *[why] * (stream and bool(why))), tuple(given),
+                  stream)  # fmt: skip
+
+
+def streaming(source: Source, size: int, channels: int) -> str:
+    """Why the pictures of a source are streamed; empty where they are arrays, or decoded once into the cache."""
+    encoded = [part.pictures for part in source.parts.values() if not isinstance(part.pictures, np.ndarray)]
+    packed = any(isinstance(pictures, Packed) for pictures in encoded)
+    return why_streamed(sum(map(len, encoded)), size, channels, packed=packed) if encoded else ""
+
+
+def _discarded(opened: Opened, fit: Fit) -> list[str]:
+    """What a person should know about `fit`: how much of the pictures it throws away."""
+    if fit != "crop" or opened.square:
+        return []
+    return [f"fit=crop discards {100 * opened.outside:.1f} % of the median picture, the ends of its longer side; "
+            f"fit=pad keeps the whole picture"]  # fmt: skip

@@ -29,6 +29,9 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1 + z**2 / n)), min(1.0, (centre + half) / (1 + z**2 / n))
 
 
+CHUNK = 1024  # pictures held at once: a split may be larger than the memory
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What a classifier does on one split.
@@ -79,8 +82,9 @@ def evaluate(classifier: Classifier, split: Split, name: str, views: str | None 
         name: of the split, for the record.
         views: a set of `data.augmentation.VIEWS`, whose logits are averaged; one unless given.
     """
-    pictures = split.take(slice(None))
-    logits = averaged_logits(classifier, pictures, views) if views else classifier.logits(pictures)
+    chunks = [slice(first, first + CHUNK) for first in range(0, len(split), CHUNK)]
+    logits = torch.cat([averaged_logits(classifier, split.take(chunk), views) if views else
+                        classifier.logits(split.take(chunk)) for chunk in chunks])  # fmt: skip
     measured = measure(logits, split.labels, classifier.classes, name)
     return replace(measured, computed_by=classifier.computed_by), logits
 

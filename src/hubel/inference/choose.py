@@ -211,9 +211,14 @@ class _Search:
         """The result, with its line."""
         base = next(trial for trial in trials if trial.engine == "eager")
         streams = f", {chosen.streams} streams of {chosen.chunk}" if chosen.streams > 1 else ""
-        checked = "" if chosen.engine == "eager" else (
-            f", {chosen.images_per_second / base.images_per_second:.1f}x eager; logits within {100 * chosen.difference:.2g} % "
-            f"of eager's on {len(self.example)} pictures")  # fmt: skip
+        checked = (
+            ""
+            if chosen.engine == "eager"
+            else (
+                f", {chosen.images_per_second / base.images_per_second:.1f}x eager; logits within {100 * chosen.difference:.2g} % "
+                f"of eager's, the same class for {round(chosen.agreement * len(self.example))} of {len(self.example)} pictures"
+            )
+        )
         failed = sorted({f"{t.engine} {t.precision}: {t.dropped}" for t in trials if t.dropped and t.images_per_second})
         out = f"; dropped: {', '.join(failed)}" if failed else ""
         why = f"{chosen.engine}, {chosen.precision}{streams} ({chosen.images_per_second:,.0f} images/s{checked}{out})"

@@ -135,7 +135,7 @@ def _filled(part: Tensor, chunk: int) -> Tensor:
 
 def _onnxruntime(model: nn.Module, example: Tensor) -> Compile:
     """The network exported to ONNX in memory; any number of pictures."""
-    exported = _onnx(fold(model, example), example)
+    exported = onnx_file(fold(model, example), example)
 
     def compiled(example: Tensor, precision: Precision, streams: int) -> Call:  # noqa: ARG001
         import onnxruntime
@@ -160,7 +160,7 @@ def _onnxruntime(model: nn.Module, example: Tensor) -> Compile:
     return compiled
 
 
-def _onnx(model: nn.Module, example: Tensor) -> bytes:
+def onnx_file(model: nn.Module, example: Tensor) -> bytes:
     """The network as an ONNX file's bytes."""
     at_least_two = torch.cat([example, example])[:2]  # one would be taken for a constant
     with _silence(), TemporaryDirectory() as folder:

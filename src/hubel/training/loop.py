@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hubel.data import Augmentation, Split, Splits, training_batches
-from hubel.data.batches import derived_seed, steps_per_epoch
+from hubel.data.batches import delivered, derived_seed, steps_per_epoch
 from hubel.errors import Diverged, UsageError
 from hubel.training import course, losses, optimisers
 from hubel.training.averaging import Average, ema_share, recompute_statistics
@@ -152,11 +152,12 @@ class Training:
         return bool(self.progress.stopped) or (self.progress.step == 0 and self.left <= 0)
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of the epoch under way from a step on."""
+        """The batches of the epoch under way from a step on, on the device."""
         recipe, data = self.recipe, self.data
-        return training_batches(data.train, self.batch, data.preprocessing, self.augmentation, seed=recipe.seed,
+        made = training_batches(data.train, self.batch, data.preprocessing, self.augmentation, seed=recipe.seed,
                                 epoch=self.progress.epoch, first=first, classes=len(data.classes),
                                 balanced=recipe.sampler == "balanced", alternating=bool(recipe.alternating_flip))  # fmt: skip
+        return delivered(made, self.device, recipe.prefetch)
 
     def learning_rate(self, step: int) -> float:
         """At a step of the epoch under way."""
@@ -222,7 +223,7 @@ def train_epoch(training: Training) -> Iterator[Step]:
         if training.left <= 0:
             break
         lr = training.learning_rate(progress.step)
-        loss, correct = train_step(training, x.to(training.device), targets.to(training.device), lr)
+        loss, correct = train_step(training, x, targets, lr)
         if not math.isfinite(loss) or loss > EXPLODED * losses.guessing(recipe.loss, len(training.data.classes)):
             raise training.diverged(f"the loss became {loss:g}", x)
         progress.step += 1
@@ -294,7 +295,7 @@ def averaged(training: Training) -> Iterator[None]:
     with average.in_place(training.model):
         if recipe.swa_epochs:
             with training.autocast():
-                recompute_statistics(training.model, (x.to(training.device) for x, _ in training.batches(0)))
+                recompute_statistics(training.model, (x for x, _ in training.batches(0)))
         yield
 
 

@@ -357,7 +357,8 @@ def colour_axes(split: Split) -> tuple[tuple[float, ...], ...]:
 
     Krizhevsky et al. 2012, section 4.1: a draw of N(0, 0.1) per axis is added to every pixel of a picture.
     """
-    pixels = _sample(split).reshape(-1, split.images.shape[-1])[:: max(1, split.images[0].size // 3000)]
+    sample = _sample(split)
+    pixels = sample.reshape(-1, sample.shape[-1])[:: max(1, sample[0].size // 3000)]
     covariance = np.atleast_2d(np.cov(pixels / 255.0, rowvar=False))
     variances, vectors = np.linalg.eigh(covariance)
     return tuple(tuple(float(value) for value in row) for row in (vectors * variances).T)

@@ -1,0 +1,83 @@
+"""A source whose files have been read once: what a plan needs to know before pictures are decoded."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubel import files
+from hubel.data.scans import Scans, scan
+from hubel.data.shards import Packed
+from hubel.data.source import Source, open_source
+from hubel.errors import BrokenPictures
+
+MOST_BROKEN = 0.10  # share of unreadable pictures above which training does not start
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source whose files have been read once: what a plan needs to know before pictures are decoded.
+
+    Args:
+        scans: for sources of files, digests and headers per part; empty for arrays.
+        side: the median shorter side of the pictures [px].
+        outside: share of the median picture that lies outside its centre square.
+        grey: whether every picture is grey.
+        square: whether every picture is square.
+        characters: whether the classes are single characters, which a mirror would change.
+    """
+
+    source: Source
+    scans: Mapping[str, Scans]
+    side: int
+    outside: float
+    grey: bool
+    square: bool
+    characters: bool
+
+
+def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.silently) -> Opened:
+    """Recognises the data and reads every header.
+
+    Raises:
+        DataError: no such data, or no classes.
+        BrokenPictures: more than a tenth of the pictures cannot be read.
+    """
+    source = open_source(data)
+    scans: dict[str, Scans] = {}
+    sizes: list[NDArray[np.int64]] = []  # per part, N 2
+    broken: list[tuple[str, str]] = []
+    grey, files_read = True, 0
+    for split, part in source.parts.items():
+        if isinstance(part.pictures, list):
+            found = scan(part.pictures, track)
+        elif isinstance(part.pictures, Packed):
+            found = Scans(part.pictures.content, {})
+        else:
+            sizes.append(np.tile(part.pictures.shape[2:0:-1], (len(part.pictures), 1)))
+            grey = grey and part.pictures.shape[-1] == 1
+            continue
+        scans[split] = found
+        headers = found.content[found.readable]
+        sizes.append(np.stack([headers["width"], headers["height"]], axis=1).astype(np.int64))
+        grey = grey and bool(headers["grey"].all())
+        broken += [(part.names[number], reason) for number, reason in sorted(found.reasons.items())]
+        files_read += len(part.pictures)
+    refuse_if_many(source.name, broken, files_read)
+    shorter, longer = np.sort(np.concatenate(sizes), axis=1).T
+    characters = source.kind == "idx" or all(re.fullmatch(r"\w|\d+", name) for name in source.classes)
+    return Opened(source, scans, int(np.median(shorter)), float(np.median(1 - shorter / longer)), grey,
+                  bool((shorter == longer).all()), characters)  # fmt: skip
+
+
+def refuse_if_many(name: str, broken: list[tuple[str, str]], total: int) -> None:
+    """Raises BrokenPictures, with the list, where more than a tenth of the pictures cannot be read."""
+    if total and len(broken) > MOST_BROKEN * total:
+        listed = "".join(f"\n  {path}: {reason}" for path, reason in broken[:20])
+        more = f"\n  ... and {len(broken) - 20:,} more" if len(broken) > 20 else ""
+        raise BrokenPictures(f"{len(broken):,} of {total:,} pictures of {name} cannot be read, more than "
+                             f"{100 * MOST_BROKEN:.0f} %; mend or remove them:{listed}{more}", broken)  # fmt: skip
