@@ -4,7 +4,8 @@ Nothing of the network is changed. While it runs forward, `Fusing` sees every ca
 reads its statistics and answers with a tensor whose numbers are still missing; a sum adds its other term to what is
 missing; an activation computes the whole in one pass over memory. Anything else that meets such a tensor gets its
 numbers first, so what cannot be fused is as right as before, only not faster. A depthwise convolution with a stride
-gets an input gradient of our own: oneDNN 3.12 needs fifteen times as long for it (benchmarks/README.md).
+gets an input gradient of our own: oneDNN 3.12 takes its slow general path there (15 to 100 times as long
+on two Zen 4 cores, 14 to 112 px).
 """
 
 import weakref
@@ -47,7 +48,7 @@ class Normalise(torch.autograd.Function):
         if not missing:
             kernels.apply(x, other, y, table, *limits)
         ctx.limits, ctx.summed = limits, other is not None
-        ctx.save_for_backward(x, table, None if limits == FREE else y)
+        ctx.save_for_backward(x, table, y if ctx.summed and limits != FREE else None)
         return y
 
     @staticmethod
@@ -56,9 +57,10 @@ class Normalise(torch.autograd.Function):
         """Gradients by x, weight, bias and other."""
         x, table, y = ctx.saved_tensors
         gradient = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
-        passed = gradient if y is None else torch.empty_like(x) if ctx.summed else None
-        dx, *by_affine = kernels.gradients(gradient, x, y, None if y is None else passed, table, *ctx.limits)
-        return dx, *by_affine, passed if ctx.summed else None, None, None, None
+        passed = None if y is None else torch.empty_like(x)
+        dx, *by_affine = kernels.gradients(gradient, x, y, passed, table, *ctx.limits)
+        by_other = gradient if passed is None else passed
+        return dx, *by_affine, by_other if ctx.summed else None, None, None, None
 
 
 class Depthwise(torch.autograd.Function):

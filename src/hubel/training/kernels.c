@@ -36,10 +36,10 @@ enum { BLOCK = 1 << 16, LANES = 256 }; /* elements of a block: two of them fit a
 /* Channels are few and vectors long: several pixels are taken for one row of `width(channels)` elements. */
 static int64_t width(int64_t channels) { return channels * ((LANES + channels - 1) / channels); }
 
-static float *widened(const float *table, int64_t channels) {
+static float *widened(const float *table, int64_t lines, int64_t channels) { /* lines x channels -> lines x width */
     int64_t wide = width(channels);
-    float *result = malloc(sizeof(float) * (size_t)wide);
-    for (int64_t i = 0; result && i < wide; i++) result[i] = table[i % channels];
+    float *result = malloc(sizeof(float) * (size_t)(lines * wide));
+    for (int64_t i = 0; result && i < lines * wide; i++) result[i] = table[i / wide * channels + i % wide % channels];
     return result;
 }
 
@@ -76,14 +76,15 @@ int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float 
     float *partial = malloc(sizeof(float) * (size_t)(2 * blocks * wide));
     if (!partial) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t block = 0; block < blocks; block++) {
+    for (int64_t turn = 0; turn < blocks; turn++) { /* from the end, which whoever wrote x has left in the cache */
+        const int64_t block = blocks - 1 - turn;
         const REAL *from = x + block * length, *end = x + least(count, (block + 1) * length);
         float *restrict centre = partial + 2 * block * wide, *restrict squares = centre + wide;
         const int64_t own = end - from, rows = own / wide, rest = own % wide;
         memset(centre, 0, sizeof(float) * (size_t)(2 * wide));
-        for (int64_t row = 0; row < rows; row++)
-            for (int64_t i = 0; i < wide; i++) centre[i] += LOAD(from[row * wide + i]);
-        for (int64_t i = 0; i < rest; i++) centre[i] += LOAD(from[rows * wide + i]);
+        for (int64_t row = 0; row + 1 < rows; row += 2)
+            for (int64_t i = 0; i < wide; i++) centre[i] += LOAD(from[row * wide + i]) + LOAD(from[(row + 1) * wide + i]);
+        for (int64_t i = 0; i < own % (2 * wide); i++) centre[i % wide] += LOAD(from[own / (2 * wide) * 2 * wide + i]);
         for (int64_t i = 0; i < wide; i++) centre[i] /= (float)(rows + (i < rest) ? rows + (i < rest) : 1);
         for (int64_t row = 0; row < rows; row++)
             for (int64_t i = 0; i < wide; i++) {
@@ -125,10 +126,11 @@ int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float 
 /* y = min(max(scale x + shift + other, low), high), `other` optional. */
 int NAMED(apply)(const REAL *x, const REAL *other, REAL *y, const float *table, double low_, double high_, int64_t count,
                  int64_t channels, int threads) {
-    const float low = (float)low_, high = (float)high_, *scale = table + 2 * channels, *shift = table + 3 * channels;
+    const float low = (float)low_, high = (float)high_;
     const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
-    float *restrict a = widened(scale, channels), *restrict b = widened(shift, channels);
-    if (a && b) {
+    float *wider = widened(table + 2 * channels, 2, channels);
+    if (wider) {
+        const float *restrict a = wider, *restrict b = wider + wide;
 #pragma omp parallel for num_threads(threads) schedule(static)
         for (int64_t block = 0; block < blocks; block++) {
             const int64_t end = least(count, (block + 1) * length);
@@ -151,51 +153,48 @@ int NAMED(apply)(const REAL *x, const REAL *other, REAL *y, const float *table, 
             }
         }
     }
-    const int failed = !a || !b;
-    free(a);
-    free(b);
-    return failed;
+    free(wider);
+    return !wider;
 }
 
-/* First half of the gradient: passed = gradient where low < y < high, else 0. From the sums of passed and of
-   passed (x - mean) per channel: the gradients of weight and bias, and the slope and offset of the second half. `y` is
-   NULL where there is no activation, `passed` where nobody needs it. */
-int NAMED(reduce)(const REAL *gradient, const REAL *x, const REAL *y, REAL *passed, const float *table, float *weight,
-                  float *bias, float *slope, float *offset, double low_, double high_, int64_t count, int64_t channels,
+/* The gradient that passes the clamp. */
+#define PASSED(g, y) (((y) <= low) | ((y) >= high) ? 0.0f : LOAD(g))
+
+/* First half of the gradient. From the sums of what passes the clamp and of that times (x - mean), per channel: the
+   gradients of weight and bias in `affine`, and line = slope and offset of the second half. `y` and `passed` are given where another
+   term was added before the clamp; its gradient is written to `passed`. */
+int NAMED(reduce)(const REAL *gradient, const REAL *x, const REAL *y, REAL *passed, const float *table, float *affine,
+                  float *line, double low_, double high_, int64_t count, int64_t channels,
                   int threads) {
     const float low = (float)low_, high = (float)high_, *mean = table, *inverse = table + channels;
     const float *scale = table + 2 * channels;
     const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
-    float *restrict centre = widened(mean, channels);
-    float *partial = malloc(sizeof(float) * (size_t)(2 * blocks * wide));
-    if (centre && partial) {
+    float *wider = widened(table, 4, channels), *partial = malloc(sizeof(float) * (size_t)(2 * blocks * wide));
+    const int failed = !wider || !partial;
+    if (!failed) {
+        const float *restrict centre = wider, *restrict a = wider + 2 * wide, *restrict b = wider + 3 * wide;
 #pragma omp parallel for num_threads(threads) schedule(static)
-        for (int64_t block = 0; block < blocks; block++) {
-            const int64_t end = least(count, (block + 1) * length);
+        for (int64_t turn = 0; turn < blocks; turn++) {
+            const int64_t block = blocks - 1 - turn, end = least(count, (block + 1) * length);
             float *restrict sum = partial + 2 * block * wide, *restrict product = sum + wide;
             memset(sum, 0, sizeof(float) * (size_t)(2 * wide));
             for (int64_t row = block * length; row < end; row += wide) {
                 const int64_t own = least(end - row, wide);
-                const REAL *restrict g = gradient + row, *restrict from = x + row, *restrict out = y ? y + row : x;
-                REAL *restrict to = passed ? passed + row : NULL;
-                if (!y)
+                const REAL *restrict g = gradient + row, *restrict from = x + row;
+                if (passed) {
+                    const REAL *restrict out = y + row;
+                    REAL *restrict to = passed + row;
                     for (int64_t i = 0; i < own; i++) {
-                        const float value = LOAD(g[i]);
-                        sum[i] += value;
-                        product[i] += value * (LOAD(from[i]) - centre[i]);
-                    }
-                else if (!passed)
-                    for (int64_t i = 0; i < own; i++) {
-                        const float at = LOAD(out[i]), value = (at > low) & (at < high) ? LOAD(g[i]) : 0.0f;
-                        sum[i] += value;
-                        product[i] += value * (LOAD(from[i]) - centre[i]);
-                    }
-                else
-                    for (int64_t i = 0; i < own; i++) {
-                        const float at = LOAD(out[i]), value = (at > low) & (at < high) ? LOAD(g[i]) : 0.0f;
+                        const float value = PASSED(g[i], LOAD(out[i]));
                         sum[i] += value;
                         product[i] += value * (LOAD(from[i]) - centre[i]);
                         to[i] = STORE(value);
+                    }
+                } else
+                    for (int64_t i = 0; i < own; i++) {
+                        const float at = LOAD(from[i]), value = PASSED(g[i], a[i] * at + b[i]);
+                        sum[i] += value;
+                        product[i] += value * (at - centre[i]);
                     }
             }
         }
@@ -207,46 +206,42 @@ int NAMED(reduce)(const REAL *gradient, const REAL *x, const REAL *y, REAL *pass
                     product += partial[(2 * block + 1) * wide + i];
                 }
             const double pixels = (double)(count / channels), normalised = product * inverse[c];
-            weight[c] = (float)normalised;
-            bias[c] = (float)sum;
-            slope[c] = (float)(-scale[c] * inverse[c] * normalised / pixels);
-            offset[c] = (float)(-scale[c] * sum / pixels - (double)slope[c] * mean[c]);
+            affine[c] = (float)normalised;
+            affine[channels + c] = (float)sum;
+            line[c] = (float)(-scale[c] * inverse[c] * normalised / pixels);
+            line[channels + c] = (float)(-scale[c] * sum / pixels - (double)line[c] * mean[c]);
         }
     }
-    const int failed = !centre || !partial;
-    free(centre);
+    free(wider);
     free(partial);
     return failed;
 }
 
-/* Second half: dx = scale passed + slope x + offset; `y` as above, NULL where `gradient` has passed already. */
-int NAMED(propagate)(const REAL *gradient, const REAL *x, const REAL *y, REAL *dx, const float *table, const float *slope,
-                     const float *offset, double low_, double high_, int64_t count, int64_t channels, int threads) {
-    const float low = (float)low_, high = (float)high_, *scale = table + 2 * channels;
+/* Second half: dx = scale (what passes the clamp) + slope x + offset. */
+int NAMED(propagate)(const REAL *gradient, const REAL *x, REAL *dx, const float *table, const float *line,
+                     double low_, double high_, int64_t count, int64_t channels, int threads) {
+    const float low = (float)low_, high = (float)high_;
     const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
-    float *restrict a = widened(scale, channels), *restrict b = widened(slope, channels), *restrict c = widened(offset, channels);
-    if (a && b && c) {
+    float *wider = widened(table + 2 * channels, 2, channels), *longer = widened(line, 2, channels);
+    const int failed = !wider || !longer;
+    if (!failed) {
+        const float *restrict a = wider, *restrict b = wider + wide, *restrict u = longer, *restrict v = longer + wide;
 #pragma omp parallel for num_threads(threads) schedule(static)
         for (int64_t block = 0; block < blocks; block++) {
             const int64_t end = least(count, (block + 1) * length);
             for (int64_t row = block * length; row < end; row += wide) {
                 const int64_t own = least(end - row, wide);
-                const REAL *restrict g = gradient + row, *restrict from = x + row, *restrict out = y ? y + row : x;
+                const REAL *restrict g = gradient + row, *restrict from = x + row;
                 REAL *restrict to = dx + row;
-                if (!y)
-                    for (int64_t i = 0; i < own; i++) to[i] = STORE(a[i] * LOAD(g[i]) + b[i] * LOAD(from[i]) + c[i]);
-                else
-                    for (int64_t i = 0; i < own; i++) {
-                        const float at = LOAD(out[i]), value = (at > low) & (at < high) ? LOAD(g[i]) : 0.0f;
-                        to[i] = STORE(a[i] * value + b[i] * LOAD(from[i]) + c[i]);
-                    }
+                for (int64_t i = 0; i < own; i++) {
+                    const float at = LOAD(from[i]), value = PASSED(g[i], a[i] * at + b[i]);
+                    to[i] = STORE(a[i] * value + u[i] * at + v[i]);
+                }
             }
         }
     }
-    const int failed = !a || !b || !c;
-    free(a);
-    free(b);
-    free(c);
+    free(wider);
+    free(longer);
     return failed;
 }
 

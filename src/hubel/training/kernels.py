@@ -78,21 +78,20 @@ def gradients(gradient: Tensor, x: Tensor, y: Tensor | None, passed: Tensor | No
     Args:
         gradient: of y.
         x: as in `apply`.
-        y: as `apply` made it; None where nothing was clamped.
-        passed: where the gradient by `other` is written, if anybody needs it.
+        y: as `apply` made it, where another term was added before the clamp.
+        passed: where the gradient by that term is written.
         table: as in `apply`.
         low: as in `apply`.
         high: as in `apply`.
     """
-    weight, bias, slope, offset = torch.empty(4, x.shape[1])
-    call(
-        "reduce", x.dtype, gradient, x, y, passed, table, weight, bias, slope, offset, low, high, x.numel(), x.shape[1]
-    )
+    by_affine, line = torch.empty(2, 2, x.shape[1])
+    size = x.numel(), x.shape[1]
+    call("reduce", x.dtype, gradient, x, y, passed, table, by_affine, line, low, high, *size)
     if passed is not None:
-        gradient, y = passed, None
+        gradient, low, high = passed, -float("inf"), float("inf")
     dx = torch.empty_like(x)
-    call("propagate", x.dtype, gradient, x, y, dx, table, slope, offset, low, high, x.numel(), x.shape[1])
-    return dx, weight, bias
+    call("propagate", x.dtype, gradient, x, dx, table, line, low, high, *size)
+    return dx, by_affine[0], by_affine[1]
 
 
 def depthwise(gradient: Tensor, weight: Tensor, like: Tensor, stride: int, padding: int) -> Tensor:
