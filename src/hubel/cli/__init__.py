@@ -15,7 +15,7 @@ import tyro
 
 from hubel import process
 from hubel.cli import verbs
-from hubel.cli.arguments import Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
+from hubel.cli.arguments import Augment, Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
 from hubel.errors import HubelError, UsageError, lookup, nearest
 from hubel.training.recipe import Recipe
 
@@ -63,6 +63,11 @@ VERBS = {
     "lint": Verb(Lint, ("model",), verbs.lint, (
         "hubel lint vgg16",
         "hubel lint mycode.py:Net --input 3x64x64 --json",
+    )),
+    "augment": Verb(Augment, ("data",), verbs.augment, (
+        "hubel augment photos/",
+        "hubel augment photos/ crop_scale=0.35 flip=true policy=trivialaugment",
+        "hubel augment digits --auto",
     )),
     "train": Verb(Train, ("data",), verbs.train, (
         "hubel train digits",

@@ -1,6 +1,6 @@
 """Sources of labelled pictures, their splits, and the batches a network trains on."""
 
-from hubel.data.augmentation import VIEWS, Augmentation, View, border_colour
+from hubel.data.augmentation import VIEWS, Augmentation, Evidence, View, border_colour, safe
 from hubel.data.batches import batches, training_batches
 from hubel.data.preprocessing import Preprocessing, Unreadable
 from hubel.data.source import Source, open_source
@@ -9,6 +9,7 @@ from hubel.data.splits import Opened, Split, Splits, load, open_data
 __all__ = [
     "VIEWS",
     "Augmentation",
+    "Evidence",
     "Opened",
     "Preprocessing",
     "Source",
@@ -21,5 +22,6 @@ __all__ = [
     "load",
     "open_data",
     "open_source",
+    "safe",
     "training_batches",
 ]

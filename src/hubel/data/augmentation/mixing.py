@@ -18,14 +18,14 @@ def mixed(x: Tensor, labels: Tensor, classes: int, *, mixup: float, cutmix: floa
 
     Args:
         x: network input N C H W, channels-last.
-        labels: class indices N.
+        labels: class indices N, or the classes' shares N K where pictures have several.
         classes: K.
         mixup: alpha of the Beta distribution from which shares are drawn; 0: off.
         cutmix: likewise.
         generator: of the shares, partners and places.
 
     Returns:
-        x N C H W and targets N K float32: the classes' shares of each picture, summing to 1.
+        x N C H W and targets N K float32: the classes' shares of each picture, summing to 1 where it has one class.
     """
     count, channels, *size = x.shape
     partner = torch.randperm(count, generator=generator)
@@ -47,6 +47,6 @@ def mixed(x: Tensor, labels: Tensor, classes: int, *, mixup: float, cutmix: floa
     rows = erasing.lines(x)
     weights = weights.to(x.device, x.dtype)
     rows = rows * (1 - weights) + rows[partner.to(x.device)] * weights
-    hot = functional.one_hot(labels, classes).float()
+    hot = (functional.one_hot(labels, classes) if labels.ndim == 1 else labels).float()
     share = share[:, None].to(labels.device)
     return erasing.pictures(rows, channels), share * hot + (1 - share) * hot[partner.to(labels.device)]
