@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import reference
 from hubel import zoo
-from hubel.analysis import check_input, summary
+from hubel.analysis import check_input, memory, summary
+from hubel.analysis.trace import Shadow
 from hubel.errors import ShapeError, UsageError
 
 FACTS = zoo.facts()
@@ -399,3 +400,27 @@ def test_a_forward_that_reads_numbers_or_has_no_shapes_is_refused():
         summary(net, (3, 8, 8))
     with pytest.raises(UsageError, match="lazy"):
         summary(nn.LazyLinear(3), (3, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "shufflenet_v2_x1_0", "squeezenet1_0"])
+def test_what_the_operators_rules_keep_is_what_autograd_keeps(name):
+    net = build(f"torchvision:{name}")
+    for layer in net.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    shadow = Shadow(net)
+    _, found = memory.inference_and_saved(shadow, RGB) or (None, None)
+    assert found is not None
+    assert sum(found.bytes.values()) == sum(memory.saved_for_backward(shadow, RGB).bytes.values())
+
+
+def test_a_network_that_stops_gradients_itself_is_asked_by_autograd():
+    class Halts(nn.Sequential):
+        def forward(self, x):
+            with torch.no_grad():
+                x = self[0](x)
+            return self[1](x)
+
+    shadow = Shadow(Halts(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)))
+    assert (memory.inference_and_saved(shadow, RGB) or (None, 0))[1] is None
+    assert sum(memory.saved_for_backward(shadow, RGB).bytes.values()) == 4 * 4 * 222 * 222

@@ -63,7 +63,9 @@ def test_figures_agree_with_scikit_learn():
     assert found.macro_f1 == pytest.approx(metrics.f1_score(labels[:, :3], predicted[:, :3], average="macro"))
     by_class = [metrics.average_precision_score(labels[:, k], logits[:, k]) for k in range(3)]
     assert found.mean_average_precision == pytest.approx(np.mean(by_class))
-    assert found.loss == pytest.approx(metrics.log_loss(labels.ravel(), logits.double().sigmoid().ravel()), rel=1e-5)
+    assert found.loss == pytest.approx(
+        4 * metrics.log_loss(labels.ravel(), logits.double().sigmoid().ravel()), rel=1e-5
+    )
     assert found.confusion is None
     assert found.per_class[3]["recall"] is None
 

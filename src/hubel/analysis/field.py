@@ -9,6 +9,7 @@ nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, prod
 
 Number = int | Fraction
@@ -275,14 +276,16 @@ def seen(field: Field | None, image: Sequence[int]) -> Seen:
     if field is None:
         nothing = (None,) * len(image)
         return Seen(nothing, nothing, nothing, nothing, moving=False)
-    columns = [_seen(field, axis, pixels) for axis, pixels in enumerate(image)]
+    moves = [tuple([(n, steps[axis]) for dim in field.dims for n, steps in dim if steps[axis] != 0])
+             for axis in range(len(image))]  # fmt: skip
+    columns = [*map(_seen, field.spans, moves, image)]
     size, jump, start, share = zip(*columns, strict=True) if columns else ((),) * 4
-    return Seen(size, jump, start, share, moving=not all(map(still, field.dims)))
+    return Seen(size, jump, start, share, moving=any(moves) or not all(map(still, field.dims)))
 
 
-def _seen(field: Field, axis: int, pixels: int) -> tuple[int | None, float | None, float | None, float | None]:
-    span = field.spans[axis]
-    moving = [(n, steps[axis]) for dim in field.dims for n, steps in dim if steps[axis] != 0]
+@lru_cache(maxsize=4)  # the axes of a square picture ask for the same
+def _seen(span: Span | None, moving: Sequence[tuple[int, Number | None]],
+          pixels: int) -> tuple[int | None, float | None, float | None, float | None]:  # fmt: skip
     jump = _number(moving[0][1]) if len(moving) == 1 and moving[0][1] is not None else None
     if span is None:
         return None, jump, None, None

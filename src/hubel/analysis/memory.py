@@ -5,6 +5,7 @@ step keeps for its backward pass.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -12,12 +13,23 @@ from torch import Tensor
 from hubel.analysis.calls import Call, storage
 from hubel.analysis.trace import Shadow, Stopped, Trace
 
+# What the derivative of an operator needs (torch's derivatives.yaml): which of its arguments, which of its results.
+KEEPS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "convolution": ((0, 1), ()), "native_batch_norm": ((0, 1, 3, 4), (1, 2)),
+    **dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "_softmax", "_log_softmax", "leaky_relu_"), ((), (0,))),
+    **dict.fromkeys(("silu", "gelu", "hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "avg_pool2d",
+                     "_adaptive_avg_pool2d"), ((0,), ())),
+    "max_pool2d_with_indices": ((0,), (1,)),
+    **dict.fromkeys(("add", "add_", "cat", "mean", "constant_pad_nd", "upsample_nearest2d", "view", "_unsafe_view",
+                     "t", "transpose", "permute", "expand", "slice", "select", "split", "split_with_sizes", "squeeze",
+                     "unsqueeze", "clone"), ((), ())),
+}  # fmt: skip
+PARTNERS = {"mul": (0, 1), "mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2)}  # of these each is kept for the other's sake
 
-def output_bytes(call: Call) -> int:
+
+def output_bytes(call: Call, trace: Trace) -> int:
     """Bytes of the result a call hands on; 0 for views and work in place.  [bytes]"""
-    if not call.writes or call.writes[0] in call.reads:
-        return 0
-    return call.outputs[0].untyped_storage().nbytes()
+    return 0 if not call.writes or call.writes[0] in call.reads else trace.sizes[call.writes[0]]
 
 
 def peak(trace: Trace) -> int:
@@ -26,25 +38,22 @@ def peak(trace: Trace) -> int:
     The input is the caller's and stays; indices, statistics and other side results count while they live.
     """
     assert trace.input is not None
-    last = len(trace.calls)
     kept = {storage(tensor) for tensor in (trace.input, *trace.outputs)}
-    size, born, used = {storage(trace.input): trace.input.untyped_storage().nbytes()}, {storage(trace.input): 0}, {}
+    used = {storage(trace.input): 0}
+    change = [0] * (len(trace.calls) + 1)
+    change[0] = trace.sizes[storage(trace.input)]
     for index, call in enumerate(trace.calls):
-        for key, tensor in zip(call.writes, call.outputs, strict=True):
+        for key in call.writes:
             if key not in call.reads and key not in trace.weights:
-                size[key], born[key], used[key] = tensor.untyped_storage().nbytes(), index, index
+                change[index] += trace.sizes[key]
+                used[key] = index
         for key in call.reads:
-            used[key] = index
-    change = [0] * (last + 1)
-    for key, bytes_ in size.items():
-        change[born[key]] += bytes_
+            if key in used:
+                used[key] = index
+    for key, index in used.items():
         if key not in kept:
-            change[used[key] + 1] -= bytes_
-    alive = highest = 0
-    for delta in change:
-        alive += delta
-        highest = max(highest, alive)
-    return highest
+            change[index + 1] -= trace.sizes[key]
+    return max(accumulate(change))
 
 
 @dataclass
@@ -55,23 +64,50 @@ class Saved:
     bytes: dict[int, int] = field(default_factory=dict)  # storage -> bytes kept for one picture
 
 
-def inference_and_saved(shadow: Shadow, input: tuple[int, ...]) -> Saved | None:
+def inference_and_saved(shadow: Shadow, input: tuple[int, ...]) -> tuple[Trace, Saved | None] | None:
     """Both of one pass, where a network computes the same in training: then only batch norm keeps more, its statistics.
 
-    None where it may not, or where the pass fails with gradients.
+    None where it may not, or where the pass fails with gradients. What is saved is None where the network's own code
+    decides what is kept and where an operator has no rule here: then `saved_for_backward` asks autograd itself.
     """
     if not shadow.steady:
         return None
     try:
-        with _packed() as kept:
-            trace = shadow.run(input, gradients=True)
+        trace = shadow.run(input, gradients=True, graph=False)
     except Stopped:
         return None
-    found = _unique(kept, trace, batch=1)
+    return trace, None if trace.meddled else _by_rule(trace, shadow.learning)
+
+
+def _by_rule(trace: Trace, learning: set[int]) -> Saved | None:
+    """What the calls keep for the sake of the parameters that learn, by the rules of their operators."""
+    asking, found = set(learning), dict[int, int]()
     for call in trace.calls:
-        if call.name == "native_batch_norm" and call.outputs[0].requires_grad and not call.args[5]:
+        if asking.isdisjoint(call.reads):
+            if any(tensor.requires_grad for tensor in call.outputs):
+                return None  # the network's own code asks for a gradient
+            continue
+        kept = _kept_by(call, asking, trace)
+        if kept is None or (call.operator.mutates and call.writes[0] in trace.weights):
+            return None
+        asking.update(call.writes)
+        found.update([(key, trace.sizes[key]) for key in kept])
+        if call.name == "native_batch_norm" and not call.args[5]:
             found[call.writes[1]] = 2 * call.inputs[0].shape[1] * call.inputs[0].element_size()
-    return Saved(trace, found)
+    return Saved(trace, {key: size for key, size in found.items() if size and key not in trace.weights})
+
+
+def _kept_by(call: Call, asking: set[int], trace: Trace) -> list[int] | None:
+    """The memory a call keeps for its derivative; None where no rule says so."""
+    if call.name in PARTNERS:
+        given = [call.args[at] for at in PARTNERS[call.name]]
+        a, b = (trace.memory[id(tensor)] if isinstance(tensor, Tensor) else None for tensor in given)
+        return [key for key, other in ((a, b), (b, a)) if key is not None and other in asking]
+    if call.name not in KEEPS:
+        return None
+    arguments, results = KEEPS[call.name]
+    return [trace.memory[id(call.args[at])] for at in arguments if call.args[at] is not None] \
+        + [call.writes[at] for at in results]  # fmt: skip
 
 
 def saved_for_backward(shadow: Shadow, input: tuple[int, ...]) -> Saved:

@@ -56,7 +56,7 @@ def is_view(call: Call) -> bool:
     """Whether the call only looks at memory another call made."""
     if not call.outputs or not call.inputs or call.operator.mutates:
         return False
-    return all(key in call.reads for key in call.writes)
+    return call.writes[0] in call.reads and set(call.writes) <= set(call.reads)
 
 
 def window(call: Call) -> Window | None:
@@ -65,7 +65,7 @@ def window(call: Call) -> Window | None:
     if name == "convolution":
         count = args[1].dim() - 2
         return _window(tuple(args[1].shape[2:]), *(_each(given, count) for given in args[3:6]))
-    if not name.startswith(("max_pool", "avg_pool")):
+    if "pool" not in name or not name.startswith(("max_pool", "avg_pool")):
         return None
     count, maximum = int(name.split("pool")[1][0]), name.startswith("max")
     given: list[Any] = [*args, *(None, None, None, None)[len(args) :]]

@@ -35,10 +35,13 @@ def receptive_fields(trace: Trace) -> list[Field | None]:
     known: dict[int, Views] = {}
 
     def look(tensor: Tensor) -> Field | None:
-        views = known.get(storage(tensor), {})
+        key = trace.memory.get(id(tensor))
+        views = known.get(storage(tensor) if key is None else key)
+        if not views:
+            return None
         if id(tensor) in views:
             return views[id(tensor)][1]
-        mine = views and _region(tensor)
+        mine = _region(tensor)
         return next((seen for other, seen in reversed(views.values()) if _region(other) == mine), None)
 
     assert trace.input is not None

@@ -152,11 +152,13 @@ def summary(model: nn.Module, input: Sequence[int], *, name: str = "") -> Summar
         ShapeError: a layer does not fit; it is named, with the sizes and with an input that would fit.
         UsageError: the forward pass cannot be followed on shapes alone.
     """
-    input = tuple(input)
-    shadow = Shadow(model)
+    with Shadow(model) as shadow:
+        return _described(shadow, tuple(input), name or type(model).__name__)
+
+
+def _described(shadow: Shadow, input: tuple[int, ...], name: str) -> Summary:
     note = ""
-    saved = memory.inference_and_saved(shadow, input)
-    trace = saved.trace if saved else fit.checked(shadow, input)
+    trace, saved = memory.inference_and_saved(shadow, input) or (fit.checked(shadow, input), None)
     if saved is None:
         try:
             saved = memory.saved_for_backward(shadow, input)
@@ -168,7 +170,7 @@ def summary(model: nn.Module, input: Sequence[int], *, name: str = "") -> Summar
     rows += _rest(trace, saved, kept, fresh)
     if saved is None:
         rows = [replace(row, saved_bytes=None) for row in rows]
-    return Summary(name or type(model).__name__, input, tuple(rows), _total(rows, trace), trace.classes, note)
+    return Summary(name, input, tuple(rows), _total(rows, trace), trace.classes, note)
 
 
 def _total(rows: Sequence[Row], trace: Trace) -> Total:
@@ -272,7 +274,7 @@ def _row(call: Call, seen: field.Seen, op: str, given: list[Tensor], params: int
     return Row(
         name=call.path, module=_class(trace, call.path), op=op,
         output=_shape(call.outputs[0].shape), params=params, macs=operators.macs(call),
-        activation_bytes=memory.output_bytes(call), saved_bytes=saved,
+        activation_bytes=memory.output_bytes(call, trace), saved_bytes=saved,
         receptive_field=seen.size, jump=seen.jump, start=seen.start, share=seen.share, moving=seen.moving,
         inputs=tuple([_shape(tensor.shape) for tensor in given]), weight=weight, bias=bias, groups=groups,
         window=operators.window(call),

@@ -13,6 +13,7 @@ from torch import Tensor
 from hubel.arithmetic import out_size
 
 ATEN = torch.ops.aten
+META = torch.device("meta")
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Any, stride: list[int], padding: list[int], dilation: list[int],
@@ -23,7 +24,7 @@ def _convolution(x: Tensor, weight: Tensor, bias: Any, stride: list[int], paddin
     if odd or not len(stride) == len(padding) == len(dilation) == len(sides) or x.dtype != weight.dtype:
         return ATEN.convolution.default(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
     out = map(out_size, sides, kernel, stride, padding, dilation)
-    return torch.empty((batch, c_out, *out), dtype=x.dtype, device="meta")
+    return torch.empty((batch, c_out, *out), dtype=x.dtype, device=META)
 
 
 def _max_pool(x: Tensor, kernel: list[int], stride: Sequence[int] = (), padding: Sequence[int] = (0, 0),
@@ -36,7 +37,7 @@ def _max_pool(x: Tensor, kernel: list[int], stride: Sequence[int] = (), padding:
     out = [out_size(*each, ceil_mode=ceil_mode)
            for each in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)]  # fmt: skip
     shape = (*x.shape[:2], *out)
-    return torch.empty(shape, dtype=x.dtype, device="meta"), torch.empty(shape, dtype=torch.int64, device="meta")
+    return torch.empty(shape, dtype=x.dtype, device=META), torch.empty(shape, dtype=torch.int64, device=META)
 
 
 def _empty_like(x: Tensor, memory_format: Any = None, **options: Any) -> Tensor:
@@ -49,22 +50,22 @@ def _empty_like(x: Tensor, memory_format: Any = None, **options: Any) -> Tensor:
 
 def like(x: Tensor) -> Tensor:
     """An empty tensor of the same shape, without the tenth of a millisecond that empty_like takes on this device."""
-    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=META)
 
 
 def _batch_norm(x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, training: bool,
                 *_: Any) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The shape of a batch norm; the generic kernel takes a millisecond each, most of a deep network's pass."""
     kept = (x.shape[1],) if training else (0,)
-    mean = torch.empty_strided(kept, (1,), dtype=x.dtype, device="meta")
-    return like(x), mean, torch.empty_strided(kept, (1,), dtype=x.dtype, device="meta")
+    mean = torch.empty_strided(kept, (1,), dtype=x.dtype, device=META)
+    return like(x), mean, torch.empty_strided(kept, (1,), dtype=x.dtype, device=META)
 
 
 def _linear(bias: Tensor, x: Tensor, weight: Tensor, **scales: Any) -> Tensor:
     """The shape of a linear layer; a mismatch is left to the operator itself."""
     if scales or x.shape[1] != weight.shape[0] or x.dtype != weight.dtype or bias.shape != weight.shape[1:]:
         return ATEN.addmm.default(bias, x, weight, **scales)
-    return torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype, device="meta")
+    return torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype, device=META)
 
 
 def _cat(parts: list[Tensor], dim: int = 0) -> Tensor:
@@ -76,7 +77,7 @@ def _cat(parts: list[Tensor], dim: int = 0) -> Tensor:
         if not same or part.shape[:dim] != first.shape[:dim] or part.shape[dim + 1 :] != first.shape[dim + 1 :]:
             return ATEN.cat.default(parts, dim)
     shape = (*first.shape[:dim], sum(part.shape[dim] for part in parts), *first.shape[dim + 1 :])
-    return torch.empty(shape, dtype=first.dtype, device="meta")
+    return torch.empty(shape, dtype=first.dtype, device=META)
 
 
 def _same(operator: Any, in_place: bool) -> Callable:
@@ -107,7 +108,7 @@ def _mean(x: Tensor, over: Any, keepdim: bool = False, **options: Any) -> Tensor
         return ATEN.mean.dim(x, over, keepdim, **options)
     summed = {dim % x.dim() for dim in over}
     shape = [1 if dim in summed else size for dim, size in enumerate(x.shape) if keepdim or dim not in summed]
-    return torch.empty(shape, dtype=x.dtype, device="meta")
+    return torch.empty(shape, dtype=x.dtype, device=META)
 
 
 ACTIVATIONS = (ATEN.relu, ATEN.sigmoid, ATEN.tanh, ATEN.gelu, ATEN.silu, ATEN.hardtanh, ATEN.hardswish,

@@ -16,7 +16,8 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, is_grad_enabled, nn
+from torch._C._autograd import _top_saved_tensors_default_hooks as packing_hooks
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
@@ -25,8 +26,10 @@ from hubel.analysis.calls import Call, operator, storage, tensors
 from hubel.analysis.shapes import like
 from hubel.errors import HubelError, UsageError
 
+NOTHING: dict[str, Any] = {}  # what most operators are given by name
 ROOT = "(network)"  # the name of what the outermost forward itself does
 REBOUND = {list, dict, OrderedDict, types.MethodType}  # attributes that may hold modules or tensors
+PLAIN = {nn.Conv2d.__module__, nn.BatchNorm2d.__module__}  # torch computes the same whether these learn or not
 EVERY_MODULE = vars(nn.Module()).keys()
 OBSERVERS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
              "_backward_hooks", "_backward_pre_hooks")  # fmt: skip
@@ -34,7 +37,10 @@ OBSERVERS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_alw
 
 @dataclass
 class Trace:
-    """A forward pass: its operator calls in order, its input and output, and the shadow's parameters by name."""
+    """A forward pass: its operator calls in order, its input and output, and the shadow's parameters by name.
+
+    A memory is named by the number that `storage` gives it; all views of it share it.
+    """
 
     calls: list[Call] = field(default_factory=list)
     input: Tensor | None = None
@@ -42,6 +48,9 @@ class Trace:
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     weights: set[int] = field(default_factory=set)  # the memory of parameters and buffers
     classes: dict[str, str] = field(default_factory=dict)  # module path -> class name
+    memory: dict[int, int] = field(default_factory=dict)  # id of a tensor -> the memory it looks at
+    sizes: dict[int, int] = field(default_factory=dict)  # memory -> its bytes
+    meddled: bool = False  # the network's own code has a say in what is kept for backward: no_grad, checkpoints
 
 
 class Stopped(Exception):
@@ -60,7 +69,14 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets what earlier passes wrote down."""
         self.calls: list[Call] = []
+        self.memory: dict[int, int] = {}
+        self.sizes: dict[int, int] = {}
+        self.meddled = False
         self.path = ROOT
         self.begun: tuple[Any, tuple] | None = None
         self.failed: Stopped | None = None
@@ -72,16 +88,17 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         """Runs one operator and records it."""
-        kwargs = kwargs or {}
+        kwargs = kwargs or NOTHING
         self.begun = (func, args)
         traits = operator(func)
         inputs = tensors([args[at] for at in traits.given if at < len(args)])
         if kwargs:
             inputs += tensors(kwargs)
-        on_meta = [tensor.is_meta for tensor in inputs]
-        if True in on_meta and False in on_meta:
+        on_meta = {tensor.is_meta for tensor in inputs}
+        if len(on_meta) == 2:
             args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
             inputs = tensors(args) + tensors(kwargs)
+            self.meddled = True  # autograd keeps the one that was given, not the one on the meta device
         if "device" in kwargs and inputs and inputs[0].is_meta:
             kwargs = {**kwargs, "device": torch.device("meta")}
         if traits.quick and (True in on_meta or not traits.given):
@@ -96,10 +113,23 @@ class Recorder(TorchDispatchMode):
             result = func(*args, **kwargs)
         outputs = [result] if type(result) is Tensor else tensors(result)
         if inputs or any(tensor.numel() for tensor in outputs):  # nothing made of nothing: a batch norm's spare memory
-            reads, writes = [storage(tensor) for tensor in inputs], [storage(tensor) for tensor in outputs]
+            if traits.mutates:
+                for tensor in outputs:
+                    self.memory.pop(id(tensor), None)  # it may be a larger one now
+            reads, writes = [*map(self.looks_at, inputs)], [*map(self.looks_at, outputs)]
             self.calls.append(Call(self.path, traits, args, kwargs, inputs, outputs, reads, writes, traits.name))
+            self.meddled |= not is_grad_enabled() or packing_hooks(True) is not None
         self.begun = None
         return result
+
+    def looks_at(self, tensor: Tensor) -> int:
+        """The memory of a tensor that stays alive as long as this record, so that its id stays its own."""
+        key = self.memory.get(id(tensor))
+        if key is None:
+            made = tensor.untyped_storage()
+            key = self.memory[id(tensor)] = made._cdata
+            self.sizes[key] = made.nbytes()
+        return key
 
     def wrap(self, path: str, forward: Callable) -> Callable:
         """A forward that says which module is at work, and where a pass stopped."""
@@ -140,34 +170,42 @@ class Shadow:
             raise UsageError("a TorchScript network cannot be inspected; pass the nn.Module it was made from")
         self.recorder = Recorder()
         modules = dict(model.named_modules())
-        twins: dict[int, nn.Module] = {}
-        for module in modules.values():
-            twins[id(module)] = twin = module.__class__.__new__(module.__class__)
-            twin.__dict__.update(module.__dict__)
+        twins = {id(module): module.__class__.__new__(module.__class__) for module in modules.values()}
         empty: dict[int, Tensor] = {}
 
         def replace(value: Any) -> Any:
             key = id(value)
-            if isinstance(value, Tensor):
-                return empty[key] if key in empty else empty.setdefault(key, _empty(value))
-            return twins.get(key, value)
+            if not isinstance(value, Tensor):
+                return twins.get(key, value)
+            return empty[key] if key in empty else empty.setdefault(key, _empty(value))
 
         self.model = twins[id(model)]
         self.twins = [(twins[id(module)], path) for path, module in modules.items()]
         with torch.inference_mode(False):  # a parameter made inside it would never ask for a gradient
-            for twin, path in self.twins:
-                self._fill(twin, path, replace)
+            for (twin, path), module in zip(self.twins, modules.values(), strict=True):
+                self._fill(twin, module, path, replace)
         self.classes = {path: type(module).__name__ for path, module in modules.items()}
-        self.parameters = self._named("_parameters")
-        self.weights = {
-            storage(tensor) for kind in (self.parameters, self._named("_buffers")) for tensor in kind.values()
-        }
+        self.parameters, buffers = self._named("_parameters"), self._named("_buffers")
+        self.learning = {storage(tensor) for tensor in self.parameters.values() if tensor.requires_grad}
+        self.weights = {*map(storage, self.parameters.values()), *map(storage, buffers.values())}
+        self.plainly_used = [parameter for twin, _ in self.twins if type(twin).__module__ in PLAIN
+                             for parameter in twin.__dict__["_parameters"].values()
+                             if parameter is not None and parameter.requires_grad]  # fmt: skip
         self.plain = all(type(module).train is nn.Module.train for module in modules.values())
         self.steady = self.plain and not any(map(_looks_at_mode, modules.values()))
 
-    def _fill(self, twin: nn.Module, path: str, replace: Callable) -> None:
+    def __enter__(self) -> "Shadow":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Takes the twins apart: each holds itself through its forward, and would wait for the garbage collector."""
+        for twin, _path in self.twins:
+            twin.__dict__.clear()
+
+    def _fill(self, twin: nn.Module, module: nn.Module, path: str, replace: Callable) -> None:
         """Gives a twin its own tensors, children and a forward that names it."""
         own = twin.__dict__
+        own.update(module.__dict__)
         for kind in ("_parameters", "_buffers", "_modules"):
             own[kind] = {name: replace(value) for name, value in own[kind].items()}
         for kind in OBSERVERS:
@@ -182,16 +220,22 @@ class Shadow:
                 own[name] = types.MethodType(value.__func__, replace(value.__self__))
         own["forward"] = self.recorder.wrap(path or ROOT, twin.forward)
 
-    def run(self, input: Sequence[int], *, training: bool = False, gradients: bool = False, batch: int = 1) -> Trace:
+    def run(self, input: Sequence[int], *, training: bool = False, gradients: bool = False, graph: bool = True,
+            batch: int = 1) -> Trace:  # fmt: skip
         """One pass over pictures of a size, in inference or training mode, prepared for gradients or not.
+
+        Without `graph`, convolutions and batch norms pass for frozen: autograd then has hardly anything to write down,
+        which takes as long as all the rest.
 
         Raises:
             Stopped: the forward pass failed.
             UsageError: the forward pass reads the numbers of a tensor.
         """
         self._set_mode(training)
+        for parameter in self.plainly_used:
+            parameter.requires_grad = graph
         recorder = self.recorder
-        recorder.calls, recorder.path, recorder.begun, recorder.failed = [], ROOT, None, None
+        recorder.begin()
         with torch.inference_mode(False):
             x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
         with _undisturbed(), torch.set_grad_enabled(gradients), recorder:
@@ -208,7 +252,9 @@ class Shadow:
             except Exception as error:
                 raise recorder.failed or Stopped(ROOT, None, [x], error) from error
         outputs = tensors(_plain(result))
-        return Trace(recorder.calls, x, outputs, self.parameters, self.weights, self.classes)
+        recorder.looks_at(x)
+        return Trace(recorder.calls, x, outputs, self.parameters, self.weights, self.classes, recorder.memory,
+                     recorder.sizes, recorder.meddled)  # fmt: skip
 
     def _set_mode(self, training: bool) -> None:
         """`train()` where a network has its own, such as one that keeps some layers frozen; else the quick way."""
@@ -220,12 +266,14 @@ class Shadow:
 
     def _named(self, kind: str) -> dict[str, Any]:
         """Parameters or buffers by their path, each once."""
-        found: dict[int, tuple[str, Tensor]] = {}
+        seen: set[int] = set()
+        found: dict[str, Any] = {}
         for twin, path in self.twins:
             for name, tensor in twin.__dict__[kind].items():
-                if tensor is not None:
-                    found.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
-        return dict(found.values())
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    found[f"{path}.{name}" if path else name] = tensor
+        return found
 
     def _dtype(self) -> torch.dtype:
         kinds = [tensor.dtype for tensor in self.parameters.values() if tensor.is_floating_point()]

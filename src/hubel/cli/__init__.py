@@ -15,8 +15,24 @@ import tyro
 
 from hubel import process
 from hubel.cli import verbs
-from hubel.cli.arguments import Augment, Compare, Lint, Models, Predict, Resume, Summary, Train, Val, VerifyResume
+from hubel.cli.arguments import (
+    Augment,
+    Benchmark,
+    Compare,
+    Gradcheck,
+    Lint,
+    LrFind,
+    Models,
+    Predict,
+    Recipes,
+    Resume,
+    Summary,
+    Train,
+    Val,
+    VerifyResume,
+)
 from hubel.errors import HubelError, UsageError, lookup, nearest
+from hubel.training.keys import seconds
 from hubel.training.recipe import Recipe
 
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -24,7 +40,10 @@ ALIASES = {
     "arch": "model", "batch_size": "batch", "learning_rate": "lr", "lr0": "lr", "base_lr": "lr", "wd": "weight_decay",
     "imgsz": "size", "img_size": "size", "image_size": "size", "input_size": "size", "in_channels": "channels",
     "early_stop": "patience", "eval_metric": "monitor", "crop_mode": "fit", "amp": "precision",
-    "workers": "threads",
+    "workers": "threads", "optimiser": "optimizer", "opt": "optimizer", "scheduler": "schedule", "lr_schedule": "schedule",
+    "criterion": "loss", "smoothing": "label_smoothing", "label_smooth": "label_smoothing", "clip_grad": "clip_norm",
+    "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "class_weights": "class_weight",
+    "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
 }  # fmt: skip
 
 
@@ -72,7 +91,22 @@ VERBS = {
     "train": Verb(Train, ("data",), verbs.train, (
         "hubel train digits",
         "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
+        "hubel train photos/ --budget 5min",
+        "hubel train cifar10/ recipe=resnet_cifar",
         "hubel train labels.csv --size 128 --name first --json",
+        "hubel train digits schedule=onecycle --plot-schedule",
+    )),
+    "lr-find": Verb(LrFind, ("data",), verbs.lr_find, (
+        "hubel lr-find photos/ --plot rates.png",
+        "hubel lr-find digits optimizer=adam --json",
+    )),
+    "gradcheck": Verb(Gradcheck, ("model",), verbs.gradcheck, (
+        "hubel gradcheck resnet20_cifar",
+        "hubel gradcheck mycode.py:Net --input 3x32x32 --loss hinge",
+    )),
+    "recipes": Verb(Recipes, ("pattern",), verbs.recipes, (
+        "hubel recipes",
+        "hubel recipes '*cifar*' --json",
     )),
     "resume": Verb(Resume, ("run",), verbs.resume, (
         "hubel resume runs/digits-resnet8_cifar-1",
@@ -89,6 +123,11 @@ VERBS = {
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
     )),
+    "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
+        "hubel benchmark",
+        "hubel benchmark train model=resnet50 batch=8 rounds=5",
+        "hubel benchmark infer data --json",
+    )),
 }
 # fmt: on
 
@@ -102,6 +141,9 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
     keys = VERBS[name].keys()
     result: list[str] = []
     for argument in arguments:
+        if result and result[-1] == "--budget":
+            result.append(str(seconds(argument)))
+            continue
         match = re.fullmatch(r"(--)?([A-Za-z][\w-]*)(?:=(.*))?", argument, re.DOTALL)
         if match is None or not (match[1] or match[3] is not None) or (not match[1] and os.path.exists(argument)):
             result.append(argument)  # a value, a path, or one of tyro's own
@@ -118,6 +160,8 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
             result.append(option)
         elif key == "help":
             result.append("--help")
+        elif key == "budget":
+            result += [option, str(seconds(value))]
         elif keys[key] is bool:
             word = lookup(value.lower(), TRUTH, f"value of {key}")
             result.append(option if word else f"--no-{option[2:]}")

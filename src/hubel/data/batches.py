@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hubel.data.augmentation import Augmentation
-from hubel.data.augmentation import border_colour as border_colour  # part of what a loop needs
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Split
 
@@ -31,13 +30,31 @@ def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng(derived_seed(seed, 1, epoch)).permutation(count)
 
 
+def balanced_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """An order as long as `epoch_order`'s that visits every class equally often, to within one picture.
+
+    A frequent class shows other pictures in other epochs, none twice in one; a rare class shows all of its pictures, and
+    again.
+    """
+    generator = np.random.default_rng(derived_seed(seed, 4, epoch))
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    shares = np.full(len(members), len(labels) // len(members))
+    shares[generator.permutation(len(members))[: len(labels) % len(members)]] += 1
+    drawn = []
+    for own, share in zip(members, shares, strict=True):
+        rounds = [generator.permutation(own) for _ in range(-(-share // len(own)))]
+        drawn.append(np.concatenate([*rounds, own[:0]])[:share])
+    return generator.permutation(np.concatenate(drawn))
+
+
 def training_batches(split: Split, batch: int, preprocessing: Preprocessing, augmentation: Augmentation, *, seed: int,
-                     epoch: int, first: int = 0, classes: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-    """(network input N C H W float32, targets) of an epoch, from step `first` on.
+                     epoch: int, first: int = 0, classes: int | None = None,
+                     balanced: bool = False) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """(network input N C H W float32, targets) of an epoch, from step `first` on; `balanced`: see `balanced_order`.
 
     Targets are labels N, or where the augmentation mixes pictures the classes' shares N `classes` float32.
     """
-    order = epoch_order(len(split), seed, epoch)
+    order = balanced_order(split.labels, seed, epoch) if balanced else epoch_order(len(split), seed, epoch)
     for step in range(first, steps_per_epoch(len(split), batch)):
         which = order[step * batch : (step + 1) * batch]
         generator = torch.Generator().manual_seed(derived_seed(seed, 2, epoch, step))

@@ -1,7 +1,7 @@
 """Accuracy with its interval, the confusion matrix, precision, recall and F1 per class, the worst errors."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
-from torch.nn import functional
 
 from hubel.classifier import Classifier
 from hubel.data import Split
+from hubel.training.losses import PLAIN
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
@@ -38,12 +38,13 @@ class Evaluation:
         top1: share whose likeliest class is the label; of multi-label data, whose set of classes is exactly right.
         interval: 95 % interval of top1.
         top5: share whose label is among the five likeliest; None with five classes or fewer, where it says nothing.
-        loss: mean cross-entropy [nats]; of multi-label data the binary one, averaged over the classes.
+        loss: mean cross-entropy [nats]; of multi-label data the binary one, summed over the classes.
         balanced_accuracy: mean recall over the classes that occur.
         macro_f1: mean F1 over the classes that occur.
         confusion: rows are labels, columns predictions; None of multi-label data, which have no such table.
         per_class: name, precision, recall, f1, support; None where a class was never predicted or never occurs.
         mean_average_precision: of multi-label data, mean over the classes that occur of the area under precision-recall.
+        computed_by: engine and precision of the logits.
     """
 
     split: str
@@ -57,6 +58,7 @@ class Evaluation:
     confusion: list[list[int]] | None
     per_class: list[dict[str, Any]]
     mean_average_precision: float | None = None
+    computed_by: str = "eager, float32"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -70,7 +72,8 @@ class Evaluation:
 def evaluate(classifier: Classifier, split: Split, name: str) -> tuple[Evaluation, Tensor]:
     """The figures of a classifier on a split whose labels index its classes, and the logits they come from."""
     logits = classifier.logits(split.take(slice(None)))
-    return measure(logits, split.labels, classifier.classes, name), logits
+    measured = measure(logits, split.labels, classifier.classes, name)
+    return replace(measured, computed_by=classifier.computed_by), logits
 
 
 def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...], name: str) -> Evaluation:
@@ -90,8 +93,7 @@ def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...],
         top1=float(right.mean()),
         interval=wilson_interval(int(right.sum()), len(labels)),
         top5=None if several or len(classes) <= 5 else _among_likeliest(logits, labels, 5),
-        loss=float(functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(labels).float()) if several else
-                   functional.cross_entropy(logits, torch.from_numpy(labels))),
+        loss=float(PLAIN["bce" if several else "cross_entropy"](logits, torch.from_numpy(labels)).mean()),
         balanced_accuracy=float(recall[occurs].mean()),
         macro_f1=float(f1[occurs].mean()),
         confusion=None if several else np.asarray(confusion_matrix(labels, predicted, labels=every)).tolist(),

@@ -1,5 +1,6 @@
 """The default recipe: what training does with data it has never met."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,22 +69,42 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
     Run: `hubel train DATA`.
     """
     count = len(data.train)
+    batch = batch_for(recipe, count)
     epochs = recipe.epochs or min(max(PICTURES // count, EPOCHS[0]), EPOCHS[1])
-    batch = min(recipe.batch or _power_of_two(count // STEPS), count)
+    if recipe.steps:
+        epochs = math.ceil(recipe.steps / max(1, count // batch))
     if batch == 1 and normalised:
         raise UsageError("batch=1 leaves batch norm nothing to average over; use batch=2 or more")
     chosen: dict[str, Any] = {
         "model": plan.model,
         "epochs": epochs,
         "batch": batch,
-        "lr": (0.1 if normalised else 0.02) * batch / _reference_batch(plan.size) if recipe.lr is None else recipe.lr,
-        "warmup_epochs": round(epochs / 10, 1) if recipe.warmup_epochs is None else recipe.warmup_epochs,
+        "lr": _peak(recipe, batch, plan.size, normalised) if recipe.lr is None else recipe.lr,
+        "warmup_epochs": _warmup(recipe, epochs) if recipe.warmup_epochs is None else recipe.warmup_epochs,
         **_augmentation(recipe, plan, characters),
         "size": plan.size,
         "channels": plan.channels,
         "fit": plan.fit,
+        "loss": recipe.loss or ("bce" if data.multilabel else "cross_entropy"),
     }
     return recipe.with_(**chosen).settled()
+
+
+def batch_for(recipe: Recipe, count: int) -> int:
+    """Pictures per step: a tenth of the training pictures, within bounds, unless the recipe has it."""
+    return recipe.batch or min(_power_of_two(count // STEPS), count)
+
+
+def _peak(recipe: Recipe, batch: int, size: int, normalised: bool) -> float:
+    """The learning rate: one that suits the optimiser, and grows with the batch; Adam's own does not depend on it."""
+    if recipe.chosen("optimizer") in ("rmsprop", "adam", "adamw"):
+        return 1e-3  # the lecture: "1e-3 or 5e-4 is a great starting point for many models"
+    return (0.1 if normalised else 0.02) * batch / _reference_batch(size)
+
+
+def _warmup(recipe: Recipe, epochs: int) -> float:
+    """Epochs of warm-up: one tenth of the training, with onecycle its rise of three tenths."""
+    return round(epochs * (0.3 if recipe.chosen("schedule") == "onecycle" else 0.1), 1)
 
 
 def _augmentation(recipe: Recipe, plan: InputPlan, characters: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hubel import files
 from hubel.errors import FileError
+from hubel.training.averaging import Average
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Progress:
     best_value: float | None = None  # of the monitored figure, larger is better
     stopped: str = ""  # why training ended before the last epoch
     history: list[dict[str, Any]] = field(default_factory=list)  # the record of every finished epoch
+    elapsed: float = 0.0  # since training began, validations included  [s]
+    turns: list[tuple[int, int, float]] = field(default_factory=list)  # corrections: at step, steps in all, elapsed
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -78,31 +81,32 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(about)
 
 
-def gather(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+def gather(model: nn.Module, optimiser: torch.optim.Optimizer, average: Average | None = None) -> dict[str, Tensor]:
     """Every tensor of the training state, by a flat name."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
         for key, value in state.items():
             if isinstance(value, Tensor):
                 tensors[f"optimiser/{number}/{key}"] = value
+    for name, value in (average.state if average else {}).items():
+        tensors[f"average/{name}"] = value
     return tensors
 
 
-def scatter(tensors: Mapping[str, Tensor], model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def scatter(tensors: Mapping[str, Tensor], model: nn.Module, optimiser: torch.optim.Optimizer,
+            average: Average | None = None) -> None:  # fmt: skip
     """The inverse of `gather`; tensors take the memory layout of what they replace, so that sums keep their order."""
-    own = model.state_dict()
     with torch.no_grad():
-        for name, value in own.items():
+        for name, value in model.state_dict().items():
             value.copy_(tensors[f"model/{name}"])
+        for name, value in (average.state if average else {}).items():
+            value.copy_(tensors[f"average/{name}"])
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    states: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         kind, *rest = name.split("/")
-        if kind != "optimiser":
-            continue
-        parameter = parameters[int(rest[0])]
-        like = (
-            torch.empty_like(parameter, dtype=value.dtype)
-            if value.shape == parameter.shape
-            else torch.empty_like(value)
-        )
-        optimiser.state[parameter][rest[1]] = like.copy_(value)
+        if kind == "optimiser":
+            number, key = int(rest[0]), rest[1]
+            like = torch.empty_like(parameters[number], dtype=value.dtype) if value.ndim else torch.empty_like(value)
+            states.setdefault(number, {})[key] = like.copy_(value)
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": states})  # which puts counters where it wants them

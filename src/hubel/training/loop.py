@@ -5,22 +5,25 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from hubel.data import Augmentation, Splits, batches, training_batches
-from hubel.data.batches import border_colour, derived_seed, steps_per_epoch
-from hubel.errors import Diverged
+from hubel.data import Augmentation, Split, Splits, training_batches
+from hubel.data.batches import derived_seed, steps_per_epoch
+from hubel.errors import Diverged, UsageError
+from hubel.training import course, losses, optimisers
+from hubel.training.averaging import Average, ema_share, recompute_statistics
 from hubel.training.checkpoint import Progress
+from hubel.training.divergence import EXPLODED, diverged
+from hubel.training.fusion import forward
+from hubel.training.losses import Criterion
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
-from hubel.training.schedule import cosine
-
-EVALUATION_BATCH = 256
+from hubel.training.schedule import learning_rate, reductions
+from hubel.training.validation import Validation, answers, as_sets, validate
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class Epoch:
     train_top1: float  # running, on augmented pictures
     val_loss: float
     val_top1: float
+    val_macro_f1: float
+    val_balanced_accuracy: float
+    monitored: float  # what epochs are compared by, larger being better
     seconds: float
     images_per_second: float
     best: bool
@@ -77,7 +83,8 @@ def train(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None
         run: where to keep checkpoints, and to go on from the last one; None keeps nothing.
 
     Raises:
-        Diverged: the loss is not a number any more.
+        Diverged: the loss is not a number any more, or has exploded.
+        UsageError: the recipe does not fit the data.
     """
     return (record for record in records(model, data, recipe, run) if isinstance(record, Epoch))
 
@@ -87,93 +94,231 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
 
     Closing the generator between two records keeps a checkpoint first, so that nothing is lost.
     """
-    recipe = recipe.settled()
-    device, precision = torch.device(recipe.device or "cpu"), recipe.precision or "float32"
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.0, momentum=recipe.momentum or 0.0, nesterov=bool(recipe.momentum),
-                                weight_decay=recipe.weight_decay or 0.0, fused=True)  # fmt: skip
-    progress = (run.restore(model, optimiser) if run else None) or Progress()
-    assert recipe.epochs is not None
-    assert recipe.batch is not None
-    batch = min(recipe.batch, len(data.train))
-    augmentation = Augmentation(recipe.crop_padding or 0, bool(recipe.flip), border_colour(data.train))
-    kept_at = time.monotonic()
-    while progress.epoch < recipe.epochs and not progress.stopped:
-        epoch_batches = training_batches(data.train, batch, data.preprocessing, augmentation, seed=recipe.seed,
-                                         epoch=progress.epoch, first=progress.step)  # fmt: skip
-        steps = steps_per_epoch(len(data.train), batch)
-        model.train()
-        started = time.perf_counter() - progress.seconds
-        for x, labels in epoch_batches:
-            lr = learning_rate(recipe, progress.epoch * steps + progress.step, steps)
-            optimiser.param_groups[0]["lr"] = lr
-            with seeded(recipe.seed, 3, progress.epoch, progress.step):
-                loss, correct = optimise(model, optimiser, x.to(device), labels.to(device), precision)
-            if not math.isfinite(loss):
-                where = f"in epoch {progress.epoch + 1}, step {progress.step + 1}"
-                raise Diverged(f"the loss became {loss} {where}, at the learning rate {lr:.4g}; start again with a "
-                               f"smaller one, lr={lr / 10:.1g}")  # fmt: skip
-            progress.step += 1
-            progress.loss_sum += loss
-            progress.correct += correct
-            progress.seconds = time.perf_counter() - started
-            if run and time.monotonic() - kept_at > recipe.checkpoint_seconds and progress.step < steps:
-                run.keep(model, optimiser, progress)
-                kept_at = time.monotonic()
-            try:
-                yield Step(progress.epoch, progress.step - 1, steps, loss, lr, len(labels), progress.seconds)
-            except GeneratorExit:  # the user stops here; between two steps the state is whole
-                if run:
-                    run.keep(model, optimiser, progress)
-                raise
-        record = finish_epoch(model, data, recipe, progress, batch)
-        if run:
-            if record.best:
-                run.keep_best(model, record.epoch)
-            run.keep(model, optimiser, progress)
-            kept_at = time.monotonic()
-        yield record
+    training = Training.begin(model, data, recipe, run)
+    while not training.finished:
+        yield from train_epoch(training)
+        yield finish_epoch(training)
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate of a step, counted from the start of the run, with `steps` steps per epoch."""
-    assert isinstance(recipe.lr, int | float)
-    assert recipe.epochs is not None
-    return recipe.lr * cosine(step, recipe.epochs * steps, round((recipe.warmup_epochs or 0) * steps))
+@dataclass
+class Training:
+    """A training under way: everything that its steps need, and all that a checkpoint holds."""
+
+    model: nn.Module
+    data: Splits
+    recipe: Recipe  # settled
+    run: Run | None
+    device: torch.device
+    optimiser: torch.optim.Optimizer
+    criterion: Criterion
+    augmentation: Augmentation
+    average: Average | None
+    progress: Progress
+    batch: int
+    time_limit: float | None  # for steps and validations, where the run has a budget [s]
+    began: float  # time of the first step, as if there had been no interruption
+    kept_at: float  # time of the last checkpoint
+
+    @staticmethod
+    def begin(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None) -> "Training":
+        """At the first step, or where the run's last checkpoint stands."""
+        recipe, device = recipe.settled(), torch.device(recipe.device or "cpu")
+        assert recipe.epochs is not None
+        assert recipe.batch is not None
+        refuse_what_does_not_fit(recipe, data)
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = optimisers.build(model, recipe)
+        average = Average(model) if recipe.ema or recipe.swa_epochs else None
+        criterion = losses.criterion(recipe, data.classes, data.train.labels, device)
+        progress = (run.restore(model, optimiser, average) if run else None) or Progress()
+        now, plan = time.monotonic(), (run.about.get("plan") if run else None) or {}
+        return Training(model, data, recipe, run, device, optimiser, criterion, augmentation(recipe, data.train), average,
+                        progress, recipe.batch, plan.get("training"), now - progress.elapsed, now)  # fmt: skip
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return steps_per_epoch(len(self.data.train), self.batch)
+
+    @property
+    def left(self) -> int:
+        """Steps left of the epoch under way; the last epoch may be cut short."""
+        total = course.total_steps(self.recipe, self.progress, self.steps) - self.progress.epoch * self.steps
+        return min(total, self.steps) - self.progress.step
+
+    @property
+    def finished(self) -> bool:
+        """Whether no epoch is left."""
+        return bool(self.progress.stopped) or (self.progress.step == 0 and self.left <= 0)
+
+    def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the epoch under way from a step on."""
+        recipe, data = self.recipe, self.data
+        return training_batches(data.train, self.batch, data.preprocessing, self.augmentation, seed=recipe.seed,
+                                epoch=self.progress.epoch, first=first, classes=len(data.classes),
+                                balanced=recipe.sampler == "balanced")  # fmt: skip
+
+    def learning_rate(self, step: int) -> float:
+        """At a step of the epoch under way."""
+        monitored = [row["monitored"] for row in self.progress.history] if self.recipe.schedule == "plateau" else []
+        lowered = reductions(monitored, self.recipe.plateau_patience or 1)
+        planned = course.planned_steps(self.recipe, self.steps)
+        place = course.place(self.progress.epoch * self.steps + step, self.progress.turns, planned)
+        return learning_rate(self.recipe, place, self.steps, lowered)
+
+    def autocast(self) -> torch.autocast:
+        """The precision of training."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+
+    def keep(self) -> None:
+        """Replaces the checkpoint by the present state, which has to be whole.
+
+        Raises:
+            Diverged: a weight is not a number any more; the checkpoint before stays.
+        """
+        if self.run is None:
+            return
+        broken = [name for name, value in self.model.state_dict().items() if not value.isfinite().all()]
+        if broken:
+            raise self.diverged(f"the weights {broken[0]} became infinite")
+        self.run.keep(self.model, self.optimiser, self.progress, self.average)
+        self.kept_at = time.monotonic()
+
+    def diverged(self, what: str, x: Tensor | None = None) -> Diverged:
+        """The error to raise at this point, with the likely cause; `x` is the batch it happened with."""
+        lr = self.learning_rate(min(self.progress.step, self.steps - 1))
+        kept = self.run.folder if self.run and (self.run.folder / "last.safetensors").is_file() else None
+        return diverged(what, self.recipe, self.progress, self.steps, lr, x, kept)
 
 
-def optimise(model: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, labels: Tensor,
-             precision: str) -> tuple[float, int]:  # fmt: skip
-    """One step of cross-entropy; the batch's mean loss and how many it got right.
+def augmentation(recipe: Recipe, split: Split) -> Augmentation:
+    """What a recipe makes of the pictures of a split."""
+    keys = {f.name for f in fields(Recipe)} & {f.name for f in fields(Augmentation)}
+    values = {key: getattr(recipe, key) for key in keys}
+    return Augmentation.measured(split, **values | {"policy": None if recipe.policy == "none" else recipe.policy})
 
-    A network with auxiliary heads returns (main, *auxiliary) logits in training; each adds its loss with weight 0.3
-    (Szegedy et al. 2015, section 5).
+
+def refuse_what_does_not_fit(recipe: Recipe, data: Splits) -> None:
+    """Raises a UsageError where the recipe cannot be meant for these data."""
+    if recipe.batch is not None and recipe.batch > len(data.train):
+        raise UsageError(f"batch={recipe.batch:,} is larger than the training part of {len(data.train):,} pictures; use a "
+                         f"smaller batch")  # fmt: skip
+    if data.multilabel and recipe.loss != "bce":
+        raise UsageError(
+            f"loss={recipe.loss} needs one class per picture, and {data.name} has any number of them; use loss=bce"
+        )
+    if data.multilabel and recipe.sampler == "balanced":
+        raise UsageError(f"sampler=balanced needs one class per picture, and {data.name} has any number of them")
+
+
+def train_epoch(training: Training) -> Iterator[Step]:
+    """The steps of the epoch under way that are still to do."""
+    progress, run, recipe, steps = training.progress, training.run, training.recipe, training.steps
+    training.model.train()
+    started = time.perf_counter() - progress.seconds
+    for x, targets in training.batches(progress.step):
+        if training.left <= 0:
+            break
+        lr = training.learning_rate(progress.step)
+        loss, correct = train_step(training, x.to(training.device), targets.to(training.device), lr)
+        if not math.isfinite(loss) or loss > EXPLODED * losses.guessing(recipe.loss, len(training.data.classes)):
+            raise training.diverged(f"the loss became {loss:g}", x)
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.correct += correct
+        progress.seconds = time.perf_counter() - started
+        progress.elapsed = time.monotonic() - training.began
+        due = time.monotonic() - training.kept_at > recipe.checkpoint_seconds and training.left > 0
+        if course.correct(progress, recipe, steps, training.time_limit) or (run and due):
+            training.keep()
+        try:
+            yield Step(progress.epoch, progress.step - 1, steps, loss, lr, len(targets), progress.seconds)
+        except GeneratorExit:  # the user stops here; between two steps the state is whole
+            training.keep()
+            raise
+
+
+def train_step(training: Training, x: Tensor, targets: Tensor, lr: float) -> tuple[float, int]:
+    """One optimiser step; the batch's mean loss and how many pictures it got right.
+
+    The batch is computed in `accumulate` parts one after the other, whose gradients add up to the batch's.
     """
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        outputs = model(x)
+    recipe, progress, parts = training.recipe, training.progress, training.recipe.accumulate or 1
+    loss, correct = 0.0, 0
+    for part, (some, their) in enumerate(zip(x.tensor_split(parts), targets.tensor_split(parts), strict=True)):
+        with seeded(recipe.seed, 3, progress.epoch, progress.step, part):
+            partial, right = backward(training, some, their, len(some) / len(x))
+        loss += partial
+        correct += right
+    optimisers.step(training.optimiser, recipe, lr, len(training.data.train))
+    if training.average is not None and recipe.ema:
+        training.average.move(training.model, ema_share(recipe.ema, progress.epoch * training.steps + progress.step))
+    return loss, correct
+
+
+def backward(training: Training, x: Tensor, targets: Tensor, share: float) -> tuple[float, int]:
+    """Adds the gradient of a part of the batch, which is `share` of it; its part of the mean loss, and how many are right.
+
+    A network with auxiliary heads returns (main, *auxiliary) logits in training, whose losses are added with a weight.
+    """
+    recipe = training.recipe
+    outputs = forward(training.model, x, recipe.precision or "float32", fused=bool(recipe.fused), device=x.device.type)
     logits, *auxiliary = (output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
-    loss = functional.cross_entropy(logits, labels)
+    loss = training.criterion(logits, targets)
     for output in auxiliary:
-        loss = loss + 0.3 * functional.cross_entropy(output, labels)
-    optimiser.zero_grad(set_to_none=True)
+        loss = loss + losses.AUXILIARY * training.criterion(output, targets)
+    loss = loss * share
     loss.backward()
-    optimiser.step()
-    return loss.item(), int((logits.argmax(dim=1) == labels).sum())
+    return loss.item(), right(logits, targets, training.data.multilabel)
 
 
-def finish_epoch(model: nn.Module, data: Splits, recipe: Recipe, progress: Progress, batch: int) -> Epoch:
-    """Validates, decides whether the epoch is the best, and moves `progress` to the next epoch."""
-    val_loss, val_top1 = validate(model, data, recipe)
-    record_lr = recipe.lr if isinstance(recipe.lr, float) else 0.1
-    if not math.isfinite(val_loss):
-        raise Diverged(f"the validation loss became {val_loss} after epoch {progress.epoch + 1}; start again with a smaller "
-                       f"learning rate, lr={record_lr / 10:.1g}")  # fmt: skip
-    value = val_top1 if recipe.monitor == "top1" else -val_loss
-    best = progress.best_value is None or value > progress.best_value
-    steps = progress.step
-    images, lr = batch * steps, learning_rate(recipe, progress.epoch * steps + steps - 1, steps)
-    record = Epoch(progress.epoch + 1, lr, progress.loss_sum / steps, progress.correct / images, val_loss, val_top1,
-                   progress.seconds, images / progress.seconds, best)  # fmt: skip
+def right(logits: Tensor, targets: Tensor, several: bool) -> int:
+    """Pictures whose class was found: of mixed pictures the one with the largest share, of multi-label ones all of them."""
+    if targets.ndim == 2 and not several:
+        targets = targets.argmax(dim=1)
+    return int((answers(logits, several) == as_sets(targets, logits.shape[1])).all(dim=1).sum())
+
+
+@contextmanager
+def averaged(training: Training) -> Iterator[None]:
+    """Inside, the network has the weights that this epoch is judged by: its own, or their average."""
+    recipe, average, epoch = training.recipe, training.average, training.progress.epoch
+    first = (recipe.epochs or 0) - (recipe.swa_epochs or 0)
+    if average is None or (not recipe.ema and epoch < first):
+        yield
+        return
+    if recipe.swa_epochs:
+        average.move(training.model, 1 / (epoch - first + 1))
+    with average.in_place(training.model):
+        if recipe.swa_epochs:
+            with training.autocast():
+                recompute_statistics(training.model, (x.to(training.device) for x, _ in training.batches(0)))
+        yield
+
+
+def finish_epoch(training: Training) -> Epoch:
+    """Validates, keeps the best and the last state, and moves `progress` to the next epoch."""
+    progress, run, best = training.progress, training.run, False
+    with averaged(training):
+        figures = validate(training.model, training.data, training.recipe)
+        if not math.isfinite(figures.loss):
+            raise training.diverged(f"the validation loss became {figures.loss:g}")
+        value = figures.monitored(training.recipe.monitor or "top1")
+        best = progress.best_value is None or value > progress.best_value
+        if run and best:
+            run.keep_best(training.model, progress.epoch + 1)
+    record = advance(training, figures, value, best)
+    training.keep()
+    return record
+
+
+def advance(training: Training, figures: Validation, value: float, best: bool) -> Epoch:
+    """Writes the epoch into `progress`, and decides whether it was the last."""
+    progress, recipe, steps = training.progress, training.recipe, training.progress.step
+    images, lr = training.batch * steps, training.learning_rate(steps - 1)
+    record = Epoch(progress.epoch + 1, lr, progress.loss_sum / steps, progress.correct / images, figures.loss, figures.top1,
+                   figures.macro_f1, figures.balanced_accuracy, value, progress.seconds, images / progress.seconds,
+                   best)  # fmt: skip
     progress.epoch += 1
     progress.step, progress.loss_sum, progress.correct, progress.seconds = 0, 0.0, 0, 0.0
     progress.history.append(asdict(record))
@@ -182,17 +327,3 @@ def finish_epoch(model: nn.Module, data: Splits, recipe: Recipe, progress: Progr
     elif recipe.patience and progress.epoch - progress.best_epoch >= recipe.patience:
         progress.stopped = f"no better {recipe.monitor} for {recipe.patience} epochs"
     return record
-
-
-def validate(model: nn.Module, data: Splits, recipe: Recipe) -> tuple[float, float]:
-    """(loss, top1) on the validation part, in the precision of training; the model is left in its mode."""
-    was_training, device = model.training, torch.device(recipe.device or "cpu")
-    model.eval()
-    loss, correct = 0.0, 0
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        for x, labels in batches(data.val, EVALUATION_BATCH, data.preprocessing):
-            logits = model(x.to(device)).float()
-            loss += float(functional.cross_entropy(logits, labels.to(device), reduction="sum"))
-            correct += int((logits.argmax(dim=1) == labels.to(device)).sum())
-    model.train(was_training)
-    return loss / len(data.val), correct / len(data.val)

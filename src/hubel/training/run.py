@@ -23,6 +23,7 @@ from torch import nn
 from hubel import files
 from hubel.errors import FileError, UsageError
 from hubel.training import checkpoint
+from hubel.training.averaging import Average
 from hubel.training.checkpoint import Progress
 
 
@@ -80,18 +81,21 @@ class Run:
         """Whether the run has its result."""
         return (self.folder / "summary.json").is_file()
 
-    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> Progress | None:
-        """Puts the last kept state into model and optimiser; None where nothing was kept yet."""
+    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer,
+                average: Average | None = None) -> Progress | None:  # fmt: skip
+        """Puts the last kept state into model, optimiser and average; None where nothing was kept yet."""
         path = self.folder / "last.safetensors"
         if not path.exists():
             return None
         tensors, about = checkpoint.read(path)
-        checkpoint.scatter(tensors, model, optimiser)
+        checkpoint.scatter(tensors, model, optimiser, average)
         return Progress(**about)
 
-    def keep(self, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+    def keep(self, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress,
+             average: Average | None = None) -> None:  # fmt: skip
         """Replaces the kept state, then the metrics that follow from it."""
-        checkpoint.save(self.folder / "last.safetensors", checkpoint.gather(model, optimiser), asdict(progress))
+        tensors = checkpoint.gather(model, optimiser, average)
+        checkpoint.save(self.folder / "last.safetensors", tensors, asdict(progress))
         self.write_metrics(progress)
 
     def write_metrics(self, progress: Progress) -> None:
@@ -105,7 +109,9 @@ class Run:
 
     def keep_best(self, model: nn.Module, epoch: int) -> None:
         """Writes the classifier of the best epoch so far."""
-        card = {key: self.about[key] for key in ("model", "classes", "multilabel", "preprocessing", "data", "versions")}
+        card = {
+            key: self.about.get(key) for key in ("model", "classes", "multilabel", "preprocessing", "data", "versions")
+        }
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
 
     def openings(self) -> list[dict[str, str]]:

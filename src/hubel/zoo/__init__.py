@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hubel import weights
 from hubel.errors import ShapeError, UsageError, lookup, nearest
 from hubel.zoo import (
+    airbench,
     alexnet,
     baseline,
     densenet,
@@ -40,7 +41,7 @@ from hubel.zoo import (
     wide_resnet,
     zfnet,
 )
-from hubel.zoo.own import from_file
+from hubel.zoo.own import from_file, parameters
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
@@ -64,6 +65,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **densenet.MODELS,
     **fractalnet.MODELS,
     **efficientnet.MODELS,
+    **airbench.MODELS,
 }
 
 
@@ -80,6 +82,11 @@ def builder(name: str) -> Callable[..., nn.Module]:
         UsageError: no network has this name; the nearest one is named.
     """
     return resnet.any_depth(name) or lookup(name, MODELS, "model")
+
+
+def options(name: str) -> set[str]:
+    """The keywords that a network's builder takes, of the zoo or FILE.py:NAME."""
+    return set(parameters(name) if ".py:" in name else inspect.signature(builder(name)).parameters)
 
 
 def needs_image_size(name: str) -> bool:
@@ -132,6 +139,18 @@ def _fresh(name: str, num_classes: int | None, in_channels: int | None, image_si
             raise UsageError(f"{name} has no option {option!r}; {nearest(option, sorted(accepted))}")
     sized = {"image_size": image_size or size} if "image_size" in accepted else {}
     return build(num_classes=num_classes or known["classes"], in_channels=in_channels or channels, **sized, **options)
+
+
+def initialise(model: nn.Module, name: str, pictures: Callable[[], Tensor]) -> None:
+    """Sets the initial weights that a network takes from the training pictures; most take none.
+
+    Args:
+        model: fresh from `create`.
+        name: as given to `create`.
+        pictures: gives some, as the network sees them, N C H W float32; asked only where they are needed.
+    """
+    if name in airbench.FROM_DATA:
+        airbench.FROM_DATA[name](model, pictures())
 
 
 def pretrained(name: str) -> weights.PretrainedWeights:

@@ -37,6 +37,23 @@ def from_file(reference: str, **options: Any) -> nn.Module:
     Raises:
         UsageError: no such file or name, or the result is not an nn.Module.
     """
+    built = _named(reference)
+    if callable(built) and not isinstance(built, nn.Module):
+        parameters = inspect.signature(built).parameters
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        built = built(**{key: value for key, value in options.items() if takes_all or key in parameters})
+    if not isinstance(built, nn.Module):
+        raise UsageError(f"model {reference!r} gives a {type(built).__name__}, not a torch.nn.Module")
+    return built
+
+
+def parameters(reference: str) -> list[str]:
+    """The names of the parameters that the callable of `FILE.py:NAME` takes; none where it is a module already."""
+    built = _named(reference)
+    return [] if isinstance(built, nn.Module) or not callable(built) else list(inspect.signature(built).parameters)
+
+
+def _named(reference: str) -> Any:
     file, _, name = reference.rpartition(":")
     path = Path(file)
     if not path.is_file():
@@ -53,10 +70,4 @@ def from_file(reference: str, **options: Any) -> nn.Module:
     if built is None:
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UsageError(f"{path} has no {name!r}; {nearest(name, public)}")
-    if callable(built) and not isinstance(built, nn.Module):
-        parameters = inspect.signature(built).parameters
-        takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        built = built(**{key: value for key, value in options.items() if takes_all or key in parameters})
-    if not isinstance(built, nn.Module):
-        raise UsageError(f"model {reference!r} gives a {type(built).__name__}, not a torch.nn.Module")
     return built

@@ -41,7 +41,7 @@ RANGES = {
     "policy_magnitude": (0, policies.STRONGEST),
 }
 # fmt: on
-KEYS = (*RANGES, "flip", "policy")  # the fields that a recipe has too
+KEYS = ("flip", *RANGES, "policy")  # the fields that a recipe has too
 COLOURED = ("saturation", "hue", "grey")  # keys that grey pictures cannot have
 CROP_RATIO = (3 / 4, 4 / 3)  # of a random resized crop, width over height
 CACHED = (

@@ -18,7 +18,7 @@ def mixed(x: Tensor, labels: Tensor, classes: int, *, mixup: float, cutmix: floa
 
     Args:
         x: network input N C H W, channels-last.
-        labels: class indices N, or the classes' shares N K where pictures have several.
+        labels: class indices N, or which classes each shows, N K.
         classes: K.
         mixup: alpha of the Beta distribution from which shares are drawn; 0: off.
         cutmix: likewise.
@@ -47,6 +47,6 @@ def mixed(x: Tensor, labels: Tensor, classes: int, *, mixup: float, cutmix: floa
     rows = erasing.lines(x)
     weights = weights.to(x.device, x.dtype)
     rows = rows * (1 - weights) + rows[partner.to(x.device)] * weights
-    hot = (functional.one_hot(labels, classes) if labels.ndim == 1 else labels).float()
+    hot = (labels if labels.ndim == 2 else functional.one_hot(labels, classes)).float()
     share = share[:, None].to(labels.device)
     return erasing.pictures(rows, channels), share * hot + (1 - share) * hot[partner.to(labels.device)]

@@ -1,0 +1,55 @@
+"""`hubel gradcheck`: is the gradient of a network what its loss says?"""
+
+from collections.abc import Iterator
+
+import torch
+
+from hubel import zoo
+from hubel.commands.summary import named_network
+from hubel.errors import UsageError
+from hubel.training.gradient_check import Layer, check
+from hubel.training.loop import seeded
+
+SIDES = (16, 32, 64, 96, 128, 224)  # px; gradients do not depend on the size, but the time does
+PICTURES, CLASSES = 3, 5
+
+
+def gradcheck(model: str, input: str | None = None, *, loss: str = "cross_entropy", samples: int = 4, tolerance: float = 1e-4,
+              seed: int = 0) -> Iterator[Layer]:  # fmt: skip
+    """Checks sampled gradients of every layer on pictures of noise; see `training.gradient_check`.
+
+    Args:
+        model: a name of the zoo, FILE.py:NAME, a line of layers, or a run.
+        input: "CxHxW"; the smallest the network takes unless given.
+        loss: cross_entropy, hinge or bce.
+        samples: parameters of every weight and bias.
+        tolerance: largest relative error that passes.
+        seed: of the pictures, the initial weights, and the samples.
+
+    Raises:
+        UsageError: no such network, or nothing to sample.
+    """
+    if samples < 1:
+        raise UsageError(f"samples is {samples}; at least one parameter has to be looked at")
+    name, network, (channels, height, width) = named_network(model, input or _smallest(model))
+    if any(p.is_meta for p in network.parameters()):  # of the zoo, which `named_network` gives no memory
+        with seeded(seed, 0):
+            network = zoo.create(name, num_classes=CLASSES, in_channels=channels, image_size=height)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(PICTURES, channels, height, width, generator=generator)
+    with torch.no_grad(), seeded(seed, 1):
+        outputs = network.train()(x)
+    classes = (outputs[0] if isinstance(outputs, tuple) else outputs).shape[1]
+    labels = torch.randint(classes, (PICTURES,), generator=generator)
+    return check(network, x, labels, loss=loss, samples=samples, tolerance=tolerance, seed=seed)
+
+
+def _smallest(model: str) -> str | None:
+    """The smallest input that a network of the zoo takes, None for other networks: theirs is known or asked for."""
+    if model not in zoo.MODELS:
+        return None
+    channels = zoo.published(model)["input"][0]
+    for side in SIDES:
+        if zoo.fits(model, in_channels=channels, image_size=side):
+            return f"{channels}x{side}x{side}"
+    return None

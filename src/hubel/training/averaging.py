@@ -1,0 +1,86 @@
+"""Averages of the weights: exponential (EMA), and over the last epochs (SWA)."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class Average:
+    """A second copy of a network's state; what takes part in the sums is kept beside, so that a run can be resumed.
+
+    Args:
+        model: whose weights are averaged; starts from them as they are.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        places = {
+            value.data_ptr(): name for name, value in reversed(model.state_dict().items())
+        }  # tied weights count once
+        self.state: dict[str, Tensor] = {name: value.detach().clone() for name, value in model.state_dict().items()
+                                         if places[value.data_ptr()] == name}  # fmt: skip
+
+    @torch.no_grad()
+    def move(self, model: nn.Module, share: float) -> None:
+        """Goes the given share of the way to the network's weights and statistics; at 1 it is there."""
+        current = model.state_dict()
+        real = [name for name, value in self.state.items() if value.is_floating_point()]
+        kept, values = [self.state[name] for name in real], [current[name] for name in real]
+        torch._foreach_lerp_(kept, values, share)  # pyright: ignore[reportPrivateImportUsage] -- one kernel, as in torch.optim
+        for name in self.state.keys() - set(real):
+            self.state[name].copy_(current[name])
+
+    @contextmanager
+    def in_place(self, model: nn.Module) -> Iterator[None]:
+        """Inside, the network has the averaged state; afterwards its own, and the average what the inside left."""
+        self._swap(model)
+        try:
+            yield
+        finally:
+            self._swap(model)
+
+    @torch.no_grad()
+    def _swap(self, model: nn.Module) -> None:
+        current = model.state_dict()
+        for name, kept in self.state.items():
+            own = current[name].clone()
+            current[name].copy_(kept)
+            kept.copy_(own)
+
+
+def ema_share(decay: float, step: int) -> float:
+    """How far an exponential average goes towards the weights after a step, counted from the start of the run.
+
+    At first it follows closely, for it would otherwise remember the initial weights  (TensorFlow's `num_updates` rule).
+
+    >>> ema_share(0.99, 0), round(ema_share(0.99, 100_000), 4)
+    (0.9, 0.01)
+    """
+    return 1 - min(decay, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Gives averaged weights the batch-norm statistics that belong to them  (Izmailov et al. 2018, section 3.2).
+
+    Plain means over the batches; everything but batch norm is in evaluation mode, dropout off. The model keeps its mode.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        return
+    modes, momenta = {module: module.training for module in model.modules()}, [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for a plain mean
+        norm.train()
+    try:
+        for x in batches:
+            model(x)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes.items():
+            module.training = mode

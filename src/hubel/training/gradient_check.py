@@ -1,0 +1,128 @@
+"""Numeric against analytic gradients: the lecture's check, in double precision, with its blind spot named.
+
+A centred difference (L(w + h) - L(w - h)) / 2h agrees with the derivative to order h^2 where the loss is smooth. Across a kink
+(ReLU, max pooling) the two one-sided differences disagree however small the step, and neither is wrong: such samples are
+retried with smaller steps, then counted apart. A wrong backward pass cannot hide there: it changes the analytic side only.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hubel.data.batches import derived_seed
+from hubel.training.loop import seeded
+from hubel.training.losses import AUXILIARY, PLAIN
+
+STEPS = (1e-5, 1e-6, 1e-7)  # h, tried in turn while the one-sided differences disagree
+FLOOR = 1e-6  # gradients smaller than this are compared as if they were this large: beneath lies rounding
+BEND = 1e-3  # one-sided differences that differ by more than this share straddle a kink
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer with parameters of its own.
+
+    Args:
+        name: as in the network.
+        kind: its class.
+        compared: sampled parameters.
+        kinks: samples left out because the loss bends there.
+        worst: largest relative error |a - n| / max(|a|, |n|, floor) of those compared; None where all were kinks.
+        at: the parameter with that error.
+        analytic, numeric: its two derivatives.
+        passed: whether `worst` is within the tolerance.
+    """
+
+    name: str
+    kind: str
+    compared: int
+    kinks: int
+    worst: float | None
+    at: str | None
+    analytic: float | None
+    numeric: float | None
+    passed: bool
+
+
+def check(model: nn.Module, x: Tensor, targets: Tensor, *, loss: str = "cross_entropy", samples: int = 4,
+          tolerance: float = 1e-4, seed: int = 0) -> Iterator[Layer]:  # fmt: skip
+    """Checks sampled parameters of every layer, and yields a record per layer; the model becomes double precision.
+
+    Dropout and drop-path draw the same numbers every time, batch norm uses the statistics of the batch: training mode.
+
+    Args:
+        model: maps N C H W to logits N K, or to (main, *auxiliary) logits.
+        x: pictures N C H W.
+        targets: labels N.
+        loss: a key of `losses.PLAIN`.
+        samples: parameters per tensor.
+        tolerance: largest relative error that passes.
+        seed: of the samples, and of dropout.
+    """
+    model.double().train()
+    x = x.double()
+
+    def value() -> Tensor:
+        with seeded(seed, 5):
+            outputs = model(x)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        terms = [PLAIN[loss](logits, targets).mean() for logits in outputs]
+        return terms[0] + AUXILIARY * sum(terms[1:], start=torch.zeros_like(terms[0]))
+
+    model.zero_grad(set_to_none=True)
+    value().backward()
+    analytic = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        middle = float(value())
+        for number, (path, module) in enumerate(model.named_modules()):
+            rows: list[tuple[str, float, float | None]] = []
+            for name, parameter in module.named_parameters(prefix=path, recurse=False):
+                if not parameter.requires_grad or name not in analytic:
+                    continue
+                generator = np.random.default_rng(derived_seed(seed, 6, number))
+                for index in generator.choice(parameter.numel(), min(samples, parameter.numel()), replace=False):
+                    place = np.unravel_index(int(index), tuple(parameter.shape))
+                    gradient = analytic[name]
+                    slope = 0.0 if gradient is None else float(gradient[place])
+                    label = f"{name}[{', '.join(str(int(i)) for i in place)}]"
+                    rows.append((label, slope, _numeric(value, parameter, place, middle)))
+            if rows:
+                yield _layer(path, type(module).__name__, rows, tolerance)
+
+
+def _numeric(value, parameter: nn.Parameter, place, middle: float) -> float | None:
+    """The derivative by centred differences; None where the loss bends."""
+    kept = float(parameter[place])
+    try:
+        for h in STEPS:
+            parameter[place] = kept + h
+            above = float(value())
+            parameter[place] = kept - h
+            below = float(value())
+            right, left = (above - middle) / h, (middle - below) / h
+            if abs(right - left) <= BEND * max(abs(right), abs(left)) + FLOOR:
+                return (above - below) / (2 * h)
+    finally:
+        parameter[place] = kept
+    return None
+
+
+def _layer(name: str, kind: str, rows: list[tuple[str, float, float | None]], tolerance: float) -> Layer:
+    errors = [(relative_error(a, n), at, a, n) for at, a, n in rows if n is not None]
+    worst = max(errors, key=lambda row: math.inf if math.isnan(row[0]) else row[0], default=(None, None, None, None))
+    passed = all(error <= tolerance for error, *_ in errors)
+    return Layer(name or "the network", kind, len(errors), len(rows) - len(errors), *worst, passed)
+
+
+def relative_error(analytic: float, numeric: float) -> float:
+    """|a - n| / max(|a|, |n|, floor).
+
+    >>> relative_error(1.0, 1.0), relative_error(0.0, 2.0)
+    (0.0, 1.0)
+    """
+    return abs(analytic - numeric) / max(abs(analytic), abs(numeric), FLOOR)
