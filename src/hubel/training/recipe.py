@@ -90,7 +90,7 @@ class Recipe:
         grey: probability of losing the colours.
         pca: standard deviation of AlexNet's colour jitter along the principal axes of the colours; AlexNet's was 0.1.
         noise: standard deviation of noise added to every pixel, white being 1.
-        erasing: probability of filling a random rectangle with noise.
+        erasing: probability of losing a random rectangle.
         cutout: side of a square that is hidden [px].
         mixup: alpha of the beta distribution by which two pictures are blended; 0 turns it off.
         cutmix: alpha of the beta distribution by which one picture is cut into another; 0 turns it off.
