@@ -185,7 +185,7 @@ def join(device: str | None = None) -> Team:
         dist.init_process_group("nccl" if on_gpu else "gloo", store=PrefixStore(meeting, store), rank=rank,
                                 world_size=size, timeout=STUCK)  # fmt: skip
     except (RuntimeError, ValueError) as error:  # torch raises DistStoreError, DistNetworkError and others
-        raise UsageError(f"process {rank} of {size} waited {PATIENCE:.0f} s for {_whom(error, rank)} at "
+        raise UsageError(f"process {rank} of {size} waited {PATIENCE:g} s for {_whom(error, rank)} at "
                          f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}; start every one of them, or fewer with "
                          f"--nproc-per-node") from error  # fmt: skip
     _here.append(Team(rank, size, store=store, meeting=meeting))

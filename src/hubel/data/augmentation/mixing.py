@@ -27,7 +27,7 @@ def mixed(x: Tensor, labels: Tensor, classes: int, *, mixup: float, cutmix: floa
         of: size of the batch they are a share of; they are all of it unless given.
 
     Returns:
-        x N C H W and targets N K float32: the classes' shares of each picture, summing to 1.
+        x N C H W and targets N K float32: the classes' shares of each picture, summing to 1 where it has one class.
     """
     total, (count, channels, *size) = of or len(x), x.shape
     own = slice(first, first + count - 1) if of else slice(count)
