@@ -35,11 +35,11 @@ def plans(options: Options) -> list[Plan]:
         plan(f"in memory, {SMALL} px, crop and flip, batch {small}", lambda _: in_memory(small)),
         plan(f"twelve augmentations, {SIDE} px, batch {large}", lambda _: twelve(large)),
         plan(
-            f"JPEG folder, {SIDE} px, random resized crop, first epoch, batch {large}",
+            f"JPEG folder, {SIDE} px, first epoch, batch {large}",
             lambda scratch: folder(large, scratch, first=True),
         ),
         plan(
-            f"JPEG folder, {SIDE} px, random resized crop, later epochs, batch {large}",
+            f"JPEG folder, {SIDE} px, later epochs, batch {large}",
             lambda scratch: folder(large, scratch, first=False),
         ),
     ]
