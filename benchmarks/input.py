@@ -40,9 +40,11 @@ from PIL import Image, ImageOps  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+import reference  # noqa: E402, F401 -- lets torchvision be imported beside a CPU build of torch
+
+# isort: split
 from torchvision import datasets, transforms  # noqa: E402
 
-import reference  # noqa: E402, F401 -- lets torchvision be imported beside a CPU build of torch
 from hubel import zoo  # noqa: E402
 from hubel.commands.shard import shard  # noqa: E402
 from hubel.data import Augmentation, Preprocessing, Split, load, open_data, training_batches  # noqa: E402
