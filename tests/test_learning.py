@@ -64,7 +64,7 @@ def test_every_parameter_receives_a_gradient(name):
     with torch.device("meta"):
         net = build(builder, channels, side)
         sum(out.sum() for out in logits(net, torch.empty(2, channels, side, side))).backward()
-    assert not [parameter for parameter, value in net.named_parameters() if value.grad is None]
+    assert not [name for name, value in net.named_parameters() if value.requires_grad and value.grad is None]
 
 
 # --- overfitting
@@ -86,6 +86,7 @@ CUT = {
     "reads": lambda reads: ((reads[0][0], 1), *reads[1:]),  # the auxiliary head behind the one normal cell
     "width": lambda width: min(width, 1.1) if isinstance(width, float) else 24,  # EfficientNet's factor; cells' maps
     "k": lambda k: min(2, k),
+    "widths": lambda widths: tuple(min(48, width) for width in widths),
 }
 DENSE = 4096  # units of the dense layers of AlexNet, ZFNet and VGG; 128 of them do here
 
@@ -93,8 +94,8 @@ DENSE = 4096  # units of the dense layers of AlexNet, ZFNet and VGG; 128 of them
 class Narrow(nn.Linear):
     """A dense layer with 128 units where the network has 4096."""
 
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__(128 if c_in == DENSE else c_in, 128 if c_out == DENSE else c_out)
+    def __init__(self, c_in: int, c_out: int, bias: bool = True) -> None:
+        super().__init__(128 if c_in == DENSE else c_in, 128 if c_out == DENSE else c_out, bias)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hubel.data import Augmentation, load, open_data
 from hubel.data.batches import epoch_order, steps_per_epoch, training_batches
 from hubel.errors import Diverged, FileError, UsageError
 from hubel.recipes.default import complete, plan_input
-from hubel.training import checkpoint
+from hubel.training import checkpoint, kernels
 from hubel.training.loop import Step, records, seeded, train
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run, create_numbered
@@ -61,21 +61,23 @@ def state(model: nn.Module) -> str:
 # --------------------------------------------------------------------------------------------- resume
 
 
-def test_stopping_after_any_step_and_resuming_gives_the_same_bits(digits, tmp_path):
+@pytest.mark.parametrize("recipe", [RECIPE, RECIPE.with_(precision="bfloat16", fused=kernels.library() is not None)],
+                         ids=["float32", "bfloat16 fused"])  # fmt: skip
+def test_stopping_after_any_step_and_resuming_gives_the_same_bits(recipe, digits, tmp_path):
     undisturbed = small()
     whole = Run.create(tmp_path / "whole", about(digits))
-    history = list(train(undisturbed, digits, RECIPE, whole))
+    history = list(train(undisturbed, digits, recipe, whole))
     steps = 2 * steps_per_epoch(len(digits.train), 256)
     for stop in range(1, steps + 1):
         run = Run.create(tmp_path / f"stopped-{stop}", about(digits))
-        running = records(small(), digits, RECIPE, run)
+        running = records(small(), digits, recipe, run)
         done = 0
         while done < stop:
             done += isinstance(next(running), Step)
         running.close()  # keeps a checkpoint, as Ctrl-C does
         torch.manual_seed(stop)  # the outside world's random state must not matter
         model = small()
-        rest = list(train(model, digits, RECIPE, run))
+        rest = list(train(model, digits, recipe, run))
         assert state(model) == state(undisturbed), f"stopped after step {stop}"
         assert run.progress().history[-1]["val_loss"] == history[-1].val_loss
         same = [checkpoint.weights_sha256(checkpoint.read(r.folder / "last.safetensors")[0]) for r in (run, whole)]

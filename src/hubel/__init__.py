@@ -11,9 +11,11 @@
     data         sources, decoding, splits, batches, augmentation
     training     recipe, the one loop, checkpoints, runs on disk
     recipes      published recipes, and the default one
+    inference    batch norm folded; the quickest verified engine
     classifier   network + preprocessing + class names
     evaluation   figures with their intervals
     report       a run as one self-contained page
+    benchmark    Hubel beside its peers, measured in turns
     commands     one file per job of the command line
     terminal     viewers of records
     cli          `hubel VERB`

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from hubel import zoo
 from hubel.data import Preprocessing
 from hubel.errors import FileError, UsageError
+from hubel.inference import Choice, choose
 from hubel.training import checkpoint
+from hubel.training.recipe import Precision
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,25 @@ class Answer:
 
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+
+
+class FromPictures(nn.Module):
+    """A network with its normalisation in front, so that an engine computes both: uint8 N H W C -> N classes.
+
+    Args:
+        network: reads N C H W.
+        preprocessing: normalises.
+    """
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        self.preprocessing = preprocessing
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, in the precision of the network's weights."""
+        weight = next(self.network.parameters(), None)
+        return self.network(self.preprocessing.normalise(images).to(torch.float32 if weight is None else weight.dtype))
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,7 @@ class Classifier:
         model: the name the network was created by.
         about: the rest of what its file says: data, versions, epoch.
         multilabel: whether a picture may show any number of the classes.
+        choice: the engine that computes; None for the network itself, eager in float32, to the same bits every time.
     """
 
     network: nn.Module
@@ -45,6 +67,7 @@ class Classifier:
     model: str
     about: dict[str, Any]
     multilabel: bool = False
+    choice: Choice | None = None
 
     @staticmethod
     def load(path: str | os.PathLike[str], model: str | None = None) -> "Classifier":
@@ -88,11 +111,35 @@ class Classifier:
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")))
 
+    def using(self, sample: NDArray[np.uint8], *, pictures: float = float("inf"), engine: str = "auto",
+              precision: Precision | None = None, thorough: bool = False) -> "Classifier":  # fmt: skip
+        """The same classifier, computed by the engine that is quickest here: see `inference.choose`.
+
+        Args:
+            sample: decoded pictures of the job, uint8 N size size channels, on which engines are compared with eager.
+            pictures: how many are to come; without end for a server.
+            engine: "auto", or the name of one.
+            precision: of the arithmetic; the quicker unless given.
+            thorough: measure every engine.
+
+        Raises:
+            UsageError: the engine is unknown, not installed, lacks the precision, or its logits are not eager's.
+        """
+        whole = FromPictures(self.network, self.preprocessing).eval()
+        return replace(self, choice=choose(whole, torch.tensor(sample), pictures=pictures, engine=engine,
+                                           precision=precision, thorough=thorough))  # fmt: skip
+
+    @property
+    def computed_by(self) -> str:
+        """Engine and precision."""
+        return f"{self.choice.engine}, {self.choice.precision}" if self.choice else "eager, float32"
+
     def logits(self, images: NDArray[np.uint8], batch: int = 64) -> Tensor:
         """N classes float32, of decoded pictures uint8 N size size channels."""
+        run = self.choice.run if self.choice else FromPictures(self.network, self.preprocessing)
         with torch.inference_mode():
-            chunks = (torch.from_numpy(np.asarray(images[i : i + batch])) for i in range(0, len(images), batch))
-            parts = [self.network(self.preprocessing.normalise(chunk)).float() for chunk in chunks]
+            starts = range(0, len(images), batch)
+            parts = [run(torch.from_numpy(np.ascontiguousarray(images[i : i + batch]))).float() for i in starts]
         return torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
 
     def predict(self, files: Sequence[bytes], top: int = 5) -> list[Answer]:
@@ -101,7 +148,10 @@ class Classifier:
         Raises:
             Unreadable: one of them is not a whole picture.
         """
-        images = np.stack([self.preprocessing.decode(raw) for raw in files])
+        return self.answers(np.stack([self.preprocessing.decode(raw) for raw in files]), top)
+
+    def answers(self, images: NDArray[np.uint8], top: int = 5) -> list[Answer]:
+        """The `top` likeliest classes of each decoded picture, uint8 N size size channels."""
         logits = self.logits(images)
         probabilities = logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
         probabilities, order = probabilities.sort(dim=1, descending=True, stable=True)

@@ -3,6 +3,15 @@
 import ctypes
 import os
 import sys
+import time
+from contextlib import suppress
+
+BEGAN = time.monotonic()  # what a budget counts from; only Python's own start comes before
+# fmt: off
+PARAMETERS = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3}  # malloc.h
+KEEPING =    {"trim_threshold": 1 << 30, "top_pad": 64 << 20, "mmap_threshold": 1 << 30}
+USUAL =      {"trim_threshold": 64 << 20, "top_pad": 128 << 10, "mmap_threshold": 32 << 20}  # where glibc's own rules end
+# fmt: on
 
 
 def tune() -> None:
@@ -13,13 +22,22 @@ def tune() -> None:
     other work on two cores, small networks trained eight times slower before the spinning was cut short.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    allocate(KEEPING)
+
+
+def allocate(thresholds: dict[str, int]) -> bool:
+    """Sets glibc's allocator [bytes]: `KEEPING`, or `USUAL` to measure what others get; False where it cannot be set."""
     if sys.platform != "linux":
-        return
+        return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # other C libraries have none
-        return
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, 1 << 30)
-    mallopt(top_pad, 64 << 20)
+        return False
+    return all([mallopt(PARAMETERS[name], value) == 1 for name, value in thresholds.items()])
+
+
+def trim() -> None:
+    """Gives every free page back to the system, so that what comes next starts as in a process of its own."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

@@ -190,6 +190,15 @@ def models_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def show_recipes(rows: list[dict[str, Any]], console: Console) -> None:
+    """Title, claim, command and cost of every recipe."""
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/]  {escape(row['title'])}", highlight=False, soft_wrap=True)
+        for word in ("claim", "run", "cost", "left_out"):
+            if word in row:
+                console.print(f"  {word.replace('_', ' '):<9} {escape(row[word])}", highlight=False, soft_wrap=True)
+
+
 def show_evaluation(evaluation: Any, console: Console) -> None:
     """The figures of `hubel val`."""
     low, high = evaluation.interval
@@ -197,8 +206,27 @@ def show_evaluation(evaluation: Any, console: Console) -> None:
                   f"n = {evaluation.n:,}, split {evaluation.split})", highlight=False)  # fmt: skip
     top5 = f", top-5 {percent(evaluation.top5)}" if evaluation.top5 is not None else ""
     console.print(f"balanced accuracy {percent(evaluation.balanced_accuracy)}, macro F1 {evaluation.macro_f1:.4f}, "
-                  f"loss {evaluation.loss:.4f}{top5}", highlight=False)  # fmt: skip
+                  f"loss {evaluation.loss:.4f}{top5}; computed by {evaluation.computed_by}", highlight=False)  # fmt: skip
     console.print(evaluation_table(evaluation))
+
+
+def show_choice(choice: Any, console: Console) -> None:
+    """The engines that were tried, fastest first, and which one computes."""
+    if choice is None:
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("engine", "precision", "streams"):
+        table.add_column(column, no_wrap=True)
+    for column in ("images/s", "prepare", "difference", "same class"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for trial in choice.trials:
+        figures = [f"{trial.images_per_second:,.0f}", f"{trial.prepare_seconds:.1f} s", f"{100 * trial.difference:.2g} %",
+                   percent(trial.agreement)] if trial.images_per_second else [""] * 4  # fmt: skip
+        table.add_row(trial.engine, trial.precision, f"{trial.streams} of {trial.chunk}" if trial.chunk else "", *figures,
+                      escape(trial.dropped))  # fmt: skip
+    console.print(table)
+    console.print(choice.why, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_shards(made: Any, console: Console) -> None:
@@ -266,3 +294,58 @@ def show_verification(records: Iterable[Any], console: Console) -> Any:
             console.print(f"after {record.kills} kills: {word}", highlight=False)
             return record
     raise AssertionError("a verification ends with its verdict")
+
+
+def show_benchmark(records: Iterable[Any], console: Console) -> Any:
+    """A bar while contenders take their turns, then the table and what to know of it; returns the result."""
+    from hubel.commands.benchmark import Began, Benchmarked, Took
+
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("turns, time left"),
+                   TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=None)
+        for record in records:
+            if isinstance(record, Began):
+                where = f"{record.number}/{record.cases}  {record.plan.work}: {record.plan.title}"
+                bar.reset(task, description=f"{where}: building", total=None)
+                if not console.is_terminal:
+                    console.print(where, highlight=False)
+            elif isinstance(record, Took):
+                bar.update(task, description=f"{record.plan.work}: {record.plan.title}", completed=record.done,
+                           total=record.total)  # fmt: skip
+            elif isinstance(record, Benchmarked):
+                bar.stop()
+                conclude_benchmark(record, console)
+                return record
+    raise AssertionError("a benchmark ends with its result")
+
+
+def conclude_benchmark(result: Any, console: Console) -> None:
+    """The table, the ceilings, and what casts doubt on them."""
+    console.print(benchmark_table(result.rows))
+    for name, timing in result.ceiling.items():
+        console.print(f"{name}: {timing.median / 1e9:,.0f} GFLOP/s ({timing.low / 1e9:,.0f} to {timing.high / 1e9:,.0f}, "
+                      f"n = {timing.n})", highlight=False)  # fmt: skip
+    for note in result.conditions.notes:
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+
+
+def benchmark_table(rows: Iterable[Any]) -> Table:
+    """Per case: Hubel's median speed and its share of the ceiling, then each baseline and their ratio with its range."""
+    from hubel.benchmark.chart import speed
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", overflow="fold")
+    for column in ("speed", "", "hubel is", "range", "n"):
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    before = None
+    for row in rows:
+        if before != (before := (row.work, row.case)):
+            share = "" if row.ceiling_share is None else f"{100 * row.ceiling_share:.0f} % of {row.precision} ceiling"
+            table.add_row(f"[bold]{row.work}: {escape(row.case)}[/]")
+            table.add_row("  hubel", f"[bold]{speed(row.ours)}[/]", row.unit, "", share, str(row.n))
+        if row.ratio is not None:
+            low, high = row.ratio_spread
+            table.add_row(f"  {escape(row.baseline_name)}", speed(row.baseline), "", f"{row.ratio:.2f}x",
+                          f"{low:.2f} to {high:.2f}", "")  # fmt: skip
+    return table

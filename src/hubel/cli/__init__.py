@@ -16,12 +16,14 @@ import tyro
 from hubel import process
 from hubel.cli import verbs
 from hubel.cli.arguments import (
+    Benchmark,
     Compare,
     Gradcheck,
     Lint,
     LrFind,
     Models,
     Predict,
+    Recipes,
     Resume,
     Shard,
     Summary,
@@ -30,6 +32,7 @@ from hubel.cli.arguments import (
     VerifyResume,
 )
 from hubel.errors import HubelError, UsageError, lookup, nearest
+from hubel.training.keys import seconds
 from hubel.training.recipe import Recipe
 
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -83,6 +86,8 @@ VERBS = {
     "train": Verb(Train, ("data",), verbs.train, (
         "hubel train digits",
         "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
+        "hubel train photos/ --budget 5min",
+        "hubel train cifar10/ recipe=resnet_cifar",
         "hubel train labels.csv --size 128 --name first --json",
         "hubel train digits schedule=onecycle --plot-schedule",
     )),
@@ -93,6 +98,10 @@ VERBS = {
     "gradcheck": Verb(Gradcheck, ("model",), verbs.gradcheck, (
         "hubel gradcheck resnet20_cifar",
         "hubel gradcheck mycode.py:Net --input 3x32x32 --loss hinge",
+    )),
+    "recipes": Verb(Recipes, ("pattern",), verbs.recipes, (
+        "hubel recipes",
+        "hubel recipes '*cifar*' --json",
     )),
     "shard": Verb(Shard, ("data", "folder"), verbs.shard, (
         "hubel shard photos/ shards/",
@@ -113,6 +122,11 @@ VERBS = {
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
     )),
+    "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
+        "hubel benchmark",
+        "hubel benchmark train model=resnet50 batch=8 rounds=5",
+        "hubel benchmark infer data --json",
+    )),
 }
 # fmt: on
 
@@ -126,6 +140,9 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
     keys = VERBS[name].keys()
     result: list[str] = []
     for argument in arguments:
+        if result and result[-1] == "--budget":
+            result.append(str(seconds(argument)))
+            continue
         match = re.fullmatch(r"(--)?([A-Za-z][\w-]*)(?:=(.*))?", argument, re.DOTALL)
         if match is None or not (match[1] or match[3] is not None) or (not match[1] and os.path.exists(argument)):
             result.append(argument)  # a value, a path, or one of tyro's own
@@ -142,6 +159,8 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
             result.append(option)
         elif key == "help":
             result.append("--help")
+        elif key == "budget":
+            result += [option, str(seconds(value))]
         elif keys[key] is bool:
             word = lookup(value.lower(), TRUTH, f"value of {key}")
             result.append(option if word else f"--no-{option[2:]}")

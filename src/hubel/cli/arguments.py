@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from hubel.training.recipe import Recipe
+from hubel.training.recipe import Precision, Recipe
 
 Positional = tyro.conf.Positional
 Choices = Annotated[Recipe, tyro.conf.arg(name="")]  # the keys of a recipe, without a prefix
@@ -17,6 +17,16 @@ class Models:
 
     pattern: Positional[str] = "*"
     """show only names that match, such as 'resnet*'"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipes:
+    """The recipes: what each claims, the command that runs it, and what it costs."""
+
+    pattern: Positional[str] = "*"
+    """show only names that match, such as '*cifar*'"""
     json: bool = False
     """print one JSON object"""
 
@@ -118,8 +128,8 @@ class LrFind:
     """first rate"""
     high: float = 10.0
     """last rate"""
-    steps: int = 100
-    """from one to the other"""
+    samples: int = 100
+    """rates tried, from one to the other"""
     plot: str | None = None
     """draw loss against rate to this .png"""
     recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
@@ -184,6 +194,12 @@ class Val:
     """which part; of the run's own data val, of other data test or everything. A look at the run's test is recorded"""
     model: str | None = None
     """FILE.py:NAME, where the run was trained with a network of your own"""
+    engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
+    """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """of the arithmetic; the quicker of those the hardware multiplies unless given"""
+    explain_speed: bool = False
+    """measure every engine and show the table"""
     json: bool = False
     """print one JSON object"""
 
@@ -200,5 +216,37 @@ class Predict:
     """how many classes to show"""
     model: str | None = None
     """FILE.py:NAME, where the run was trained with a network of your own"""
+    engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
+    """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """of the arithmetic; the quicker of those the hardware multiplies unless given"""
+    explain_speed: bool = False
+    """measure every engine and show the table"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Hubel beside the plain PyTorch loop and what else is installed, on this machine: speeds, ratios, ceiling."""
+
+    works: Positional[tuple[str, ...]] = ()
+    """train, infer, data, summary; all of them unless given"""
+    model: str | None = None
+    """measure this network (train, infer, summary) instead of the usual ones"""
+    batch: int | None = None
+    """pictures at once (train, infer, data)"""
+    size: int | None = None
+    """side of a picture [px] (train, infer, summary); as published unless given"""
+    precision: Precision | None = None
+    """of Hubel's arithmetic (train, infer); the quicker one unless given"""
+    rounds: int = 7
+    """turns of each contender"""
+    seconds: float = 90.0
+    """of turns per case; it ends earlier than its rounds when this is over, but not before two"""
+    threads: int | None = None
+    """cores to compute with; all of them unless given"""
+    chart: str = "benchmark.png"
+    """draw bars to this .png or .svg"""
     json: bool = False
     """print one JSON object"""

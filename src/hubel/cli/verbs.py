@@ -12,13 +12,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hubel import process
 from hubel.cli.arguments import (
+    Benchmark,
     Compare,
     Gradcheck,
     Lint,
     LrFind,
     Models,
     Predict,
+    Recipes,
     Resume,
     Shard,
     Summary,
@@ -111,7 +114,22 @@ def train(arguments: Train) -> int:
     command = shlex.join(["hubel", *sys.argv[1:]])
     return _watch(arguments.json, lambda track: start(
         arguments.data, arguments.recipe, name=arguments.name, project=arguments.project, command=command, track=track,
+        began=process.BEGAN,
     ))  # fmt: skip
+
+
+def recipes(arguments: Recipes) -> int:
+    """Prints the recipes."""
+    from hubel.commands.recipes import listed
+
+    rows = listed(arguments.pattern)
+    if arguments.json:
+        print(json.dumps({"recipes": rows}))
+        return 0
+    from hubel.terminal import console_for, show_recipes
+
+    show_recipes(rows, console_for(False))
+    return 0
 
 
 def shard(arguments: Shard) -> int:
@@ -147,7 +165,7 @@ def lr_find(arguments: LrFind) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.steps,
+    found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.samples,
                  plot=arguments.plot, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(found.to_dict()))
@@ -210,13 +228,18 @@ def verify_resume(arguments: VerifyResume) -> int:
 
 def val(arguments: Val) -> int:
     """Prints the figures of an evaluation."""
-    from hubel.commands.val import val as evaluate
-    from hubel.terminal import console_for, show_evaluation, tracker
+    from hubel.commands.val import ready
+    from hubel.evaluation import evaluate
+    from hubel.terminal import console_for, show_choice, show_evaluation, tracker
 
     console = console_for(arguments.json)
-    evaluation = evaluate(arguments.run, arguments.data, arguments.split, model=arguments.model, track=tracker(console))
+    found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, engine=arguments.engine,
+                  precision=arguments.precision, thorough=arguments.explain_speed, track=tracker(console))  # fmt: skip
+    if arguments.explain_speed:
+        show_choice(found.classifier.choice, console)
+    evaluation, _ = evaluate(found.classifier, found.part, found.name)
     if arguments.json:
-        print(json.dumps(evaluation.to_dict()))
+        print(json.dumps(evaluation.to_dict() | _speed(arguments, found.classifier)))
     else:
         show_evaluation(evaluation, console)
     return 0
@@ -225,20 +248,50 @@ def val(arguments: Val) -> int:
 def predict(arguments: Predict) -> int:
     """Prints the answers."""
     from hubel.classifier import Classifier
+    from hubel.commands.predict import accelerated
     from hubel.commands.predict import predict as answers
-    from hubel.terminal import console_for, show_prediction
+    from hubel.terminal import console_for, show_choice, show_prediction
 
     if arguments.top < 1:
         raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
-    for prediction in answers(Classifier.load(arguments.run, arguments.model), arguments.images, arguments.top):
+    classifier = accelerated(Classifier.load(arguments.run, arguments.model), arguments.images, engine=arguments.engine,
+                             precision=arguments.precision, thorough=arguments.explain_speed)  # fmt: skip
+    if arguments.explain_speed:
+        show_choice(classifier.choice, console)
+    for prediction in answers(classifier, arguments.images, arguments.top):
         predictions.append(prediction)
         if not arguments.json:
             show_prediction(prediction, console)
     if arguments.json:
-        print(json.dumps({"predictions": [
+        print(json.dumps({"computed_by": classifier.computed_by, "predictions": [
             {"path": p.path, "reason": p.reason} if p.answer is None else
             {"path": p.path, "classes": p.answer.classes, "probabilities": p.answer.probabilities} for p in predictions
-        ]}))  # fmt: skip
+        ], **_speed(arguments, classifier)}))  # fmt: skip
     return 3 if any(p.answer is None for p in predictions) else 0
+
+
+def _speed(arguments: Val | Predict, classifier: Any) -> dict[str, Any]:
+    """The table of engines, where it was asked for."""
+    if not arguments.explain_speed or classifier.choice is None:
+        return {}
+    return {"speed": {"why": classifier.choice.why, "trials": [asdict(trial) for trial in classifier.choice.trials]}}
+
+
+def benchmark(arguments: Benchmark) -> int:
+    """Measures, prints and draws."""
+    from hubel.benchmark import Options, chart
+    from hubel.commands.benchmark import benchmark as measure
+    from hubel.terminal import console_for, show_benchmark
+
+    chart.check(Path(arguments.chart))
+    options = Options(model=arguments.model, batch=arguments.batch, size=arguments.size,
+                      precision=arguments.precision)  # fmt: skip
+    records = measure(arguments.works, options, arguments.rounds, arguments.seconds, arguments.threads)
+    result = show_benchmark(records, console_for(arguments.json))
+    chart.draw(result.rows, Path(arguments.chart))
+    print(
+        json.dumps(result.to_dict()) if arguments.json else arguments.chart, flush=True
+    )  # before the engines' threads end
+    return 0

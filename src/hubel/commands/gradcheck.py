@@ -10,8 +10,8 @@ from hubel.errors import UsageError
 from hubel.training.gradient_check import Layer, check
 from hubel.training.loop import seeded
 
-SIDES = (16, 32, 64, 96, 128, 224)  # px; gradients do not depend on the size, but the time does
-PICTURES, CLASSES = 3, 5
+SIDES = (32, 64, 96, 128, 224)  # px; gradients do not depend on the size, but the time does
+PICTURES, CLASSES = 4, 5
 
 
 def gradcheck(model: str, input: str | None = None, *, loss: str = "cross_entropy", samples: int = 4, tolerance: float = 1e-4,

@@ -3,12 +3,20 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hubel.classifier import Answer, Classifier
 from hubel.data import Unreadable
 from hubel.data.source import EXTENSIONS
 from hubel.errors import DataError
+from hubel.training.machine import use_all_cores
+from hubel.training.recipe import Precision
+
+BATCH = 16  # pictures decoded before the first of them is answered
 
 
 @dataclass(frozen=True)
@@ -26,13 +34,42 @@ def predict(classifier: Classifier, paths: Sequence[str], top: int = 5) -> Itera
     Raises:
         DataError: a path does not exist, or a folder holds no pictures.
     """
-    for path in expanded(paths):
-        try:
-            yield Prediction(path, classifier.predict([Path(path).read_bytes()], top)[0])
-        except Unreadable as error:
-            yield Prediction(path, None, str(error))
-        except OSError as error:
-            yield Prediction(path, None, (error.strerror or str(error)).lower())
+    found = expanded(paths)
+    for start in range(0, len(found), BATCH):
+        batch = [(path, *_decoded(classifier, path)) for path in found[start : start + BATCH]]
+        images = [image for _, image, _ in batch if image is not None]
+        answers = iter(classifier.answers(np.stack(images), top) if images else ())
+        for path, image, reason in batch:
+            yield Prediction(path, None if image is None else next(answers), reason)
+
+
+def accelerated(classifier: Classifier, paths: Sequence[str], *, engine: str = "auto", precision: Precision | None = None,
+                thorough: bool = False) -> Classifier:  # fmt: skip
+    """The classifier on the engine that is quickest for these pictures; see `Classifier.using`.
+
+    Raises:
+        DataError: a path does not exist, or a folder holds no pictures.
+        UsageError: the engine cannot be used as asked.
+    """
+    found = expanded(paths)
+    decoded = (_decoded(classifier, path)[0] for path in found)
+    sample = list(islice((image for image in decoded if image is not None), BATCH))
+    if not sample:
+        return classifier
+    use_all_cores()
+    return classifier.using(
+        np.stack(sample), pictures=len(found), engine=engine, precision=precision, thorough=thorough
+    )
+
+
+def _decoded(classifier: Classifier, path: str) -> tuple[NDArray[np.uint8] | None, str]:
+    """The picture in a file, or the reason why there is none."""
+    try:
+        return classifier.preprocessing.decode(Path(path).read_bytes()), ""
+    except Unreadable as error:
+        return None, str(error)
+    except OSError as error:
+        return None, (error.strerror or str(error)).lower()
 
 
 def expanded(paths: Sequence[str]) -> list[str]:

@@ -4,21 +4,25 @@ import datetime
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
+from hubel.commands.calibrate import measure
 from hubel.data import Opened, Splits, load, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import evaluate, worst_errors
 from hubel.files import Track, silently
-from hubel.recipes.default import complete, plan_input
+from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.loop import Epoch, Step, records, seeded
@@ -51,7 +55,7 @@ Record = Started | Step | Epoch | Finished
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
-          command: str = "", track: Track[Any] = silently) -> Iterator[Record]:  # fmt: skip
+          command: str = "", track: Track[Any] = silently, began: float | None = None) -> Iterator[Record]:  # fmt: skip
     """Trains on the data a path names and leaves a finished run.
 
     Args:
@@ -61,18 +65,33 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         project: folder of the runs.
         command: how the user started it, for the record.
         track: wraps long iterations to show progress.
+        began: when the command began, by `time.monotonic`, from which a budget counts; now unless given.
 
     Raises:
         UsageError, DataError, FileError, Diverged: see `errors`; nothing half-made stays behind.
     """
+    began = time.monotonic() if began is None else began
+    recipe = filled(recipe)
     opened = open_data(data, track)
+    calibration = None
+    if recipe.budget is not None:
+
+        def network(short: Recipe, noise: Splits) -> tuple[nn.Module, dict[str, Any]]:
+            model, about = prepared(short, opened, noise)
+            prepare(choose(short.with_(threads=about["recipe"]["threads"]), model, about["macs"]))
+            return model, about
+
+        calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
+        recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
     splits = split(opened, recipe, track)
-    model, about = prepared(recipe, opened, splits)
+    schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
+    model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits)
     about |= {
         "name": name,
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
+        "plan": schedule.to_dict() if schedule else None,
     }
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(about['model'].split(':')[0]).stem}")
     run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
@@ -81,11 +100,12 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
 
 def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
     """What `start` would train with: splits, the initial network, the recipe with nothing left open; torch set up for it."""
+    recipe = filled(recipe)
     opened = open_data(data, track)
     splits = split(opened, recipe, track)
     model, about = prepared(recipe, opened, splits)
     complete = Recipe.from_dict(about["recipe"])
-    prepare(choose(complete.device, complete.precision, complete.threads, about["macs"]))
+    prepare(choose(complete, model, about["macs"]))
     return splits, model, complete
 
 
@@ -102,10 +122,11 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module,
     plan = replace(plan, model=located(plan.model))
     model = _initial(plan.model, splits, recipe)
     macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
-    machine = choose(recipe.device, recipe.precision, recipe.threads, macs)
+    machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
-    recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads)
+    recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
+                          fused=machine.fused)  # fmt: skip
     if recipe.lr == "auto":
         prepare(machine)
         found = lr_find.find(_initial(plan.model, splits, recipe), splits, recipe)  # on a network of its own
@@ -175,13 +196,21 @@ def _initial(name: str, splits: Splits, recipe: Recipe) -> nn.Module:
             raise UsageError(f"{key}={value:g} would have no effect: {name} takes no {key}; leave it out")
     preprocessing = splits.preprocessing
     with seeded(recipe.seed, 0):
-        return zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
-                          image_size=preprocessing.size, **options)  # fmt: skip
+        model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
+                           image_size=preprocessing.size, **options)  # fmt: skip
+    zoo.initialise(model, name, lambda: _some_pictures(splits))
+    return model
+
+
+def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
+    """Evenly spaced training pictures as the network sees them, N C H W."""
+    which = np.linspace(0, len(splits.train) - 1, min(len(splits.train), most)).astype(np.int64)
+    return splits.preprocessing.normalise(torch.from_numpy(splits.train.take(which)))
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe) -> Iterator[Record]:
     assert recipe.threads is not None
-    prepare(choose(recipe.device, recipe.precision, recipe.threads, run.about["macs"]))
+    prepare(choose(recipe, model, run.about["macs"]))
     yield Started(run, recipe, run.about["splits"], run.about["machine"], run.progress().epoch)
     yield from records(model, splits, recipe, run)
     yield Finished(run, finish(run, splits))
@@ -192,7 +221,7 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
     progress = run.progress()
     run.write_metrics(progress)
     own = run.about["model"] if ".py:" in run.about["model"] else None
-    classifier = Classifier.load(run.folder, own)
+    classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
     validation, logits = evaluate(classifier, splits.val, "validation")
     shown, shown_split, test = validation, splits.val, None
     if splits.test is not None:

@@ -1,6 +1,7 @@
 """`hubel val`: the figures of a trained classifier on labelled data, the run's own or new."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +15,36 @@ from hubel.data.splits import decode_part, streaming
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import Evaluation, evaluate
 from hubel.files import Track, silently
+from hubel.inference.engines import able
+from hubel.training.machine import use_all_cores
+from hubel.training.recipe import Precision
 from hubel.training.run import Run
 
 SplitName = Literal["train", "val", "test"]
+SAMPLE = 16  # pictures on which engines are compared
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A classifier, on the engine that is quickest for the pictures of a part of some data."""
+
+    classifier: Classifier
+    part: Split
+    name: str
 
 
 def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
-        model: str | None = None, track: Track[Any] = silently) -> Evaluation:  # fmt: skip
-    """Evaluates a run's best epoch.
+        model: str | None = None, engine: str = "auto", precision: Precision | None = None,
+        track: Track[Any] = silently) -> Evaluation:  # fmt: skip
+    """Evaluates a run's best epoch: `ready`, then `evaluation.evaluate`."""
+    made = ready(folder, data, split, model=model, engine=engine, precision=precision, track=track)
+    return evaluate(made.classifier, made.part, made.name)[0]
+
+
+def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
+          model: str | None = None, engine: str = "auto", precision: Precision | None = None, thorough: bool = False,
+          track: Track[Any] = silently) -> Ready:  # fmt: skip
+    """A run's best epoch and the pictures to evaluate it on.
 
     On the run's own data (the default) the splits are the run's; `val` is taken unless `split` names another, and looking
     at `test` is recorded in the run. On other data every picture counts, or the named part of data that have parts;
@@ -30,8 +53,10 @@ def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitNam
     Raises:
         FileError: no finished epoch in the run.
         DataError: data that the classifier has no classes for.
-        UsageError: data without the part that `split` names.
+        UsageError: data without the part that `split` names, or an engine that cannot be used as asked.
     """
+    if engine != "auto":
+        able(engine, precision)  # before anything is decoded or recorded
     classifier = Classifier.load(folder, model)
     beside = Path(folder) if Path(folder).is_dir() else Path(folder).parent
     run = Run.open(beside) if (beside / "run.json").is_file() else None  # None: a classifier file without its run
@@ -42,11 +67,15 @@ def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitNam
             raise UsageError(f"{folder} has no {split} part")
         if split == "test":
             run.record_opening("hubel val")
-        return evaluate(classifier, chosen, split or "val")[0]
-    if data is None:
+        part, name = chosen, split or "val"
+    elif data is None:
         raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
-    part, name = _new_part(classifier, data, split, track)
-    return evaluate(classifier, part, name)[0]
+    else:
+        part, name = _new_part(classifier, data, split, track)
+    use_all_cores()
+    classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
+                                  precision=precision, thorough=thorough)  # fmt: skip
+    return Ready(classifier, part, name)
 
 
 def _same(data: str, recorded: str) -> bool:

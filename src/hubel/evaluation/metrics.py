@@ -1,7 +1,7 @@
 """Accuracy with its interval, the confusion matrix, precision, recall and F1 per class, the worst errors."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Evaluation:
         confusion: rows are labels, columns predictions; None of multi-label data, which have no such table.
         per_class: name, precision, recall, f1, support; None where a class was never predicted or never occurs.
         mean_average_precision: of multi-label data, mean over the classes that occur of the area under precision-recall.
+        computed_by: engine and precision of the logits.
     """
 
     split: str
@@ -60,6 +61,7 @@ class Evaluation:
     confusion: list[list[int]] | None
     per_class: list[dict[str, Any]]
     mean_average_precision: float | None = None
+    computed_by: str = "eager, float32"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -74,7 +76,8 @@ def evaluate(classifier: Classifier, split: Split, name: str) -> tuple[Evaluatio
     """The figures of a classifier on a split whose labels index its classes, and the logits they come from."""
     chunks = (slice(first, first + CHUNK) for first in range(0, len(split), CHUNK))
     logits = torch.cat([classifier.logits(split.take(chunk)) for chunk in chunks])
-    return measure(logits, split.labels, classifier.classes, name), logits
+    measured = measure(logits, split.labels, classifier.classes, name)
+    return replace(measured, computed_by=classifier.computed_by), logits
 
 
 def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...], name: str) -> Evaluation:

@@ -1,5 +1,6 @@
 """The default recipe: what training does with data it has never met."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +69,10 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
     Run: `hubel train DATA`.
     """
     count = len(data.train)
+    batch = batch_for(recipe, count)
     epochs = recipe.epochs or min(max(PICTURES // count, EPOCHS[0]), EPOCHS[1])
-    batch = recipe.batch or min(_power_of_two(count // STEPS), count)
+    if recipe.steps:
+        epochs = math.ceil(recipe.steps / max(1, count // batch))
     if batch == 1 and normalised:
         raise UsageError("batch=1 leaves batch norm nothing to average over; use batch=2 or more")
     chosen: dict[str, Any] = {
@@ -85,6 +88,11 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
         "loss": recipe.loss or ("bce" if data.multilabel else "cross_entropy"),
     }
     return recipe.with_(**chosen).settled()
+
+
+def batch_for(recipe: Recipe, count: int) -> int:
+    """Pictures per step: a tenth of the training pictures, within bounds, unless the recipe has it."""
+    return recipe.batch or min(_power_of_two(count // STEPS), count)
 
 
 def _peak(recipe: Recipe, batch: int, size: int, normalised: bool) -> float:

@@ -34,6 +34,8 @@ class Progress:
     best_value: float | None = None  # of the monitored figure, larger is better
     stopped: str = ""  # why training ended before the last epoch
     history: list[dict[str, Any]] = field(default_factory=list)  # the record of every finished epoch
+    elapsed: float = 0.0  # since training began, validations included  [s]
+    turns: list[tuple[int, int, float]] = field(default_factory=list)  # corrections: at step, steps in all, elapsed
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,8 +5,10 @@ No torch here, so that the command line starts quickly.
 
 from typing import Any, Literal
 
+from hubel.errors import UsageError
+
 Fit = Literal["pad", "crop", "squash"]
-Optimizer = Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"]
+Optimizer = Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "muon"]
 Decay = Literal["coupled", "decoupled"]
 DecayOn = Literal["all", "weights"]
 Schedule = Literal[
@@ -22,6 +24,7 @@ Precision = Literal["float32", "bfloat16"]
 # fmt: off
 RANGES: dict[str, tuple[float, float]] = {  # both ends included
     "epochs":             (1, 100_000),
+    "steps":              (1, 1_000_000_000),
     "batch":              (1, 1_000_000),
     "accumulate":         (1, 100_000),
     "lr":                 (0, 1000),
@@ -73,7 +76,7 @@ RANGES: dict[str, tuple[float, float]] = {  # both ends included
 }
 
 NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {  # key: the other key, and its values with which this one has an effect
-    "momentum":         ("optimizer", ("momentum", "nesterov", "rmsprop")),
+    "momentum":         ("optimizer", ("momentum", "nesterov", "rmsprop", "muon")),
     "alpha":            ("optimizer", ("rmsprop",)),
     "beta1":            ("optimizer", ("adam", "adamw")),
     "beta2":            ("optimizer", ("adam", "adamw")),
@@ -117,8 +120,26 @@ DEFAULTS: dict[str, Any] = {  # what needs neither data nor machine; a key of NE
 }
 
 RATHER: dict[str, tuple[str, dict[str, Any]]] = {  # key: another key, and the default where that one has a value
-    "momentum":     ("optimizer", {"rmsprop": 0.0}),
-    "weight_decay": ("optimizer", {"rmsprop": 0.0, "adam": 0.0, "adamw": 0.01}),
+    "momentum":     ("optimizer", {"rmsprop": 0.0, "muon": 0.6}),
+    "weight_decay": ("optimizer", {"rmsprop": 0.0, "adam": 0.0, "adamw": 0.01, "muon": 0.0}),
     "gamma":        ("schedule", {"exponential": 0.9}),
 }
 # fmt: on
+
+UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
+
+
+def seconds(text: str) -> float:
+    """Seconds of a time such as 90, 60s, 5min or 2h.
+
+    Raises:
+        UsageError: it is not a time.
+
+    >>> seconds("90"), seconds("60s"), seconds("1.5min"), seconds("2h")
+    (90.0, 60.0, 90.0, 7200.0)
+    """
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
+    try:
+        return float(number) * UNITS[text.strip()[len(number) :].strip()]
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"budget is {text!r}; give a time such as 60s, 5min or 2h") from error

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from hubel.data import Augmentation, Split, Splits, training_batches
 from hubel.data.batches import delivered, derived_seed, steps_per_epoch
 from hubel.errors import Diverged, UsageError
-from hubel.training import losses, optimisers
+from hubel.training import course, losses, optimisers
 from hubel.training.averaging import Average, ema_share, recompute_statistics
 from hubel.training.checkpoint import Progress
 from hubel.training.divergence import EXPLODED, diverged
+from hubel.training.fusion import forward
 from hubel.training.losses import Criterion
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
@@ -114,6 +115,8 @@ class Training:
     average: Average | None
     progress: Progress
     batch: int
+    time_limit: float | None  # for steps and validations, where the run has a budget [s]
+    began: float  # time of the first step, as if there had been no interruption
     kept_at: float  # time of the last checkpoint
 
     @staticmethod
@@ -128,8 +131,9 @@ class Training:
         average = Average(model) if recipe.ema or recipe.swa_epochs else None
         criterion = losses.criterion(recipe, data.classes, data.train.labels, device)
         progress = (run.restore(model, optimiser, average) if run else None) or Progress()
+        now, plan = time.monotonic(), (run.about.get("plan") if run else None) or {}
         return Training(model, data, recipe, run, device, optimiser, criterion, augmentation(recipe, data.train), average,
-                        progress, recipe.batch, time.monotonic())  # fmt: skip
+                        progress, recipe.batch, plan.get("training"), now - progress.elapsed, now)  # fmt: skip
 
     @property
     def steps(self) -> int:
@@ -137,9 +141,15 @@ class Training:
         return steps_per_epoch(len(self.data.train), self.batch)
 
     @property
+    def left(self) -> int:
+        """Steps left of the epoch under way; the last epoch may be cut short."""
+        total = course.total_steps(self.recipe, self.progress, self.steps) - self.progress.epoch * self.steps
+        return min(total, self.steps) - self.progress.step
+
+    @property
     def finished(self) -> bool:
         """Whether no epoch is left."""
-        return bool(self.progress.stopped) or self.progress.epoch >= (self.recipe.epochs or 0)
+        return bool(self.progress.stopped) or (self.progress.step == 0 and self.left <= 0)
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of the epoch under way from a step on, on the device."""
@@ -153,7 +163,9 @@ class Training:
         """At a step of the epoch under way."""
         monitored = [row["monitored"] for row in self.progress.history] if self.recipe.schedule == "plateau" else []
         lowered = reductions(monitored, self.recipe.plateau_patience or 1)
-        return learning_rate(self.recipe, self.progress.epoch * self.steps + step, self.steps, lowered)
+        planned = course.planned_steps(self.recipe, self.steps)
+        place = course.place(self.progress.epoch * self.steps + step, self.progress.turns, planned)
+        return learning_rate(self.recipe, place, self.steps, lowered)
 
     def autocast(self) -> torch.autocast:
         """The precision of training."""
@@ -206,6 +218,8 @@ def train_epoch(training: Training) -> Iterator[Step]:
     training.model.train()
     started = time.perf_counter() - progress.seconds
     for x, targets in training.batches(progress.step):
+        if training.left <= 0:
+            break
         lr = training.learning_rate(progress.step)
         loss, correct = train_step(training, x, targets, lr)
         if not math.isfinite(loss) or loss > EXPLODED * losses.guessing(recipe.loss, len(training.data.classes)):
@@ -214,7 +228,9 @@ def train_epoch(training: Training) -> Iterator[Step]:
         progress.loss_sum += loss
         progress.correct += correct
         progress.seconds = time.perf_counter() - started
-        if run and time.monotonic() - training.kept_at > recipe.checkpoint_seconds and progress.step < steps:
+        progress.elapsed = time.monotonic() - training.began
+        due = time.monotonic() - training.kept_at > recipe.checkpoint_seconds and training.left > 0
+        if course.correct(progress, recipe, steps, training.time_limit) or (run and due):
             training.keep()
         try:
             yield Step(progress.epoch, progress.step - 1, steps, loss, lr, len(targets), progress.seconds)
@@ -246,8 +262,8 @@ def backward(training: Training, x: Tensor, targets: Tensor, share: float) -> tu
 
     A network with auxiliary heads returns (main, *auxiliary) logits in training, whose losses are added with a weight.
     """
-    with training.autocast():
-        outputs = training.model(x)
+    recipe = training.recipe
+    outputs = forward(training.model, x, recipe.precision or "float32", fused=bool(recipe.fused), device=x.device.type)
     logits, *auxiliary = (output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
     loss = training.criterion(logits, targets)
     for output in auxiliary:

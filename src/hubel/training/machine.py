@@ -7,9 +7,11 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import nn
 
 from hubel.errors import UsageError
-from hubel.training.recipe import Precision
+from hubel.training import fusion, kernels
+from hubel.training.recipe import Precision, Recipe
 
 BF16_PAYS_FROM = 5e6  # MACs per picture; below, casting costs more than the multiplication saves (measured, see docs)
 
@@ -22,12 +24,14 @@ class Machine:
         device: where tensors live.
         precision: arithmetic of convolutions and matrix products in training.
         threads: cores used by torch.
+        fused: whether batch norms are fused with what follows them (`training.fusion`).
         why: the choices in one line, for a person.
     """
 
     device: str
     precision: Precision
     threads: int
+    fused: bool
     why: str
 
 
@@ -39,18 +43,18 @@ def multiplies_bf16(device: str) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def choose(device: str | None, precision: Precision | None, threads: int | None, macs: int) -> Machine:
+def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
     """The machine's part of a recipe, with None replaced.
 
     Args:
-        device: as the recipe has it.
-        precision: as the recipe has it.
-        threads: as the recipe has it.
+        recipe: its device, precision, threads and fused.
+        model: what will be trained.
         macs: multiply-accumulates of the network for one picture.
 
     Raises:
         UsageError: the device does not exist here, or a key would have no effect on it.
     """
+    device, precision, threads, fused = recipe.device, recipe.precision, recipe.threads, recipe.fused
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device != "cpu" and not device.startswith("cuda"):
         raise UsageError(f"device is {device!r}; use cpu, cuda or cuda:N")
@@ -59,17 +63,39 @@ def choose(device: str | None, precision: Precision | None, threads: int | None,
     if (device.startswith("cuda:") and not device[5:].isdecimal()) or (device[5:].isdecimal() and (
             int(device[5:]) >= torch.cuda.device_count())):  # fmt: skip
         raise UsageError(f"device={device}: there are {torch.cuda.device_count()} CUDA devices here, numbered from 0")
-    cores = int(torch.cpu.get_capabilities().get("num_physical_cores") or 0) or os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    threads = threads or min(cores, allowed)
+    threads = threads or physical_cores()
     if precision is None:
         pays = multiplies_bf16(device) and macs >= BF16_PAYS_FROM
         precision = "bfloat16" if pays else "float32"
     reason = f"{'the hardware multiplies' if multiplies_bf16(device) else 'the hardware does not multiply'} bfloat16"
     if precision == "float32" and multiplies_bf16(device) and macs < BF16_PAYS_FROM:
         reason = f"{macs / 1e6:.1f} M MACs per picture are too few for bfloat16 to pay"
+    if fused and not fusion.available(model, device):
+        raise UsageError(f"fused=true needs {_needed(device)}; use fused=false, or leave it open on a new run")
+    fused = fusion.available(model, device) and fusion.pays(model) if fused is None else fused
     where = f"{threads} threads" if device == "cpu" else torch.cuda.get_device_name(device)
-    return Machine(device, precision, threads, f"{device}, {where}, {precision} ({reason}), channels-last, fused SGD")
+    norms = ", fused batch norm" if fused else ""
+    why = f"{device}, {where}, {precision} ({reason}), channels-last{norms}, fused optimiser"
+    return Machine(device, precision, threads, fused, why)
+
+
+def _needed(device: str) -> str:
+    """What keeps batch norms from being fused, for a person."""
+    if device != "cpu":
+        return f"device=cpu (here it is {device}, whose own kernels are used)"
+    return "a network without scripted modules" if kernels.library() else "a C compiler (gcc) on this machine"
+
+
+def physical_cores() -> int:
+    """Cores this process may use; hyper-threads count once."""
+    cores = int(torch.cpu.get_capabilities().get("num_physical_cores") or 0) or os.cpu_count() or 1
+    return min(cores, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores)
+
+
+def use_all_cores() -> None:
+    """Sets torch's threads to the physical cores, unless the user has set OMP_NUM_THREADS."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(physical_cores())
 
 
 def prepare(machine: Machine) -> None:

@@ -1,6 +1,6 @@
 """The optimisers of the lectures, and the one place where a step is taken: penalties, clipping, decay, step.
 
-torch.optim computes them, fused into one kernel where torch has one. The lecture's formulas stand in the tests.
+torch.optim computes them, fused into one kernel where torch has one, except for Muon. The lecture's formulas stand in the tests.
 """
 
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from hubel.errors import UsageError
+from hubel.training.muon import Muon
 from hubel.training.recipe import Recipe
 
 DECOUPLED_BY_ITSELF = ("adamw",)
@@ -21,9 +23,9 @@ def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     coupled = recipe.decay != "decoupled" or recipe.optimizer in DECOUPLED_BY_ITSELF
     decay = (recipe.weight_decay or 0.0) if coupled else 0.0
     groups: list[dict[str, Any]] = [
-        {"params": parameters, "decayed": decayed, "weight_decay": decay if decayed else 0.0}
+        {"params": part, "decayed": decayed, "factor": factor, "weight_decay": decay / factor if decayed else 0.0}
         for decayed, parameters in ((True, decayed_parameters(model, recipe)), (False, _others(model, recipe)))
-        if parameters
+        for factor, part in by_factor(model, recipe, parameters).items()
     ]
     lr = 0.0  # every step sets its own
     match recipe.optimizer:
@@ -34,6 +36,9 @@ def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         case "adam" | "adamw":
             kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
             return kind(groups, lr, (recipe.beta1 or 0.0, recipe.beta2 or 0.0), recipe.eps or 0.0, fused=True)
+        case "muon":
+            dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
+            return Muon(groups, lr, recipe.momentum or 0.0, dtype=dtype)
     return torch.optim.SGD(groups, lr, recipe.momentum or 0.0, nesterov=recipe.optimizer == "nesterov", fused=True)
 
 
@@ -46,6 +51,29 @@ def decayed_parameters(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
 def _others(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     decayed = {id(p) for p in decayed_parameters(model, recipe)}
     return [p for p in model.parameters() if id(p) not in decayed]
+
+
+def by_factor(model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]) -> dict[float, list[nn.Parameter]]:
+    """Parameters by what `lr_factors` multiplies their rate by; the first word that fits decides.
+
+    Raises:
+        UsageError: a word that fits no parameter.
+    """
+    factors, wanted = recipe.named_factors(), {id(p) for p in parameters}
+    found: dict[float, list[nn.Parameter]] = {}
+    unused = set(factors)
+    for name, parameter in model.named_parameters():
+        fitting = [
+            word for word in factors if name.startswith(f"{word}.") or (word == "biases" and parameter.ndim == 1)
+        ]
+        unused -= set(fitting)
+        if id(parameter) in wanted:
+            found.setdefault(factors[fitting[0]] if fitting else 1.0, []).append(parameter)
+    if unused:
+        parts = [name for name, _ in model.named_children()]
+        raise UsageError(f"lr_factors names {min(unused)!r}, which no parameter of the network begins with; use biases, or one "
+                         f"of {', '.join(parts)}")  # fmt: skip
+    return found
 
 
 def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: int) -> None:
@@ -69,7 +97,7 @@ def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: 
             for parameter in decaying:
                 parameter.mul_(1 - lr * (recipe.weight_decay or 0.0))
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["factor"]
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
 

@@ -31,11 +31,15 @@ class Recipe:
         recipe: a published recipe, whose values fill what is left open; see `hubel.recipes`.
         model: a name of the zoo, or FILE.py:NAME for a network of your own.
         epochs: passes over the training pictures.
-        budget: seconds that training may take; model, size and epochs are planned to keep to it.
+        steps: optimiser steps in all, in the place of epochs; the last epoch is cut short.
+        budget: time that the whole command may take, such as 60s, 5min or 2h; model, size and steps are planned to keep
+            to it [s].
         batch: pictures per optimiser step.
         accumulate: parts in which a batch is computed one after the other, to save memory; their gradients add up.
         optimizer: the rule of the step; nesterov unless given.
         lr: peak learning rate; auto searches for one as `hubel lr-find` does.
+        lr_factors: what the learning rate of some parameters is multiplied by, such as biases:64,head:0.1; weight decay
+            per step stays.
         momentum: of momentum, nesterov and rmsprop; 0.9 unless given, with rmsprop 0.
         alpha: decay of rmsprop's running mean of squared gradients; 0.99 unless given.
         beta1: decay of Adam's first moment; 0.9 unless given.
@@ -95,6 +99,7 @@ class Recipe:
         val_fraction: share of the training part to validate on, where the data bring no validation part.
         test_fraction: share of the training part to test on, where the data bring no test part; 0 for none.
         precision: arithmetic of convolutions and matrix products during training.
+        fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
         compile: translate the network with torch.compile.
         device: cpu, cuda or cuda:N.
         threads: cores to compute with.
@@ -107,12 +112,14 @@ class Recipe:
     recipe: str | None = None
     model: str | None = None
     epochs: int | None = None
+    steps: int | None = None
     budget: float | None = None
     batch: int | None = None
     accumulate: int | None = None
     # the step
     optimizer: Optimizer | None = None
     lr: float | Literal["auto"] | None = None
+    lr_factors: str | None = None
     momentum: float | None = None
     alpha: float | None = None
     beta1: float | None = None
@@ -174,6 +181,7 @@ class Recipe:
     test_fraction: float | None = None
     # the machine
     precision: Precision | None = None
+    fused: bool | None = None
     compile: bool | None = None
     device: str | None = None
     threads: int | None = None
@@ -236,6 +244,24 @@ class Recipe:
         if not found or list(found) != sorted(set(found)) or not 0 < found[0] <= found[-1] < float("inf"):
             raise UsageError(f"milestones is {self.milestones!r}; give growing epochs with commas between them, such as "
                              f"30,60,90")  # fmt: skip
+        return found
+
+    def named_factors(self) -> dict[str, float]:
+        """What `lr_factors` says, by the words it names.
+
+        Raises:
+            UsageError: not word:factor pairs, or a factor that is not above 0.
+        """
+        if self.lr_factors is None:
+            return {}
+        pairs = [pair.rpartition(":") for pair in self.lr_factors.split(",")]
+        try:
+            found = {name.strip(): float(factor) for name, _, factor in pairs}
+        except ValueError:
+            found = {}
+        if not found or "" in found or not all(0 < factor < float("inf") for factor in found.values()):
+            raise UsageError(f"lr_factors is {self.lr_factors!r}; give word:factor pairs with commas between them, such as "
+                             f"biases:64,head:0.1")  # fmt: skip
         return found
 
     def named_weights(self) -> dict[str, float] | None:

@@ -38,6 +38,7 @@ def _values(recipe: "Recipe") -> Iterator[str]:
             yield f"{name} is {value}; it lies between {low:,} and {high:,}"
     recipe.milestone_epochs()
     recipe.named_weights()
+    recipe.named_factors()
 
 
 def _without_effect(recipe: "Recipe") -> Iterator[str]:

@@ -9,30 +9,30 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
+from hubel.training.course import planned_steps
 from hubel.training.recipe import Recipe
 
 LOW = 1 / 25  # onecycle starts from this share of the peak,
 LOWEST = 1e-4  # and ends at this share of that
 
 
-def learning_rate(recipe: Recipe, step: int, steps: int, reductions: int = 0) -> float:
+def learning_rate(recipe: Recipe, step: float, steps: int, reductions: int = 0) -> float:
     """The learning rate of a step of a settled recipe.
 
     Args:
         recipe: with lr, epochs, and all that its schedule needs.
-        step: counted from the start of the run.
+        step: counted from the start of the run; between two steps where a budget has stretched the schedule.
         steps: per epoch.
         reductions: how often plateau has lowered the rate so far; see `reductions`.
     """
     assert isinstance(recipe.lr, int | float)
-    assert recipe.epochs is not None
-    total, warmup = recipe.epochs * steps, round((recipe.warmup_epochs or 0) * steps)
+    total, warmup = planned_steps(recipe, steps), round((recipe.warmup_epochs or 0) * steps)
     if recipe.schedule == "onecycle":
         return recipe.lr * onecycle(step, total, warmup)
     return recipe.lr * warmed_up(step, warmup) * _decayed(recipe, step, steps, total, warmup, reductions)
 
 
-def warmed_up(step: int, warmup: int) -> float:
+def warmed_up(step: float, warmup: int) -> float:
     """Linear from 1 / warmup to 1 over the first `warmup` steps.
 
     >>> [warmed_up(step, 4) for step in range(6)]
@@ -41,7 +41,7 @@ def warmed_up(step: int, warmup: int) -> float:
     return min(1.0, (step + 1) / warmup) if warmup else 1.0
 
 
-def onecycle(step: int, total: int, warmup: int) -> float:
+def onecycle(step: float, total: int, warmup: int) -> float:
     """Linear from a 25th to 1 over `warmup` steps, then linear to a 250,000th at the last step  (Smith & Topin 2018).
 
     Departs from the paper: the momentum keeps its value.
@@ -55,7 +55,7 @@ def onecycle(step: int, total: int, warmup: int) -> float:
     return 1 + (LOW * LOWEST - 1) * min(1.0, (step - top) / max(1, total - 1 - top))
 
 
-def _decayed(recipe: Recipe, step: int, steps: int, total: int, warmup: int, reductions: int) -> float:
+def _decayed(recipe: Recipe, step: float, steps: int, total: int, warmup: int, reductions: int) -> float:
     """What the schedule makes of the peak at a step, warm-up apart."""
     gamma, end = recipe.gamma or 1.0, recipe.lr_end or 0.0
     after = max(0, step - warmup)  # the warm-up holds the peak in reserve

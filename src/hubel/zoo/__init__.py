@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hubel import weights
 from hubel.errors import ShapeError, UsageError, lookup, nearest
 from hubel.zoo import (
+    airbench,
     alexnet,
     baseline,
     densenet,
@@ -64,6 +65,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **densenet.MODELS,
     **fractalnet.MODELS,
     **efficientnet.MODELS,
+    **airbench.MODELS,
 }
 
 
@@ -137,6 +139,18 @@ def _fresh(name: str, num_classes: int | None, in_channels: int | None, image_si
             raise UsageError(f"{name} has no option {option!r}; {nearest(option, sorted(accepted))}")
     sized = {"image_size": image_size or size} if "image_size" in accepted else {}
     return build(num_classes=num_classes or known["classes"], in_channels=in_channels or channels, **sized, **options)
+
+
+def initialise(model: nn.Module, name: str, pictures: Callable[[], Tensor]) -> None:
+    """Sets the initial weights that a network takes from the training pictures; most take none.
+
+    Args:
+        model: fresh from `create`.
+        name: as given to `create`.
+        pictures: gives some, as the network sees them, N C H W float32; asked only where they are needed.
+    """
+    if name in airbench.FROM_DATA:
+        airbench.FROM_DATA[name](model, pictures())
 
 
 def pretrained(name: str) -> weights.PretrainedWeights:

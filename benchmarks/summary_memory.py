@@ -1,40 +1,28 @@
-"""Describing a network: `hubel.analysis.summary` against torchinfo, with a real forward pass and on the meta device.
+"""Memory that describing a network takes: `hubel.analysis.summary` against torchinfo, a real forward pass and meta.
 
-Two jobs, each with its time and its memory:
+The times are those of `hubel benchmark summary`. Two jobs: "from a name to the table" (building the network counts: ours
+builds on the meta device, torchinfo's real forward needs weights that exist) and "summary alone".
 
-- "from a name to the table": building the network and describing it. Ours builds on the meta device, without weights;
-  torchinfo's real forward needs weights that exist, so building fills them with random numbers.
-- "summary alone": describing a network that is there: with weights for ours and for torchinfo's real forward, on the
-  meta device for torchinfo's run there.
+Growth of the peak resident set (Linux) over that of the same process just before the job; every measurement is a process
+of its own that has imported the same libraries and described one small network. Medians of 3 processes, one thread of
+an AMD EPYC, torch 2.13, torchvision 0.28, torchinfo 1.8, Python 3.11:
 
-Time: the contenders take turns in one process, in changing order; what one leaves to the garbage collector is collected
-before the next begins. Memory: growth of the peak resident set (Linux) over that of the same process just before the
-job; every measurement is a process of its own that has imported the same libraries and described one small network.
-The answers differ: torchinfo gives shapes, parameters and multiply-adds; ours also receptive field, peak and saved
-bytes, all of them computed within the time measured.
+                                        ours    torchinfo, real forward   torchinfo, meta
+    VGG-16      from name to table      2 MB     592 MB                    2 MB
+                summary alone           2 MB      40 MB                    2 MB
+    ResNet-152  from name to table      6 MB     277 MB                    6 MB
+                summary alone           6 MB      34 MB                    4 MB
 
-Medians (n = 9 times, 3 processes) on one thread of a shared two-core AMD EPYC, torch 2.13, torchvision 0.28, torchinfo
-1.8, Python 3.11; the command below prints them with their ranges:
-
-                                       ours          torchinfo, real forward   torchinfo, meta
-    VGG-16      from name to table     14 ms   2 MB       2122 ms  592 MB          45 ms  2 MB
-                summary alone           5 ms   2 MB        377 ms   40 MB           7 ms  2 MB
-    ResNet-152  from name to table    134 ms   6 MB        785 ms  277 MB         274 ms  6 MB
-                summary alone          41 ms   6 MB        340 ms   34 MB         173 ms  4 MB
-
-    python benchmarks/summary.py [--rounds 9] [--processes 3] [--threads 1]
+    python benchmarks/summary_memory.py [--processes 3] [--threads 1]
 """
 
 import argparse
 import gc
 import json
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -44,6 +32,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import reference
 from hubel.analysis import summary
+from hubel.benchmark.conditions import all_versions, hardware
 
 NETWORKS = ("vgg16", "resnet152")
 SIZE = (3, 224, 224)
@@ -91,34 +80,14 @@ def peak_memory(job: str, contender: str, name: str) -> int:
     return max(resident("VmHWM") - before, 0)
 
 
-def times(job: str, name: str, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every contender, taking turns in changing order."""
-    runs = {contender: prepared(job, contender, name) for contender in CONTENDERS}
-    found: dict[str, list[float]] = {contender: [] for contender in CONTENDERS}
-    for turn in range(rounds + 1):
-        for contender in list(CONTENDERS)[:: 1 if turn % 2 else -1]:
-            gc.collect()
-            start = time.perf_counter()
-            runs[contender]()
-            found[contender].append(time.perf_counter() - start)
-    return {contender: seconds[1:] for contender, seconds in found.items()}  # the first one warms up
-
-
 def spread(values: Sequence[float], scale: float) -> dict[str, float | list[float]]:
     """Median, range and count."""
     median, low, high = (round(scale * of(values), 1) for of in (statistics.median, min, max))
     return {"median": median, "range": [low, high], "n": len(values)}
 
 
-def processor() -> str:
-    """The processor's name, as Linux gives it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=9)
     arguments.add_argument("--processes", type=int, default=3, help="per memory measurement")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--memory-of", nargs=3, metavar=("JOB", "CONTENDER", "NETWORK"), help="one, in bytes")
@@ -127,18 +96,15 @@ def main() -> None:
     if given.memory_of:
         print(peak_memory(*given.memory_of))
         return
-    print(f"torch {torch.__version__}, torchvision {version('torchvision')}, torchinfo {torchinfo.__version__}, "
-          f"Python {platform.python_version()}, {given.threads} thread(s) of {processor()}")  # fmt: skip
+    print(json.dumps(hardware() | all_versions()))
     command = [sys.executable, __file__, "--threads", str(given.threads), "--memory-of"]
     for name in NETWORKS:
         for job in JOBS:
-            seconds = times(job, name, given.rounds)
             peaks = {contender: [int(subprocess.check_output([*command, job, contender, name]))
                                  for _ in range(given.processes)] for contender in CONTENDERS}  # fmt: skip
             for contender in CONTENDERS:
-                over = {what: round(statistics.median(of[contender]) / statistics.median(of["ours"]), 2)
-                        for what, of in (("time", seconds), ("memory", peaks))}  # fmt: skip
-                print(json.dumps({"network": name, "job": job, "who": contender, "ms": spread(seconds[contender], 1e3),
+                over = round(statistics.median(peaks[contender]) / statistics.median(peaks["ours"]), 2)
+                print(json.dumps({"network": name, "job": job, "who": contender,
                                   "peak_mb": spread(peaks[contender], 1e-6), "over_ours": over}))  # fmt: skip
 
 

@@ -1,0 +1,60 @@
+"""How many steps a run takes, and where on its learning-rate schedule a step stands.
+
+A run with a budget corrects the number of its steps on the way. Every correction is kept in the checkpoint at once, so
+that a resumed run takes the same course; from a correction on the rest of the schedule is stretched over the rest of
+the steps, without a jump in the learning rate.
+"""
+
+from hubel.training.checkpoint import Progress
+from hubel.training.recipe import Recipe
+
+CORRECTIONS = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.85, 0.93)  # of the schedule
+
+
+def planned_steps(recipe: Recipe, steps: int) -> int:
+    """Optimiser steps as decided before training, with `steps` of them per epoch."""
+    assert recipe.epochs is not None
+    return recipe.steps or recipe.epochs * steps
+
+
+def total_steps(recipe: Recipe, progress: Progress, steps: int) -> int:
+    """Optimiser steps in all, as far as is known by now."""
+    return int(progress.turns[-1][1]) if progress.turns else planned_steps(recipe, steps)
+
+
+def place(step: int, turns: list[tuple[int, int, float]], planned: int) -> float:
+    """Where on the planned schedule a step stands.
+
+    >>> place(30, [], 100), place(60, [(50, 70, 9.9)], 100), place(70, [(50, 70, 9.9)], 100)
+    (30, 75.0, 100.0)
+    """
+    at, start, total = 0.0, 0, planned
+    for turn, corrected, _ in turns:
+        if turn > step:
+            break
+        at, start, total = _between(at, start, total, turn, planned), turn, corrected
+    return _between(at, start, total, step, planned) if start else step
+
+
+def _between(at: float, start: int, total: int, step: int, planned: int) -> float:
+    return at + (step - start) / (total - start) * (planned - at)
+
+
+def correct(progress: Progress, recipe: Recipe, steps: int, seconds: float | None) -> bool:
+    """Decides anew, where that is due, how many steps fit in; whether it did.
+
+    Args:
+        progress: with the time that has elapsed; the correction is written into it.
+        recipe: settled.
+        steps: per epoch.
+        seconds: that steps and validations may take in all; None where there is no budget.
+    """
+    planned, done = planned_steps(recipe, steps), progress.epoch * steps + progress.step
+    if seconds is None or len(progress.turns) == len(CORRECTIONS):
+        return False
+    if place(done, progress.turns, planned) < CORRECTIONS[len(progress.turns)] * planned:
+        return False
+    before, _, elapsed = progress.turns[-1] if progress.turns else (0, 0, 0.0)
+    pace = (progress.elapsed - elapsed) / (done - before)
+    progress.turns.append((done, done + max(1, int((seconds - progress.elapsed) / pace)), progress.elapsed))
+    return True

@@ -1,0 +1,248 @@
+"""Batch norm, the sum after it and the activation as one operation, for any network, while it trains on a CPU.
+
+Nothing of the network is changed. While it runs forward, `Fusing` sees every call of torch's functions: a batch norm only
+reads its statistics and answers with a tensor whose numbers are still missing; a sum adds its other term to what is
+missing; an activation computes the whole in one pass over memory. Anything else that meets such a tensor gets its
+numbers first, so what cannot be fused is as right as before, only not faster. A depthwise convolution with a stride
+gets an input gradient of our own: oneDNN 3.12 takes its slow general path there (15 to 100 times as long
+on two Zen 4 cores, 14 to 112 px).
+"""
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from hubel.training import kernels
+
+FREE = (-float("inf"), float("inf"))
+RELU = (0.0, float("inf"))
+RELU6 = (0.0, 6.0)
+CLAMPS: dict[Any, tuple[float, float]] = {
+    functional.relu: RELU, torch.relu: RELU, Tensor.relu: RELU, functional.relu6: RELU6,
+    functional.relu_: RELU, torch.relu_: RELU, Tensor.relu_: RELU,
+}  # fmt: skip
+IN_PLACE = {functional.relu_, torch.relu_, Tensor.relu_, Tensor.__iadd__, Tensor.add_}
+SUMS = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.add_}
+# what can be asked of a tensor without its numbers
+OUTSIDE = {
+    getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "requires_grad", "is_cpu", "layout")
+}
+OUTSIDE |= {Tensor.size, Tensor.dim, Tensor.numel, Tensor.stride, Tensor.is_floating_point, Tensor.is_contiguous}
+
+
+class Normalise(torch.autograd.Function):
+    """clamp(batch_norm(x) + other, low, high), with the statistics in `table`; see `kernels.moments`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, table: Tensor,  # noqa: ARG004
+                limits: tuple[float, float], missing: bool) -> Tensor:  # fmt: skip
+        """The result; with `missing`, its memory only."""
+        y = torch.empty_like(x)
+        if not missing:
+            kernels.apply(x, other, y, table, *limits)
+        ctx.limits, ctx.summed = limits, other is not None
+        ctx.save_for_backward(x, table, y if ctx.summed and limits != FREE else None)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients by x, weight, bias and other."""
+        x, table, y = ctx.saved_tensors
+        gradient = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
+        passed = None if y is None else torch.empty_like(x)
+        dx, *by_affine = kernels.gradients(gradient, x, y, passed, table, *ctx.limits)
+        by_other = gradient if passed is None else passed
+        return dx, *by_affine, by_other if ctx.summed else None, None, None, None
+
+
+class Depthwise(torch.autograd.Function):
+    """A depthwise convolution without bias, its input gradient by `kernels.depthwise`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        """N C H W -> N C OH OW."""
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return functional.conv2d(x, weight, None, stride, padding, groups=x.shape[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients by input and weight."""
+        x, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        two = [ctx.stride] * 2, [ctx.padding] * 2, [1, 1]
+        dw = torch.ops.aten.convolution_backward(gradient, x, weight, None, *two, False, [0, 0], x.shape[1],
+                                                 [False, True, False])[1]  # fmt: skip
+        dx = kernels.depthwise(gradient, weight, x, ctx.stride, ctx.padding) if ctx.needs_input_grad[0] else None
+        return dx, dw, None, None
+
+
+@dataclass
+class Missing:
+    """What the numbers of a tensor will be, and, once an in-place activation has taken its place, which tensor has them."""
+
+    inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]  # of Normalise: x, weight, bias, other, table
+    instead: Tensor | None = None
+
+
+def fusable(x: Any) -> bool:
+    """Whether the kernels take a tensor: on the CPU, N C H W, channels innermost."""
+    return (isinstance(x, Tensor) and x.is_cpu and x.ndim == 4 and x.dtype in kernels.TYPES
+            and x.is_contiguous(memory_format=torch.channels_last))  # fmt: skip
+
+
+class Fusing(TorchFunctionMode):
+    """While active, batch norms of training are fused with what follows them; leaving it, no number is missing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[weakref.ref[Tensor]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
+        """Called by torch in place of `func`."""
+        kwargs = kwargs or {}
+        if func is functional.batch_norm:
+            return self.batch_norm(*(self.whole(value) for value in args), **kwargs)
+        if func is functional.conv2d:
+            return convolve(*(self.whole(value) for value in args), **kwargs)
+        if func in OUTSIDE:
+            return func(*args, **kwargs)
+        first = missing(args[0]) if args else None
+        if func in SUMS and len(args) == 2 and not kwargs:
+            total = self.add(*args, in_place=func in IN_PLACE)
+            if total is not None:
+                return total
+        elif first and first.instead is None and (limits := clamps(func, args, kwargs)):
+            y = Normalise.apply(*first.inputs, limits, False)
+            if func in IN_PLACE or kwargs.get("inplace") or args[-1] is True:
+                first.instead = y
+            return y
+        return func(*self.whole(args), **{key: self.whole(value) for key, value in kwargs.items()})
+
+    def __exit__(self, *error: Any) -> None:
+        """Computes what hooks and the caller may still read."""
+        super().__exit__(*error)
+        for answer in self.answers:
+            if (tensor := answer()) is not None and (now := self.whole(tensor)) is not tensor:
+                tensor.data.copy_(now)  # an in-place activation, and somebody kept the tensor it was called on
+        self.answers.clear()
+
+    def whole(self, value: Any) -> Any:
+        """The value with every number there; lists, tuples and dictionaries are searched."""
+        if isinstance(value, list | tuple):
+            parts = [self.whole(part) for part in value]
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        if isinstance(value, dict):
+            return {key: self.whole(part) for key, part in value.items()}
+        waiting = missing(value)
+        if waiting is None:
+            return value
+        if waiting.instead is not None:
+            return self.whole(waiting.instead)
+        x, _, _, other, table = waiting.inputs
+        kernels.apply(x, other, value, table, *FREE)
+        del value._missing
+        return value
+
+    def answer(self, inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]) -> Tensor:
+        """A tensor whose numbers are missing."""
+        y = Normalise.apply(*inputs, FREE, True)
+        y._missing = Missing(inputs)
+        self.answers.append(weakref.ref(y))
+        return y
+
+    # fmt: off
+    def batch_norm(self, x: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+                   weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
+                   momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    # fmt: on
+        """As torch.nn.functional.batch_norm."""
+        own = all(value is None or value.dtype == torch.float32 for value in (running_mean, running_var, weight, bias))
+        if not (training and own and weight is not None and bias is not None and fusable(x) and x.shape[1] < x.numel()):
+            return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+        table = kernels.moments(x.detach(), weight.detach(), bias.detach(), running_mean, running_var, momentum, eps)
+        return self.answer((x, weight, bias, None, table))
+
+    def add(self, left: Any, right: Any, *, in_place: bool) -> Tensor | None:
+        """The sum, where one term is a batch norm's answer and the other of its kind; else None."""
+        first, second = missing(left), missing(right)
+        if first and first.inputs[3] is None and first.instead is None:
+            waiting, other = first, self.whole(right)
+        elif second and second.inputs[3] is None and second.instead is None and not in_place:
+            waiting, other = second, self.whole(left)
+        else:
+            return None
+        x, weight, bias, _, table = waiting.inputs
+        if not (fusable(other) and other.shape == x.shape and other.dtype == x.dtype):
+            return None
+        total = self.answer((x, weight, bias, other, table))
+        if in_place:
+            waiting.instead = total
+        return total
+
+
+def missing(value: Any) -> Missing | None:
+    """What a tensor still lacks."""
+    return getattr(value, "_missing", None) if isinstance(value, Tensor) else None
+
+
+def clamps(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float] | None:
+    """The limits of an activation that only clamps; None of any other call."""
+    if func is functional.hardtanh:
+        given = dict(zip(("min_val", "max_val"), args[1:], strict=False)) | kwargs
+        return float(given.get("min_val", -1)), float(given.get("max_val", 1))
+    return CLAMPS.get(func)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+             groups: int = 1) -> Tensor:  # fmt: skip
+    """As torch.nn.functional.conv2d."""
+    strides, paddings = (value if isinstance(value, tuple) else (value, value) for value in (stride, padding))
+    ours = (groups > 1 and groups == x.shape[1] == weight.shape[0] and bias is None and set(strides) - {1}
+            and strides[0] == strides[1] and isinstance(padding, tuple | int) and paddings[0] == paddings[1]
+            and dilation in (1, (1, 1)) and weight.shape[2] == weight.shape[3] and fusable(x))  # fmt: skip
+    if not ours:
+        return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    if torch.is_autocast_enabled("cpu"):
+        kind = torch.get_autocast_dtype("cpu")
+        x, weight = x.to(kind), weight.to(kind)
+    return Depthwise.apply(x, weight, strides[0], paddings[0])
+
+
+def forward(model: Callable[[Any], Any], x: Any, precision: str, *, fused: bool, device: str = "cpu") -> Any:
+    """The network's outputs for a training step.
+
+    Args:
+        model: any network.
+        x: N C H W, float32, best with the channels innermost.
+        precision: "bfloat16" multiplies in bfloat16 (autocast); parameters, gradients and statistics are float32.
+        fused: whether batch norms are fused with what follows them; see `available`.
+        device: the kind of device, as torch names it.
+    """
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+        if not fused:
+            return model(x)
+        with Fusing() as fusing:
+            outputs = model(x)
+        return fusing.whole(outputs)
+
+
+def pays(model: nn.Module) -> bool:
+    """Whether a network has something to fuse."""
+    return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def available(model: nn.Module, device: str) -> bool:
+    """Whether `forward` can fuse: on a CPU with a C compiler, for a network whose forward pass is Python."""
+    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+    return device == "cpu" and not scripted and kernels.library() is not None

@@ -1,0 +1,286 @@
+/* Batch norm in training with the activation and the sum around it, and the input gradient of a strided depthwise
+   convolution: passes over memory that a chain of single operators makes two or three times over.
+
+   Tensors are dense with the channels innermost: `count` elements, element i belongs to channel i % channels. The same
+   code is compiled for float and for bfloat16 storage; every sum is made in float within a block and in double between
+   blocks, and the blocks do not depend on the number of threads, so neither do the bits.
+
+   Compiled by kernels.py with the system's C compiler; without one, training uses the operators of torch. */
+
+#ifndef REAL
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct { uint16_t bits; } bfloat16;
+
+static inline float from_bfloat16(bfloat16 value) {
+    uint32_t bits = (uint32_t)value.bits << 16;
+    float result;
+    memcpy(&result, &bits, 4);
+    return result;
+}
+
+static inline bfloat16 to_bfloat16(float value) { /* to nearest, ties to even, as torch rounds */
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return (bfloat16){(uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+}
+
+static inline float same(float value) { return value; }
+
+enum { BLOCK = 1 << 16, LANES = 256 }; /* elements of a block: two of them fit a core's cache; shortest inner loop */
+
+/* Channels are few and vectors long: several pixels are taken for one row of `width(channels)` elements. */
+static int64_t width(int64_t channels) { return channels * ((LANES + channels - 1) / channels); }
+
+static float *widened(const float *table, int64_t lines, int64_t channels) { /* lines x channels -> lines x width */
+    int64_t wide = width(channels);
+    float *result = malloc(sizeof(float) * (size_t)(lines * wide));
+    for (int64_t i = 0; result && i < lines * wide; i++) result[i] = table[i / wide * channels + i % wide % channels];
+    return result;
+}
+
+static int64_t block_length(int64_t channels) { /* whole rows, at least one */
+    int64_t wide = width(channels);
+    return wide * (BLOCK > wide ? BLOCK / wide : 1);
+}
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+#define REAL bfloat16
+#define LOAD from_bfloat16
+#define STORE to_bfloat16
+#define NAMED(name) name##_bfloat16
+#include "kernels.c"
+#undef REAL
+#undef LOAD
+#undef STORE
+#undef NAMED
+#define REAL float
+#define LOAD same
+#define STORE same
+#define NAMED(name) name##_float32
+#include "kernels.c"
+
+#else
+
+/* What batch norm needs of a batch, per channel: mean and variance in one reading from memory (Chan's update between
+   blocks), from them table = mean, 1 / sqrt(variance + eps), scale and shift, `channels` numbers each, and the running
+   statistics, where there are any. Every function returns 0, or 1 where there is no memory. */
+int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float *running_mean, float *running_variance,
+                   float *table, double eps, double momentum, int64_t count, int64_t channels, int threads) {
+    const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
+    float *partial = malloc(sizeof(float) * (size_t)(2 * blocks * wide));
+    if (!partial) return 1;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t turn = 0; turn < blocks; turn++) { /* from the end, which whoever wrote x has left in the cache */
+        const int64_t block = blocks - 1 - turn;
+        const REAL *from = x + block * length, *end = x + least(count, (block + 1) * length);
+        float *restrict centre = partial + 2 * block * wide, *restrict squares = centre + wide;
+        const int64_t own = end - from, rows = own / wide, rest = own % wide;
+        memset(centre, 0, sizeof(float) * (size_t)(2 * wide));
+        for (int64_t row = 0; row + 1 < rows; row += 2)
+            for (int64_t i = 0; i < wide; i++) centre[i] += LOAD(from[row * wide + i]) + LOAD(from[(row + 1) * wide + i]);
+        for (int64_t i = 0; i < own % (2 * wide); i++) centre[i % wide] += LOAD(from[own / (2 * wide) * 2 * wide + i]);
+        for (int64_t i = 0; i < wide; i++) centre[i] /= (float)(rows + (i < rest) ? rows + (i < rest) : 1);
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t i = 0; i < wide; i++) {
+                const float apart = LOAD(from[row * wide + i]) - centre[i];
+                squares[i] += apart * apart;
+            }
+        for (int64_t i = 0; i < rest; i++) {
+            const float apart = LOAD(from[rows * wide + i]) - centre[i];
+            squares[i] += apart * apart;
+        }
+    }
+    for (int64_t c = 0; c < channels; c++) {
+        double centre = 0, squares = 0, seen = 0;
+        for (int64_t block = 0; block < blocks; block++) {
+            const int64_t own = least(count - block * length, length), rows = own / wide, rest = own % wide;
+            const float *part = partial + 2 * block * wide;
+            for (int64_t i = c; i < wide; i += channels) {
+                const double more = (double)(rows + (i < rest));
+                if (more == 0) continue;
+                const double apart = part[i] - centre;
+                seen += more;
+                centre += apart * more / seen;
+                squares += part[wide + i] + apart * apart * more * (seen - more) / seen;
+            }
+        }
+        const double inverse = 1 / sqrt(squares / seen + eps), scale = weight ? weight[c] * inverse : inverse;
+        table[c] = (float)centre;
+        table[channels + c] = (float)inverse;
+        table[2 * channels + c] = (float)scale;
+        table[3 * channels + c] = (float)((bias ? bias[c] : 0) - centre * scale);
+        if (running_mean) running_mean[c] = (float)((1 - momentum) * running_mean[c] + momentum * centre);
+        if (running_variance)
+            running_variance[c] = (float)((1 - momentum) * running_variance[c] + momentum * squares / (seen - 1));
+    }
+    free(partial);
+    return 0;
+}
+
+/* y = min(max(scale x + shift + other, low), high), `other` optional. */
+int NAMED(apply)(const REAL *x, const REAL *other, REAL *y, const float *table, double low_, double high_, int64_t count,
+                 int64_t channels, int threads) {
+    const float low = (float)low_, high = (float)high_;
+    const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
+    float *wider = widened(table + 2 * channels, 2, channels);
+    if (wider) {
+        const float *restrict a = wider, *restrict b = wider + wide;
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (int64_t block = 0; block < blocks; block++) {
+            const int64_t end = least(count, (block + 1) * length);
+            for (int64_t row = block * length; row < end; row += wide) {
+                const int64_t own = least(end - row, wide);
+                const REAL *restrict from = x + row, *restrict add = other ? other + row : x;
+                REAL *restrict to = y + row;
+                if (other)
+                    for (int64_t i = 0; i < own; i++) {
+                        float value = a[i] * LOAD(from[i]) + b[i] + LOAD(add[i]);
+                        value = value < low ? low : value;
+                        to[i] = STORE(value > high ? high : value);
+                    }
+                else
+                    for (int64_t i = 0; i < own; i++) {
+                        float value = a[i] * LOAD(from[i]) + b[i];
+                        value = value < low ? low : value;
+                        to[i] = STORE(value > high ? high : value);
+                    }
+            }
+        }
+    }
+    free(wider);
+    return !wider;
+}
+
+/* The gradient that passes the clamp. */
+#define PASSED(g, y) (((y) <= low) | ((y) >= high) ? 0.0f : LOAD(g))
+
+/* First half of the gradient. From the sums of what passes the clamp and of that times (x - mean), per channel: the
+   gradients of weight and bias in `affine`, and line = slope and offset of the second half. `y` and `passed` are given where another
+   term was added before the clamp; its gradient is written to `passed`. */
+int NAMED(reduce)(const REAL *gradient, const REAL *x, const REAL *y, REAL *passed, const float *table, float *affine,
+                  float *line, double low_, double high_, int64_t count, int64_t channels,
+                  int threads) {
+    const float low = (float)low_, high = (float)high_, *mean = table, *inverse = table + channels;
+    const float *scale = table + 2 * channels;
+    const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
+    float *wider = widened(table, 4, channels), *partial = malloc(sizeof(float) * (size_t)(2 * blocks * wide));
+    const int failed = !wider || !partial;
+    if (!failed) {
+        const float *restrict centre = wider, *restrict a = wider + 2 * wide, *restrict b = wider + 3 * wide;
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (int64_t turn = 0; turn < blocks; turn++) {
+            const int64_t block = blocks - 1 - turn, end = least(count, (block + 1) * length);
+            float *restrict sum = partial + 2 * block * wide, *restrict product = sum + wide;
+            memset(sum, 0, sizeof(float) * (size_t)(2 * wide));
+            for (int64_t row = block * length; row < end; row += wide) {
+                const int64_t own = least(end - row, wide);
+                const REAL *restrict g = gradient + row, *restrict from = x + row;
+                if (passed) {
+                    const REAL *restrict out = y + row;
+                    REAL *restrict to = passed + row;
+                    for (int64_t i = 0; i < own; i++) {
+                        const float value = PASSED(g[i], LOAD(out[i]));
+                        sum[i] += value;
+                        product[i] += value * (LOAD(from[i]) - centre[i]);
+                        to[i] = STORE(value);
+                    }
+                } else
+                    for (int64_t i = 0; i < own; i++) {
+                        const float at = LOAD(from[i]), value = PASSED(g[i], a[i] * at + b[i]);
+                        sum[i] += value;
+                        product[i] += value * (at - centre[i]);
+                    }
+            }
+        }
+        for (int64_t c = 0; c < channels; c++) {
+            double sum = 0, product = 0;
+            for (int64_t block = 0; block < blocks; block++)
+                for (int64_t i = c; i < wide; i += channels) {
+                    sum += partial[2 * block * wide + i];
+                    product += partial[(2 * block + 1) * wide + i];
+                }
+            const double pixels = (double)(count / channels), normalised = product * inverse[c];
+            affine[c] = (float)normalised;
+            affine[channels + c] = (float)sum;
+            line[c] = (float)(-scale[c] * inverse[c] * normalised / pixels);
+            line[channels + c] = (float)(-scale[c] * sum / pixels - (double)line[c] * mean[c]);
+        }
+    }
+    free(wider);
+    free(partial);
+    return failed;
+}
+
+/* Second half: dx = scale (what passes the clamp) + slope x + offset. */
+int NAMED(propagate)(const REAL *gradient, const REAL *x, REAL *dx, const float *table, const float *line,
+                     double low_, double high_, int64_t count, int64_t channels, int threads) {
+    const float low = (float)low_, high = (float)high_;
+    const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
+    float *wider = widened(table + 2 * channels, 2, channels), *longer = widened(line, 2, channels);
+    const int failed = !wider || !longer;
+    if (!failed) {
+        const float *restrict a = wider, *restrict b = wider + wide, *restrict u = longer, *restrict v = longer + wide;
+#pragma omp parallel for num_threads(threads) schedule(static)
+        for (int64_t block = 0; block < blocks; block++) {
+            const int64_t end = least(count, (block + 1) * length);
+            for (int64_t row = block * length; row < end; row += wide) {
+                const int64_t own = least(end - row, wide);
+                const REAL *restrict g = gradient + row, *restrict from = x + row;
+                REAL *restrict to = dx + row;
+                for (int64_t i = 0; i < own; i++) {
+                    const float at = LOAD(from[i]), value = PASSED(g[i], a[i] * at + b[i]);
+                    to[i] = STORE(a[i] * value + u[i] * at + v[i]);
+                }
+            }
+        }
+    }
+    free(wider);
+    free(longer);
+    return failed;
+}
+
+/* Input gradient of a depthwise convolution: gradient is n x oh x ow x channels, dx n x h x w x channels, weight
+   kernel x kernel x channels. */
+int NAMED(depthwise)(const REAL *gradient, const float *weight, REAL *dx, int64_t n, int64_t h, int64_t w, int64_t oh,
+                     int64_t ow, int64_t channels, int64_t kernel, int64_t stride, int64_t padding, int threads) {
+    int failed = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        float *restrict sum = malloc(sizeof(float) * (size_t)channels);
+        if (!sum) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(static)
+        for (int64_t line = 0; line < n * h; line++) {
+            if (!sum) continue;
+            const int64_t picture = line / h, i = line % h;
+            for (int64_t j = 0; j < w; j++) {
+                memset(sum, 0, sizeof(float) * (size_t)channels);
+                for (int64_t ki = (i + padding) % stride; ki < kernel; ki += stride) {
+                    const int64_t oi = (i + padding - ki) / stride;
+                    if (i + padding < ki || oi >= oh) continue;
+                    for (int64_t kj = (j + padding) % stride; kj < kernel; kj += stride) {
+                        const int64_t oj = (j + padding - kj) / stride;
+                        if (j + padding < kj || oj >= ow) continue;
+                        const REAL *restrict g = gradient + ((picture * oh + oi) * ow + oj) * channels;
+                        const float *restrict k = weight + (ki * kernel + kj) * channels;
+                        for (int64_t c = 0; c < channels; c++) sum[c] += LOAD(g[c]) * k[c];
+                    }
+                }
+                REAL *restrict to = dx + (line * w + j) * channels;
+                for (int64_t c = 0; c < channels; c++) to[c] = STORE(sum[c]);
+            }
+        }
+        free(sum);
+    }
+    return failed;
+}
+
+#endif

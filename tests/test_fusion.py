@@ -1,0 +1,170 @@
+"""Fused batch norm: the same numbers as torch's operators, in any network, and no trace left in it."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hubel import zoo
+from hubel.training import fusion, kernels
+from hubel.training.loop import seeded
+
+pytestmark = pytest.mark.skipif(kernels.library() is None, reason="no C compiler here")
+ACTIVATIONS = {"none": nn.Identity(), "relu": nn.ReLU(), "relu in place": nn.ReLU(inplace=True), "relu6": nn.ReLU6(),
+               "hardtanh": nn.Hardtanh(-0.5, 0.75), "silu": nn.SiLU()}  # fmt: skip
+
+
+def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+class Norm(nn.Module):
+    """activation(norm(x) [+ other]), the sum written in the ways networks write it."""
+
+    def __init__(self, channels: int, activation: nn.Module, total: str) -> None:
+        super().__init__()
+        self.norm, self.activation, self.total = nn.BatchNorm2d(channels), activation, total
+        nn.init.normal_(self.norm.weight)
+        nn.init.normal_(self.norm.bias)
+
+    def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
+        x, other = pair
+        y = self.norm(x)
+        if self.total == "left":
+            y = y + other
+        elif self.total == "right":
+            y = other + y
+        elif self.total == "in place":
+            y += other
+        return self.activation(y)
+
+
+def run(model: nn.Module, x: tuple[Tensor, Tensor], gradient: Tensor, *, fused: bool) -> list[Tensor]:
+    """Output, gradients by inputs and parameters, running statistics."""
+    leaves = [value.clone().requires_grad_() for value in x]
+    if fused:
+        y = fusion.forward(model, (leaves[0] * 1, leaves[1] * 1), "float32", fused=True)
+    else:
+        y = model((leaves[0] * 1, leaves[1] * 1))
+    y.backward(gradient.to(y.dtype))
+    grads = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    return [y.detach(), *grads, *(p.grad for p in model.parameters() if p.grad is not None), *model.buffers()]
+
+
+@pytest.mark.parametrize("total", ["alone", "left", "right", "in place"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (4, 24, 6, 6), (3, 300, 3, 1), (9, 16, 40, 40)], ids=str)
+def test_every_combination_equals_double_precision(total, activation, shape):
+    torch.manual_seed(0)
+    ours = Norm(shape[1], copy.deepcopy(ACTIVATIONS[activation]), total)
+    exact = copy.deepcopy(ours).double()
+    x, gradient = (channels_last(*shape) * 3 + 5, channels_last(*shape)), channels_last(*shape)
+    expected = run(exact, (x[0].double(), x[1].double()), gradient, fused=False)
+    found = run(ours, x, gradient, fused=True)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other.double(), rtol=2e-4, atol=2e-4)
+    assert "apply" in used(ours, x), "the kernels had no part in it"
+
+
+def used(model: nn.Module, x: tuple[Tensor, Tensor]) -> list[str]:
+    """Names of the kernels that a forward pass calls."""
+    names, original = [], kernels.call
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "call", lambda name, *rest: (names.append(name), original(name, *rest)))
+        fusion.forward(model, x, "float32", fused=True)
+    return names
+
+
+def test_the_bits_do_not_depend_on_the_threads():
+    x, threads = (channels_last(16, 32, 33, 31), channels_last(16, 32, 33, 31)), torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            torch.manual_seed(1)
+            results.append(run(Norm(32, nn.ReLU(), "left"), x, x[1], fused=True))
+    finally:
+        torch.set_num_threads(threads)
+    for found in results[1:]:
+        for one, other in zip(results[0], found, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "side"), [(3, 2, 1, 14), (3, 2, 1, 9), (5, 2, 2, 11), (2, 2, 0, 8), (3, 3, 0, 10)]
+)
+def test_the_depthwise_gradient_equals_torchs(kernel, stride, padding, side):
+    conv = nn.Conv2d(24, 24, kernel, stride, padding, groups=24, bias=False)
+    x = channels_last(2, 24, side, side).requires_grad_()
+    y = conv(x)
+    gradient = torch.randn_like(y)
+    expected = torch.autograd.grad(y, (x, conv.weight), gradient)
+    ours = fusion.forward(conv, x, "float32", fused=True)
+    assert ours.grad_fn.name() == "DepthwiseBackward"
+    for one, other in zip(torch.autograd.grad(ours, (x, conv.weight), gradient), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+class Odd(nn.Module):
+    """Everything that could meet a tensor whose numbers are missing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(4))
+        self.relu = nn.ReLU(inplace=True)
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        a, b = self.norms[0](x), self.norms[1](x)
+        self.seen.append(a)
+        c = a + b  # both missing
+        d = functional.relu(a)  # used twice
+        e = self.norms[2](x)
+        self.relu(e)  # in place, answer dropped
+        f = self.norms[3](x)
+        f = torch.cat([f.reshape(f.size(0), -1), e.flatten(1), c.mean((2, 3)), d.amax((2, 3))], dim=1)
+        return f, a, c, e
+
+
+def test_whatever_reads_a_missing_tensor_finds_its_numbers():
+    torch.manual_seed(0)
+    plain = Odd()
+    fused, x = copy.deepcopy(plain), channels_last(3, 4, 5, 5)
+    answers = []
+    for model, on in ((plain, False), (fused, True)):
+        outputs = fusion.forward(model, x, "float32", fused=on)
+        sum((i + 1) * (output.sin() * torch.arange(output.numel()).view(output.shape).cos()).sum()
+            for i, output in enumerate(outputs)).backward()  # fmt: skip
+        answers.append([*outputs, *model.seen, *(p.grad for p in model.parameters()), *model.buffers()])
+    for one, other in zip(*answers, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "preresnet110_cifar", "mobilenet_v2", "densenet40_12_cifar"])
+def test_a_network_of_the_zoo_gets_the_gradient_of_double_precision(name):
+    with seeded(0):
+        model = zoo.create(name, num_classes=5).to(memory_format=torch.channels_last)
+        model.train()
+        x, exact = channels_last(6, 3, 32, 32), copy.deepcopy(model).double()
+    keys = list(model.state_dict())
+    found = []
+    for network, images, fused in ((model, x, True), (exact, x.double(), False)):
+        with seeded(1):
+            functional.cross_entropy(
+                fusion.forward(network, images, "float32", fused=fused), torch.arange(6) % 5
+            ).backward()
+        found.append(torch.cat([p.grad.double().flatten() for p in network.parameters()]))
+    assert functional.cosine_similarity(found[0], found[1], dim=0) > 0.999
+    assert list(model.state_dict()) == keys
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_evaluation_and_a_batch_of_one_value_are_left_to_torch():
+    norm, x = nn.BatchNorm2d(4), channels_last(2, 4, 3, 3)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        fusion.forward(norm, channels_last(1, 4, 1, 1), "float32", fused=True)
+    norm.eval()
+    torch.testing.assert_close(fusion.forward(norm, x, "float32", fused=True), norm(x), rtol=0, atol=0)
