@@ -121,7 +121,7 @@ def epochs_of(data: Path) -> Callable[[], int]:
     """An epoch over every picture of a folder or of shards, from opening it to its last batch."""
 
     def epoch() -> int:
-        splits = load(open_data(data), size=224, channels=3, val_fraction=0.001, test_fraction=0.0)
+        splits = load(open_data(data), size=224, channels=3, val_fraction=0.01, test_fraction=0.0)
         augmentation = Augmentation(crop_padding=28, flip=True, fill=(128, 128, 128))
         train = splits.train
         return through(training_batches(train, BATCH, splits.preprocessing, augmentation, seed=0, epoch=0))
