@@ -159,16 +159,9 @@ def test_the_likely_cause_is_named(few):
     with pytest.raises(Diverged, match=r"without warm-up; .* warmup_epochs=1"):
         list(train(Breaks(0, float("nan")), few, dataclasses.replace(BASE, warmup_epochs=0)))
 
-    class BadPixels:
-        """Preprocessing that divides by a deviation of zero."""
-
-        def normalise(self, images):
-            x = few.preprocessing.normalise(images)
-            x[2] = float("nan")
-            return x
-
-    with pytest.raises(Diverged, match="1 pictures of the batch hold pixels that are not numbers; look at the data"):
-        list(train(network(), dataclasses.replace(few, preprocessing=BadPixels()), BASE))
+    bad = dataclasses.replace(few.preprocessing, mean=(float("nan"),))
+    with pytest.raises(Diverged, match="128 pictures of the batch hold pixels that are not numbers; look at the data"):
+        list(train(network(), dataclasses.replace(few, preprocessing=bad), BASE))
 
 
 def test_weights_that_became_infinite_are_not_kept(few, tmp_path):

@@ -1,12 +1,16 @@
 """Published recipes: claim, command and cost; the paper's schedule at the paper's epochs; budgets."""
 
+import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from hubel import recipes, zoo
+from hubel.cli import main, normalised
+from hubel.commands.train import start
 from hubel.data import Preprocessing, Split, Splits
 from hubel.errors import UsageError
 from hubel.recipes import RECIPES, fast, filled, published
@@ -16,6 +20,7 @@ from hubel.training.checkpoint import Progress
 from hubel.training.keys import seconds
 from hubel.training.loop import Step, records
 from hubel.training.recipe import Recipe
+from hubel.training.run import Run
 from hubel.training.schedule import learning_rate
 
 PICTURES = {"IMAGENET": published.IMAGENET, "CIFAR10": published.CIFAR, "MNIST": 51_000}
@@ -41,20 +46,18 @@ def tiny(size: int, channels: int, count: int = 8) -> Splits:
 
 
 SLOWER = {"efficientnet_2019": 1e-3}  # its peak wants five epochs of warm-up
-CUT = {  # networks too dear for a test, and the smallest size of those that can be trained at it
-    "alexnet_2012": 64, "vgg_2014": 32, "googlenet_2014": 64, "resnet_2015": 64, "mobilenet_v1": 64, "efficientnet_2019": 64,
+CUT = {  # other networks where the recipe's own is too dear for a test, and smaller pictures
+    "alexnet_2012": ("airbench16", 32), "vgg_2014": ("airbench16", 32), "resnet_2015": ("resnet8_cifar", 32),
+    "googlenet_2014": ("googlenet", 64), "mobilenet_v1": ("mobilenet_v1_025", 64), "wrn_cifar": ("resnet8_cifar", None),
+    "densenet_cifar": ("densenet40_12_cifar", 16), "efficientnet_2019": ("efficientnet_b0", 32),
+    "cifar10_record": ("airbench16", 32),
 }  # fmt: skip
-SMALLER = {
-    "vgg_2014": "vgg11",
-    "resnet_2015": "resnet18",
-    "wrn_cifar": "wrn16_8_cifar",
-    "densenet_cifar": "densenet40_12_cifar",
-}
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_every_recipe_trains_two_steps(name):
-    recipe = filled(Recipe(recipe=name, model=SMALLER.get(name), size=CUT.get(name), lr=SLOWER.get(name), batch=4, epochs=2,
+    model, size = CUT.get(name, (None, None))
+    recipe = filled(Recipe(recipe=name, model=model, size=size, lr=SLOWER.get(name), batch=4, epochs=2,
                            precision="float32"))  # fmt: skip
     data = tiny(recipe.size, recipe.channels or 3, count=4)
     torch.manual_seed(0)
@@ -173,9 +176,45 @@ def test_the_strongest_network_that_can_be_shown_enough_is_chosen():
     assert fast.seconds(steps, paces[dear], sizes, 100) <= 10 < fast.seconds(steps + 1, paces[dear], sizes, 100)
 
 
-@pytest.mark.parametrize("side", [8, 28, 32, 64, 100, 224, 1000])
+@pytest.mark.parametrize("side", [8, 28, 64, 100])
 @pytest.mark.parametrize("grey", [True, False])
 def test_candidates_take_their_pictures(side, grey):
     rows = fast.candidates(side, grey=grey)
     assert rows
     assert all(zoo.fits(row.model, in_channels=1 if grey else 3, image_size=row.size) for row in rows)
+
+
+def test_a_resumed_run_takes_the_corrected_course(tmp_path):
+    data, recipe = tiny(8, 1, count=40), Recipe(model="linear", epochs=5, batch=4, lr=0.1, size=8, channels=1, seed=1)
+    about = {"model": "linear", "classes": ["a", "b"], "multilabel": False, "data": "", "versions": {},
+             "preprocessing": data.preprocessing.to_dict(), "plan": {"training": 1.0}}  # fmt: skip
+    run = Run.create(tmp_path / "run", about)
+    build = partial(zoo.create, "linear", num_classes=2, in_channels=1, image_size=8)
+    first = records(build(), data, recipe, run)
+    while not run.progress().turns:
+        next(first)
+    first.close()
+    turns = run.progress().turns
+    for _ in records(build(), data, recipe, run):
+        pass
+    assert run.progress().turns[: len(turns)] == turns
+    assert sum(row["seconds"] > 0 for row in run.progress().history) == run.progress().epoch
+
+
+def test_a_budget_too_small_names_the_least_that_would_do(tmp_path):
+    with pytest.raises(UsageError, match=r"budget=0.01 s is too small: .*; use at least budget=\d+s"):
+        list(start("digits", Recipe(budget=0.01, model="linear"), project=str(tmp_path)))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UsageError, match="epochs=3 and budget=60 both decide how long to train"):
+        list(start("digits", Recipe(budget=60, epochs=3), project=str(tmp_path)))
+
+
+def test_the_command_line_lists_recipes_and_reads_times(capsys):
+    assert main(["recipes", "*cifar", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["recipes"]
+    assert [row["name"] for row in rows] == ["resnet_cifar", "wrn_cifar", "densenet_cifar"]
+    assert main(["recipes"]) == 0
+    assert "hubel train IMAGENET recipe=vgg_2014" in capsys.readouterr().out
+    assert main(["recipes", "resnet_cifr"]) == 2
+    assert normalised(["digits", "--budget", "2min"], "train") == ["digits", "--budget", "120.0"]
+    assert normalised(["digits", "budget=1h"], "train") == ["digits", "--budget", "3600.0"]

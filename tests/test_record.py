@@ -1,12 +1,20 @@
 """The CIFAR-10 record: the layer that is computed, the optimiser, the recipe."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from hubel import zoo
+from hubel.classifier import Classifier
+from hubel.data import Preprocessing, Split
+from hubel.data.batches import mirrored
+from hubel.errors import UsageError
+from hubel.evaluation import evaluate
+from hubel.training import optimisers
 from hubel.training.muon import Muon, orthogonalised
+from hubel.training.recipe import Recipe
 from hubel.zoo import airbench
 
 
@@ -75,3 +83,56 @@ def test_muon_treats_the_rest_as_nesterov_sgd():
         muon.step()
         sgd.step()
         torch.testing.assert_close(ours, theirs)
+
+
+def test_every_picture_is_mirrored_in_every_other_epoch():
+    epochs = [mirrored(1000, 3, epoch) for epoch in range(4)]
+    assert 400 < epochs[0].sum() < 600
+    assert (epochs[0] ^ epochs[1]).all()
+    assert (epochs[0] == epochs[2]).all()
+    assert (mirrored(1000, 4, 0) != epochs[0]).any()
+
+
+def test_rates_by_part_keep_the_decay_per_step():
+    net = zoo.create("airbench16", num_classes=3)
+    recipe = Recipe(lr_factors="biases:64,head:0.5", weight_decay=0.1).settled()
+    groups = {group["factor"]: group for group in optimisers.build(net, recipe).param_groups}
+    assert set(groups) == {1.0, 64.0, 0.5}
+    assert [tuple(p.shape) for p in groups[0.5]["params"]] == [(3, 64)]
+    assert all(p.ndim == 1 for p in groups[64.0]["params"])
+    assert all(group["weight_decay"] * factor == pytest.approx(0.1) for factor, group in groups.items())
+    with pytest.raises(
+        UsageError, match=r"lr_factors names 'hed', which no parameter .* begins with; use biases, or one of stem"
+    ):
+        optimisers.build(net, Recipe(lr_factors="hed:2").settled())
+    with pytest.raises(UsageError, match="lr_factors is 'head'; give word:factor pairs"):
+        Recipe(lr_factors="head")
+
+
+def test_six_views_average_the_logits_by_their_weights():
+    torch.manual_seed(0)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+    preprocessing = Preprocessing(size=8, channels=1, fit="pad", mean=(0.5,), std=(0.25,))
+    net = zoo.create("linear", num_classes=2, in_channels=1, image_size=8).eval()
+    classifier = Classifier(net, ("a", "b"), preprocessing, "linear", {})
+    split = Split(pictures, np.arange(5), np.arange(5) % 2, [""] * 5)
+    _, logits = evaluate(classifier, split, "test", "six")
+    padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    expected = torch.zeros(5, 2)
+    for y, x, weight in ((1, 1, 0.25), (0, 0, 0.125), (2, 2, 0.125)):
+        for shown in (padded[:, y : y + 8, x : x + 8], padded[:, y : y + 8, x : x + 8][:, :, ::-1]):
+            expected += weight * classifier.logits(np.ascontiguousarray(shown))
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+
+
+def test_the_record_trains_at_reduced_size(shared, tmp_path):
+    from hubel.commands.train import start
+
+    with np.load(shared / "cifar10_2000" / "train_first2000.npz") as whole:
+        np.savez(tmp_path / "few.npz", images=whole["images"][:400], labels=whole["labels"][:400])
+    recipe = Recipe(recipe="cifar10_record", model="airbench16", batch=50, epochs=4, val_fraction=0.1, threads=1)
+    *_, finished = start(tmp_path / "few.npz", recipe, project=str(tmp_path))
+    used = finished.run.about["recipe"]
+    assert (used["optimizer"], used["edge"], used["alternating_flip"], used["tta"]) == ("muon", "reflect", True, "six")
+    assert finished.summary["best_epoch"] == 4  # the last
+    assert finished.summary["test"]["n"] > 30

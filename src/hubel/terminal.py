@@ -274,7 +274,9 @@ def show_gradients(layers: Iterable[Any], console: Console) -> list[Any]:
     off = sum(not layer.passed for layer in found)
     verdict = f"[red]{off} layers are off[/]" if off else "[green]every gradient agrees[/]"
     bends = f"; {kinks} more lie where the loss bends (ReLU, max pooling) and cannot be compared" if kinks else ""
-    console.print(f"{verdict}: {compared} parameters of {len(found)} layers compared{bends}", highlight=False)
+    console.print(
+        f"{verdict}: {compared} parameters of {len(found)} layers compared{bends}", highlight=False, soft_wrap=True
+    )
     return found
 
 

@@ -16,6 +16,7 @@ import tyro
 from hubel import process
 from hubel.cli import verbs
 from hubel.cli.arguments import (
+    Augment,
     Benchmark,
     Compare,
     Gradcheck,
@@ -82,6 +83,11 @@ VERBS = {
     "lint": Verb(Lint, ("model",), verbs.lint, (
         "hubel lint vgg16",
         "hubel lint mycode.py:Net --input 3x64x64 --json",
+    )),
+    "augment": Verb(Augment, ("data",), verbs.augment, (
+        "hubel augment photos/",
+        "hubel augment photos/ crop_scale=0.35 flip=true policy=trivialaugment",
+        "hubel augment digits --auto",
     )),
     "train": Verb(Train, ("data",), verbs.train, (
         "hubel train digits",

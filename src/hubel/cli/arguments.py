@@ -250,3 +250,65 @@ class Benchmark:
     """draw bars to this .png or .svg"""
     json: bool = False
     """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Draw a sheet of training pictures and what augmentation makes of them; without keys, every augmentation."""
+
+    data: Positional[str]
+    """as for train"""
+    auto: bool = False
+    """measure on the validation part which augmentations keep the labels, and show those"""
+    columns: int = 8
+    """pictures per row"""
+    size: int | None = None
+    """side of the pictures [px]; as training would choose it unless given"""
+    seed: int = 0
+    """of the pictures shown and the draws"""
+    output: str = "augment.png"
+    """the PNG to write"""
+    json: bool = False
+    """print one JSON object"""
+    crop_padding: int | None = None
+    """pixels added on each side before a random crop"""
+    crop_scale: float | None = None
+    """smallest share of the area that a random resized crop keeps"""
+    flip: bool | None = None
+    """mirror half of the pictures"""
+    scale: float | None = None
+    """largest change of size, as a share"""
+    rotate: float | None = None
+    """largest angle [degrees]"""
+    shear: float | None = None
+    """largest angle [degrees]"""
+    translate: float | None = None
+    """largest shift, as a share of the side"""
+    brightness: float | None = None
+    """largest change, as a share"""
+    contrast: float | None = None
+    """largest change, as a share"""
+    saturation: float | None = None
+    """largest change, as a share"""
+    hue: float | None = None
+    """largest turn of the colour circle, in turns"""
+    grey: float | None = None
+    """probability of losing the colours"""
+    pca: float | None = None
+    """standard deviation of AlexNet's colour jitter"""
+    noise: float | None = None
+    """standard deviation of noise, white being 1"""
+    erasing: float | None = None
+    """probability of losing a random rectangle"""
+    cutout: int | None = None
+    """side of a square that is hidden [px]"""
+    mixup: float | None = None
+    """alpha of the shares by which two pictures are blended"""
+    cutmix: float | None = None
+    """alpha of the shares by which one picture is cut into another"""
+    policy: Literal["randaugment", "trivialaugment"] | None = None
+    """a set of changes drawn anew for every picture"""
+    policy_count: int | None = None
+    """changes per picture of randaugment"""
+    policy_magnitude: float | None = None
+    """strength of randaugment, of 30"""

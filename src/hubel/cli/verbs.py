@@ -14,6 +14,7 @@ from typing import Any
 
 from hubel import process
 from hubel.cli.arguments import (
+    Augment,
     Benchmark,
     Compare,
     Gradcheck,
@@ -270,6 +271,23 @@ def predict(arguments: Predict) -> int:
             {"path": p.path, "classes": p.answer.classes, "probabilities": p.answer.probabilities} for p in predictions
         ], **_speed(arguments, classifier)}))  # fmt: skip
     return 3 if any(p.answer is None for p in predictions) else 0
+
+
+def augment(arguments: Augment) -> int:
+    """Draws the sheet."""
+    from hubel.commands.augment import sheet
+    from hubel.data.augmentation import KEYS
+
+    keys = {key: value for key in KEYS if (value := getattr(arguments, key)) is not None}
+    drawn = sheet(arguments.data, keys, auto=arguments.auto, size=arguments.size, columns=arguments.columns,
+                  seed=arguments.seed, output=arguments.output)  # fmt: skip
+    if arguments.json:
+        print(
+            json.dumps({"sheet": str(drawn.path), "rows": drawn.rows, "auto": [asdict(row) for row in drawn.evidence]})
+        )
+    else:
+        print("\n".join([*map(str, drawn.evidence), str(drawn.path)]))
+    return 0
 
 
 def _speed(arguments: Val | Predict, classifier: Any) -> dict[str, Any]:

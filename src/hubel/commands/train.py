@@ -78,7 +78,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
 
         def network(short: Recipe, noise: Splits) -> tuple[nn.Module, dict[str, Any]]:
             model, about = prepared(short, opened, noise)
-            prepare(choose(short.with_(threads=about["recipe"]["threads"]), model, about["macs"]))
+            prepare(choose(Recipe.from_dict(about["recipe"]), model, about["macs"]))
             return model, about
 
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
@@ -222,12 +222,12 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
     run.write_metrics(progress)
     own = run.about["model"] if ".py:" in run.about["model"] else None
     classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
-    validation, logits = evaluate(classifier, splits.val, "validation")
+    validation, logits = evaluate(classifier, splits.val, "validation", run.about["recipe"].get("tta"))
     shown, shown_split, test = validation, splits.val, None
     if splits.test is not None:
         if not run.openings():  # a run stopped between here and its summary looks at the same figures again
             run.record_opening("hubel train")
-        test, logits = evaluate(classifier, splits.test, "test")
+        test, logits = evaluate(classifier, splits.test, "test", run.about["recipe"].get("tta"))
         shown, shown_split = test, splits.test
     seconds = sum(row["seconds"] for row in progress.history)
     images = sum(row["seconds"] * row["images_per_second"] for row in progress.history)

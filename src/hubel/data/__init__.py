@@ -1,6 +1,6 @@
 """Sources of labelled pictures, their splits, and the batches a network trains on."""
 
-from hubel.data.augmentation import VIEWS, Augmentation, View, border_colour
+from hubel.data.augmentation import VIEWS, Augmentation, Evidence, View, border_colour, safe
 from hubel.data.batches import batches, training_batches
 from hubel.data.opened import Opened, open_data
 from hubel.data.preprocessing import Preprocessing, Unreadable
@@ -10,6 +10,7 @@ from hubel.data.splits import Split, Splits, load
 __all__ = [
     "VIEWS",
     "Augmentation",
+    "Evidence",
     "Opened",
     "Preprocessing",
     "Source",
@@ -22,5 +23,6 @@ __all__ = [
     "load",
     "open_data",
     "open_source",
+    "safe",
     "training_batches",
 ]

@@ -4,6 +4,7 @@ Nothing here keeps a random state: any batch of any epoch can be made again, whi
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -78,21 +79,40 @@ def balanced_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[
 
 def training_batches(split: Split, batch: int, preprocessing: Preprocessing, augmentation: Augmentation, *, seed: int,
                      epoch: int, first: int = 0, classes: int | None = None,
-                     balanced: bool = False) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-    """(network input N C H W float32, targets) of an epoch, from step `first` on; `balanced`: see `balanced_order`.
+                     balanced: bool = False, alternating: bool = False) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """(network input N C H W float32, targets) of an epoch, from step `first` on.
+
+    `balanced`: see `balanced_order`; `alternating`: mirrored as `mirrored` says.
 
     Targets are labels N, or where the augmentation mixes pictures the classes' shares N `classes` float32.
     """
     order = balanced_order(split.labels, seed, epoch) if balanced else visiting_order(split, seed, epoch)
+    turned = torch.from_numpy(mirrored(len(split), seed, epoch)) if alternating else None
     for step in range(first, steps_per_epoch(len(split), batch)):
         which = order[step * batch : (step + 1) * batch]
         generator = torch.Generator().manual_seed(derived_seed(seed, 2, epoch, step))
-        x = augmentation(torch.from_numpy(split.take(which)), generator, preprocessing)
+        pictures = torch.from_numpy(split.take(which))
+        if turned is not None:
+            pictures = torch.where(turned[which, None, None, None], pictures.flip(2), pictures)
+        x = augmentation(pictures, generator, preprocessing)
         labels = torch.from_numpy(split.labels[which])
         if augmentation.mixes:
             assert classes is not None, "mixing needs the number of classes"
             x, labels = augmentation.mix(x, labels, classes, generator)
         yield x, labels
+
+
+@lru_cache(maxsize=4)
+def _half(count: int, seed: int) -> NDArray[np.bool_]:
+    return np.random.default_rng(derived_seed(seed, 6)).random(count) < 0.5
+
+
+def mirrored(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
+    """Which of `count` pictures an epoch shows mirrored: half of them, drawn once, and in the next epoch the other half.
+
+    Source: Jordan 2024, arXiv 2404.00498, the alternating flip.
+    """
+    return _half(count, seed) ^ bool(epoch % 2)
 
 
 def delivered(items: Iterable[tuple[Tensor, Tensor]], device: torch.device,

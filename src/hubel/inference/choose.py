@@ -27,6 +27,7 @@ from hubel.training.machine import multiplies_bf16, versions
 from hubel.training.recipe import Precision
 
 TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 0.05}  # of the largest logit, see `compare`
+AGREEMENT = 0.98  # share of the pictures whose class a precision nobody asked for has to leave as it is
 FEW = 16  # pictures that eager answers before another engine would be ready
 SAVED = 1 / 3  # share of the time to come that an engine not yet tried is hoped to save
 CHUNKS = (1, 2, 4)  # pictures per request when several requests run at once
@@ -202,10 +203,14 @@ class _Search:
                     yield replace(trial, dropped=_sentence(error)), None
                     continue
                 preparing = converting + time.perf_counter() - start
-                trial = replace(trial, prepare_seconds=preparing, **compare(self.reference, logits, precision))
+                trial = replace(trial, prepare_seconds=preparing, **self.verified(logits, precision))
                 seconds = min(_timed(call, self.example)[1] for _ in range(2))
                 trial = replace(trial, images_per_second=len(self.example) / seconds)
                 yield trial, None if trial.dropped else call
+
+    def verified(self, logits: Tensor, precision: Precision) -> dict[str, Any]:
+        """See `compare`."""
+        return compare(self.reference, logits, precision, asked=self.precision is not None)
 
     def choice(self, call: Call, chosen: Trial, trials: Sequence[Trial]) -> Choice:
         """The result, with its line."""
@@ -263,7 +268,7 @@ class _Search:
             return None
         compiled = ENGINES[chosen.engine].convert(self.model, self.example)
         call = compiled(self.example[: chosen.chunk], chosen.precision, chosen.streams)
-        again = compare(self.reference, call(self.example), chosen.precision)
+        again = self.verified(call(self.example), chosen.precision)
         return None if again["dropped"] else self.choice(call, replace(chosen, **again), trials)
 
 
@@ -275,11 +280,12 @@ def arrangements(name: str, batch: int) -> list[tuple[int, int]]:
     return [(batch, 1), *(split if ENGINES[name].streams else [])]
 
 
-def compare(reference: Tensor, logits: Tensor, precision: Precision) -> dict[str, Any]:
+def compare(reference: Tensor, logits: Tensor, precision: Precision, *, asked: bool = False) -> dict[str, Any]:
     """`difference`, `agreement` and `dropped` of a trial, from eager's logits and the engine's.
 
     A likeliest class other than eager's is an error only where eager's two best are further apart than the tolerance:
-    closer than that, eager itself has not decided.
+    closer than that, eager itself has not decided. But where nobody asked for the precision, nearly every picture has
+    to keep its class, decided or not.
     """
     spread = reference - reference.mean(dim=1, keepdim=True) if reference.shape[1] > 1 else reference
     scale = spread.abs().max().clamp_min(torch.finfo(torch.float32).tiny)  # a constant says nothing about the classes
@@ -291,7 +297,8 @@ def compare(reference: Tensor, logits: Tensor, precision: Precision) -> dict[str
     dropped = ""
     if not difference <= TOLERANCE[precision]:  # also where it is not a number
         dropped = f"logits {100 * difference:.2g} % from eager's, more than {100 * TOLERANCE[precision]:g} %"
-    elif wrong:
+    elif wrong or (not asked and float(same.float().mean()) < AGREEMENT):
+        wrong = int((~same).sum())
         dropped = f"another class than eager's for {wrong} of {len(same)} pictures"
     return {"difference": difference, "agreement": float(same.float().mean()), "dropped": dropped}
 

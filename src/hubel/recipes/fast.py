@@ -12,7 +12,7 @@ from typing import Any
 from hubel.errors import UsageError
 from hubel.recipes.default import SMALL
 
-SHOWN = 15_000  # training pictures that a stronger network should be shown before it is worth its price
+SHOWN = 40_000  # training pictures that a stronger network should be shown before it is worth its price
 PASSES = 3  # and how often each of them
 LEAST_STEPS = 20  # below, a training is none
 SPARE = 0.02  # of the budget, for what was not measured
@@ -90,9 +90,8 @@ def candidates(side: int, *, grey: bool) -> list[Candidate]:
         return [Candidate("lenet5", side), Candidate("airbench16", side), Candidate("airbench94", side)]
     if side <= SMALL:
         return [Candidate("airbench16", side), Candidate("airbench94", side), Candidate("airbench95", side)]
-    rows = [Candidate("airbench16", 64), Candidate("resnet18", 64), Candidate("resnet18", 96), Candidate("resnet18", 128),
-            Candidate("resnet18", 160), Candidate("resnet18", 224)]  # fmt: skip
-    return [row for row in rows if row.size <= max(side, 64)]
+    sizes = [size for size in (64, 96, 128, 160, 224) if size <= max(side, 64)]
+    return [Candidate("airbench16", 64), *(Candidate("resnet18", size) for size in sizes)]
 
 
 def seconds(steps: int, pace: Pace, sizes: Sizes, batch: int) -> float:

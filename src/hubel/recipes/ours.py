@@ -24,7 +24,8 @@ def fast() -> Recipe:
 def mnist() -> Recipe:
     """MNIST to 99.2 % in a tenth of the time of the official PyTorch example.
 
-    Claim: see `benchmarks/README.md`; the official example (its network, Adadelta, batch 64, 14 epochs) takes about 60 s
+    Claim: 99.53 % and 99.52 % on the test part (seeds 0 and 1; tuned on the validation part), 53 s and 69 s for the whole
+        command on two Zen 4 cores; the official example (its network, Adadelta, batch 64, 14 epochs) takes about 60 s
         an epoch on two Zen 4 cores and has 98.8 % after three.
     Run: hubel train MNIST recipe=mnist
     Cost: 4 epochs x 51,000 pictures x 6 x 3,359,008 = 0.00411 PFLOP; at least 9.56 s on two Zen 4 cores, about 0.0395
@@ -53,7 +54,7 @@ def cifar10_record(model: str = "airbench94") -> Recipe:
         model=model, size=32, epochs=8, batch=2000, val_fraction=0.02,
         optimizer="muon", lr=0.24, momentum=0.6, weight_decay=0.0167, lr_factors="biases:442,head:0.085",
         schedule="linear", warmup_epochs=0.0,
-        label_smoothing=0.2, crop_padding=2, flip=True,
+        label_smoothing=0.2, crop_padding=2, edge="reflect", flip=True, alternating_flip=True, monitor="last", tta="six",
     )  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def wrn_cifar(model: str = "wrn28_10_cifar") -> Recipe:
         model=model, size=32, epochs=200, batch=128, val_fraction=0.1,
         optimizer="nesterov", lr=0.1, momentum=0.9, weight_decay=5e-4,
         schedule="multistep", milestones="60,120,160", gamma=0.2, warmup_epochs=0.0,
-        crop_padding=4, flip=True,
+        crop_padding=4, edge="reflect", flip=True,
     )  # fmt: skip
 
 

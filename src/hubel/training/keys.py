@@ -16,9 +16,11 @@ Schedule = Literal[
 ]
 Loss = Literal["cross_entropy", "hinge", "bce"]
 Sampler = Literal["shuffle", "balanced"]
-Monitor = Literal["top1", "loss", "macro_f1", "balanced_accuracy"]
+Monitor = Literal["top1", "loss", "macro_f1", "balanced_accuracy", "last"]
 Augment = Literal["none", "standard", "auto"]
 Policy = Literal["none", "randaugment", "trivialaugment"]
+Edge = Literal["fill", "reflect"]
+Views = Literal["one", "flip", "shift", "six", "ten"]
 Precision = Literal["float32", "bfloat16"]
 
 # fmt: off

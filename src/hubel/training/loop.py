@@ -156,7 +156,7 @@ class Training:
         recipe, data = self.recipe, self.data
         made = training_batches(data.train, self.batch, data.preprocessing, self.augmentation, seed=recipe.seed,
                                 epoch=self.progress.epoch, first=first, classes=len(data.classes),
-                                balanced=recipe.sampler == "balanced")  # fmt: skip
+                                balanced=recipe.sampler == "balanced", alternating=bool(recipe.alternating_flip))  # fmt: skip
         return delivered(made, self.device, recipe.prefetch)
 
     def learning_rate(self, step: int) -> float:
@@ -196,6 +196,8 @@ def augmentation(recipe: Recipe, split: Split) -> Augmentation:
     """What a recipe makes of the pictures of a split."""
     keys = {f.name for f in fields(Recipe)} & {f.name for f in fields(Augmentation)}
     values = {key: getattr(recipe, key) for key in keys}
+    if recipe.alternating_flip:
+        values["flip"] = False  # not at random: `training_batches` turns the pictures
     return Augmentation.measured(split, **values | {"policy": None if recipe.policy == "none" else recipe.policy})
 
 
@@ -305,7 +307,7 @@ def finish_epoch(training: Training) -> Epoch:
         if not math.isfinite(figures.loss):
             raise training.diverged(f"the validation loss became {figures.loss:g}")
         value = figures.monitored(training.recipe.monitor or "top1")
-        best = progress.best_value is None or value > progress.best_value
+        best = progress.best_value is None or value > progress.best_value or training.recipe.monitor == "last"
         if run and best:
             run.keep_best(training.model, progress.epoch + 1)
     record = advance(training, figures, value, best)

@@ -10,6 +10,7 @@ from hubel.training.keys import (
     Augment,
     Decay,
     DecayOn,
+    Edge,
     Fit,
     Loss,
     Monitor,
@@ -18,6 +19,7 @@ from hubel.training.keys import (
     Precision,
     Sampler,
     Schedule,
+    Views,
 )
 
 __all__ = ["RANGES", "Fit", "Precision", "Recipe"]
@@ -68,13 +70,15 @@ class Recipe:
         drop_path: probability of dropping the last residual branch; the network's own unless given.
         ema: decay of a running average of the weights, which is what is validated and kept; 0 turns it off.
         swa_epochs: the weights at the ends of the last so many epochs are averaged; 0 turns it off.
-        monitor: what the best epoch is best at, on the validation part.
+        monitor: what the best epoch is best at, on the validation part; with last the last epoch is taken.
         patience: stop after this many epochs without improvement; 0 turns early stopping off.
         augment: what becomes of the augmentation keys left open: none turns them off, standard shifts and mirrors, auto
             decides by what keeps the labels of the validation part.
         crop_padding: pixels added on each side before a random crop; 0 turns it off.
         crop_scale: smallest share of the area that a random resized crop keeps; 1 turns it off.
         flip: mirror half of the training pictures; never chosen where classes are characters.
+        alternating_flip: mirror every picture in every other epoch, half of them in the first, instead of at random.
+        edge: what a shifted picture shows outside: fill, the colour of the borders, or reflect, the picture mirrored.
         scale: largest change of size, as a share: 0.2 draws factors from 0.8 to 1.2.
         rotate: largest angle [degrees].
         shear: largest angle [degrees].
@@ -86,7 +90,7 @@ class Recipe:
         grey: probability of losing the colours.
         pca: standard deviation of AlexNet's colour jitter along the principal axes of the colours; AlexNet's was 0.1.
         noise: standard deviation of noise added to every pixel, white being 1.
-        erasing: probability of filling a random rectangle with noise.
+        erasing: probability of losing a random rectangle.
         cutout: side of a square that is hidden [px].
         mixup: alpha of the beta distribution by which two pictures are blended; 0 turns it off.
         cutmix: alpha of the beta distribution by which one picture is cut into another; 0 turns it off.
@@ -98,6 +102,7 @@ class Recipe:
         fit: how pictures that are not square become so.
         val_fraction: share of the training part to validate on, where the data bring no validation part.
         test_fraction: share of the training part to test on, where the data bring no test part; 0 for none.
+        tta: views of a picture whose logits the final scores average: one, flip, shift, six or ten.
         precision: arithmetic of convolutions and matrix products during training.
         fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
         compile: translate the network with torch.compile.
@@ -155,6 +160,8 @@ class Recipe:
     crop_padding: int | None = None
     crop_scale: float | None = None
     flip: bool | None = None
+    alternating_flip: bool | None = None
+    edge: Edge | None = None
     scale: float | None = None
     rotate: float | None = None
     shear: float | None = None
@@ -179,6 +186,7 @@ class Recipe:
     fit: Fit | None = None
     val_fraction: float | None = None
     test_fraction: float | None = None
+    tta: Views | None = None
     # the machine
     precision: Precision | None = None
     fused: bool | None = None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 WORDS = {
     "fit": keys.Fit, "optimizer": keys.Optimizer, "decay": keys.Decay, "decay_on": keys.DecayOn, "schedule": keys.Schedule,
     "loss": keys.Loss, "sampler": keys.Sampler, "monitor": keys.Monitor, "augment": keys.Augment, "policy": keys.Policy,
-    "precision": keys.Precision,
+    "precision": keys.Precision, "edge": keys.Edge, "tta": keys.Views,
 }  # fmt: skip
 CLASS_WEIGHTS = ("none", "balanced", "sqrt")
 
@@ -98,6 +98,10 @@ def _contradictions(recipe: "Recipe") -> Iterator[str]:
                f"(weight_decay = 2 l2 / pictures); give one of them")  # fmt: skip
     if recipe.ema and recipe.swa_epochs:
         yield f"ema={recipe.ema:g} and swa_epochs={recipe.swa_epochs} average the weights twice; give one of them"
+    if recipe.alternating_flip and recipe.flip is False:
+        yield "alternating_flip would have no effect: flip is off"
+    if recipe.patience and recipe.monitor == "last":
+        yield f"patience={recipe.patience} would have no effect with monitor=last, by which every epoch is better"
     if recipe.crop_padding and recipe.crop_scale is not None and recipe.crop_scale < 1:
         yield (f"crop_padding={recipe.crop_padding} and crop_scale={recipe.crop_scale:g} both choose the crop; give one of "
                f"them")  # fmt: skip

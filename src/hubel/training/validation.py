@@ -23,7 +23,7 @@ class Validation:
 
     def monitored(self, figure: str) -> float:
         """The figure by which epochs are compared, larger being better."""
-        return -self.loss if figure == "loss" else getattr(self, figure)
+        return -self.loss if figure == "loss" else getattr(self, "top1" if figure == "last" else figure)
 
 
 @dataclass

@@ -4,9 +4,8 @@ A picture goes through at most five steps: tables (policies only), one resamplin
 that also normalises, noise, and rectangles. What is drawn is a function of the generator alone.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from hubel.errors import UsageError
 RANGES = {
     "crop_padding":     (0, 1000),  # px
     "crop_scale":       (0.01, 1),  # share of the area
-    "scale":            (0, 9),     # 1 + scale is the largest factor
+    "scale":            (0, 0.9),   # largest change of size
     "rotate":           (0, 180),   # degrees
     "shear":            (0, 80),    # degrees
     "translate":        (0, 1),     # share of the side
@@ -42,6 +41,7 @@ RANGES = {
     "policy_magnitude": (0, policies.STRONGEST),
 }
 # fmt: on
+KEYS = ("flip", *RANGES, "policy")  # the fields that a recipe has too
 COLOURED = ("saturation", "hue", "grey")  # keys that grey pictures cannot have
 CROP_RATIO = (3 / 4, 4 / 3)  # of a random resized crop, width over height
 CACHED = (
@@ -59,7 +59,7 @@ class Augmentation:
         fill: colour around the picture, per channel, 0..255.
         edge: what a crop sees outside: `fill`, or the picture reflected.
         crop_scale: smallest share of the area that a random resized crop keeps, of ratio 3/4 to 4/3; 1: the whole picture.
-        scale: larger or smaller by a factor up to 1 + scale.
+        scale: factor between 1 - scale and 1 + scale.
         rotate: by up to so many degrees.
         shear: horizontally and vertically, by up to so many degrees.
         translate: by up to this share of the side.
@@ -102,7 +102,7 @@ class Augmentation:
     cutmix: float = 0.0
     policy: policies.Policy | None = None
     policy_count: int | None = None
-    policy_magnitude: int | None = None
+    policy_magnitude: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses values out of range and keys without effect, one sentence each."""
@@ -122,12 +122,12 @@ class Augmentation:
     def measured(split: Split, **keys: Any) -> "Augmentation":
         """An augmentation for the pictures of a split: the border's colour and the colours' axes are measured on it.
 
+        Keys that are None or "none" are off, so that a recipe's can be handed over as they are (see `KEYS`).
+
         Raises:
-            UsageError: as the class; a key that grey pictures cannot have; a cutout as large as the picture.
+            UsageError: as the class; a key that grey pictures cannot have.
         """
-        known = {f.name for f in fields(Augmentation)}
-        given = {name: value for name, value in keys.items() if value is not None or name.startswith("policy")}
-        assert given.keys() <= known, given.keys() - known
+        given = {name: value for name, value in keys.items() if value not in (None, "none")}
         axes = colour_axes(split) if given.get("pca") else None
         augmentation = Augmentation(**{"fill": border_colour(split), "pca_axes": axes, **given})
         augmentation.fits(split.images.shape[-1])
@@ -230,8 +230,7 @@ class Augmentation:
         if self.flip:
             steps.append(geometry.scaling(torch.where(mirrored, -1.0, 1.0), torch.ones(count)))
         if self.scale:
-            reach = math.log1p(self.scale)
-            factor = torch.exp(uniform(count, -reach, reach, generator))
+            factor = uniform(count, 1 - self.scale, 1 + self.scale, generator)
             steps.append(geometry.scaling(factor, factor))
         if self.rotate:
             steps.append(geometry.rotation(uniform(count, -self.rotate, self.rotate, generator)))

@@ -25,7 +25,7 @@ def mixed(x: Tensor, labels: Tensor, classes: int, *, mixup: float, cutmix: floa
         generator: of the shares, partners and places.
 
     Returns:
-        x N C H W and targets N K float32: the classes' shares of each picture, summing to 1.
+        x N C H W and targets N K float32: the classes' shares of each picture, summing to 1 where it has one class.
     """
     count, channels, *size = x.shape
     partner = torch.randperm(count, generator=generator)

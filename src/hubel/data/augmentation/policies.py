@@ -59,7 +59,7 @@ class Drawn:
         return torch.where(self.chose(name), self.strength * self.sign * RANGES[kind][self.policy], 0.0)
 
 
-def drawn(count: int, policy: Policy, magnitude: int, generator: torch.Generator) -> Drawn:
+def drawn(count: int, policy: Policy, magnitude: float, generator: torch.Generator) -> Drawn:
     """One draw per picture."""
     operation = torch.randint(0, len(OPERATIONS), (count,), generator=generator)
     sign = torch.randint(0, 2, (count,), generator=generator) * 2.0 - 1

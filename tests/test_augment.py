@@ -1,0 +1,87 @@
+"""`hubel augment` and `augment=auto`: the sheet, and which augmentations keep the labels."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hubel.cli import main
+from hubel.cli.arguments import Augment
+from hubel.data import load, open_data, safe
+from hubel.data.augmentation import KEYS
+from hubel.data.augmentation.augmentation import RANGES
+from hubel.training import keys
+from hubel.training.recipe import Recipe
+
+
+@pytest.fixture
+def arrows(tmp_path):
+    """Bright wedges that point left or right, on noise: a mirror swaps the classes, nothing else does."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(300) % 2
+    slope = np.linspace(-1, 1, 24)[None, None, :] * np.where(labels, 1, -1)[:, None, None]
+    images = 110 + 70 * slope + generator.normal(0, 30, (300, 24, 24))
+    np.savez(tmp_path / "arrows.npz", images=images.clip(0, 255).astype(np.uint8)[..., None], labels=labels)
+    return str(tmp_path / "arrows.npz")
+
+
+def test_a_mirror_that_swaps_classes_is_left_out_and_says_why(arrows):
+    data = load(open_data(arrows), size=24, channels=1)
+    kept, rows = safe(data, seed=1)
+    assert "flip" not in kept
+    assert {"brightness", "translate", "noise"} <= set(kept)
+    (flip,) = [row for row in rows if row.key == "flip"]
+    assert flip.before > 0.95
+    assert flip.after < 0.8
+    assert str(flip).startswith("flip=true: left out, with it a quick classifier reads")
+    assert safe(data, seed=1) == (kept, rows)
+
+
+def test_characters_are_never_mirrored_unless_asked():
+    _, rows = safe(load(open_data("digits"), size=8, channels=1), characters=True)
+    assert str(rows[0]) == "flip: left out, characters are mirrored only when asked"
+    assert not rows[0].kept
+    assert all(row.kept for row in rows if row.key in ("brightness", "translate", "rotate"))
+
+
+def test_the_sheet_shows_each_key_alone_and_all_together(arrows, tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    assert main(["augment", arrows, "flip=true", "rotate=10", "columns=3", f"output={out}", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == {
+        "sheet": str(out),
+        "rows": ["original", "flip=true", "rotate=10.0", *["all together"] * 3],
+        "auto": [],
+    }
+    image = Image.open(out)
+    assert image.size == (150 + 3 * 100, 6 * 100)
+    assert np.asarray(image)[:96, 150:246].std() > 10
+
+
+def test_the_sheet_of_no_keys_shows_everything_grey_pictures_can_have(arrows, tmp_path, capsys):
+    assert main(["augment", arrows, f"output={tmp_path / 'sheet.png'}", "--json", "columns=2"]) == 0
+    shown = {row.partition("=")[0] for row in json.loads(capsys.readouterr().out)["rows"]}
+    every = set(KEYS) - {"policy_count", "policy_magnitude", "saturation", "hue", "grey"}
+    assert shown == every | {"original"}
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--auto", "flip=true"], "flip would have no effect: auto chooses"),
+        (["columns=0"], "columns is 0; show at least one picture"),
+        (["hue=0.1"], "hue would have no effect on grey pictures"),
+        (["rotate=200"], "rotate is 200.0; it lies between 0 and 180"),
+    ],
+)
+def test_bad_input_is_one_sentence(arrows, more, sentence, capsys, tmp_path):
+    assert main(["augment", arrows, *more, f"output={tmp_path / 'x.png'}"]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_keys_are_those_of_a_recipe():
+    for key in KEYS:
+        assert key in Recipe.__dataclass_fields__
+        assert key in Augment.__dataclass_fields__
+        assert RANGES.get(key) == keys.RANGES.get(key), key
