@@ -261,7 +261,8 @@ def test_a_closed_prefetch_ends_its_thread_and_closes_its_source():
         finally:
             closed.set()
 
-    batches = prefetched(endless())
+    source = endless()  # held here, so that only closing can end it
+    batches = prefetched(source)
     assert next(batches) == 0
     threads = [thread for thread in threading.enumerate() if thread.name == "prefetch"]
     assert len(threads) == 1

@@ -120,6 +120,8 @@ def introduce(record: Any, console: Console) -> None:
         console.print(f"[yellow]left out[/] {len(data['broken']) - 10} more, listed in the report", highlight=False)
     for note in data["notes"]:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+    for line in record.run.about.get("augmentation", []):
+        console.print(f"augment=auto: {line}", highlight=False, soft_wrap=True)
     flips = "mirrored at random" if recipe.flip else "not mirrored"
     console.print(f"{recipe.epochs} epochs, batch {recipe.batch}, {recipe.optimizer}, peak lr {recipe.lr:g}, {recipe.schedule}, "
                   f"weight decay {recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}",
@@ -339,7 +341,8 @@ def show_benchmark(records: Iterable[Any], console: Console) -> Any:
 
 def conclude_benchmark(result: Any, console: Console) -> None:
     """The table, the ceilings, and what casts doubt on them."""
-    console.print(benchmark_table(result.rows))
+    for line in benchmark_lines(result.rows):
+        console.print(line, highlight=False, soft_wrap=True)
     for name, timing in result.ceiling.items():
         console.print(f"{name}: {timing.median / 1e9:,.0f} GFLOP/s ({timing.low / 1e9:,.0f} to {timing.high / 1e9:,.0f}, "
                       f"n = {timing.n})", highlight=False)  # fmt: skip
@@ -347,22 +350,18 @@ def conclude_benchmark(result: Any, console: Console) -> None:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
 
 
-def benchmark_table(rows: Iterable[Any]) -> Table:
+def benchmark_lines(rows: Iterable[Any]) -> list[str]:
     """Per case: Hubel's median speed and its share of the ceiling, then each baseline and their ratio with its range."""
     from hubel.benchmark.chart import speed
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", overflow="fold")
-    for column in ("speed", "", "hubel is", "range", "n"):
-        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    before = None
+    lines, before = [], None
     for row in rows:
         if before != (before := (row.work, row.case)):
-            share = "" if row.ceiling_share is None else f"{100 * row.ceiling_share:.0f} % of {row.precision} ceiling"
-            table.add_row(f"[bold]{row.work}: {escape(row.case)}[/]")
-            table.add_row("  hubel", f"[bold]{speed(row.ours)}[/]", row.unit, "", share, str(row.n))
+            share = f", {100 * row.ceiling_share:.0f} % of the {row.precision} ceiling" if row.ceiling_share else ""
+            lines.append(f"[bold]{row.work}: {escape(row.case)}[/]  [dim]n = {row.n}[/]")
+            lines.append(f"  {'hubel':<28}[bold]{speed(row.ours):>9}[/] {row.unit}{share}")
         if row.ratio is not None:
             low, high = row.ratio_spread
-            table.add_row(f"  {escape(row.baseline_name)}", speed(row.baseline), "", f"{row.ratio:.2f}x",
-                          f"{low:.2f} to {high:.2f}", "")  # fmt: skip
-    return table
+            lines.append(f"  {escape(row.baseline_name):<28}{speed(row.baseline):>9} hubel is [bold]{row.ratio:.2f}x[/] as fast "
+                         f"({low:.2f} to {high:.2f})")  # fmt: skip
+    return lines

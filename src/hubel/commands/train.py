@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
 from hubel.commands.calibrate import measure
-from hubel.data import Opened, Splits, load, open_data
+from hubel.data import Evidence, Opened, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import evaluate, worst_errors
@@ -151,6 +152,12 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module,
     macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    evidence: list[Evidence] = []
+    if recipe.augment == "auto":
+        kept, evidence = safe(splits, recipe.seed, characters=opened.characters)
+        for key, value in kept.items():
+            with suppress(UsageError):  # what the user gave excludes it
+                recipe = recipe.with_(**{key: value}) if getattr(recipe, key) is None else recipe
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused)  # fmt: skip
@@ -166,6 +173,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module,
         "preprocessing": splits.preprocessing.to_dict(),
         "recipe": recipe.to_dict(),
         "splits": splits.describe(),
+        "augmentation": [str(row) for row in evidence],
         "machine": machine.why,
         "macs": macs,
         "parameters": sum(p.numel() for p in model.parameters()),
