@@ -100,7 +100,6 @@ class Recipe:
         test_fraction: share of the training part to test on, where the data bring no test part; 0 for none.
         precision: arithmetic of convolutions and matrix products during training.
         fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
-        compile: translate the network with torch.compile.
         device: cpu, cuda or cuda:N.
         threads: cores to compute with.
         prefetch: batches prepared ahead.
@@ -182,7 +181,6 @@ class Recipe:
     # the machine
     precision: Precision | None = None
     fused: bool | None = None
-    compile: bool | None = None
     device: str | None = None
     threads: int | None = None
     prefetch: int | None = None
