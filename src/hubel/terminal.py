@@ -246,6 +246,37 @@ def show_choice(choice: Any, console: Console) -> None:
     console.print(choice.why, highlight=False, markup=False, soft_wrap=True)
 
 
+def show_alternatives(records: Iterable[Any], console: Console) -> Any:
+    """A bar while the alternatives take turns, then their table, the choice marked; returns the result."""
+    from hubel.commands.explain_speed import Took
+
+    bar = Progress(TextColumn("measuring {task.description}"), BarColumn(), MofNCompleteColumn(), console=console,
+                   transient=True)  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=None)
+        for record in records:
+            if isinstance(record, Took):
+                bar.update(task, description=record.turn.contender, completed=record.done, total=record.total)
+                continue
+            bar.stop()
+            table = Table(box=None, pad_edge=False)
+            for column in ("changed", "setting", "images/s", "range", "n", "of the choice"):
+                table.add_column(column, justify="left" if column in ("changed", "setting") else "right")
+            choice = record.rows[0][1].median
+            for number, (one, its) in enumerate(record.rows):
+                table.add_row(one.changed if number else "chosen *", one.setting.name, f"{its.median:,.0f}",
+                              f"{its.low:,.0f} to {its.high:,.0f}", str(its.n), f"{its.median / choice:.2f}x",
+                              style="" if number else "bold")  # fmt: skip
+            console.print(f"{escape(record.model)}, training steps of {record.pictures} of the batch's {record.batch} "
+                          f"pictures", highlight=False)  # fmt: skip
+            console.print(table)
+            console.print(record.why, highlight=False, soft_wrap=True)
+            for note in record.conditions.notes:
+                console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+            return record
+    raise AssertionError("an explanation ends with its result")
+
+
 def show_shards(made: Any, console: Console) -> None:
     """What `hubel shard` wrote and what it left out."""
     for name, reason in made.broken[:10]:
