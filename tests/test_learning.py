@@ -86,7 +86,7 @@ CUT = {
     "reads": lambda reads: ((reads[0][0], 1), *reads[1:]),  # the auxiliary head behind the one normal cell
     "width": lambda width: min(width, 1.1) if isinstance(width, float) else 24,  # EfficientNet's factor; cells' maps
     "k": lambda k: min(2, k),
-    "widths": lambda widths: tuple(min(48, width) for width in widths),
+    "widths": lambda widths: tuple(min(48, w) for w in widths) if widths[1] == widths[2] else widths,  # of airbench
 }
 DENSE = 4096  # units of the dense layers of AlexNet, ZFNet and VGG; 128 of them do here
 
