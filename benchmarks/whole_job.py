@@ -69,7 +69,7 @@ def ours(data: str, epochs: int, keys: list[str]) -> dict[str, float]:
                  "fit=pad", "test_fraction=0", f"project={scratch}/runs", *keys, "--json"]  # fmt: skip
         summary = timed([sys.executable, "-m", "hubel", *words], os.environ | {"HUBEL_CACHE": f"{scratch}/cache"})
         (run,) = Path(scratch, "runs").iterdir()
-        pictures = json.loads((run / "run.json").read_text())["data"]["sizes"]["train"]
+        pictures = json.loads((run / "run.json").read_text())["splits"]["sizes"]["train"]
     return {"top1": summary["validation"]["top1"], "pictures": pictures, "seconds": summary["wall"]}
 
 
