@@ -50,7 +50,8 @@ class Target:
 TRAIN, DATA, INFER = "hubel benchmark train", "hubel benchmark data", "python benchmarks/inference.py NETWORK"
 RATIO, SHARE = "ratio", "ceiling_share"
 WHOLE, MNIST = "python benchmarks/whole_job.py CLOTHING", "python benchmarks/mnist.py MNIST recipe=mnist"
-PLAIN, FIRST, LATER = "plain loop", "JPEG folder, 224 px, first", "JPEG folder, 224 px, later"
+FOLDER = "JPEG folder, 224 px"
+PLAIN, FIRST, LATER = "plain loop", f"{FOLDER}, first", f"{FOLDER}, later"
 
 # fmt: off
 TARGETS = (

@@ -274,8 +274,10 @@ def test_bfloat16_may_differ_more_but_not_in_the_class(clock, net, pictures):
     reference = torch.tensor([[1.0, 0.0, -1.0]])
     assert choosing.compare(reference, torch.tensor([[1.04, 0.0, -1.0]]), "bfloat16")["dropped"] == ""
     assert "more than 5 %" in choosing.compare(reference, torch.tensor([[1.06, 0.0, -1.0]]), "bfloat16")["dropped"]
-    tie = choosing.compare(torch.tensor([[1.0, 0.99, -2.0]]), torch.tensor([[0.99, 1.0, -2.0]]), "bfloat16")
-    assert (tie["dropped"], tie["agreement"]) == ("", 0.0)
+    tie = torch.tensor([[1.0, 0.99, -2.0]]), torch.tensor([[0.99, 1.0, -2.0]])
+    asked = choosing.compare(*tie, "bfloat16", asked=True)
+    assert (asked["dropped"], asked["agreement"]) == ("", 0.0)
+    assert choosing.compare(*tie, "bfloat16")["dropped"] == "another class than eager's for 1 of 1 pictures"
 
 
 def test_few_pictures_are_answered_by_eager_at_once(clock, net, pictures):

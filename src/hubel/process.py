@@ -41,3 +41,8 @@ def trim() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def is_first() -> bool:
+    """Whether this process is the one to speak, of those that torchrun started for one run."""
+    return os.environ.get("RANK", "0") == "0"

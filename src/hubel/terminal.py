@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
+from hubel import process
+
 T = TypeVar("T")
 HEADER = (
     f"{'epoch':>9}  {'train loss':>10}  {'train acc':>9}  {'val loss':>10}  {'val acc':>9}  {'images/s':>9}  {'s':>6}"
@@ -34,17 +36,20 @@ def tracker(console: Console) -> Any:
 
 
 @contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """A list that gets an entry when Ctrl-C is pressed; the second press ends the process as usual."""
-    pressed: list[int] = []
+def interruptible(pressed: list[int], several: bool) -> Iterator[None]:
+    """The list gets an entry when Ctrl-C is pressed; the second press ends the process as usual.
+
+    Of several processes each hears of one press twice, from the terminal and from torchrun, so they stay patient.
+    """
 
     def press(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 -- the signature of a handler
         pressed.append(number)
-        signal.signal(signal.SIGINT, previous)
+        if not several:
+            signal.signal(signal.SIGINT, previous)
 
     previous = signal.signal(signal.SIGINT, press)
     try:
-        yield pressed
+        yield
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -66,17 +71,18 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
     """
     from hubel.commands.train import Finished, Started
     from hubel.training.loop import Epoch, Step
+    from hubel.training.memory import Halved
 
     bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
                    TextColumn("time left"), TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
     task = bar.add_task("training", total=None, rate="")
     started: Started | None = None
-    pressed: list[int] = []
     with ExitStack() as stack, bar:
         for record in records:
             if isinstance(record, Started):
                 started = record
-                pressed = stack.enter_context(interruptible())  # before this there is nothing to keep
+                team = record.team
+                stack.enter_context(interruptible(team.presses, team.size > 1))  # before this there is nothing to keep
                 introduce(record, console)
             elif isinstance(record, Step) and started is not None:
                 total = record.steps * (started.recipe.epochs or 0)
@@ -84,10 +90,12 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                 bar.update(task, description=f"epoch {record.epoch + 1}", total=total,
                            completed=record.epoch * record.steps + record.step + 1,
                            rate=f"{images / record.seconds:,.0f} images/s" if record.seconds else "")  # fmt: skip
-                if pressed:
+                if record.stop:
                     records.close()
                     raise Stopped(f"stopped in epoch {record.epoch + 1} after step {record.step + 1} of {record.steps}; "
                                   f"nothing is lost, go on with: hubel resume {started.run.folder}")  # fmt: skip
+            elif isinstance(record, Halved):
+                console.print(f"[yellow]note[/] {shortage(record)}", highlight=False, soft_wrap=True)
             elif isinstance(record, Epoch) and started is not None:
                 console.print(epoch_line(record, started.recipe.epochs or 0), highlight=False)
                 bar.update(task, description="evaluating")
@@ -112,6 +120,8 @@ def introduce(record: Any, console: Console) -> None:
         console.print(f"[yellow]left out[/] {len(data['broken']) - 10} more, listed in the report", highlight=False)
     for note in data["notes"]:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+    for line in record.run.about.get("augmentation", []):
+        console.print(f"augment=auto: {line}", highlight=False, soft_wrap=True)
     flips = "mirrored at random" if recipe.flip else "not mirrored"
     console.print(f"{recipe.epochs} epochs, batch {recipe.batch}, {recipe.optimizer}, peak lr {recipe.lr:g}, {recipe.schedule}, "
                   f"weight decay {recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}",
@@ -120,6 +130,13 @@ def introduce(record: Any, console: Console) -> None:
     if record.done:
         console.print(f"going on after epoch {record.done}", highlight=False)
     console.print(f"[dim]{HEADER}[/]", highlight=False)
+
+
+def shortage(record: Any) -> str:
+    """What became of the batch when memory was short."""
+    norms = "; batch norm normalises each part by itself" if record.normalised else ""
+    return (f"out of memory in epoch {record.epoch + 1}, step {record.step + 1}: from here on the batch is computed in "
+            f"{record.parts} parts of {record.images} pictures, one after the other; the step stays the same{norms}")  # fmt: skip
 
 
 def epoch_line(record: Any, epochs: int) -> str:
@@ -161,7 +178,7 @@ def evaluation_table(evaluation: Any) -> Table:
 
 def console_for(json_output: bool) -> Console:
     """The terminal: standard output, or standard error where standard output carries JSON."""
-    return Console(file=sys.stderr if json_output else sys.stdout, soft_wrap=False)
+    return Console(file=sys.stderr if json_output else sys.stdout, soft_wrap=False, quiet=not process.is_first())
 
 
 def counted(number: float) -> str:
@@ -227,6 +244,37 @@ def show_choice(choice: Any, console: Console) -> None:
                       escape(trial.dropped))  # fmt: skip
     console.print(table)
     console.print(choice.why, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_alternatives(records: Iterable[Any], console: Console) -> Any:
+    """A bar while the alternatives take turns, then their table, the choice marked; returns the result."""
+    from hubel.commands.explain_speed import Took
+
+    bar = Progress(TextColumn("measuring {task.description}"), BarColumn(), MofNCompleteColumn(), console=console,
+                   transient=True)  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=None)
+        for record in records:
+            if isinstance(record, Took):
+                bar.update(task, description=record.turn.contender, completed=record.done, total=record.total)
+                continue
+            bar.stop()
+            table = Table(box=None, pad_edge=False)
+            for column in ("changed", "setting", "images/s", "range", "n", "of the choice"):
+                table.add_column(column, justify="left" if column in ("changed", "setting") else "right")
+            choice = record.rows[0][1].median
+            for number, (one, its) in enumerate(record.rows):
+                table.add_row(one.changed if number else "chosen *", one.setting.name, f"{its.median:,.0f}",
+                              f"{its.low:,.0f} to {its.high:,.0f}", str(its.n), f"{its.median / choice:.2f}x",
+                              style="" if number else "bold")  # fmt: skip
+            console.print(f"{escape(record.model)}, training steps of {record.pictures} of the batch's {record.batch} "
+                          f"pictures", highlight=False)  # fmt: skip
+            console.print(table)
+            console.print(record.why, highlight=False, soft_wrap=True)
+            for note in record.conditions.notes:
+                console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+            return record
+    raise AssertionError("an explanation ends with its result")
 
 
 def show_shards(made: Any, console: Console) -> None:
@@ -324,7 +372,8 @@ def show_benchmark(records: Iterable[Any], console: Console) -> Any:
 
 def conclude_benchmark(result: Any, console: Console) -> None:
     """The table, the ceilings, and what casts doubt on them."""
-    console.print(benchmark_table(result.rows))
+    for line in benchmark_lines(result.rows):
+        console.print(line, highlight=False, soft_wrap=True)
     for name, timing in result.ceiling.items():
         console.print(f"{name}: {timing.median / 1e9:,.0f} GFLOP/s ({timing.low / 1e9:,.0f} to {timing.high / 1e9:,.0f}, "
                       f"n = {timing.n})", highlight=False)  # fmt: skip
@@ -332,22 +381,18 @@ def conclude_benchmark(result: Any, console: Console) -> None:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
 
 
-def benchmark_table(rows: Iterable[Any]) -> Table:
+def benchmark_lines(rows: Iterable[Any]) -> list[str]:
     """Per case: Hubel's median speed and its share of the ceiling, then each baseline and their ratio with its range."""
     from hubel.benchmark.chart import speed
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", overflow="fold")
-    for column in ("speed", "", "hubel is", "range", "n"):
-        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    before = None
+    lines, before = [], None
     for row in rows:
         if before != (before := (row.work, row.case)):
-            share = "" if row.ceiling_share is None else f"{100 * row.ceiling_share:.0f} % of {row.precision} ceiling"
-            table.add_row(f"[bold]{row.work}: {escape(row.case)}[/]")
-            table.add_row("  hubel", f"[bold]{speed(row.ours)}[/]", row.unit, "", share, str(row.n))
+            share = f", {100 * row.ceiling_share:.0f} % of the {row.precision} ceiling" if row.ceiling_share else ""
+            lines.append(f"[bold]{row.work}: {escape(row.case)}[/]  [dim]n = {row.n}[/]")
+            lines.append(f"  {'hubel':<28}[bold]{speed(row.ours):>9}[/] {row.unit}{share}")
         if row.ratio is not None:
             low, high = row.ratio_spread
-            table.add_row(f"  {escape(row.baseline_name)}", speed(row.baseline), "", f"{row.ratio:.2f}x",
-                          f"{low:.2f} to {high:.2f}", "")  # fmt: skip
-    return table
+            lines.append(f"  {escape(row.baseline_name):<28}{speed(row.baseline):>9} hubel is [bold]{row.ratio:.2f}x[/] as fast "
+                         f"({low:.2f} to {high:.2f})")  # fmt: skip
+    return lines

@@ -7,6 +7,7 @@ peers.py        what is installed to compare with
 cases.py        a case: one job at one size
 networks.py     the networks of the cases
 works.py        train, infer, data, summary: training.py, inference.py, input.py, inspection.py
+alternatives.py what else one training could have chosen: `hubel train --explain-speed`
 rows.py         from the turns of a case to rows: ours, baseline, ratio, share of the ceiling
 chart.py        the rows as bars
 

@@ -20,6 +20,7 @@ from hubel.data import Augmentation, Preprocessing, Split, load, open_data, trai
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL, PADDING, SMALL_COUNT, SMALL_BATCH = 32, 4, 50_000, 128  # CIFAR-10 and its usual augmentation
 SIDE, COUNT, BATCH = 224, 256, 64
+PHOTOS, SOURCES = 1024, 16  # JPEGs of a folder, and pictures they are cut from
 PHOTO, QUALITY, ROUGHNESS = (500, 375), 93, 1.8  # px; such a file has about 60 kB
 
 
@@ -33,9 +34,13 @@ def plans(options: Options) -> list[Plan]:
     return [
         plan(f"in memory, {SMALL} px, crop and flip, batch {small}", lambda _: in_memory(small)),
         plan(f"twelve augmentations, {SIDE} px, batch {large}", lambda _: twelve(large)),
-        plan(f"JPEG folder, {SIDE} px, first epoch, batch {large}", lambda scratch: folder(large, scratch, first=True)),
         plan(
-            f"JPEG folder, {SIDE} px, later epochs, batch {large}", lambda scratch: folder(large, scratch, first=False)
+            f"JPEG folder, {SIDE} px, first epoch, batch {large}",
+            lambda scratch: folder(large, scratch, first=True),
+        ),
+        plan(
+            f"JPEG folder, {SIDE} px, later epochs, batch {large}",
+            lambda scratch: folder(large, scratch, first=False),
         ),
     ]
 
@@ -98,7 +103,7 @@ def twelve(batch: int, pictures: int = COUNT) -> Case:
 # ---------------------------------------------------------------------------------------------------------- folder
 
 
-def folder(batch: int, scratch: Path, *, first: bool, pictures: int = COUNT) -> Case:
+def folder(batch: int, scratch: Path, *, first: bool, pictures: int = PHOTOS) -> Case:
     """An epoch over a folder of JPEGs, random resized crop and flip.
 
     Hubel's first one includes reading, hashing and decoding every file into a new cache; later ones find it. The other
@@ -144,14 +149,19 @@ def write_photos(where: Path, pictures: int) -> None:
     generator = np.random.default_rng(0)
     width, height = PHOTO
     frequency = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width)[None] * width) + 1
-    for number in range(pictures + 2):
-        target = where / ("train" if number < pictures else "val") / "ab"[number % 2] / f"{number}.jpg"
-        target.parent.mkdir(parents=True, exist_ok=True)
+    sources = []
+    for _ in range(min(SOURCES, pictures)):
         noise = generator.normal(size=(2, 3, *frequency.shape))
         grey, *tints = np.fft.irfft2((noise[0] + 1j * noise[1]) / frequency**ROUGHNESS, s=(height, width))
         pixels = np.stack([grey + 0.4 * tints[0], grey + 0.4 * tints[1], grey - 0.4 * (tints[0] + tints[1])], axis=-1)
-        image = (50 * pixels / grey.std() + 128).clip(0, 255).astype(np.uint8)
-        Image.fromarray(image).save(target, quality=QUALITY)
+        sources.append((50 * pixels / grey.std() + 128).clip(0, 255).astype(np.uint8))
+    for number in range(pictures + 2):
+        target = where / ("train" if number < pictures else "val") / "ab"[number % 2] / f"{number}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shifted = np.roll(
+            sources[number % len(sources)], generator.integers(0, width, 2), axis=(0, 1)
+        )  # they are periodic
+        Image.fromarray(shifted).save(target, quality=QUALITY)
 
 
 # ----------------------------------------------------------------------------------------------------- contenders

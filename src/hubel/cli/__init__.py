@@ -184,6 +184,15 @@ def overview() -> str:
     return "\n".join(lines)
 
 
+def say(sentence: str) -> None:
+    """Prints why the command ends, once where torchrun started several processes that end for one reason."""
+    met = sys.modules.get(
+        "hubel.training.distributed"
+    )  # else no process has met another: they all read the same arguments
+    if not (met.said() if met else not process.is_first()):
+        print(f"hubel: {sentence}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; a user's mistake is one sentence on standard error and an exit code."""
     process.tune()
@@ -201,10 +210,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parsed = tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described)
         return verb.call(parsed)
     except HubelError as error:
-        print(f"hubel: {error}", file=sys.stderr)
+        say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        print("hubel: stopped", file=sys.stderr)
+        say("stopped")
         return 130
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

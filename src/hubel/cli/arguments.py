@@ -97,6 +97,8 @@ class Train:
     """folder of the runs"""
     plot_schedule: bool = False
     """draw the learning rate of every step to schedule.png instead, and train nothing"""
+    explain_speed: bool = False
+    """measure what the choices for this machine win over their alternatives instead, and train nothing"""
     recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
     json: bool = False
     """print one JSON object, the run's summary, on standard output"""

@@ -107,7 +107,11 @@ def lint(arguments: Lint) -> int:
 
 
 def train(arguments: Train) -> int:
-    """Trains and shows it, or draws the schedule."""
+    """Trains and shows it, or draws the schedule, or measures the machine's choices."""
+    if arguments.plot_schedule and arguments.explain_speed:
+        raise UsageError("one at a time: plot-schedule and explain-speed exclude each other")
+    if arguments.explain_speed:
+        return _explain_speed(arguments)
     if arguments.plot_schedule:
         return _plot_schedule(arguments)
     from hubel.commands.train import start
@@ -160,6 +164,19 @@ def _plot_schedule(arguments: Train) -> int:
     return 0
 
 
+def _explain_speed(arguments: Train) -> int:
+    from hubel.commands.explain_speed import explain_speed
+    from hubel.terminal import console_for, show_alternatives, tracker
+
+    if arguments.name:
+        raise UsageError(f"name={arguments.name} would have no effect with explain-speed, which trains nothing")
+    console = console_for(arguments.json)
+    explained = show_alternatives(explain_speed(arguments.data, arguments.recipe, track=tracker(console)), console)
+    if arguments.json:
+        print(json.dumps(explained.to_dict()))
+    return 0
+
+
 def lr_find(arguments: LrFind) -> int:
     """Prints a learning rate and why."""
     from hubel.commands.lr_find import find
@@ -207,7 +224,7 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
     except Stopped as stop:
         console.print(str(stop), highlight=False, soft_wrap=True)
         return 130
-    if json_output:
+    if json_output and process.is_first():
         print(json.dumps(result))
     return 0
 

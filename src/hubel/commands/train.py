@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
 from hubel.commands.calibrate import measure
-from hubel.data import Opened, Splits, load, open_data
+from hubel.data import Evidence, Opened, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import evaluate, worst_errors
@@ -25,8 +26,10 @@ from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
 from hubel.training.checkpoint import weights_sha256
-from hubel.training.loop import Epoch, Step, records, seeded
+from hubel.training.distributed import Team, join, leave
+from hubel.training.loop import Epoch, Step, records, refuse_what_does_not_fit, seeded
 from hubel.training.machine import choose, prepare, versions
+from hubel.training.memory import Halved
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run, create_numbered
 from hubel.zoo.own import code_sha256, located
@@ -41,6 +44,7 @@ class Started:
     data: dict[str, Any]  # see Splits.describe
     why: str  # the machine's choices in one line
     done: int  # epochs finished before
+    team: Team  # the processes that train
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,15 @@ class Finished:
     summary: dict[str, Any]
 
 
-Record = Started | Step | Epoch | Finished
+Record = Started | Step | Halved | Epoch | Finished
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
           command: str = "", track: Track[Any] = silently, began: float | None = None) -> Iterator[Record]:  # fmt: skip
     """Trains on the data a path names and leaves a finished run.
+
+    Started by torchrun, every process yields the same records, and the first of them writes. Where torchrun starts the
+    processes again, they go on with the run they had begun.
 
     Args:
         data: see `data.open_source`.
@@ -69,10 +76,23 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
 
     Raises:
         UsageError, DataError, FileError, Diverged: see `errors`; nothing half-made stays behind.
+        Lost: another process has ended.
     """
     began = time.monotonic() if began is None else began
     recipe = filled(recipe)
-    opened = open_data(data, track)
+    team = join(recipe.device)
+    begun = team.left_word("run")
+    if begun is not None:
+        yield from resume(begun, track)
+        return
+    if recipe.sync_batch_norm and team.size == 1:
+        raise UsageError("sync_batch_norm would have no effect in one process; start several: torchrun --nproc-per-node N "
+                         "-m hubel train ...")  # fmt: skip
+    if recipe.budget is not None and team.size > 1:
+        raise UsageError("a budget is planned for one process; leave it out, or start without torchrun")
+    with team.first_before_others("data"):  # so that the pictures are decoded once
+        opened = open_data(data, track)
+        splits = None if recipe.budget else split(opened, recipe, track)
     calibration = None
     if recipe.budget is not None:
 
@@ -83,9 +103,13 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
 
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
-    splits = split(opened, recipe, track)
+    splits = splits or split(opened, recipe, track)
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits)
+    chosen = about["recipe"]["batch"]
+    if recipe.batch is None and chosen % team.size:  # a batch of our choice is one that can be shared
+        model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits)
+    refuse_what_does_not_fit(Recipe.from_dict(about["recipe"]), splits, team)
     about |= {
         "name": name,
         "command": command,
@@ -94,8 +118,12 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         "plan": schedule.to_dict() if schedule else None,
     }
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(about['model'].split(':')[0]).stem}")
-    run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
-    yield from _go(run, model, splits, Recipe.from_dict(about["recipe"]))
+    run = None
+    if team.first:
+        run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
+        team.leave_word("run", str(run.folder.resolve()))
+    run = team.told(run)
+    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team)
 
 
 def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
@@ -124,6 +152,12 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module,
     macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    evidence: list[Evidence] = []
+    if recipe.augment == "auto":
+        kept, evidence = safe(splits, recipe.seed, characters=opened.characters)
+        for key, value in kept.items():
+            with suppress(UsageError):  # what the user gave excludes it
+                recipe = recipe.with_(**{key: value}) if getattr(recipe, key) is None else recipe
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused)  # fmt: skip
@@ -139,6 +173,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module,
         "preprocessing": splits.preprocessing.to_dict(),
         "recipe": recipe.to_dict(),
         "splits": splits.describe(),
+        "augmentation": [str(row) for row in evidence],
         "machine": machine.why,
         "macs": macs,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -154,14 +189,18 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iter
         DataError: the data are not what the run was started with.
     """
     run = Run.open(folder)
+    team = join(run.about["recipe"]["device"])
     if run.finished:
+        leave()
         yield Finished(run, json.loads((run.folder / "summary.json").read_text()))
         return
     if run.about["code"] != code_sha256(run.about["model"]):
         raise DataError(f"{run.about['model'].rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
-    splits, recipe = splits_of(run, track), Recipe.from_dict(run.about["recipe"])
-    yield from _go(run, _initial(run.about["model"], splits, recipe), splits, recipe)
+    recipe = Recipe.from_dict(run.about["recipe"])
+    with team.first_before_others("data"):
+        splits = splits_of(run, track)
+    yield from _go(run, _initial(run.about["model"], splits, recipe), splits, recipe, team)
 
 
 def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
@@ -208,12 +247,19 @@ def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
     return splits.preprocessing.normalise(torch.from_numpy(splits.train.take(which)))
 
 
-def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe) -> Iterator[Record]:
+def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team) -> Iterator[Record]:
     assert recipe.threads is not None
     prepare(choose(recipe, model, run.about["macs"]))
-    yield Started(run, recipe, run.about["splits"], run.about["machine"], run.progress().epoch)
-    yield from records(model, splits, recipe, run)
-    yield Finished(run, finish(run, splits))
+    done, summary = team.told(run.progress().epoch if team.first else None), None
+    with team.whole():
+        yield Started(run, recipe, run.about["splits"], run.about["machine"], done, team)
+        yield from records(model, splits, recipe, run, team)
+        with team.first_before_others("result"):
+            if team.first:
+                summary = finish(run, splits)
+        summary = team.told(summary)
+    leave()
+    yield Finished(run, summary)
 
 
 def finish(run: Run, splits: Splits) -> dict[str, Any]:

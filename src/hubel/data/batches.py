@@ -4,7 +4,9 @@ Nothing here keeps a random state: any batch of any epoch can be made again, whi
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,28 +79,50 @@ def balanced_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[
     return generator.permutation(np.concatenate(drawn))
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which pictures of every batch are computed here: number `index` of `of` equal shares."""
+
+    index: int = 0
+    of: int = 1
+
+    def first(self, batch: int) -> int:
+        """Where in a batch the share begins."""
+        return self.index * self.count(batch)
+
+    def count(self, batch: int) -> int:
+        """How many pictures of a batch belong to it."""
+        assert batch % self.of == 0, f"{batch} pictures cannot be shared equally by {self.of}"
+        return batch // self.of
+
+
+WHOLE = Share()
+
+
 def training_batches(split: Split, batch: int, preprocessing: Preprocessing, augmentation: Augmentation, *, seed: int,
-                     epoch: int, first: int = 0, classes: int | None = None,
-                     balanced: bool = False, alternating: bool = False) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+                     epoch: int, first: int = 0, classes: int | None = None, balanced: bool = False,
+                     alternating: bool = False, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """(network input N C H W float32, targets) of an epoch, from step `first` on.
 
     `balanced`: see `balanced_order`; `alternating`: mirrored as `mirrored` says.
-
+    Only the share's pictures are made, to the same bits as in the whole batch.
     Targets are labels N, or where the augmentation mixes pictures the classes' shares N `classes` float32.
     """
     order = balanced_order(split.labels, seed, epoch) if balanced else visiting_order(split, seed, epoch)
     turned = torch.from_numpy(mirrored(len(split), seed, epoch)) if alternating else None
     for step in range(first, steps_per_epoch(len(split), batch)):
-        which = order[step * batch : (step + 1) * batch]
+        start, count = share.first(batch), share.count(batch) + (augmentation.mixes and share.of > 1)
+        which = order[step * batch + np.arange(start, start + count) % batch]
+        place: dict[str, Any] = {"first": start, "of": batch} if share.of > 1 else {}
         generator = torch.Generator().manual_seed(derived_seed(seed, 2, epoch, step))
         pictures = torch.from_numpy(split.take(which))
         if turned is not None:
             pictures = torch.where(turned[which, None, None, None], pictures.flip(2), pictures)
-        x = augmentation(pictures, generator, preprocessing)
+        x = augmentation(pictures, generator, preprocessing, **place)
         labels = torch.from_numpy(split.labels[which])
         if augmentation.mixes:
             assert classes is not None, "mixing needs the number of classes"
-            x, labels = augmentation.mix(x, labels, classes, generator)
+            x, labels = augmentation.mix(x, labels, classes, generator, **place)
         yield x, labels
 
 
@@ -130,8 +154,9 @@ def delivered(items: Iterable[tuple[Tensor, Tensor]], device: torch.device,
         yield x.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
-def batches(split: Split, batch: int, preprocessing: Preprocessing) -> Iterator[tuple[Tensor, Tensor]]:
-    """(network input N C H W float32, labels N) of a whole split in its own order, for evaluation."""
-    for start in range(0, len(split), batch):
+def batches(split: Split, batch: int, preprocessing: Preprocessing,
+            share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """(network input N C H W float32, labels N) of a split in its own order, for evaluation; a share takes whole batches."""
+    for start in range(share.index * batch, len(split), share.of * batch):
         which = slice(start, start + batch)
         yield preprocessing.normalise(torch.from_numpy(split.take(which))), torch.from_numpy(split.labels[which])

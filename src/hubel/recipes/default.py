@@ -109,7 +109,7 @@ def _warmup(recipe: Recipe, epochs: int) -> float:
 
 def _augmentation(recipe: Recipe, plan: InputPlan, characters: bool) -> dict[str, Any]:
     """What becomes of the shift and the mirror: the standard of small pictures, but characters are never mirrored."""
-    standard, resized = recipe.augment != "none", recipe.crop_scale is not None and recipe.crop_scale < 1
+    standard, resized = recipe.augment in (None, "standard"), recipe.crop_scale is not None and recipe.crop_scale < 1
     padding = plan.size // 8 if standard and not resized else 0
     return {
         "augment": recipe.augment or "standard",

@@ -32,6 +32,7 @@ class Progress:
     seconds: float = 0.0  # training time of the epoch under way
     best_epoch: int = 0
     best_value: float | None = None  # of the monitored figure, larger is better
+    parts: int = 0  # each with statistics of its own, that a batch is computed in; 0: as the recipe has it
     stopped: str = ""  # why training ended before the last epoch
     history: list[dict[str, Any]] = field(default_factory=list)  # the record of every finished epoch
     elapsed: float = 0.0  # since training began, validations included  [s]

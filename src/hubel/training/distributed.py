@@ -1,26 +1,35 @@
 """Several processes that train one network: `torchrun --nproc-per-node N -m hubel train ...`.
 
-A batch is cut into `size` parts, one per process, as `accumulate` cuts it into parts one after the other: part k of a step
-has the same pictures, augmentation and dropout either way, so N processes and accumulate=N draw the same loss curve.
+A batch is cut into equal shares, one per process, and a share into `accumulate` parts, one after the other. Part k of a
+step has the same pictures, augmentation and dropout however the parts are spread, so N processes and accumulate=N draw
+the same loss curve. Between two steps every process holds the same state, to the last bit.
 """
 
 import os
+import time
+import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch.nn.parallel import DistributedDataParallel
 
-from hubel.errors import UsageError
+from hubel.errors import HubelError, UsageError
 
-PATIENCE = timedelta(seconds=float(os.environ.get("HUBEL_JOIN_SECONDS", "120")))  # for processes that do not arrive
+PATIENCE = float(os.environ.get("HUBEL_JOIN_SECONDS", "120"))  # [s], for processes that do not arrive
+STUCK = timedelta(hours=1)  # after which a process that hangs in the middle of a step is given up
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Lost(HubelError):
+    """Another process of the run has ended."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +39,16 @@ class Team:
     Args:
         rank: this process, from 0; the one that writes and prints is 0.
         size: how many there are.
+        presses: gets an entry when this process is asked to stop; all stop after the same step.
+        store: what the processes tell each other outside of sums; under torchrun it outlives a restart.
+        meeting: the name of this meeting in the store; a restart meets anew.
     """
 
     rank: int = 0
     size: int = 1
+    presses: list[int] = field(default_factory=list)
+    store: Any = field(default=None, repr=False, compare=False)
+    meeting: str = ""
 
     @property
     def first(self) -> bool:
@@ -49,13 +64,22 @@ class Team:
         dist.all_reduce(summed)
         return summed.tolist()
 
-    def gathered(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in the order of their ranks; they may differ in number."""
+    def average(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The mean of each tensor over the processes, one message for all."""
+        if self.size == 1 or not tensors:
+            return tensors
+        together = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(together)
+        parts = (together / self.size).split([tensor.numel() for tensor in tensors])
+        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """What each process gives, in the order of their ranks."""
         if self.size == 1:
-            return rows
-        parts: list[Any] = [None] * self.size
-        dist.all_gather_object(parts, rows.cpu())
-        return torch.cat(parts)
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def told(self, value: Any) -> Any:
         """What the first process gives, in every process."""
@@ -66,31 +90,78 @@ class Team:
         return said[0]
 
     @contextmanager
-    def first_before_others(self) -> Iterator[None]:
-        """The first process goes through alone, the others after it: what it leaves on disk, they find."""
-        if self.size > 1 and not self.first:
-            dist.barrier()
+    def first_before_others(self, work: str) -> Iterator[None]:
+        """The first process goes through alone, the others after it, however long that takes: what it leaves, they find.
+
+        Args:
+            work: a name that is used once.
+        """
+        if self.size == 1:
+            yield
+        elif self.first:
+            try:
+                yield
+            finally:
+                self.store.set(f"{self.meeting}/{work}", "done")
+        else:
+            while not self.store.check([f"{self.meeting}/{work}"]):
+                time.sleep(0.05)
+            yield
+
+    def leave_word(self, name: str, value: str) -> None:
+        """Keeps a value for the processes that torchrun starts in place of these."""
+        if self.store is not None:
+            self.store.set(f"hubel/left/{name}", value)
+
+    def left_word(self, name: str) -> str | None:
+        """What the processes before these have left, if there were any."""
+        key = f"hubel/left/{name}"
+        return self.store.get(key).decode() if self.store is not None and self.store.check([key]) else None
+
+    def parallel(self, model: nn.Module, *, unused: bool) -> nn.Module:
+        """The network whose gradients become the mean over the processes, bucket by bucket while backward goes on.
+
+        Args:
+            model: with the same weights everywhere.
+            unused: whether a step may leave parameters without a gradient.
+        """
+        if self.size == 1:
+            return model
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames broadcast_buffers
+            return DistributedDataParallel(
+                model, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=unused
+            )
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Turns the error of talking to a process that has ended into one sentence.
+
+        Raises:
+            Lost: another process of the run has ended.
+        """
         try:
             yield
-        finally:
-            if self.size > 1 and self.first:
-                dist.barrier()
-
-    def average_statistics(self, model: nn.Module) -> None:
-        """The running statistics of batch norm become the mean over the processes."""
-        if self.size == 1:
-            return
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer /= self.size
+        except RuntimeError as error:
+            kind = "gloo" in str(error) or "NCCL" in str(error)
+            if self.size > 1 and (kind or isinstance(error, dist.DistError)):
+                raise Lost(f"one of the {self.size} processes has ended, and the others cannot go on without it; torchrun "
+                           f"starts them again with --max-restarts, or go on with: hubel resume RUN") from error  # fmt: skip
+            raise
 
 
-def join(device: str = "cpu") -> Team:
+ALONE = Team()
+_here: list[Team] = []  # the team that this process has joined
+
+
+def join(device: str | None = None) -> Team:
     """Meets the other processes that torchrun started; alone where it started none.
 
+    Args:
+        device: of the computation; a GPU where there are any unless given.
+
     Raises:
-        UsageError: torchrun's variables are incomplete, or not every process arrives.
+        UsageError: torchrun's variables are incomplete, not every process arrives, or there are fewer GPUs than processes.
     """
     present = [name for name in NEEDED if os.environ.get(name)]
     if "RANK" not in present and "WORLD_SIZE" not in present:
@@ -99,85 +170,104 @@ def join(device: str = "cpu") -> Team:
         missing = ", ".join(sorted(set(NEEDED) - set(present)))
         raise UsageError(f"the environment has {', '.join(present)} but not {missing}; start with: torchrun "
                          f"--nproc-per-node N -m hubel train ...")  # fmt: skip
-    team = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-    if team.size == 1:
-        return team
-    if not dist.is_initialized():
-        on_gpu = device.startswith("cuda")
-        if on_gpu:
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        try:
-            dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
-        except (RuntimeError, ValueError) as error:  # torch raises DistStoreError, DistNetworkError and others
-            raise UsageError(f"process {team.rank} of {team.size} waited {PATIENCE.total_seconds():.0f} s for the others at "
-                             f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}, and not all came; start every one of "
-                             f"them, or fewer with --nproc-per-node") from error  # fmt: skip
-    return team
+    if _here:
+        return _here[0]
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if size == 1:
+        return Team(store=_store(0, 1) if _has_agent() else None)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        take_gpu(device)
+    try:
+        store = _store(rank, size)
+        meeting = _meet(store, rank, size)
+        dist.init_process_group("nccl" if on_gpu else "gloo", store=PrefixStore(meeting, store), rank=rank,
+                                world_size=size, timeout=STUCK)  # fmt: skip
+    except (RuntimeError, ValueError) as error:  # torch raises DistStoreError, DistNetworkError and others
+        raise UsageError(f"process {rank} of {size} waited {PATIENCE:g} s for {_whom(error, rank)} at "
+                         f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}; start every one of them, or fewer with "
+                         f"--nproc-per-node") from error  # fmt: skip
+    _here.append(Team(rank, size, store=store, meeting=meeting))
+    return _here[0]
 
 
 def leave() -> None:
     """Ends the meeting, so that the process can end."""
-    if dist.is_initialized():
+    if _here:
+        _here.clear()
         dist.destroy_process_group()
 
 
-class _Sum(torch.autograd.Function):
-    """The sum of a tensor over the processes; each process's share of a gradient is the sum of all gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
-        """The sum."""
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        """Its gradient."""
-        total = gradients[0].clone()
-        dist.all_reduce(total)
-        return total
+def said() -> bool:
+    """Whether another process has said already why the run ends; the one that asks first is to say it."""
+    if not _here:
+        return False
+    team = _here[0]
+    try:
+        return team.store.add(f"{team.meeting}/said", 1) > 1
+    except RuntimeError:  # the store went with the first process, which had its say
+        return not team.first
 
 
-class SyncBatchNorm(TorchFunctionMode):
-    """While active, batch norms of training take their statistics over the parts of all processes, which are equally large.
+def take_gpu(device: str) -> None:
+    """Makes this process compute on the GPU of its number on this machine.
 
-    torch's own module of this name computes on GPUs only, and would have to take the place of the network's modules.
+    Raises:
+        UsageError: there are fewer GPUs than processes, or the device names one.
     """
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
-        """Called by torch in place of `func`."""
-        if func is functional.batch_norm:
-            return synchronised_batch_norm(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _summed(x: Tensor) -> Tensor:
-    total: Any = _Sum.apply(x)
-    return total
+    own, here = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if device != "cuda":
+        raise UsageError(f"device={device} names one GPU, and every process has its own; use device=cuda")
+    if own >= here:
+        raise UsageError(f"there is no GPU for process {own} of this machine: it has {here}; use torchrun --nproc-per-node "
+                         f"{here}")  # fmt: skip
+    torch.cuda.set_device(own)
 
 
-def synchronised_batch_norm(x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-                            bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
-                            eps: float = 1e-5) -> Tensor:  # fmt: skip
-    """As torch.nn.functional.batch_norm of the batch that the processes hold together  (Ioffe & Szegedy 2015)."""
-    if not training:
-        return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    over, size = [0, *range(2, x.ndim)], dist.get_world_size()
-    shape = [1, -1] + [1] * (x.ndim - 2)
-    wide = x.float()
-    mean = _summed(wide.mean(over)) / size
-    centred = wide - mean.view(shape)
-    variance = _summed(centred.square().mean(over)) / size
-    if running_mean is not None and running_var is not None:
-        count = size * x.numel() / x.shape[1]
-        with torch.no_grad():
-            running_mean.lerp_(mean, momentum)
-            running_var.lerp_(variance * (count / (count - 1)), momentum)
-    y = centred * (variance + eps).rsqrt().view(shape)
-    if weight is not None:
-        y = y * weight.view(shape)
-    if bias is not None:
-        y = y + bias.view(shape)
-    return y.to(x.dtype)
+class _Missing(RuntimeError):
+    """Processes that have not come."""
+
+
+def _whom(error: Exception, rank: int) -> str:
+    return str(error) if isinstance(error, _Missing) else "the others" if rank == 0 else "the first one"
+
+
+def _store(rank: int, size: int) -> Any:
+    """The store at MASTER_ADDR: torchrun's own, or where there is no torchrun the first process's."""
+    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, rank == 0 and not _has_agent(),
+                         timeout=timedelta(seconds=PATIENCE), wait_for_workers=False)  # fmt: skip
+
+
+def _has_agent() -> bool:
+    """Whether torchrun watches over this process, and holds the store."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _meet(store: Any, rank: int, size: int) -> str:
+    """The name of a meeting at which every process is present.
+
+    torchrun's store outlives a restart with all that the dead processes wrote, and torch would connect to those. So the
+    first process calls each meeting by a new name, the others answer to it, and a name at which all had been present
+    before this process answered is that of an earlier meeting.
+    """
+    until, answered = time.monotonic() + PATIENCE, ""
+    if rank == 0:
+        answered = uuid.uuid4().hex
+        store.set("hubel/meeting", answered)
+    while time.monotonic() < until:
+        if rank == 0:
+            if all(store.check([f"{answered}/{other}"]) for other in range(1, size)):
+                store.set(f"{answered}/all", "present")
+                return answered
+        elif store.check(["hubel/meeting"]):
+            called = store.get("hubel/meeting").decode()
+            complete = store.check([f"{called}/all"])
+            if complete and called == answered:
+                return called
+            if not complete and called != answered:
+                store.set(f"{called}/{rank}", "present")
+                answered = called
+        time.sleep(0.02)
+    absent = [other for other in range(1, size) if rank == 0 and not store.check([f"{answered}/{other}"])]
+    raise _Missing("process " + ", ".join(map(str, absent)) if absent else "the first one")

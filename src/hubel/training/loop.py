@@ -3,23 +3,28 @@
 import math
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from hubel.data import Augmentation, Split, Splits, training_batches
-from hubel.data.batches import delivered, derived_seed, steps_per_epoch
+from hubel.data.batches import Share, delivered, derived_seed, steps_per_epoch
 from hubel.errors import Diverged, UsageError
 from hubel.training import course, losses, optimisers
 from hubel.training.averaging import Average, ema_share, recompute_statistics
+from hubel.training.batch_norm import Statistics, SyncBatchNorm
 from hubel.training.checkpoint import Progress
+from hubel.training.distributed import ALONE, Team
 from hubel.training.divergence import EXPLODED, diverged
 from hubel.training.fusion import forward
 from hubel.training.losses import Criterion
+from hubel.training.memory import Halved, attempted, halve
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.schedule import learning_rate, reductions
@@ -37,6 +42,7 @@ class Step:
     lr: float
     images: int
     seconds: float
+    stop: bool = False  # somebody asked for it, and the other processes stop here too
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,14 @@ def train(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None
     return (record for record in records(model, data, recipe, run) if isinstance(record, Epoch))
 
 
-def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None) -> Iterator[Step | Epoch]:
+def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None,
+            team: Team | None = None) -> Iterator[Step | Halved | Epoch]:  # fmt: skip
     """As `train`, and a record of every step too.
 
-    Closing the generator between two records keeps a checkpoint first, so that nothing is lost.
+    Closing the generator between two records keeps a checkpoint first, so that nothing is lost. The processes of a `team`
+    yield the same records, and the first of them keeps the run.
     """
-    training = Training.begin(model, data, recipe, run)
+    training = Training.begin(model, data, recipe, run, team or Team())
     while not training.finished:
         yield from train_epoch(training)
         yield finish_epoch(training)
@@ -107,33 +115,40 @@ class Training:
     model: nn.Module
     data: Splits
     recipe: Recipe  # settled
-    run: Run | None
+    run: Run | None  # of the first process
+    team: Team
     device: torch.device
     optimiser: torch.optim.Optimizer
     criterion: Criterion
     augmentation: Augmentation
     average: Average | None
+    statistics: Statistics
     progress: Progress
     batch: int
+    accumulate: int  # parts of this process's share of a batch
     time_limit: float | None  # for steps and validations, where the run has a budget [s]
     began: float  # time of the first step, as if there had been no interruption
     kept_at: float  # time of the last checkpoint
+    parallel: nn.Module | None = None  # the network as the processes share it, once the first step has been tried
 
     @staticmethod
-    def begin(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None) -> "Training":
+    def begin(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None, team: Team = ALONE) -> "Training":
         """At the first step, or where the run's last checkpoint stands."""
         recipe, device = recipe.settled(), torch.device(recipe.device or "cpu")
         assert recipe.epochs is not None
         assert recipe.batch is not None
-        refuse_what_does_not_fit(recipe, data)
+        refuse_what_does_not_fit(recipe, data, team)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = optimisers.build(model, recipe)
         average = Average(model) if recipe.ema or recipe.swa_epochs else None
         criterion = losses.criterion(recipe, data.classes, data.train.labels, device)
-        progress = (run.restore(model, optimiser, average) if run else None) or Progress()
+        progress = (run.restore(model, optimiser, average, team) if run else None) or Progress()
+        accumulate = parts_of_share(recipe, progress, team)
+        progress.parts = accumulate * (1 if recipe.sync_batch_norm else team.size)
         now, plan = time.monotonic(), (run.about.get("plan") if run else None) or {}
-        return Training(model, data, recipe, run, device, optimiser, criterion, augmentation(recipe, data.train), average,
-                        progress, recipe.batch, plan.get("training"), now - progress.elapsed, now)  # fmt: skip
+        return Training(model, data, recipe, run if team.first else None, team, device, optimiser, criterion,
+                        augmentation(recipe, data.train), average, Statistics(model), progress, recipe.batch, accumulate,
+                        plan.get("training"), now - progress.elapsed, now, None if team.size > 1 else model)  # fmt: skip
 
     @property
     def steps(self) -> int:
@@ -152,11 +167,12 @@ class Training:
         return bool(self.progress.stopped) or (self.progress.step == 0 and self.left <= 0)
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of the epoch under way from a step on, on the device."""
+        """The process's share of the batches of the epoch under way from a step on, on the device."""
         recipe, data = self.recipe, self.data
         made = training_batches(data.train, self.batch, data.preprocessing, self.augmentation, seed=recipe.seed,
                                 epoch=self.progress.epoch, first=first, classes=len(data.classes),
-                                balanced=recipe.sampler == "balanced", alternating=bool(recipe.alternating_flip))  # fmt: skip
+                                balanced=recipe.sampler == "balanced", alternating=bool(recipe.alternating_flip),
+                                share=Share(self.team.rank, self.team.size))  # fmt: skip
         return delivered(made, self.device, recipe.prefetch)
 
     def learning_rate(self, step: int) -> float:
@@ -170,6 +186,10 @@ class Training:
     def autocast(self) -> torch.autocast:
         """The precision of training."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+
+    def synchronised(self) -> Any:
+        """Inside, batch norms take their statistics over all processes, where the recipe says so."""
+        return SyncBatchNorm() if self.recipe.sync_batch_norm and self.team.size > 1 else nullcontext()
 
     def keep(self) -> None:
         """Replaces the checkpoint by the present state, which has to be whole.
@@ -201,11 +221,28 @@ def augmentation(recipe: Recipe, split: Split) -> Augmentation:
     return Augmentation.measured(split, **values | {"policy": None if recipe.policy == "none" else recipe.policy})
 
 
-def refuse_what_does_not_fit(recipe: Recipe, data: Splits) -> None:
+def parts_of_share(recipe: Recipe, progress: Progress, team: Team) -> int:
+    """Parts in which a process computes its share: as many in all as the run began with, whoever computes them."""
+    parts = max(progress.parts, int(team.left_word("parts") or 0))
+    if parts and not recipe.sync_batch_norm:  # with it, a part is normalised together with those of the other processes
+        parts = -(-parts // team.size)
+    return parts or recipe.accumulate or 1
+
+
+def refuse_what_does_not_fit(recipe: Recipe, data: Splits, team: Team) -> None:
     """Raises a UsageError where the recipe cannot be meant for these data."""
     if recipe.batch is not None and recipe.batch > len(data.train):
         raise UsageError(f"batch={recipe.batch:,} is larger than the training part of {len(data.train):,} pictures; use a "
                          f"smaller batch")  # fmt: skip
+    batch, share = recipe.batch or 1, (recipe.batch or 1) // team.size
+    if batch % team.size:
+        near = [str(size) for size in (share * team.size, (share + 1) * team.size) if size]
+        raise UsageError(
+            f"batch={batch} cannot be shared equally by {team.size} processes; use batch={' or '.join(near)}"
+        )
+    if (recipe.accumulate or 1) > share:
+        raise UsageError(f"accumulate={recipe.accumulate} is more than the {share} pictures of a process's share of "
+                         f"batch={batch}")  # fmt: skip
     if data.multilabel and recipe.loss != "bce":
         raise UsageError(
             f"loss={recipe.loss} needs one class per picture, and {data.name} has any number of them; use loss=bce"
@@ -214,58 +251,120 @@ def refuse_what_does_not_fit(recipe: Recipe, data: Splits) -> None:
         raise UsageError(f"sampler=balanced needs one class per picture, and {data.name} has any number of them")
 
 
-def train_epoch(training: Training) -> Iterator[Step]:
+def train_epoch(training: Training) -> Iterator[Step | Halved]:
     """The steps of the epoch under way that are still to do."""
     progress, run, recipe, steps = training.progress, training.run, training.recipe, training.steps
+    team = training.team
     training.model.train()
     started = time.perf_counter() - progress.seconds
     for x, targets in training.batches(progress.step):
         if training.left <= 0:
             break
         lr = training.learning_rate(progress.step)
-        loss, correct = train_step(training, x, targets, lr)
+        loss, correct = yield from gradients(training, x, targets)
+        take_step(training, lr)
+        elapsed = time.monotonic() - training.began if team.first else 0.0  # one clock, for what a budget decides
+        loss, correct, presses, progress.elapsed = team.total(loss / team.size, correct, len(team.presses), elapsed)
         if not math.isfinite(loss) or loss > EXPLODED * losses.guessing(recipe.loss, len(training.data.classes)):
             raise training.diverged(f"the loss became {loss:g}", x)
         progress.step += 1
         progress.loss_sum += loss
-        progress.correct += correct
+        progress.correct += int(correct)
         progress.seconds = time.perf_counter() - started
-        progress.elapsed = time.monotonic() - training.began
         due = time.monotonic() - training.kept_at > recipe.checkpoint_seconds and training.left > 0
         if course.correct(progress, recipe, steps, training.time_limit) or (run and due):
             training.keep()
         try:
-            yield Step(progress.epoch, progress.step - 1, steps, loss, lr, len(targets), progress.seconds)
+            yield Step(
+                progress.epoch, progress.step - 1, steps, loss, lr, training.batch, progress.seconds, presses > 0
+            )
         except GeneratorExit:  # the user stops here; between two steps the state is whole
             training.keep()
+            if presses:
+                team.total(0)  # all are here, and torchrun, which ends all when one has ended, finds nothing half done
             raise
 
 
-def train_step(training: Training, x: Tensor, targets: Tensor, lr: float) -> tuple[float, int]:
-    """One optimiser step; the batch's mean loss and how many pictures it got right.
+def gradients(training: Training, x: Tensor, targets: Tensor) -> Generator[Halved, None, tuple[float, int]]:
+    """Leaves the batch's gradients, averaged over the processes; the share's mean loss and how many pictures are right.
 
-    The batch is computed in `accumulate` parts one after the other, whose gradients add up to the batch's.
+    Where memory is short the batch is computed in twice as many parts.
+
+    Raises:
+        UsageError: memory is short for the smallest part.
     """
-    recipe, progress, parts = training.recipe, training.progress, training.recipe.accumulate or 1
-    loss, correct = 0.0, 0
+    if training.parallel is None:
+        yield from rehearse(training, x, targets)
+    network, found = training.parallel or training.model, []
+    while not found:
+        with training.synchronised():
+            fits = attempted(training, lambda: found.append(compute(training, network, x, targets)))
+        if not fits:
+            yield halve(training, len(x))
+    training.statistics.end(training.team)
+    return found[0]
+
+
+def rehearse(training: Training, x: Tensor, targets: Tensor) -> Iterator[Halved]:
+    """Computes a step without the other processes, so that they find out together whether memory suffices.
+
+    While they sum gradients none of them may fail, or the others would wait for it. Nothing but memory is touched.
+    """
+    team, model = training.team, training.model
+    while training.parallel is None:
+        fits = attempted(training, lambda: compute(training, model, x, targets))
+        unused = any(parameter.grad is None for parameter in model.parameters() if parameter.requires_grad)
+        training.optimiser.zero_grad(set_to_none=True)
+        training.statistics.take_back()
+        misfits, unused = team.total(not fits, fits and unused)
+        if misfits:
+            yield halve(training, len(x))
+        else:
+            training.parallel = team.parallel(model, unused=unused > 0)
+
+
+def compute(training: Training, network: nn.Module, x: Tensor, targets: Tensor) -> tuple[float, int]:
+    """The share of a batch in `accumulate` parts one after the other, whose gradients add up to the batch's."""
+    progress, parts, loss, correct = training.progress, training.accumulate, 0.0, 0
+    training.statistics.begin()
     for part, (some, their) in enumerate(zip(x.tensor_split(parts), targets.tensor_split(parts), strict=True)):
-        with seeded(recipe.seed, 3, progress.epoch, progress.step, part):
-            partial, right = backward(training, some, their, len(some) / len(x))
+        number, share = training.team.rank * parts + part, len(some) / len(x)
+        waits = isinstance(network, DistributedDataParallel) and part < parts - 1
+        quietly = cast(DistributedDataParallel, network).no_sync() if waits else nullcontext()
+        with seeded(training.recipe.seed, 3, progress.epoch, progress.step, number), quietly:
+            partial, found = backward(training, some, their, share, network)
+        training.statistics.add(share)
         loss += partial
-        correct += right
-    optimisers.step(training.optimiser, recipe, lr, len(training.data.train))
-    if training.average is not None and recipe.ema:
-        training.average.move(training.model, ema_share(recipe.ema, progress.epoch * training.steps + progress.step))
+        correct += found
     return loss, correct
 
 
-def backward(training: Training, x: Tensor, targets: Tensor, share: float) -> tuple[float, int]:
+def train_step(training: Training, x: Tensor, targets: Tensor, lr: float) -> tuple[float, int]:
+    """One optimiser step of a process alone, where memory suffices; the batch's mean loss and how many are right."""
+    found = compute(training, training.model, x, targets)
+    training.statistics.end(training.team)
+    take_step(training, lr)
+    return found
+
+
+def take_step(training: Training, lr: float) -> None:
+    """The optimiser's step, and the averages of the weights after it."""
+    recipe, progress = training.recipe, training.progress
+    optimisers.step(training.optimiser, recipe, lr, len(training.data.train))
+    if training.average is not None and recipe.ema:
+        training.average.move(training.model, ema_share(recipe.ema, progress.epoch * training.steps + progress.step))
+
+
+def backward(training: Training, x: Tensor, targets: Tensor, share: float,
+             network: nn.Module | None = None) -> tuple[float, int]:  # fmt: skip
     """Adds the gradient of a part of the batch, which is `share` of it; its part of the mean loss, and how many are right.
 
     A network with auxiliary heads returns (main, *auxiliary) logits in training, whose losses are added with a weight.
     """
     recipe = training.recipe
-    outputs = forward(training.model, x, recipe.precision or "float32", fused=bool(recipe.fused), device=x.device.type)
+    fused = bool(recipe.fused) and not (recipe.sync_batch_norm and training.team.size > 1)
+    network = training.model if network is None else network
+    outputs = forward(network, x, recipe.precision or "float32", fused=fused, device=x.device.type)
     logits, *auxiliary = (output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
     loss = training.criterion(logits, targets)
     for output in auxiliary:
@@ -294,8 +393,11 @@ def averaged(training: Training) -> Iterator[None]:
         average.move(training.model, 1 / (epoch - first + 1))
     with average.in_place(training.model):
         if recipe.swa_epochs:
-            with training.autocast():
-                recompute_statistics(training.model, (x for x, _ in training.batches(0)))
+            parts = (part for x, _ in training.batches(0) for part in x.tensor_split(training.accumulate))
+            with training.autocast(), training.synchronised():
+                recompute_statistics(training.model, parts)
+            training.statistics.begin()
+            training.statistics.end(training.team)
         yield
 
 
@@ -303,7 +405,7 @@ def finish_epoch(training: Training) -> Epoch:
     """Validates, keeps the best and the last state, and moves `progress` to the next epoch."""
     progress, run, best = training.progress, training.run, False
     with averaged(training):
-        figures = validate(training.model, training.data, training.recipe)
+        figures = validate(training.model, training.data, training.recipe, training.team)
         if not math.isfinite(figures.loss):
             raise training.diverged(f"the validation loss became {figures.loss:g}")
         value = figures.monitored(training.recipe.monitor or "top1")

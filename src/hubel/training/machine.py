@@ -63,7 +63,7 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
     if (device.startswith("cuda:") and not device[5:].isdecimal()) or (device[5:].isdecimal() and (
             int(device[5:]) >= torch.cuda.device_count())):  # fmt: skip
         raise UsageError(f"device={device}: there are {torch.cuda.device_count()} CUDA devices here, numbered from 0")
-    threads = threads or physical_cores()
+    threads = threads or max(1, physical_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # torchrun's
     if precision is None:
         pays = multiplies_bf16(device) and macs >= BF16_PAYS_FROM
         precision = "bfloat16" if pays else "float32"

@@ -105,7 +105,6 @@ class Recipe:
         tta: views of a picture whose logits the final scores average: one, flip, shift, six or ten.
         precision: arithmetic of convolutions and matrix products during training.
         fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
-        compile: translate the network with torch.compile.
         device: cpu, cuda or cuda:N.
         threads: cores to compute with.
         prefetch: batches prepared ahead.
@@ -190,7 +189,6 @@ class Recipe:
     # the machine
     precision: Precision | None = None
     fused: bool | None = None
-    compile: bool | None = None
     device: str | None = None
     threads: int | None = None
     prefetch: int | None = None

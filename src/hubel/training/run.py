@@ -25,6 +25,7 @@ from hubel.errors import FileError, UsageError
 from hubel.training import checkpoint
 from hubel.training.averaging import Average
 from hubel.training.checkpoint import Progress
+from hubel.training.distributed import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,17 @@ class Run:
         """Whether the run has its result."""
         return (self.folder / "summary.json").is_file()
 
-    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer,
-                average: Average | None = None) -> Progress | None:  # fmt: skip
-        """Puts the last kept state into model, optimiser and average; None where nothing was kept yet."""
+    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: Average | None = None,
+                team: Team = ALONE) -> Progress | None:  # fmt: skip
+        """Puts the last kept state into model, optimiser and average; None where nothing was kept yet.
+
+        Only the first process of a team needs the file; the others are told what it holds.
+        """
         path = self.folder / "last.safetensors"
-        if not path.exists():
+        kept = team.told(checkpoint.read(path) if team.first and path.exists() else None)
+        if kept is None:
             return None
-        tensors, about = checkpoint.read(path)
+        tensors, about = kept
         checkpoint.scatter(tensors, model, optimiser, average)
         return Progress(**about)
 

@@ -149,21 +149,28 @@ class Augmentation:
         return replace(self, **changes)
 
     def __call__(self, images: Tensor, generator: torch.Generator, preprocessing: Preprocessing,
-                 dtype: torch.dtype = torch.float32) -> Tensor:  # fmt: skip
-        """The network's input, N C size size in channels-last memory, of uint8 pictures N H W C on any device."""
+                 dtype: torch.dtype = torch.float32, *, first: int = 0, of: int | None = None) -> Tensor:  # fmt: skip
+        """The network's input, N C size size in channels-last memory, of uint8 pictures N H W C on any device.
+
+        The pictures are those from `first` on of a batch of `of`, all of it unless given, and after its last come its first.
+        What is drawn is drawn for the whole batch, so that a share of it changes as it would have with the others.
+        """
         count, height, width, channels = images.shape
+        total = of or count
+        own = torch.arange(first, first + count) % total
         self.fits(channels)
         size = (preprocessing.size, preprocessing.size)
-        draws = self._policy_draws(count, generator)
+        draws = self._policy_draws(total, generator)
         for draw in draws:
-            images = policies.tabled(draw, images)
+            images = policies.tabled(draw.only(own), images)
         matrices = None
         if self._exact and not draws and (height, width) == size:
-            images = self._shifted(images, generator)
+            images = self._shifted(images, own, total, generator)
         else:
-            matrices = self._matrices(count, (height, width), size, draws, generator)
-        tint = _Tint(self, count, channels, draws, generator) if self._coloured or draws else None
-        boxes = self._boxes(count, size, generator)
+            matrices = self._matrices(total, (height, width), size, draws, generator)
+        tint = _Tint(self, total, channels, draws, generator) if self._coloured or draws else None
+        boxes = self._boxes(total, size, generator)
+        noise = torch.randint(2**62, (total,), generator=generator) if self.noise else None
         result = torch.empty((count, channels, *size), dtype=dtype, device=images.device,
                              memory_format=torch.channels_last)  # fmt: skip
         step = (
@@ -173,20 +180,23 @@ class Augmentation:
         )
         for start in range(0, count, step):
             part = slice(start, start + step)
-            rows = self._rows(images[part], None if matrices is None else matrices[part], tint, part, preprocessing)
-            if self.noise:
-                rows += erasing.noise_like(rows, _per_column(preprocessing, self.noise, size[1]), generator)
+            drawn = own[part]
+            rows = self._rows(images[part], None if matrices is None else matrices[drawn], tint, drawn, preprocessing)
+            if noise is not None:
+                rows += erasing.noise_like(rows, _per_column(preprocessing, self.noise, size[1]), noise[drawn])
             if self.noise or tint:
                 rows.clamp_(*(bound.to(rows.device) for bound in _limits(preprocessing, size[1])))
             for box in boxes:
-                left, top, right, bottom = (bound[part] for bound in box)
+                left, top, right, bottom = (bound[drawn] for bound in box)
                 rows *= 1 - erasing.covered((left, top, right, bottom), size, channels).to(rows.device)
             erasing.lines(result)[part] = rows
         return result
 
-    def mix(self, x: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def mix(self, x: Tensor, labels: Tensor, classes: int, generator: torch.Generator, *, first: int = 0,
+            of: int | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Input and soft targets N classes of a batch and its labels, by mixup or cutmix; see `mixing.mixed`."""
-        return mixing.mixed(x, labels, classes, mixup=self.mixup, cutmix=self.cutmix, generator=generator)
+        return mixing.mixed(x, labels, classes, mixup=self.mixup, cutmix=self.cutmix, generator=generator, first=first,
+                            of=of)  # fmt: skip
 
     @property
     def _exact(self) -> bool:
@@ -213,10 +223,10 @@ class Augmentation:
             mirrored = torch.rand(count, 1, generator=generator)[:, 0] < 0.5
         return torch.where(mirrored, place[1] - pad, pad - place[1]), pad - place[0], mirrored
 
-    def _shifted(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _shifted(self, images: Tensor, own: Tensor, total: int, generator: torch.Generator) -> Tensor:
         if not self.crop_padding and not self.flip:
             return images
-        right, down, mirrored = self._moves(len(images), generator)
+        right, down, mirrored = (move[own] for move in self._moves(total, generator))
         return geometry.shifted(images, right, down, mirrored, self._fill(images), self.crop_padding, self.edge)
 
     def _fill(self, images: Tensor) -> Tensor:
@@ -255,7 +265,7 @@ class Augmentation:
             boxes.append(erasing.centred_boxes(count, size, (sides[0], sides[1]), generator))
         return boxes
 
-    def _rows(self, images: Tensor, matrices: Tensor | None, tint: "_Tint | None", part: slice,
+    def _rows(self, images: Tensor, matrices: Tensor | None, tint: "_Tint | None", part: Tensor,
               preprocessing: Preprocessing) -> Tensor:  # fmt: skip
         """Placed, tinted and normalised: float32 N H W*C."""
         if matrices is None and tint is None:
@@ -291,7 +301,7 @@ class _Tint:
             amounts = keys.pca * torch.randn(count, channels, generator=generator)
             self.shift = 255 * amounts @ torch.tensor(keys.pca_axes)
 
-    def matrices(self, planes: Tensor, part: slice) -> Tensor:
+    def matrices(self, planes: Tensor, part: Tensor) -> Tensor:
         """N C C+1 for some of the pictures, float32 N C H W with values 0..255."""
         mean = planes.mean(dim=(2, 3)).cpu()
         total = colour.brightness(self.brightness[part], self.channels)

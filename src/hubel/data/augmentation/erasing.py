@@ -72,9 +72,9 @@ def pictures(rows: Tensor, channels: int) -> Tensor:
     return rows.view(count, height, length // channels, channels).permute(0, 3, 1, 2)
 
 
-def noise_like(rows: Tensor, deviation: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian noise in the shape of `rows`, on their device; `deviation` broadcasts."""
-    if rows.device.type != "cpu":  # a generator belongs to one device
-        seed = int(torch.randint(2**62, (), generator=generator))
-        generator = torch.Generator(rows.device).manual_seed(seed)
-    return torch.randn(rows.shape, generator=generator, device=rows.device) * deviation.to(rows.device)
+def noise_like(rows: Tensor, deviation: Tensor, seeds: Tensor) -> Tensor:
+    """Gaussian noise in the shape of `rows`, on their device, a seed for each; `deviation` broadcasts."""
+    noise, generator = torch.empty_like(rows), torch.Generator(rows.device)
+    for row, seed in zip(noise, seeds.tolist(), strict=True):
+        row.normal_(generator=generator.manual_seed(seed))
+    return noise * deviation.to(rows.device)

@@ -46,7 +46,7 @@ class Drawn:
     sign: Tensor
     policy: Policy
 
-    def only(self, part: slice) -> "Drawn":
+    def only(self, part: Tensor) -> "Drawn":
         """The draws of some of the pictures."""
         return Drawn(self.operation[part], self.strength[part], self.sign[part], self.policy)
 

@@ -1,0 +1,124 @@
+"""Batch norm of a batch that is computed in parts: its running statistics, and its statistics over several processes."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+
+from hubel.training.distributed import Team
+
+
+class Statistics:
+    """The running statistics of a network's batch norms, which move once per step, by the mean over the step's parts.
+
+    So neither the number of parts nor of processes changes how long they remember, and a step can be taken back.
+
+    Args:
+        model: the network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        buffers = [buffer for norm in norms for buffer in norm.buffers()]
+        self.values = [buffer for buffer in buffers if buffer.is_floating_point()]
+        self.counts = [buffer for buffer in buffers if not buffer.is_floating_point()]
+        self.before: list[Tensor] = []
+        self.sums: list[Tensor] = []
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """A step begins."""
+        self.before = [buffer.clone() for buffer in (*self.values, *self.counts)]
+        self.sums = []
+
+    @torch.no_grad()
+    def take_back(self) -> None:
+        """They are as they were when the step began."""
+        for buffer, before in zip((*self.values, *self.counts), self.before, strict=True):
+            buffer.copy_(before)
+
+    @torch.no_grad()
+    def add(self, share: float) -> None:
+        """A part has been computed, which is `share` of the pictures of this process; the next one starts where it did."""
+        if share == 1:
+            return
+        parts = [share * value for value in self.values]
+        self.sums = [total + part for total, part in zip(self.sums, parts, strict=True)] if self.sums else parts
+        self.take_back()
+
+    @torch.no_grad()
+    def end(self, team: Team) -> None:
+        """The step is over, in every process."""
+        if self.sums:  # of several parts
+            for count in self.counts:
+                count += 1
+        means = team.average(self.sums or self.values)
+        for value, mean in zip(self.values, means, strict=True):
+            if mean is not value:
+                value.copy_(mean)
+
+
+class SyncBatchNorm(TorchFunctionMode):
+    """While active, batch norms of training take their statistics over the parts of all processes, which are equally large.
+
+    torch's own module of this name computes on GPUs only, and would have to take the place of the network's modules.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
+                           kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
+        """Called by torch in place of `func`."""
+        if func is functional.batch_norm:
+            return synchronised_batch_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over the processes; each process's share of a gradient is the sum of all gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
+        """The sum."""
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        """Its gradient."""
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _summed(x: Tensor) -> Tensor:
+    total: Any = _Sum.apply(x)
+    return total
+
+
+def synchronised_batch_norm(x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+                            bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
+                            eps: float = 1e-5) -> Tensor:  # fmt: skip
+    """As torch.nn.functional.batch_norm of the batch that the processes hold together  (Ioffe & Szegedy 2015)."""
+    if not training:
+        return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    over, size = [0, *range(2, x.ndim)], dist.get_world_size()
+    shape = [1, -1] + [1] * (x.ndim - 2)
+    wide = x.float()
+    mean = _summed(wide.mean(over)) / size
+    centred = wide - mean.view(shape)
+    variance = _summed(centred.square().mean(over)) / size
+    if running_mean is not None and running_var is not None:
+        count = size * x.numel() / x.shape[1]
+        with torch.no_grad():
+            running_mean.lerp_(mean, momentum)
+            running_var.lerp_(variance * (count / (count - 1)), momentum)
+    y = centred * (variance + eps).rsqrt().view(shape)
+    if weight is not None:
+        y = y * weight.view(shape)
+    if bias is not None:
+        y = y + bias.view(shape)
+    return y.to(x.dtype)

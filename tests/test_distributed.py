@@ -1,0 +1,231 @@
+"""Several processes: the same loss curve as one, one voice, a run that survives a worker's death; and short memory."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hubel.cli import main
+from hubel.data import Augmentation, load, open_data
+from hubel.data.batches import Share, training_batches
+from hubel.errors import UsageError
+from hubel.terminal import shortage
+from hubel.training import distributed
+from hubel.training.distributed import Team
+from hubel.training.loop import Step, records, refuse_what_does_not_fit, seeded, train
+from hubel.training.memory import Halved
+from hubel.training.run import Run
+from two_processes import RECIPE, Small, curve, figures
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load(open_data("digits"), size=8, channels=1)
+
+
+def environment(rank: int, port: int, **more: str) -> dict[str, str]:
+    return {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1", **more}  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What two processes found, in each of them."""
+    folder, port = tmp_path_factory.mktemp("two"), free_port()
+    command = [sys.executable, str(HERE / "two_processes.py"), str(folder)]
+    processes = [subprocess.Popen(command, env=environment(rank, port)) for rank in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+# ------------------------------------------------------------------------------------------ the same numbers
+
+
+def test_two_processes_draw_the_curve_of_one_that_accumulates(two):
+    """Batch norm, augmentation, dropout, clipping and averaged weights on."""
+    alone = curve(RECIPE.with_(accumulate=2), 0.3)
+    torch.testing.assert_close(torch.tensor(two[0]["own statistics"]), torch.tensor(alone), rtol=0, atol=1e-4)
+    assert two[0] == two[1]
+
+
+def test_synchronised_batch_norm_draws_the_curve_of_the_whole_batch(two):
+    alone = curve(RECIPE, 0.0)
+    torch.testing.assert_close(torch.tensor(two[0]["common statistics"]), torch.tensor(alone), rtol=0, atol=1e-4)
+    apart = curve(RECIPE.with_(accumulate=2), 0.0)
+    assert (torch.tensor(apart) - torch.tensor(alone)).abs().max() > 1e-3  # else nothing was shown
+
+
+def test_sharded_validation_gives_the_same_figures(two):
+    assert two[0]["figures"] == two[1]["figures"] == figures()
+
+
+def test_shares_are_augmented_as_in_the_whole_batch(digits):
+    augmentation = Augmentation.measured(digits.train, crop_padding=1, flip=True, rotate=10, brightness=0.3, noise=0.1,
+                                         erasing=0.5, mixup=0.3, cutmix=1.0, policy="randaugment")  # fmt: skip
+
+    def batch(share):
+        return next(training_batches(digits.train, 96, digits.preprocessing, augmentation, seed=1, epoch=2, first=3,
+                                     classes=10, share=share))  # fmt: skip
+
+    shares = [batch(Share(index, 3)) for index in range(3)]
+    for whole, parts in zip(batch(Share()), zip(*shares, strict=True), strict=True):
+        torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=0)
+
+
+def test_a_batch_that_cannot_be_shared_is_one_sentence(digits):
+    with pytest.raises(UsageError, match=r"batch=240 cannot be shared equally by 7 processes; use batch=238 or 245"):
+        refuse_what_does_not_fit(RECIPE, digits, Team(0, 7))
+
+
+# ------------------------------------------------------------------------------------------ one run
+
+
+def test_a_killed_worker_is_replaced_and_the_run_goes_on(tmp_path):
+    """One worker dies by SIGKILL once a checkpoint is there; torchrun starts both again, and they end the same run."""
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "hubel", "train",
+               "digits", "epochs=3", "threads=1", "checkpoint_seconds=0", "--name", "run",
+               "--project", str(tmp_path)]  # fmt: skip
+    run = tmp_path / "run"
+    out = tmp_path / "out.txt"
+    with out.open("w") as file:
+        process = subprocess.Popen([sys.executable, *command], stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path,
+                                   env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})  # fmt: skip
+        while not (run / "last.safetensors").exists():
+            assert process.poll() is None, out.read_text()
+            try:
+                process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        os.kill(worker_of(process.pid, rank=1), signal.SIGKILL)
+        code = process.wait(200)
+    said = out.read_text()
+    assert code == 0, said
+    assert json.loads((run / "summary.json").read_text())["epochs"] == 3
+    assert [path.name for path in tmp_path.glob("*/run.json")] == ["run.json"]
+    lines = [line for line in said.splitlines() if re.match(r" +\d/3 ", line)]
+    assert [line.split("/")[0].strip() for line in lines] == ["1", "2", "3"], said
+    assert said.count("report.html") == 1
+    assert said.count("hubel: one of the 2 processes has ended") <= 1
+
+
+def worker_of(agent: int, rank: int) -> int:
+    """The process that torchrun has started with a rank."""
+    for number in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
+        if f"RANK={rank}".encode() in Path(f"/proc/{number}/environ").read_bytes().split(b"\0"):
+            return int(number)
+    raise AssertionError(f"torchrun {agent} has no worker of rank {rank}")
+
+
+def test_a_missing_rank_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(distributed, "PATIENCE", 0.5)
+    for name, value in environment(0, free_port()).items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", "digits"]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        r"hubel: process 0 of 2 waited 0\.5 s for process 1 at 127\.0\.0\.1:\d+; start every .*\n", said
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_incomplete_variables_are_one_sentence(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "0")
+    assert main(["train", "digits"]) == 2
+    assert (
+        "the environment has RANK but not MASTER_ADDR, MASTER_PORT, WORLD_SIZE; start with" in capsys.readouterr().err
+    )
+
+
+def test_synchronised_batch_norm_alone_would_have_no_effect(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits", "sync_batch_norm=true"]) == 2
+    assert "sync_batch_norm would have no effect in one process" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------ short memory
+
+
+class Hungry(nn.Module):
+    """A network for which memory is short above a number of pictures."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.network = Small(0.0)
+
+    def forward(self, x):
+        x = self.network.layers[:2](x)  # batch norm has moved its statistics by then
+        if self.training and len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.network.layers[2:](x)
+
+
+def hungry(most: int) -> Hungry:
+    with seeded(0):
+        return Hungry(most)
+
+
+def about(data) -> dict:
+    return {"model": "own", "classes": list(data.classes), "preprocessing": data.preprocessing.to_dict()}
+
+
+def test_short_memory_halves_the_parts_and_the_run_goes_on(digits, tmp_path):
+    run, recipe = Run.create(tmp_path / "run", about(digits)), RECIPE.with_(ema=None)
+    model, planned = hungry(60), hungry(240)
+    found = list(records(model, digits, recipe, run))
+    assert [(r.parts, r.images) for r in found if isinstance(r, Halved)] == [(2, 120), (4, 60)]
+    assert "computed in 4 parts of 60 pictures" in shortage(
+        next(r for r in found if isinstance(r, Halved) and r.parts == 4)
+    )
+    list(train(planned, digits, recipe.with_(accumulate=4)))
+    for ours, theirs in zip(model.state_dict().values(), planned.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)  # as if it had been asked for
+    assert run.progress().parts == 4
+
+
+def test_a_run_that_was_short_of_memory_resumes_to_the_same_bits(digits, tmp_path):
+    whole, resumed = hungry(60), hungry(60)
+    list(train(whole, digits, RECIPE))
+    run = Run.create(tmp_path / "run", about(digits))
+    running = records(hungry(60), digits, RECIPE, run)
+    while not isinstance(next(running), Step):
+        pass
+    running.close()
+    rest = list(records(resumed, digits, RECIPE, run))
+    assert not any(isinstance(record, Halved) for record in rest)
+    for ours, theirs in zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_memory_short_for_the_smallest_part_is_one_sentence(digits):
+    with pytest.raises(
+        UsageError, match=r"memory is short in epoch 1, step 1, even for 2 of the 240 pictures at once; use"
+    ):
+        list(train(hungry(0), digits, RECIPE))
+
+
+def test_other_errors_of_a_step_are_not_taken_for_short_memory(digits):
+    class Broken(Small):
+        def forward(self, x):
+            raise RuntimeError(f"something else {x.shape}")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        list(train(Broken(0.0), digits, RECIPE))

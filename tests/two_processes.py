@@ -1,0 +1,64 @@
+"""What `test_distributed` runs in each of two processes; also the network and the recipe that it trains alone."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hubel.data import load, open_data
+from hubel.training.distributed import Team, join, leave
+from hubel.training.loop import Epoch, Step, records, seeded
+from hubel.training.recipe import Recipe
+from hubel.training.validation import validate
+
+
+class Small(nn.Module):
+    """Convolution, batch norm, dropout."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+                                    nn.Dropout(dropout), nn.Flatten(), nn.Linear(512, 10))  # fmt: skip
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+RECIPE = Recipe(model="own", epochs=2, batch=240, lr=0.1, warmup_epochs=1, crop_padding=1, flip=True, size=8, channels=1,
+                fit="pad", precision="float32", device="cpu", threads=1, clip_norm=1.0, ema=0.9)  # fmt: skip
+SYNCHRONISED = RECIPE.with_(sync_batch_norm=True)
+
+
+def curve(recipe: Recipe, dropout: float, team: Team | None = None) -> list[float]:
+    """The loss of every step and both losses of every epoch."""
+    data = load(open_data("digits"), size=8, channels=1)
+    with seeded(0):
+        model = Small(dropout)
+    found: list[float] = []
+    for record in records(model, data, recipe, team=team):
+        found += [record.loss] if isinstance(record, Step) else []
+        found += [record.train_loss, record.val_loss, record.train_top1] if isinstance(record, Epoch) else []
+    return found
+
+
+def figures(team: Team | None = None) -> list[float]:
+    """Of an untrained network on the validation part, in batches that are more than one."""
+    data = load(open_data("digits"), size=8, channels=1)
+    with seeded(0):
+        model = Small(0.0)
+    found = validate(model, data, RECIPE, *([team] if team else []))
+    return [found.loss, found.top1, found.macro_f1, found.balanced_accuracy]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    team = join("cpu")
+    results = {
+        "own statistics": curve(RECIPE, 0.3, team),
+        "common statistics": curve(SYNCHRONISED, 0.0, team),
+        "figures": figures(team),
+    }
+    leave()
+    Path(sys.argv[1], f"{team.rank}.json").write_text(json.dumps(results))
