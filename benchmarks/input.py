@@ -5,7 +5,7 @@
   `../shared/data/photos`) to 224 px training batches of 64. Ours begins with nothing remembered and ends with the last batch:
   scanning, decoding, splitting and augmenting are all in the first epoch; the second reads the decoded array. The baseline
   is RandomResizedCrop(224), flip, ToTensor, Normalize on Pillow pictures, which resamples with antialiasing as ours does;
-  its workers are as many as our threads and stay alive from epoch to epoch.
+  its workers are as many as our threads, stay alive from epoch to epoch, and have the allocator a user's have.
 - "shards": the same pictures from tar shards, decoded anew each epoch.
 - "threads": decoding with one thread against decoding with all of them.
 - "prefetch": a training step on the CPU whose next batch a thread prepares, against one that prepares it itself.
@@ -17,26 +17,29 @@ The contenders take turns in one process, in changing order; medians. One JSON r
 
 from hubel import process
 
-process.tune()  # before torch is loaded, as the command line does; the baseline's workers inherit the better allocator
+if (
+    __name__ == "__main__"
+):  # before torch is loaded, as the command line does; not in the baseline's workers, which are spawned
+    process.tune()
 
-import argparse  # noqa: E402
-import itertools  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import platform  # noqa: E402
-import shutil  # noqa: E402
-import statistics  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable, Iterable, Iterator  # noqa: E402
-from importlib.metadata import version  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import argparse
+import itertools
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image, ImageOps  # noqa: E402
+import numpy as np
+import torch
+from PIL import Image, ImageOps
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -83,7 +86,7 @@ def memory(threads: int, _pictures: int, _scratch: Path) -> Iterator[tuple[str, 
     steps = [transforms.RandomCrop(32, 4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
              transforms.Normalize(MEAN, STD)]  # fmt: skip
     theirs = torch.utils.data.DataLoader(InMemory(images, transforms.Compose(steps)), 128, shuffle=True, drop_last=True,
-                                         num_workers=threads, persistent_workers=True)  # fmt: skip
+                                         num_workers=threads, persistent_workers=True, multiprocessing_context="spawn")  # fmt: skip
 
     def ours() -> int:
         return through(training_batches(split, 128, preprocessing, augmentation, seed=0, epoch=next(epochs)))
@@ -113,7 +116,7 @@ def torchvision_folder(folder: Path, threads: int) -> Work:
     steps = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
              transforms.Normalize(MEAN, STD)]  # fmt: skip
     loader = torch.utils.data.DataLoader(datasets.ImageFolder(str(folder), transforms.Compose(steps)), BATCH, shuffle=True,
-                                         num_workers=threads, persistent_workers=True)  # fmt: skip
+                                         num_workers=threads, persistent_workers=True, multiprocessing_context="spawn")  # fmt: skip
     return lambda: through(loader)
 
 

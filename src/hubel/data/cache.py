@@ -23,6 +23,7 @@ from hubel.data.workers import in_threads
 from hubel.files import Track, cache_folder, silently
 
 DECODER = 2  # raise it when decoding changes: old arrays are then never found again
+CHUNK = 8  # pictures a thread decodes before it takes the next
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Decoded:
     """Pictures as one array.
 
     Args:
-        images: uint8 N size size channels, memory-mapped; N counts the readable pictures.
+        images: uint8 N size size channels, memory-mapped; N counts the files with a header.
         digests: 16 bytes per picture, equal for equal pixels, N 16.
         rows: for each file its row in `images`, or -1 where it is broken.
         broken: (path, reason) of each file that cannot be read.
@@ -82,45 +83,48 @@ def _broken(names: Sequence[str], reasons: dict[str, str]) -> list[tuple[str, st
 
 def _decode_all(pictures: Encoded, names: Sequence[str], scans: Scans, how: tuple[int, int, Fit], where: tuple[Path, Path],
                 track: Track[Any]) -> Decoded:  # fmt: skip
-    size, channels, fit = how
     array_path, note_path = where
-    readable = scans.readable.tolist()
-    reasons = {str(number): reason for number, reason in scans.reasons.items()}
+    readable = scans.readable
+    files.sweep(array_path.parent)
+    with files.replacing(array_path) as temporary:
+        digests, reasons, lasting = _fill(temporary, pictures, readable.tolist(), scans, how, track)
     rows = np.full(len(pictures), -1, dtype=np.int64)
-    digests = np.zeros((len(readable), 16), np.uint8)
+    rows[readable] = np.arange(len(readable))
+    rows[[int(number) for number in reasons]] = -1  # the place of a broken one stays empty
+    if lasting:
+        with files.replacing(note_path) as temporary, temporary.open("wb") as file:
+            np.savez(file, rows=rows, digests=digests, reasons=json.dumps(reasons))
+    size, channels, _ = how
+    return Decoded(_mapped(array_path, (len(readable), size, size, channels)), digests, rows, _broken(names, reasons))
 
-    def decode_one(number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | str:
+
+def _fill(path: Path, pictures: Encoded, readable: list[int], scans: Scans, how: tuple[int, int, Fit],
+          track: Track[Any]) -> tuple[NDArray[np.uint8], dict[str, str], bool]:  # fmt: skip
+    """Decodes into a new file; the digests, why pictures are broken, and whether that will be so another time too."""
+    size, channels, fit = how
+    shape = (len(readable), size, size, channels)
+    files.reserve(path, int(np.prod(shape)))
+    images = np.memmap(path, np.uint8, mode="r+", shape=shape) if readable else np.zeros(shape, np.uint8)
+    digests = np.zeros((len(readable), 16), np.uint8)
+    passing: list[int] = []
+
+    def decode_into(place: int) -> str:
+        """Puts a picture into its place; why it cannot, if it cannot."""
+        number = readable[place]
         try:
             raw = raw_bytes(pictures, number)
             if digest(raw) != scans.content["digest"][number].tobytes():  # or its pixels would stand under the old key
                 raise OSError("it changed while it was being read; start again")
             picture = decode(raw, size, channels, fit)
-            return picture, np.frombuffer(digest(picture.data), np.uint8)
         except Unreadable as error:
             return str(error)
         except OSError as error:
             passing.append(number)
             return (error.strerror or str(error)).lower()
+        images[place], digests[place] = picture, np.frombuffer(digest(picture.data), np.uint8)
+        return ""
 
-    passing: list[int] = []  # files that may be readable again: what is said of them is not kept
-    kept = 0
-    files.sweep(array_path.parent)
-    with files.replacing(array_path) as temporary:
-        shape = (len(readable), size, size, channels)
-        files.reserve(temporary, int(np.prod(shape)))
-        images = np.memmap(temporary, np.uint8, mode="r+", shape=shape)
-        results = track(in_threads(decode_one, readable), "decoding pictures", len(readable))
-        for number, result in zip(readable, results, strict=True):
-            if isinstance(result, str):
-                reasons[str(number)] = result
-            else:
-                images[kept], digests[kept] = result
-                rows[number] = kept
-                kept += 1
-        images.flush()
-        del images
-    digests = digests[:kept]
-    if not passing:
-        with files.replacing(note_path) as temporary, temporary.open("wb") as file:
-            np.savez(file, rows=rows, digests=digests, reasons=json.dumps(reasons))
-    return Decoded(_mapped(array_path, (kept, size, size, channels)), digests, rows, _broken(names, reasons))
+    reasons = {str(number): reason for number, reason in scans.reasons.items()}
+    results = track(in_threads(decode_into, range(len(readable)), chunk=CHUNK), "decoding pictures", len(readable))
+    reasons |= {str(readable[place]): reason for place, reason in enumerate(results) if reason}
+    return digests, reasons, not passing

@@ -24,11 +24,11 @@ from hubel.data.preprocessing import Unreadable, read_header
 from hubel.data.workers import in_threads
 from hubel.files import Track, cache_folder, silently
 
-HEADERS = 1  # raise it when reading headers changes: what older versions remembered is then forgotten
+HEADERS = 2  # raise it when reading headers changes: what older versions remembered is then forgotten
 RACY = 2_000_000_000  # ns; the coarsest clock of a file system in use, FAT's, ticks every two seconds
 STATUS = np.dtype([("size", "i8"), ("modified", "i8"), ("changed", "i8"), ("inode", "u8")])
 CONTENT = np.dtype([("digest", "u1", 16), ("width", "i4"), ("height", "i4"), ("grey", "?"), ("read", "?")])
-CHUNK = 32  # files a thread reads before it hands over
+CHUNK = 32  # files a thread reads before it takes the next
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Scans:
 
 def digest(raw: bytes | memoryview) -> bytes:
     """16 bytes that differ for different contents."""
-    return hashlib.blake2b(raw, digest_size=16).digest()
+    return hashlib.sha256(raw).digest()[:16]  # processors have instructions for it: a third of blake2b's time
 
 
 def scan(paths: Sequence[str], track: Track[None] = silently) -> Scans:
@@ -111,23 +111,20 @@ def _read(
 ) -> Iterator[None]:
     """Fills in the content of files, or the reason why there is none."""
 
-    def read(chunk: Sequence[int]) -> int:
-        for number in chunk:
-            entry = content[number]
-            try:
-                raw = Path(paths[number]).read_bytes()
-                entry["digest"] = np.frombuffer(digest(raw), np.uint8)
-                entry["width"], entry["height"], entry["grey"] = read_header(raw)
-            except Unreadable as error:
-                reasons[number] = str(error)
-            except OSError as error:  # it may be readable again: what is said of it is not remembered
-                reasons[number] = (error.strerror or str(error)).lower()
-                continue
-            entry["read"] = True
-        return len(chunk)
+    def read(number: int) -> None:
+        entry = content[number]
+        try:
+            raw = Path(paths[number]).read_bytes()
+            entry["digest"] = np.frombuffer(digest(raw), np.uint8)
+            entry["width"], entry["height"], entry["grey"] = read_header(raw)
+        except Unreadable as error:
+            reasons[number] = str(error)
+        except OSError as error:  # it may be readable again: what is said of it is not remembered
+            reasons[number] = (error.strerror or str(error)).lower()
+            return
+        entry["read"] = True
 
-    for done in in_threads(read, (numbers[i : i + CHUNK] for i in range(0, len(numbers), CHUNK))):
-        yield from [None] * done
+    return in_threads(read, numbers, chunk=CHUNK)
 
 
 # ------------------------------------------------------------------------------------------------------- memory

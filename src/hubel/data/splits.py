@@ -1,6 +1,7 @@
 """From a source to decoded, split data: `load`."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +20,7 @@ from hubel.data.stream import Streamed, why_streamed
 from hubel.errors import DataError, UsageError
 
 DEFAULT_FRACTION = 0.15
-SAMPLE = (5000, 1 << 26)  # most pictures, and most pixels, that the mean colour is taken from
+SAMPLE = (5000, 1 << 24)  # most pictures, and about the most pixels, that the mean colour is taken from
 
 
 @dataclass(frozen=True)
@@ -189,16 +190,17 @@ def _subset(split: Split, which: NDArray[np.int64]) -> Split:
 
 
 def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel of pixels in [0, 1], over evenly spaced training pictures (`SAMPLE`)."""
+    """Mean and deviation per channel of pixels in [0, 1], over evenly spaced training pictures and pixels (`SAMPLE`)."""
     height, width, channels = split.images.shape[1:]
-    count = min(len(split), SAMPLE[0], max(SAMPLE[1] // (height * width), 1))
+    count = min(len(split), SAMPLE[0])
+    step = math.ceil(math.sqrt(count * height * width / SAMPLE[1]))
     counts = np.zeros((channels, 256), np.int64)
     for chunk in np.array_split(np.linspace(0, len(split) - 1, count).astype(np.int64), -(-count // 64)):
-        pictures = split.take(chunk)
+        pictures = split.take(chunk)[:, ::step, ::step]
         counts += [np.bincount(pictures[..., channel].ravel(), minlength=256) for channel in range(channels)]
     levels = np.arange(256) / 255
     means, deviations = [], []
-    for share in counts / (count * height * width):
+    for share in counts / counts.sum(axis=1, keepdims=True):
         means.append(float(share @ levels))
         deviations.append(max(float(share @ (levels - means[-1]) ** 2) ** 0.5, 1e-3))
     return tuple(means), tuple(deviations)

@@ -10,6 +10,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from PIL import Image
@@ -24,19 +25,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_threads(work: Callable[[S], T], items: Iterable[S], threads: int | None = None) -> Iterator[T]:
-    """`work` of every item, in order, on every core; at most `AHEAD` results per thread wait to be taken."""
-    threads = threads or cores()
-    pending: deque[Future[T]] = deque()
+def in_threads(work: Callable[[S], T], items: Iterable[S], threads: int | None = None, chunk: int = 1) -> Iterator[T]:
+    """`work` of every item, in order, on every core; at most `AHEAD` chunks of results per thread wait to be taken.
+
+    Args:
+        work: what to do.
+        items: with what.
+        threads: how many work at once; as many as there are cores unless given.
+        chunk: items that a thread takes at once, so that handing over short tasks costs little.
+    """
+    threads, waiting = threads or cores(), iter(items)
+    pending: deque[Future[list[T]]] = deque()
+
+    def work_through(some: list[S]) -> list[T]:
+        return [work(item) for item in some]
+
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=threads) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata; what matters comes back as a reason
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for item in items:
-            pending.append(pool.submit(work, item))
+        while some := list(islice(waiting, chunk)):
+            pending.append(pool.submit(work_through, some))
             if len(pending) >= AHEAD * threads:
-                yield pending.popleft().result()
+                yield from pending.popleft().result()
         while pending:
-            yield pending.popleft().result()
+            yield from pending.popleft().result()
 
 
 def prefetched(items: Iterable[T], ahead: int = 2) -> Generator[T]:
