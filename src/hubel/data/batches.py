@@ -144,7 +144,7 @@ def delivered(items: Iterable[tuple[Tensor, Tensor]], device: torch.device,
     """The same batches on the device that trains, `ahead` of them prepared by a thread while the step computes.
 
     Unless given, `ahead` is 2 for a GPU, which gets them from pinned memory beside its work, and 0 where the step computes
-    on the CPU itself: there is no idle core to prepare on, and the thread costs up to a seventh (see benchmarks/input.py).
+    on the CPU itself: there is no idle core to prepare on, and it did not pay when measured (see docs/design.md).
     """
     if device.type == "cpu":
         yield from prefetched(items, ahead or 0)

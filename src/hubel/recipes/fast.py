@@ -16,7 +16,6 @@ SHOWN = 40_000  # training pictures that a stronger network should be shown befo
 PASSES = 3  # and how often each of them
 LEAST_STEPS = 20  # below, a training is none
 SPARE = 0.02  # of the budget, for what was not measured
-SHARE = 0.15  # of the budget may be spent on measuring
 
 
 @dataclass(frozen=True)

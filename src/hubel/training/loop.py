@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hubel.data import Augmentation, Split, Splits, training_batches
+from hubel.data.augmentation import KEYS
 from hubel.data.batches import Share, delivered, derived_seed, steps_per_epoch
 from hubel.errors import Diverged, UsageError
 from hubel.training import course, losses, optimisers
@@ -214,11 +215,10 @@ class Training:
 
 def augmentation(recipe: Recipe, split: Split) -> Augmentation:
     """What a recipe makes of the pictures of a split."""
-    keys = {f.name for f in fields(Recipe)} & {f.name for f in fields(Augmentation)}
-    values = {key: getattr(recipe, key) for key in keys}
+    values: dict[str, Any] = {key: getattr(recipe, key) for key in (*KEYS, "edge")}
     if recipe.alternating_flip:
         values["flip"] = False  # not at random: `training_batches` turns the pictures
-    return Augmentation.measured(split, **values | {"policy": None if recipe.policy == "none" else recipe.policy})
+    return Augmentation.measured(split, **values)
 
 
 def parts_of_share(recipe: Recipe, progress: Progress, team: Team) -> int:
