@@ -20,9 +20,10 @@ from hubel.errors import UsageError
 from hubel.terminal import shortage
 from hubel.training import distributed
 from hubel.training.distributed import Team
-from hubel.training.loop import Step, records, refuse_what_does_not_fit, seeded, train
+from hubel.training.loop import Step, records, seeded, train
 from hubel.training.memory import Halved
 from hubel.training.run import Run
+from hubel.training.state import refuse_what_does_not_fit
 from two_processes import RECIPE, Small, curve, figures
 
 HERE = Path(__file__).parent

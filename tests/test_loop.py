@@ -16,9 +16,10 @@ from hubel.data.batches import balanced_order
 from hubel.errors import Diverged, UsageError
 from hubel.files import silently
 from hubel.training import checkpoint, gradient_check, lr_find
-from hubel.training.loop import Step, Training, backward, records, seeded, train
+from hubel.training.loop import Step, backward, records, seeded, train
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
+from hubel.training.state import Training
 
 
 @pytest.fixture(scope="module")

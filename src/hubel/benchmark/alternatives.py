@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from hubel.benchmark.turns import LEAST_ROUNDS, TURN, Contender
 from hubel.data import Splits
 from hubel.training import fusion
-from hubel.training.loop import Training, train_step
+from hubel.training.loop import train_step
 from hubel.training.machine import physical_cores
 from hubel.training.recipe import Precision, Recipe
+from hubel.training.state import Training
 
 RATE = 1e-6  # weights stay where they are, however many steps are measured
 FEWEST = 2  # pictures; batch norm needs them

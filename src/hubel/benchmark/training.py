@@ -13,8 +13,9 @@ from hubel.benchmark.networks import Shape
 from hubel.benchmark.turns import Contender
 from hubel.data import Preprocessing, Split, Splits
 from hubel.training import machine
-from hubel.training.loop import Training, train_step
+from hubel.training.loop import train_step
 from hubel.training.recipe import Precision, Recipe
+from hubel.training.state import Training
 
 #            model                  size  batch
 STANDARD = (("resnet18_small_stem", 32, 128),

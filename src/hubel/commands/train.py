@@ -27,11 +27,12 @@ from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.distributed import Team, join, leave
-from hubel.training.loop import Epoch, Step, records, refuse_what_does_not_fit, seeded
+from hubel.training.loop import Epoch, Step, records, seeded
 from hubel.training.machine import choose, prepare, versions
 from hubel.training.memory import Halved
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run, create_numbered
+from hubel.training.state import refuse_what_does_not_fit
 from hubel.zoo.own import code_sha256, located
 
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hubel.errors import UsageError
 
 if TYPE_CHECKING:
-    from hubel.training.loop import Training
+    from hubel.training.state import Training
 
 
 @dataclass(frozen=True)
