@@ -94,6 +94,7 @@ VERBS = {
         "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
         "hubel train photos/ --budget 5min",
         "hubel train cifar10/ recipe=resnet_cifar",
+        "hubel train labels.csv --folds 5 --group patient_id",
         "hubel train labels.csv --size 128 --name first --json",
         "hubel train digits schedule=onecycle --plot-schedule",
     )),
