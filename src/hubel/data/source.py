@@ -62,6 +62,7 @@ class Source:
         classes: class names; a label is an index into them.
         parts: `train`, `val`, `test` where the source has them, else one part called `all`.
         notes: what a user should know about how it was read, one sentence each.
+        foreign: classes that other parts have and training has not, the last of `classes`; nothing can be trained then.
     """
 
     name: str
@@ -69,6 +70,13 @@ class Source:
     classes: tuple[str, ...]
     parts: Mapping[str, Part]
     notes: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Path | None:
+        """The folder that paths of pictures are shown relative to; None where pictures are no files of their own."""
+        path = Path(self.name).expanduser()
+        return {"folder": path, "csv": path.parent}.get(self.kind)
 
 
 @dataclass
@@ -285,18 +293,15 @@ def _from_listings(name: str, kind: Literal["csv", "folder"], listings: Mapping[
     classes = tuple(sorted(listings[first].names()))
     if not classes:
         raise DataError(f"{name} names no class in any of its {len(listings[first].labels):,} rows")
+    foreign = tuple(sorted(set[str]().union(*(listing.names() for listing in listings.values())) - set(classes)))
+    classes += foreign
     index = {label: number for number, label in enumerate(classes)}
     parts = {}
     for split, listing in listings.items():
-        unknown = sorted(listing.names() - set(classes))
-        if unknown:
-            raise DataError(f"{name}: the {split} part has the class {unknown[0]!r} that training has not "
-                            f"({len(unknown)} such: {', '.join(unknown[:5])}); classes are matched by name, so rename "
-                            f"it or add it to train")  # fmt: skip
         labels = [index[label] if isinstance(label, str) else [int(name in label) for name in classes]
                   for label in listing.labels]  # fmt: skip
         parts[split] = Part(listing.paths, np.array(labels, dtype=np.int64), listing.paths, listing.columns)
-    return _checked(Source(name, kind, classes, parts, tuple(notes)))
+    return _checked(Source(name, kind, classes, parts, tuple(notes), foreign))
 
 
 def _checked(source: Source) -> Source:

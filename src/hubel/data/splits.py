@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.data import cache
+from hubel.data.audit import look_alikes
 from hubel.data.division import NEAR_DUPLICATES, Division, read_division
 from hubel.data.opened import Opened, refuse_if_many
 from hubel.data.preprocessing import Fit, Preprocessing, fitted, recoloured
@@ -174,8 +175,6 @@ def _groups(everything: Split, opened: Opened, whole: str, wanted: str, track: f
     part, name = opened.source.parts[whole], opened.source.name
     assert everything.places is not None
     if wanted == NEAR_DUPLICATES:
-        from hubel.data.audit import look_alikes  # type: ignore[import-not-found]
-
         return look_alikes(opened, track)[whole][everything.places]
     if not part.columns:
         raise UsageError(f"group={wanted} would have no effect: {name} has no further columns; list path,label,{wanted} under "
