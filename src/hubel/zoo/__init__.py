@@ -125,7 +125,9 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
         try:
             weights.adopt(model, state)
         except UsageError as error:
-            raise UsageError(f"{name} cannot take {pretrained}: {error}; {_what_fits(name, state, options)}") from error
+            from hubel.zoo.recognition import what_fits  # which needs `create`
+
+            raise UsageError(f"{name} cannot take {pretrained}: {error}; {what_fits(name, state, options)}") from error
     return model
 
 
@@ -204,38 +206,6 @@ def _trained(name: str, source: str | os.PathLike[str], num_classes: int | None)
         raise UsageError(f"the reference weights of {name} tell {len(known.categories)} classes apart, not {num_classes}; "
                          f"take num_classes={len(known.categories)}, or train from the start")  # fmt: skip
     return weights.read(weights.fetch(known.url, known.sha256))
-
-
-def _what_fits(name: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
-    """Which networks of the zoo would take these weights: found by counting parameters, then by comparing shapes."""
-    try:
-        values = weights.entries(state)
-    except UsageError:
-        return "the file does not tell which network it is of"
-    *_, last = values.values()
-    head = next((value for value in reversed(values.values()) if value.ndim > 1), last)
-    first = next((value for value in values.values() if value.ndim == 4), None)
-    classes, per_class = len(head), head[:1].numel() + (last.ndim == 1)
-    count = sum(value.numel() for entry, value in values.items() if "running_" not in entry)
-    found = []
-    for candidate in [name, *(other for other in facts() if other != name)]:
-        if ".py:" in candidate:
-            continue
-        known = published(candidate)
-        usual = {"num_classes": known["classes"], "in_channels": known["input"][0]}
-        given = {"num_classes": classes, "in_channels": usual["in_channels"] if first is None else first.shape[1]}
-        grown = (usual["num_classes"] - classes) * per_class
-        grown += 0 if first is None else (usual["in_channels"] - given["in_channels"]) * first[:, :1].numel()
-        if candidate != name and count + grown != known["params"]:
-            continue
-        with torch.device("meta"):
-            model = _fresh(candidate, **given, image_size=None, options=options if candidate == name else {})
-        if weights.fit(model, state):
-            differing = [f"{option}={value}" for option, value in given.items() if value != usual[option]]
-            if candidate == name:
-                return f"these weights fit {name} with {' and '.join(f'{key}={value}' for key, value in given.items())}"
-            found.append(f"{candidate} with {' and '.join(differing)}" if differing else candidate)
-    return f"these weights fit {' or '.join(found)}" if found else "no network of the zoo fits these weights"
 
 
 def published(name: str) -> dict[str, Any]:
