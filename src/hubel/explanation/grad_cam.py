@@ -51,7 +51,7 @@ class Cut:
         return cut
 
 
-def stages(network: nn.Module) -> list[str]:
+def _stages(network: nn.Module) -> list[str]:
     """Names of the stem and the stages of a network of the zoo; none of another network."""
     if not isinstance(network, Network):
         return []
