@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +25,7 @@ from hubel.data import open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.splits import fingerprint
 from hubel.errors import DataError, FileError, UsageError
-from hubel.evaluation import averaged_logits, spread, wilson_interval
+from hubel.evaluation import spread, wilson_interval
 from hubel.files import Track, silently
 from hubel.recipes import filled, plan_input
 from hubel.training.machine import versions
@@ -284,12 +284,11 @@ def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str
     correct = total = 0
     for fold, run in enumerate(runs, start=1):
         own = run.about["model"] if ".py:" in run.about["model"] else None
-        classifier, part = Classifier.load(run.folder, own), splits_of(run, track).val
+        classifier = replace(Classifier.load(run.folder, own), views=run.about["recipe"]["tta"])
+        part = splits_of(run, track).val
         for first in range(0, len(part), 1024):
             some = slice(first, first + 1024)
-            pictures, labels = part.take(some), part.labels[some]
-            views = run.about["recipe"]["tta"]
-            logits = averaged_logits(classifier, pictures, views) if views else classifier.logits(pictures)
+            logits, labels = classifier.logits(part.take(some)), part.labels[some]  # not scaled: that was fitted on these
             if classifier.multilabel:
                 probabilities, shown, answers = logits.sigmoid().numpy(), labels > 0, (logits > 0).numpy()
             else:

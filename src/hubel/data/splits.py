@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hubel import files
 from hubel.data import cache
 from hubel.data.audit import look_alikes
-from hubel.data.division import NEAR_DUPLICATES, Division, read_division
+from hubel.data.division import NEAR_DUPLICATES, Division, pictures_per_class, read_division
 from hubel.data.opened import Opened, refuse_if_many
 from hubel.data.preprocessing import Fit, Preprocessing, fitted, recoloured
 from hubel.data.scans import Scans, digest
@@ -119,11 +119,6 @@ class Splits:
             "broken": [list(entry) for entry in self.broken],
             "notes": list(self.notes),
         }
-
-
-def pictures_per_class(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """How many pictures show each class, of labels N or N K."""
-    return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
 def contents_digest(labels: NDArray[np.int64], pictures: Scans | NDArray[np.uint8]) -> bytes:

@@ -102,12 +102,12 @@ class Recipe:
         fit: how pictures that are not square become so.
         val_fraction: share of the training part to validate on, where the data bring no validation part.
         test_fraction: share of the training part to test on, where the data bring no test part; 0 for none.
+        tta: views of a picture whose predictions the final scores average: one, flip, shift, six, crops or ten.
         group: pictures of one group are never drawn into two parts: near_duplicates, or a column of the .csv such as
             patient_id.
         folds: divide the training part into so many folds, each of which validates once: as many runs, or one with fold.
         fold: train only the run that this fold validates, from 1.
         split: a split.json, or the folder of the run that has it, in the place of a new draw.
-        tta: views of a picture whose logits the final scores average: one, flip, shift, six or ten.
         precision: arithmetic of convolutions and matrix products during training.
         fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
         device: cpu, cuda or cuda:N.
