@@ -9,7 +9,7 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "process", "files", "arithmetic", "layers", "weights", "zoo", "analysis", "data", "training", "recipes",
+    "errors", "process", "files", "compiled", "arithmetic", "layers", "weights", "zoo", "analysis", "data", "training", "recipes",
     "inference", "classifier", "evaluation", "transfer", "explanation", "report", "benchmark", "commands", "terminal",
     "cli", "__main__",
 ]  # fmt: skip

@@ -173,7 +173,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module,
                 recipe = recipe.with_(**{key: value}) if getattr(recipe, key) is None else recipe
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
-                          fused=machine.fused)  # fmt: skip
+                          fused=machine.fused, fused_input=machine.fused_input)  # fmt: skip
     if recipe.lr == "auto":
         prepare(machine)
         found = lr_find.find(_initial(plan.model, splits, recipe), splits, recipe)  # on a network of its own

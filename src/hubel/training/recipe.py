@@ -110,6 +110,7 @@ class Recipe:
         split: a split.json, or the folder of the run that has it, in the place of a new draw.
         precision: arithmetic of convolutions and matrix products during training.
         fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
+        fused_input: augmentation and normalisation in one pass, likewise.
         device: cpu, cuda or cuda:N.
         threads: cores to compute with.
         prefetch: batches prepared ahead.
@@ -199,6 +200,7 @@ class Recipe:
     # the machine
     precision: Precision | None = None
     fused: bool | None = None
+    fused_input: bool | None = None
     device: str | None = None
     threads: int | None = None
     prefetch: int | None = None
