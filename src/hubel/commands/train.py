@@ -269,12 +269,13 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
     run.write_metrics(progress)
     own = run.about["model"] if ".py:" in run.about["model"] else None
     classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
-    validation, logits = evaluate(classifier, splits.val, "validation", run.about["recipe"].get("tta"))
+    classifier = replace(classifier, views=run.about["recipe"].get("tta"))
+    validation, logits = evaluate(classifier, splits.val, "validation")
     shown, shown_split, test = validation, splits.val, None
     if splits.test is not None:
         if not run.openings():  # a run stopped between here and its summary looks at the same figures again
             run.record_opening("hubel train")
-        test, logits = evaluate(classifier, splits.test, "test", run.about["recipe"].get("tta"))
+        test, logits = evaluate(classifier, splits.test, "test")
         shown, shown_split = test, splits.test
     seconds = sum(row["seconds"] for row in progress.history)
     images = sum(row["seconds"] * row["images_per_second"] for row in progress.history)

@@ -11,8 +11,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 from torch import Tensor
 
 from hubel.classifier import Classifier
-from hubel.data import VIEWS, Split
-from hubel.data.augmentation.views import inputs
+from hubel.data import Split
 from hubel.training.losses import PLAIN
 
 
@@ -73,31 +72,18 @@ class Evaluation:
         return {key: value for key, value in asdict(self).items() if key not in ("confusion", "per_class", "split")}
 
 
-def evaluate(classifier: Classifier, split: Split, name: str, views: str | None = None) -> tuple[Evaluation, Tensor]:
+def evaluate(classifier: Classifier, split: Split, name: str) -> tuple[Evaluation, Tensor]:
     """The figures of a classifier on a split whose labels index its classes, and the logits they come from.
 
     Args:
         classifier: what is scored.
         split: on which pictures.
         name: of the split, for the record.
-        views: a set of `data.augmentation.VIEWS`, whose logits are averaged; one unless given.
     """
     chunks = [slice(first, first + CHUNK) for first in range(0, len(split), CHUNK)]
-    logits = torch.cat([averaged_logits(classifier, split.take(chunk), views) if views else
-                        classifier.logits(split.take(chunk)) for chunk in chunks])  # fmt: skip
+    logits = torch.cat([classifier.logits(split.take(chunk)) for chunk in chunks])
     measured = measure(logits, split.labels, classifier.classes, name)
     return replace(measured, computed_by=classifier.computed_by), logits
-
-
-def averaged_logits(classifier: Classifier, pictures: NDArray[np.uint8], views: str, batch: int = 64) -> Tensor:
-    """N classes: the mean of the logits of several views of every picture, by their weights."""
-    total = torch.zeros(len(pictures), len(classifier.classes))
-    with torch.inference_mode():
-        for start in range(0, len(pictures), batch):
-            some = torch.from_numpy(np.ascontiguousarray(pictures[start : start + batch]))
-            for weight, x in inputs(some, classifier.preprocessing, VIEWS[views]):
-                total[start : start + batch] += weight * classifier.network(x).float()
-    return total
 
 
 def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...], name: str) -> Evaluation:
