@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hubel.errors import UsageError
+from hubel.training.freezing import depth_factors
 from hubel.training.muon import Muon
 from hubel.training.recipe import Recipe
 
@@ -23,10 +24,12 @@ def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     coupled = recipe.decay != "decoupled" or recipe.optimizer in DECOUPLED_BY_ITSELF
     decay = (recipe.weight_decay or 0.0) if coupled else 0.0
     groups: list[dict[str, Any]] = [
-        {"params": part, "decayed": decayed, "factor": factor, "weight_decay": decay / factor if decayed else 0.0}
+        {"params": part, "decayed": decayed, "factor": factor * depth, "depth": depth,
+         "weight_decay": decay / factor if decayed else 0.0}
         for decayed, parameters in ((True, decayed_parameters(model, recipe)), (False, _others(model, recipe)))
-        for factor, part in by_factor(model, recipe, parameters).items()
-    ]
+        for factor, some in by_factor(model, recipe, parameters).items()
+        for depth, part in by_depth(model, recipe, some).items()
+    ]  # fmt: skip
     lr = 0.0  # every step sets its own
     match recipe.optimizer:
         case "rmsprop":  # torch has no fused kernel of it
@@ -76,6 +79,15 @@ def by_factor(model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]) 
     return found
 
 
+def by_depth(model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]) -> dict[float, list[nn.Parameter]]:
+    """Parameters by what `layer_decay` multiplies their rate by, and with it their decay."""
+    factors = depth_factors(model, recipe)
+    found: dict[float, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        found.setdefault(factors.get(parameter, 1.0), []).append(parameter)
+    return found
+
+
 def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: int) -> None:
     """One step with the gradients at hand, which are gone afterwards.
 
@@ -94,8 +106,10 @@ def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: 
         nn.utils.clip_grad_norm_(moving, recipe.clip_norm)
     if recipe.decay == "decoupled":
         with torch.no_grad():
-            for parameter in decaying:
-                parameter.mul_(1 - lr * (recipe.weight_decay or 0.0))
+            for group in optimiser.param_groups:
+                for parameter in group["params"] if group["decayed"] else ():
+                    if parameter.grad is not None:
+                        parameter.mul_(1 - lr * group["depth"] * (recipe.weight_decay or 0.0))
     for group in optimiser.param_groups:
         group["lr"] = lr * group["factor"]
     optimiser.step()
