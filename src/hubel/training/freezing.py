@@ -123,11 +123,3 @@ class Freezing:
 def norms(model: nn.Module) -> Iterator[nn.Module]:
     """The batch norms of a network."""
     return (module for module in model.modules() if isinstance(module, _BatchNorm))
-
-
-def depth_factors(model: nn.Module, recipe: Recipe) -> dict[nn.Parameter, float]:
-    """What `layer_decay` multiplies the rate of each parameter by: decay^depth, the head's depth being 0."""
-    if recipe.layer_decay is None:
-        return {}
-    return {parameter: recipe.layer_decay**depth for depth, part in enumerate(parts(model)) for module in part
-            for parameter in module.parameters()}  # fmt: skip

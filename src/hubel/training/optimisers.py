@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hubel.errors import UsageError
-from hubel.training.freezing import depth_factors
+from hubel.training.freezing import parts
 from hubel.training.muon import Muon
 from hubel.training.recipe import Recipe
 
@@ -28,7 +28,7 @@ def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
          "weight_decay": decay / factor if decayed else 0.0}
         for decayed, parameters in ((True, decayed_parameters(model, recipe)), (False, _others(model, recipe)))
         for factor, some in by_factor(model, recipe, parameters).items()
-        for depth, part in by_depth(model, recipe, some).items()
+        for depth, part in by_depth(model, recipe, some)
     ]  # fmt: skip
     lr = 0.0  # every step sets its own
     match recipe.optimizer:
@@ -79,12 +79,20 @@ def by_factor(model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]) 
     return found
 
 
-def by_depth(model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]) -> dict[float, list[nn.Parameter]]:
-    """Parameters by what `layer_decay` multiplies their rate by, and with it their decay."""
-    factors = depth_factors(model, recipe)
-    found: dict[float, list[nn.Parameter]] = {}
-    for parameter in parameters:
-        found.setdefault(factors.get(parameter, 1.0), []).append(parameter)
+def by_depth(
+    model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]
+) -> list[tuple[float, list[nn.Parameter]]]:
+    """Parameters by what `layer_decay` multiplies their rate by, and with it their decay; one group per part of the network.
+
+    With unfreeze=gradual too: torch's fused SGD cannot begin with some parameters of a group later than with others.
+    """
+    if recipe.layer_decay is None and recipe.unfreeze != "gradual":
+        return [(1.0, parameters)] if parameters else []
+    left, found = set(parameters), []
+    for depth, part in enumerate(parts(model)):
+        some = [p for module in part for p in module.parameters() if p in left]
+        left -= set(some)  # a parameter that two parts share belongs to the upper one
+        found += [((recipe.layer_decay or 1.0) ** depth, some)] * bool(some)
     return found
 
 
