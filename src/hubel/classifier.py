@@ -63,6 +63,7 @@ class Classifier:
         model: the name the network was created by.
         about: the rest of what its file says: data, versions, epoch.
         multilabel: whether a picture may show any number of the classes.
+        temperature: by which logits are divided before they become probabilities; see `evaluation.calibration`.
         choice: the engine that computes; None for the network itself, eager in float32, to the same bits every time.
         views: test-time augmentation, a set of `data.VIEWS` whose predictions are averaged; None looks once.
     """
@@ -73,6 +74,7 @@ class Classifier:
     model: str
     about: dict[str, Any]
     multilabel: bool = False
+    temperature: float = 1.0
     choice: Choice | None = None
     views: str | None = None
 
@@ -126,7 +128,8 @@ class Classifier:
             raise FileError(f"{path} does not fit the network {about['model']} it names: "
                             f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")))
+        return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")),
+                          float(about.get("temperature", 1)))  # fmt: skip
 
     def places(self, classes: Sequence[str], data: str) -> list[int]:
         """Where among the logits the classes of some data stand: by name, or by number where theirs are mere numbers 0, 1, ...
@@ -186,6 +189,10 @@ class Classifier:
             parts = [run(torch.from_numpy(np.ascontiguousarray(images[i : i + batch]))).float() for i in starts]
         return torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """N classes, of logits N classes: a softmax at the classifier's temperature; of multi-label data a sigmoid each."""
+        return logits.sigmoid() if self.multilabel else (logits / self.temperature).softmax(dim=1)
+
     def predict(self, files: Sequence[bytes], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each picture, given as a file's bytes.
 
@@ -196,9 +203,7 @@ class Classifier:
 
     def answers(self, images: NDArray[np.uint8], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each decoded picture, uint8 N size size channels."""
-        logits = self.logits(images)
-        probabilities = logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
-        probabilities, order = probabilities.sort(dim=1, descending=True, stable=True)
+        probabilities, order = self.probabilities(self.logits(images)).sort(dim=1, descending=True, stable=True)
         return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
                 for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)]  # fmt: skip
 

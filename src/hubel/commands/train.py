@@ -19,9 +19,11 @@ from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
 from hubel.commands.calibrate import measure
 from hubel.commands.origin import Origin, carry_over, followed, normalised_as, said, teacher_of
-from hubel.data import Evidence, Opened, Preprocessing, Splits, load, open_data, safe
+from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
-from hubel.errors import DataError, UsageError
+from hubel.data.division import FILE as SPLIT
+from hubel.data.division import write_division
+from hubel.errors import DataError, OtherData, UsageError
 from hubel.evaluation import evaluate, worst_errors
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
@@ -153,9 +155,19 @@ def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> 
 def split(opened: Opened, recipe: Recipe, track: Track[Any], origin: Origin | None = None) -> Splits:
     """The pictures as the recipe and the weights to start from want them."""
     plan = plan_input(recipe, opened)
-    splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
-                  val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
+    splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, division=division(recipe), track=track)
     return normalised_as(splits, origin)
+
+
+def division(recipe: Recipe) -> Division:
+    """How the recipe wants the pictures divided."""
+    if recipe.folds is not None and recipe.fold is None:
+        raise UsageError(f"folds={recipe.folds} needs fold=1 to fold={recipe.folds} where only one is trained; hubel train "
+                         f"without fold trains them all")  # fmt: skip
+    seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
+    return Division(
+        seed, recipe.val_fraction, recipe.test_fraction, recipe.group, recipe.folds, recipe.fold, recipe.split
+    )
 
 
 def prepared(recipe: Recipe, opened: Opened, splits: Splits,
@@ -243,15 +255,18 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
     recipe, recorded = Recipe.from_dict(run.about["recipe"]), run.about["splits"]
     assert recipe.size is not None
     assert recipe.channels is not None
-    drawn = {f"{split}_fraction": getattr(recipe, f"{split}_fraction")
-             for split in ("val", "test") if split not in recorded["given"]}  # fmt: skip
-    splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
-                  fit=recipe.fit or "pad", seed=recipe.seed, stream=recorded["streamed"], track=track, **drawn)  # fmt: skip
-    if splits.fingerprint != recorded["fingerprint"]:
-        raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
-                        f"{splits.fingerprint[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new "
-                        f"run")  # fmt: skip
-    return replace(splits, preprocessing=Preprocessing.from_dict(run.about["preprocessing"]))
+    kept = run.folder / SPLIT
+    how = Division(file=str(kept)) if kept.exists() else division(recipe)  # killed before it was kept: drawn again
+    try:
+        splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
+                      fit=recipe.fit or "pad", division=how, stream=recorded["streamed"], track=track)  # fmt: skip
+        found = splits.fingerprint
+        if found == recorded["fingerprint"]:
+            return replace(splits, preprocessing=Preprocessing.from_dict(run.about["preprocessing"]))
+    except OtherData as error:
+        found = error.fingerprint
+    raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
+                    f"{found[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new run")  # fmt: skip
 
 
 def _initial(name: str, splits: Splits, recipe: Recipe, origin: Origin | None = None) -> tuple[nn.Module, str]:
@@ -283,6 +298,8 @@ def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
         teacher: nn.Module | None) -> Iterator[Record]:  # fmt: skip
     assert recipe.threads is not None
+    if team.first and not (run.folder / SPLIT).exists():
+        write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division)
     prepare(choose(recipe, model, run.about["macs"]))
     done, summary = team.told(run.progress().epoch if team.first else None), None
     with team.whole():

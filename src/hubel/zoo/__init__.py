@@ -42,6 +42,7 @@ from hubel.zoo import (
     zfnet,
 )
 from hubel.zoo.own import from_file, parameters
+from hubel.zoo.truncated import slice_of, truncated
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
@@ -81,6 +82,8 @@ def builder(name: str) -> Callable[..., nn.Module]:
     Raises:
         UsageError: no network has this name; the nearest one is named.
     """
+    cut = slice_of(name)
+    name = cut[0] if cut else name
     return resnet.any_depth(name) or lookup(name, MODELS, "model")
 
 
@@ -99,8 +102,8 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
     """A network of the zoo, freshly initialised or with trained weights.
 
     Args:
-        name: a key of `MODELS`, `resnetD_cifar` or `plainD_cifar` for any depth D = 6n+2, or `FILE.py:NAME` for a
-            network of your own.
+        name: a key of `MODELS`, `resnetD_cifar` or `plainD_cifar` for any depth D = 6n+2, `NAME[:N]` for the first N stages
+            of one with a linear head, or `FILE.py:NAME` for a network of your own.
         num_classes: logits per picture; as published unless given.
         in_channels: channels of a picture; as published unless given.
         image_size: side of a picture [px], for the networks with a layer that depends on it; as published unless given.
@@ -132,6 +135,13 @@ def _fresh(name: str, num_classes: int | None, in_channels: int | None, image_si
            options: Mapping[str, Any]) -> nn.Module:  # fmt: skip
     if ".py:" in name:
         return from_file(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options)
+    cut = slice_of(name)
+    if cut is not None:
+        whole, kept = cut
+        channels, size, _ = published(whole)["input"]
+        picture = (in_channels or channels, image_size or size, image_size or size)
+        network = _fresh(whole, num_classes, in_channels, image_size, options)
+        return truncated(network, whole, kept, num_classes or published(whole)["classes"], picture)
     build = builder(name)
     known = published(name)
     channels, size, _ = known["input"]
@@ -199,7 +209,7 @@ def _trained(name: str, source: str | os.PathLike[str], num_classes: int | None)
 
 
 def published(name: str) -> dict[str, Any]:
-    """The facts of a network; one of an unlisted depth shares its family's input and classes only.
+    """The facts of a network; one of an unlisted depth, or a truncated one, shares its family's input and classes only.
 
     Raises:
         UsageError: no network has this name.
@@ -208,6 +218,9 @@ def published(name: str) -> dict[str, Any]:
     if name in known:
         return known[name]
     builder(name)
+    cut = slice_of(name)
+    if cut is not None:
+        return {"title": name, **{key: published(cut[0])[key] for key in ("input", "classes")}}
     family = known[name.split("_")[0].rstrip("0123456789") + "20_cifar"]
     return {"title": name, "input": family["input"], "classes": family["classes"]}
 
