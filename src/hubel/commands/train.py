@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
 from hubel.commands.calibrate import measure
-from hubel.commands.origin import Origin, carry_over, followed, normalised_as, said, teacher_of
+from hubel.commands.origin import Origin, carry_over, followed, normalised_as, norms_kept, said, teacher_of
 from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
 from hubel.data.division import FILE as SPLIT
@@ -189,6 +189,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         raise UsageError(
             f"freeze_batch_norm={recipe.freeze_batch_norm} would have no effect: {plan.model} has no batch norm"
         )
+    recipe = norms_kept(recipe, origin)
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     started = {**origin.describe(), "said": said(model, recipe, origin, head)} if origin else None
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
