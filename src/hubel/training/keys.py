@@ -20,7 +20,7 @@ Monitor = Literal["top1", "loss", "macro_f1", "balanced_accuracy", "last"]
 Augment = Literal["none", "standard", "auto"]
 Policy = Literal["none", "randaugment", "trivialaugment"]
 Edge = Literal["fill", "reflect"]
-Views = Literal["one", "flip", "shift", "six", "ten"]
+Views = Literal["one", "flip", "shift", "six", "crops", "ten"]
 Precision = Literal["float32", "bfloat16"]
 
 # fmt: off

@@ -102,7 +102,7 @@ class Recipe:
         fit: how pictures that are not square become so.
         val_fraction: share of the training part to validate on, where the data bring no validation part.
         test_fraction: share of the training part to test on, where the data bring no test part; 0 for none.
-        tta: views of a picture whose logits the final scores average: one, flip, shift, six or ten.
+        tta: views of a picture whose predictions the final scores average: one, flip, shift, six, crops or ten.
         precision: arithmetic of convolutions and matrix products during training.
         fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
         device: cpu, cuda or cuda:N.
