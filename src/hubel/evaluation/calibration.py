@@ -147,7 +147,7 @@ def fitted_temperature(logits: Tensor, labels: NDArray[np.int64]) -> float:
 
     def loss(log_t: float) -> float:
         scaled = values * math.exp(-log_t)
-        return float((special.logsumexp(scaled, axis=1) - shown * math.exp(-log_t)).sum())
+        return float(np.sum(special.logsumexp(scaled, axis=1)) - np.sum(shown) * math.exp(-log_t))
 
     def slopes(log_t: float) -> tuple[float, float]:
         """First and second derivative of the mean log loss by log T."""

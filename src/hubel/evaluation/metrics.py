@@ -15,7 +15,7 @@ from hubel.data import Split
 from hubel.evaluation.calibration import fitted_temperature, identity, reliability
 from hubel.evaluation.intervals import Interval, mean_interval, wilson_interval
 from hubel.evaluation.outcomes import counted
-from hubel.evaluation.rejection import area, risk_coverage
+from hubel.evaluation.rejection import area, rejected, risk_coverage
 from hubel.training.losses import PLAIN
 
 SEED = 0  # of the bootstrap: the same figures have the same intervals
@@ -90,15 +90,20 @@ class Evaluation:
         return {key: value for key, value in asdict(self).items() if key not in TABLES}
 
 
-def evaluate(classifier: Classifier, split: Split, name: str) -> tuple[Evaluation, Tensor]:
+def evaluate(classifier: Classifier, split: Split, name: str,
+             threshold: float | None = None) -> tuple[Evaluation, Tensor]:  # fmt: skip
     """The figures of a classifier on a split whose labels index its classes, and the logits, scaled, they come from.
 
     Args:
         classifier: what is scored.
         split: on which pictures.
         name: of the split, for the record.
+        threshold: of the largest probability, whose `rejection` is judged.
     """
-    return scaled(logits_of(classifier, split), split, classifier, name)
+    found, logits = scaled(logits_of(classifier, split), split, classifier, name)
+    if threshold is not None:
+        found = replace(found, rejection=asdict(rejected(*surest(logits, split.labels), threshold)))
+    return found, logits
 
 
 def logits_of(classifier: Classifier, split: Split) -> Tensor:
