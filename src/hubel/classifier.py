@@ -16,10 +16,13 @@ from torch.nn import functional
 from hubel import zoo
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
-from hubel.errors import FileError, UsageError
+from hubel.data.preprocessing import centre_crop
+from hubel.errors import FileError, UsageError, nearest
 from hubel.inference import Choice, choose
 from hubel.training import checkpoint
 from hubel.training.recipe import Precision
+from hubel.weights import PretrainedWeights, read
+from hubel.zoo.recognition import ends, recognise, travelling
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,21 @@ class Classifier:
 
     @staticmethod
     def load(path: str | os.PathLike[str], model: str | None = None) -> "Classifier":
-        """The classifier of a run folder's best epoch, or of a classifier file.
+        """The classifier that a path or a name stands for.
+
+        A run folder gives its best epoch. A bare weights file gets what usually travels with its network: preparation of
+        pictures and class names (see `recognition.travelling`); what is known of its origin is in `about["weights"]`.
 
         Args:
-            path: of the run folder or the file.
-            model: FILE.py:NAME, for a network of one's own: a classifier file never chooses which code is run.
+            path: a run folder, a classifier file of ours, a weights file in anybody's naming (see `weights.read`), or a
+                network's name, for its reference weights.
+            model: FILE.py:NAME, for a network of one's own: a classifier file never chooses which code is run; of a
+                weights file, the network it is of, where that is not to be recognised by its shapes.
 
         Raises:
-            UsageError: the network is FILE.py:NAME and `model` is not given, or it is not and `model` would have no effect.
-            FileError: missing, damaged, or not a classifier.
+            UsageError: the network is FILE.py:NAME and `model` is not given, or `model` would have no effect, or the weights
+                are of no network of the zoo, or of several.
+            FileError: missing, damaged, or not a classifier; or a pickle that asks for code.
         """
         path = Path(path)
         if path.is_dir():
@@ -94,6 +103,10 @@ class Classifier:
                 raise FileError(f"the run {path} has lost its best.safetensors; restore it, or train again" if done else
                                 f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")  # fmt: skip
             path = path / "best.safetensors"
+        elif not path.exists() and path.name == str(path) and not path.suffix:
+            return _published(str(path), model)
+        if path.is_file() and not checkpoint.is_ours(path):
+            return _of_weights(path, model)
         weights, about = checkpoint.read(path)
         missing = {"model", "classes", "preprocessing"} - set(about)
         if missing:
@@ -201,3 +214,40 @@ def averaged(
         yes, no = (torch.logsumexp(functional.logsigmoid(sign * every) + share, dim=0) for sign in (1, -1))
         return (yes - no).float()
     return torch.logsumexp(every.log_softmax(dim=2) + share, dim=0).float()
+
+
+def _published(name: str, model: str | None) -> Classifier:
+    """The reference weights of a network of the zoo."""
+    if name not in zoo.MODELS:
+        raise FileError(f"there is no run, no file and no network {name!r}; {nearest(name, zoo.MODELS)}")
+    if model is not None:
+        raise UsageError(f"model={model} would have no effect: {name} names the network already")
+    network = zoo.create(name, pretrained="reference")
+    return _assembled(network, name, zoo.published(name)["input"][0], zoo.pretrained(name))
+
+
+def _of_weights(path: Path, model: str | None) -> Classifier:
+    """A weights file that somebody else has written."""
+    state = read(path)
+    try:
+        name = model or recognise(state)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    size = None if ".py:" in name else zoo.published(name)["input"][1]
+    found = ends(state)
+    network = zoo.create(name, num_classes=found.classes, in_channels=found.channels, image_size=size, pretrained=path)
+    return _assembled(network, name, found.channels or 3, travelling(name, state, path))
+
+
+def _assembled(network: nn.Module, name: str, channels: int, known: PretrainedWeights) -> Classifier:
+    """A network and what travels with its weights."""
+    preprocessing = Preprocessing(size=known.crop, channels=channels, mean=known.mean, std=known.std,
+                                  fit=centre_crop(known.crop, known.resize, known.interpolation))  # fmt: skip
+    about = {
+        "model": name,
+        "classes": list(known.categories),
+        "preprocessing": preprocessing.to_dict(),
+        "weights": {key: getattr(known, key) for key in ("source", "licence", "sha256", "url", "top1")},
+    }
+    network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return Classifier(network, known.categories, preprocessing, name, about)

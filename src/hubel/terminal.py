@@ -235,6 +235,21 @@ def show_evaluation(evaluation: Any, console: Console) -> None:
     console.print(evaluation_table(evaluation))
 
 
+def show_comparison(comparison: Any, console: Console) -> None:
+    """The figures of runs on the same pictures, and a sentence per pair."""
+    from hubel.evaluation import words
+
+    table = Table("run", box=None, pad_edge=False)
+    for column in ("accuracy", "95 % interval", "macro F1", "95 % interval"):
+        table.add_column(column, justify="right")
+    for row in words.of_scored(comparison):
+        table.add_row(*map(escape, row))
+    console.print(f"{comparison.n:,} pictures of {escape(comparison.data)}, {comparison.split}", highlight=False)
+    console.print(table)
+    for sentence in words.of_pairs(comparison):
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
+
+
 def show_notes(notes: Iterable[str], console: Console) -> None:
     """What a person should know about a result."""
     for note in notes:

@@ -79,6 +79,7 @@ VERBS = {
     "compare": Verb(Compare, ("models",), verbs.compare, (
         "hubel compare alexnet vgg16 googlenet resnet50",
         "hubel compare 'resnet18' 'resnet50' --chart accuracy.png",
+        "hubel compare runs/first runs/second runs/third",
     )),
     "lint": Verb(Lint, ("model",), verbs.lint, (
         "hubel lint vgg16",

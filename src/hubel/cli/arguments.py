@@ -59,14 +59,20 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy."""
+    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy.  Runs: whether they differ."""
 
     models: Positional[tuple[str, ...]]
-    """names of the zoo, FILE.py:NAME, lines of layers, or runs"""
+    """names of the zoo, FILE.py:NAME, or lines of layers; or folders of runs"""
     input: str | None = None
     """channels x height x width of a picture for all of them; each as published unless given"""
     chart: str | None = None
-    """also draw accuracy against operations to this .png or .svg"""
+    """also draw accuracy against operations, or the differences of runs, to this .png or .svg"""
+    data: str | None = None
+    """compare runs on these labelled pictures, new to all of them; on their common validation part unless given"""
+    split: Literal["train", "val", "test"] | None = None
+    """compare runs on this part. A look at the runs' test part is recorded"""
+    model: str | None = None
+    """FILE.py:NAME, where runs were trained with a network of your own"""
     markdown: bool = False
     """print a Markdown table"""
     json: bool = False

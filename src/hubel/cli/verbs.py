@@ -79,7 +79,17 @@ def summary(arguments: Summary) -> int:
 
 
 def compare(arguments: Compare) -> int:
-    """Prints, and draws, networks side by side."""
+    """Prints, and draws, networks side by side, or trained runs."""
+    runs = [model for model in arguments.models if (Path(model) / "run.json").is_file()]
+    if runs and len(runs) == len(arguments.models):
+        return _compare_runs(arguments)
+    if runs:
+        other = next(model for model in arguments.models if model not in runs)
+        raise UsageError(f"{runs[0]} is a run and {other} is not; compare runs by their answers, or networks by their cost "
+                         f"(a run's network: hubel summary {runs[0]})")  # fmt: skip
+    for key in ("data", "split", "model"):
+        if getattr(arguments, key) is not None:
+            raise UsageError(f"{key} would have no effect on networks; it is of comparing runs: hubel compare RUN RUN")
     from hubel.commands.summary import compared
 
     if arguments.json and arguments.markdown:
@@ -91,6 +101,26 @@ def compare(arguments: Compare) -> int:
         print(json.dumps(comparison.json()))
     else:
         print((comparison.markdown() if arguments.markdown else comparison.text()).rstrip("\n"))
+    return 0
+
+
+def _compare_runs(arguments: Compare) -> int:
+    from hubel.commands.compare import compare_runs, draw
+    from hubel.terminal import console_for, show_comparison, tracker
+
+    if arguments.input or arguments.markdown:
+        raise UsageError(
+            f"{'input' if arguments.input else 'markdown'} would have no effect on runs; it is of networks"
+        )
+    console = console_for(arguments.json)
+    comparison = compare_runs(arguments.models, arguments.data, arguments.split, model=arguments.model,
+                              track=tracker(console))  # fmt: skip
+    if arguments.chart:
+        draw(comparison, arguments.chart)
+    if arguments.json:
+        print(json.dumps(comparison.to_dict()))
+    else:
+        show_comparison(comparison, console)
     return 0
 
 
