@@ -88,8 +88,8 @@ def of_pairs(comparison: Comparison) -> list[str]:
     several = len(comparison.pairs) > 1
     return [
         f"{pair.first} - {pair.second}: accuracy {_signed(pair.accuracy_difference, pair.accuracy_interval)}, macro F1 "
-        f"{_signed(pair.macro_f1_difference, pair.macro_f1_interval)}; {pair.only_first:,} and {pair.only_second:,} pictures "
-        f"that it alone got right, McNemar's exact mid-p = {pair.p:.2g}"
+        f"{_signed(pair.macro_f1_difference, pair.macro_f1_interval)}; {pair.only_first:,} pictures were right "
+        f"with the first alone and {pair.only_second:,} with the second, McNemar's exact mid-p = {pair.p:.2g}"
         + f", {pair.p_holm:.2g} after Holm's correction" * several
         + (": they differ" if pair.differ else ": no difference is shown")
         for pair in comparison.pairs
