@@ -181,7 +181,7 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X: Any, y: Any = "no_validation") -> Any:
         """Rows N F, and labels where there are any; the form of a picture is that of the training pictures."""
-        shape = tuple(np.shape(X))
+        shape: tuple[int, ...] = np.shape(X)
         fitting = not isinstance(y, str)
         if fitting and hasattr(self, "range_"):
             del self.range_
