@@ -81,6 +81,7 @@ VERBS = {
     "compare": Verb(Compare, ("models",), verbs.compare, (
         "hubel compare alexnet vgg16 googlenet resnet50",
         "hubel compare 'resnet18' 'resnet50' --chart accuracy.png",
+        "hubel compare runs/first runs/second runs/third",
     )),
     "lint": Verb(Lint, ("model",), verbs.lint, (
         "hubel lint vgg16",
@@ -132,6 +133,7 @@ VERBS = {
     "predict": Verb(Predict, ("run", "images"), verbs.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
+        "hubel predict runs/photos-resnet18-1 holiday/ risk=0.05",
     )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",
