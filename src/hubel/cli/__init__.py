@@ -45,6 +45,8 @@ ALIASES = {
     "workers": "threads", "optimiser": "optimizer", "opt": "optimizer", "scheduler": "schedule", "lr_schedule": "schedule",
     "criterion": "loss", "smoothing": "label_smoothing", "label_smooth": "label_smoothing", "clip_grad": "clip_norm",
     "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "class_weights": "class_weight",
+    "from": "weights", "pretrained": "weights", "init_weights": "weights", "layer_wise_decay": "layer_decay",
+    "distill_alpha": "distill_weight",
     "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
 }  # fmt: skip
 
@@ -80,6 +82,7 @@ VERBS = {
     "compare": Verb(Compare, ("models",), verbs.compare, (
         "hubel compare alexnet vgg16 googlenet resnet50",
         "hubel compare 'resnet18' 'resnet50' --chart accuracy.png",
+        "hubel compare runs/first runs/second runs/third",
     )),
     "lint": Verb(Lint, ("model",), verbs.lint, (
         "hubel lint vgg16",
@@ -96,6 +99,8 @@ VERBS = {
         "hubel train photos/ --budget 5min",
         "hubel train cifar10/ recipe=resnet_cifar",
         "hubel train labels.csv --folds 5 --group patient_id",
+        "hubel train photos/ --from resnet50 --unfreeze head",
+        "hubel train photos/ model=mobilenet_v2 teacher=runs/photos-resnet50-1",
         "hubel train labels.csv --size 128 --name first --json",
         "hubel train digits schedule=onecycle --plot-schedule",
     )),
@@ -135,6 +140,7 @@ VERBS = {
     "predict": Verb(Predict, ("run", "images"), verbs.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
+        "hubel predict runs/photos-resnet18-1 holiday/ risk=0.05",
     )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",
