@@ -99,6 +99,7 @@ VERBS = {
         "hubel train cifar10/ recipe=resnet_cifar",
         "hubel train photos/ --from resnet50 --unfreeze head",
         "hubel train photos/ model=mobilenet_v2 teacher=runs/photos-resnet50-1",
+        "hubel train labels.csv --folds 5 --group patient_id",
         "hubel train labels.csv --size 128 --name first --json",
         "hubel train digits schedule=onecycle --plot-schedule",
     )),

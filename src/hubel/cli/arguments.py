@@ -101,6 +101,8 @@ class Train:
     """of the run; data, model and a number unless given"""
     project: str = "runs"
     """folder of the runs"""
+    seeds: int | None = None
+    """train so many runs on the same splits, with seeds from the recipe's on, and show mean and spread"""
     plot_schedule: bool = False
     """draw the learning rate of every step to schedule.png instead, and train nothing"""
     explain_speed: bool = False
@@ -167,10 +169,10 @@ class Gradcheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """Go on with a stopped or killed run, to the same bits as if it had never stopped."""
+    """Go on with a stopped or killed run or series, to the same bits as if it had never stopped."""
 
     run: Positional[str]
-    """folder of the run"""
+    """folder of the run, or of the series of runs"""
     json: bool = False
     """print one JSON object, the run's summary, on standard output"""
 

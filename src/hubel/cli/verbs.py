@@ -144,9 +144,15 @@ def train(arguments: Train) -> int:
         return _explain_speed(arguments)
     if arguments.plot_schedule:
         return _plot_schedule(arguments)
+    from hubel.commands import series
     from hubel.commands.train import start
 
     command = shlex.join(["hubel", *sys.argv[1:]])
+    if series.is_series(arguments.recipe, arguments.seeds):
+        return _watch_series(arguments.json, lambda track: series.train(
+            arguments.data, arguments.recipe, seeds=arguments.seeds, name=arguments.name, project=arguments.project,
+            command=command, track=track,
+        ))  # fmt: skip
     return _watch(arguments.json, lambda track: start(
         arguments.data, arguments.recipe, name=arguments.name, project=arguments.project, command=command, track=track,
         began=process.BEGAN,
@@ -183,12 +189,17 @@ def shard(arguments: Shard) -> int:
     return 0
 
 
+def _nothing_to_train(arguments: Train, instead: str) -> None:
+    for key in ("name", "seeds"):
+        if (value := getattr(arguments, key)) is not None:
+            raise UsageError(f"{key}={value} would have no effect with {instead}, which trains nothing")
+
+
 def _plot_schedule(arguments: Train) -> int:
     from hubel.commands.lr_find import plot_schedule
     from hubel.terminal import console_for, tracker
 
-    if arguments.name:
-        raise UsageError(f"name={arguments.name} would have no effect with plot-schedule, which trains nothing")
+    _nothing_to_train(arguments, "plot-schedule")
     path = plot_schedule(arguments.data, arguments.recipe, "schedule.png", tracker(console_for(arguments.json)))
     print(json.dumps({"plot": str(path)}) if arguments.json else path)
     return 0
@@ -198,8 +209,7 @@ def _explain_speed(arguments: Train) -> int:
     from hubel.commands.explain_speed import explain_speed
     from hubel.terminal import console_for, show_alternatives, tracker
 
-    if arguments.name:
-        raise UsageError(f"name={arguments.name} would have no effect with explain-speed, which trains nothing")
+    _nothing_to_train(arguments, "explain-speed")
     console = console_for(arguments.json)
     explained = show_alternatives(explain_speed(arguments.data, arguments.recipe, track=tracker(console)), console)
     if arguments.json:
@@ -240,8 +250,11 @@ def gradcheck(arguments: Gradcheck) -> int:
 
 def resume(arguments: Resume) -> int:
     """Resumes and shows it."""
+    from hubel.commands import series
     from hubel.commands.train import resume as go_on
 
+    if (Path(arguments.run) / series.FILE).is_file():
+        return _watch_series(arguments.json, lambda track: series.go_on(arguments.run, track))
     return _watch(arguments.json, lambda track: go_on(arguments.run, track))
 
 
@@ -256,6 +269,29 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
         return 130
     if json_output and process.is_first():
         print(json.dumps(result))
+    return 0
+
+
+def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
+    from hubel.commands.series import Turn, lines
+    from hubel.terminal import Stopped, console_for, show_training, tracker
+
+    console = console_for(json_output)
+    for record in begin(tracker(console)):
+        if not isinstance(record, Turn):
+            console.print("\n".join(lines(record.summary)), highlight=False, soft_wrap=True, markup=False)
+            if json_output:
+                print(json.dumps(record.summary))
+            continue
+        console.print(
+            f"[dim]{record.number} of {record.of}, {record.series.folder}[/]", highlight=False, soft_wrap=True
+        )
+        try:
+            show_training(record.records, console)
+        except (Stopped, KeyboardInterrupt):
+            console.print(f"stopped in run {record.number} of {record.of}; nothing is lost, go on with: "
+                          f"hubel resume {record.series.folder}", highlight=False, soft_wrap=True)  # fmt: skip
+            return 130
     return 0
 
 

@@ -1,6 +1,7 @@
 """`hubel val`: the figures of a trained classifier on labelled data, the run's own or new."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -139,7 +140,7 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
                         f"{column!r} of a .csv")  # fmt: skip
     wanted = classifier.preprocessing
     stream = bool(streaming(opened.source, wanted.size, wanted.channels))
-    found, broken, _ = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
+    found, broken = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
                                    stream=stream)  # fmt: skip
     refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
