@@ -168,7 +168,10 @@ class Classifier:
 
     def answers(self, images: NDArray[np.uint8], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each decoded picture, uint8 N size size channels."""
-        logits = self.logits(images)
+        return self.worded(self.logits(images), top)
+
+    def worded(self, logits: Tensor, top: int = 5) -> list[Answer]:
+        """The `top` likeliest classes of each picture, from logits N classes."""
         probabilities = logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
         probabilities, order = probabilities.sort(dim=1, descending=True, stable=True)
         return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))

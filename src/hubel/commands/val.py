@@ -62,7 +62,7 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     classifier = Classifier.load(folder, model)
     run = run_of(folder)
     classifier, notes = looking(classifier, tta, run)
-    if run is not None and (data is None or _same(data, run.about["data"])):
+    if run is not None and (data is None or same_data(data, run.about["data"])):
         splits = splits_of(run, track)
         chosen = getattr(splits, split or "val")
         if chosen is None:
@@ -73,7 +73,7 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     elif data is None:
         raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
     else:
-        part, name = _new_part(classifier, data, split, track)
+        part, name = new_part(classifier, data, split, track)
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
@@ -115,11 +115,12 @@ def looking(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[C
     return replace(classifier, views=tta), notes
 
 
-def _same(data: str, recorded: str) -> bool:
+def same_data(data: str, recorded: str) -> bool:
+    """Whether a path names the data that a run has recorded."""
     return data == recorded or os.path.realpath(os.path.expanduser(data)) == recorded
 
 
-def _new_part(classifier: Classifier, data: str, split: SplitName | None, track: Track[Any]) -> tuple[Split, str]:
+def new_part(classifier: Classifier, data: str, split: SplitName | None, track: Track[Any]) -> tuple[Split, str]:
     """Pictures the run has not met, labels translated to the classifier's classes."""
     opened = open_data(data, track)
     parts = opened.source.parts
