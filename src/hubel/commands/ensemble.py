@@ -232,12 +232,14 @@ def _fusion(job: _Job, answers: list[Tensor]) -> _Found:
 
 
 COMBINATIONS = {"mean": _mean, "greedy": _greedy, "soup": _soup, "greedy_soup": _greedy_soup, "fusion": _fusion}
+CARD = ("model", "classes", "multilabel", "preprocessing", "data", "versions")  # what a soup's file says of itself
 CHOOSING = ("greedy", "greedy_soup", "fusion")  # those that look at validation pictures
 
 
 def logits_of(classifier: Classifier, part: Split) -> Tensor:
-    """N classes, of every picture of a part."""
-    return torch.cat([classifier.logits(part.take(slice(i, i + CHUNK))) for i in range(0, len(part), CHUNK)])
+    """N classes, of every picture of a part, divided by the classifier's temperature."""
+    found = [classifier.logits(part.take(slice(i, i + CHUNK))) for i in range(0, len(part), CHUNK)]
+    return torch.cat(found) / classifier.temperature
 
 
 def whole(part: Split) -> NDArray[np.uint8]:
@@ -250,7 +252,7 @@ def _save(path: Path, paths: Sequence[str], members: Sequence[Classifier], found
         share = tuple(weight / sum(found.weights) for weight in found.weights)
         Ensemble(tuple(members), share, members[0].classes).save(path, paths)
         return
-    about = {key: value for key, value in found.kept.about.items() if key != "epoch"}
+    about = {key: value for key, value in found.kept.about.items() if key in CARD}
     checkpoint.save(path, found.kept.network.state_dict(), {**about, "soup": [str(path) for path in paths]})
 
 
@@ -310,7 +312,8 @@ class Pictures:
         if key not in self._new:
             assert self.data is not None
             ordered = replace(member, classes=self.members[0].classes)
-            self._new[key], self.name = new_part(ordered, self.data, self.split, self.track)
+            self._new[key], name = new_part(ordered, self.data, self.split, self.track)
+            self.name = name
         reference = self._new[next(iter(self._new))]
         return aligned(self._new[key], reference)
 

@@ -157,7 +157,7 @@ def souped(members: Sequence[Classifier], pictures: NDArray[np.uint8] | None) ->
         starts = range(0, len(pictures), STATISTICS_BATCH)
         batches = (torch.from_numpy(np.ascontiguousarray(pictures[i : i + STATISTICS_BATCH])) for i in starts)
         recompute_statistics(network, (first.preprocessing.normalise(batch) for batch in batches))
-    return replace(first, network=network, choice=None)
+    return replace(first, network=network, choice=None, temperature=1.0)
 
 
 def greedy_soup(members: Sequence[Classifier], pictures: NDArray[np.uint8] | None,
@@ -239,14 +239,14 @@ class Ensemble:
 
     def logits(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
         """N classes, of decoded pictures: per member uint8 N size size channels."""
-        found = [member.logits(images)[:, in_order(member, self.classes)]
+        found = [member.logits(images)[:, in_order(member, self.classes)] / member.temperature
                  for member, images in zip(self.members, pictures, strict=True)]  # fmt: skip
         return weighted(found, self.weights, self.members[0].multilabel)
 
     def answers(self, pictures: Sequence[tuple[NDArray[np.uint8], ...]], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each picture that `decode` gave."""
         logits = self.logits([np.stack(images) for images in zip(*pictures, strict=True)])
-        return replace(self.members[0], classes=self.classes).worded(logits, top)
+        return replace(self.members[0], classes=self.classes, temperature=1.0).worded(logits, top)
 
     def save(self, path: Path, members: Sequence[str]) -> None:
         """Writes who the members are and how they are weighed; their weights stay where they are.
