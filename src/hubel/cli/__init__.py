@@ -128,6 +128,7 @@ VERBS = {
     "predict": Verb(Predict, ("run", "images"), verbs.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
+        "hubel predict runs/photos-resnet18-1 holiday/ risk=0.05",
     )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",

@@ -198,6 +198,10 @@ class Val:
     """FILE.py:NAME, where the run was trained with a network of your own"""
     tta: str | None = None
     """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; as the run's recipe unless given"""
+    risk: float | None = None
+    """also judge answering 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
+    coverage: float | None = None
+    """the same below the highest probability at which this share of the validation pictures was answered"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None
@@ -222,6 +226,10 @@ class Predict:
     """FILE.py:NAME, where the run was trained with a network of your own"""
     tta: str | None = None
     """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; none unless given"""
+    risk: float | None = None
+    """answer 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
+    coverage: float | None = None
+    """the same below the highest probability at which this share of the validation pictures was answered"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None

@@ -29,7 +29,8 @@ from hubel.evaluation.ensemble import (
     souped,
     weighted,
 )
-from hubel.evaluation.metrics import CHUNK, measure
+from hubel.evaluation.metrics import logits_of as unscaled
+from hubel.evaluation.metrics import measure
 from hubel.files import Track, silently
 from hubel.inference.engines import able
 from hubel.training import checkpoint
@@ -238,8 +239,7 @@ CHOOSING = ("greedy", "greedy_soup", "fusion")  # those that look at validation 
 
 def logits_of(classifier: Classifier, part: Split) -> Tensor:
     """N classes, of every picture of a part, divided by the classifier's temperature."""
-    found = [classifier.logits(part.take(slice(i, i + CHUNK))) for i in range(0, len(part), CHUNK)]
-    return torch.cat(found) / classifier.temperature
+    return unscaled(classifier, part) / classifier.temperature
 
 
 def whole(part: Split) -> NDArray[np.uint8]:
@@ -269,7 +269,8 @@ class Pictures:
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]], members: Sequence[Classifier], data: str | None,
                  split: SplitName | None, track: Track[Any]) -> None:  # fmt: skip
-        self.paths, self.members, self.data, self.split, self.track = paths, members, data, split, track
+        self.paths, self.members, self.data, self.track = paths, members, data, track
+        self.split: SplitName | None = split
         self.runs = [run_of(path) for path in paths]
         self.own = self.runs[0] is not None and (data is None or same_data(data, self.runs[0].about["data"]))
         if not self.own and data is None:
