@@ -208,6 +208,14 @@ class Val:
     """of the arithmetic; the quicker of those the hardware multiplies unless given"""
     explain_speed: bool = False
     """measure every engine and show the table"""
+    ensemble: tuple[str, ...] = ()
+    """further runs or classifier files that answer together with it"""
+    combine: Literal["mean", "greedy", "soup", "greedy_soup", "fusion"] = "mean"
+    """how: probabilities averaged, of members chosen on validation; weights averaged; features fused"""
+    save: str | None = None
+    """write the ensemble to this file, which `hubel predict` reads"""
+    robustness: bool = False
+    """also measure the accuracy under nine challenges at five strengths, and draw them"""
     json: bool = False
     """print one JSON object"""
 

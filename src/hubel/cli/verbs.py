@@ -246,6 +246,12 @@ def verify_resume(arguments: VerifyResume) -> int:
 
 def val(arguments: Val) -> int:
     """Prints the figures of an evaluation."""
+    if arguments.ensemble:
+        return _val_ensemble(arguments)
+    idle = [f"{key}={value}" for key, value in (("combine", arguments.combine), ("save", arguments.save))
+            if value not in (None, "mean")]  # fmt: skip
+    if idle:
+        raise UsageError(f"{idle[0]} would have no effect without --ensemble")
     from hubel.commands.val import ready
     from hubel.evaluation import evaluate
     from hubel.terminal import console_for, show_choice, show_evaluation, show_notes, tracker
@@ -253,15 +259,44 @@ def val(arguments: Val) -> int:
     console = console_for(arguments.json)
     found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, tta=arguments.tta,
                   risk=arguments.risk, coverage=arguments.coverage, engine=arguments.engine,
-                  precision=arguments.precision, thorough=arguments.explain_speed, track=tracker(console))  # fmt: skip
+                  precision=arguments.precision, thorough=arguments.explain_speed,
+                  by="hubel val --robustness" if arguments.robustness else "hubel val", track=tracker(console))  # fmt: skip
     show_notes(found.notes, console)
     if arguments.explain_speed:
         show_choice(found.classifier.choice, console)
     evaluation, _ = evaluate(found.classifier, found.part, found.name, found.threshold)
-    if arguments.json:
-        print(json.dumps(evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)))
-    else:
+    told = evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)
+    if not arguments.json:
         show_evaluation(evaluation, console)
+    if arguments.robustness:
+        from hubel.commands import robustness
+
+        measured, sheet = robustness.robustness(found, tracker(console))
+        told |= {"robustness": measured.to_dict(), "sheet": str(sheet)}
+        if not arguments.json:
+            robustness.show(measured, sheet, console)
+    if arguments.json:
+        print(json.dumps(told))
+    return 0
+
+
+def _val_ensemble(arguments: Val) -> int:
+    idle = [key for key in ("robustness", "explain_speed", "risk", "coverage") if getattr(arguments, key)]
+    if idle:
+        raise UsageError(f"{idle[0].replace('_', '-')} would have no effect with --ensemble")
+    from hubel.commands import ensemble
+    from hubel.terminal import console_for, show_evaluation, tracker
+
+    console = console_for(arguments.json)
+    found = ensemble.combined(
+        [arguments.run, *arguments.ensemble], arguments.data, arguments.split, combine=arguments.combine,
+        model=arguments.model, tta=arguments.tta, engine=arguments.engine, precision=arguments.precision,
+        save=arguments.save, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(found.to_dict()))
+    else:
+        show_evaluation(found.evaluation, console)
+        ensemble.show(found, console)
     return 0
 
 

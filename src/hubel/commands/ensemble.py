@@ -1,5 +1,6 @@
 """`hubel val RUN --ensemble RUN ...`: several trained classifiers scored beside their combination."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 from torch import Tensor
 
+from hubel import files
 from hubel.classifier import Classifier
+from hubel.commands import report
 from hubel.commands.train import splits_of
 from hubel.commands.val import SAMPLE, SplitName, looking, new_part, run_of, same_data
 from hubel.data import Preprocessing, Split, Splits
@@ -29,10 +35,11 @@ from hubel.evaluation.ensemble import (
     souped,
     weighted,
 )
+from hubel.evaluation.metrics import TABLES, measure
 from hubel.evaluation.metrics import logits_of as unscaled
-from hubel.evaluation.metrics import measure
 from hubel.files import Track, silently
 from hubel.inference.engines import able
+from hubel.report.words import percent
 from hubel.training import checkpoint
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
@@ -153,7 +160,9 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
     rows = tuple(Member(str(path), member.model, member.preprocessing.size, one, weight)
                  for path, member, one, weight in zip(paths, members, scored, found.weights, strict=True))  # fmt: skip
     chosen_on = len(pictures.of(members[0], "val")) if combine in CHOOSING else 0
-    return Combined(combine, rows, result, chosen_on, tuple(dict.fromkeys(notes)), save)
+    found_all = Combined(combine, rows, result, chosen_on, tuple(dict.fromkeys(notes)), save)
+    pictures.keep(found_all)
+    return found_all
 
 
 @dataclass(frozen=True)
@@ -235,6 +244,28 @@ def _fusion(job: _Job, answers: list[Tensor]) -> _Found:
 COMBINATIONS = {"mean": _mean, "greedy": _greedy, "soup": _soup, "greedy_soup": _greedy_soup, "fusion": _fusion}
 CARD = ("model", "classes", "multilabel", "preprocessing", "data", "versions")  # what a soup's file says of itself
 CHOOSING = ("greedy", "greedy_soup", "fusion")  # those that look at validation pictures
+
+
+def show(found: Combined, console: Console) -> None:
+    """A row per member and one for all of them together, then what to know."""
+    table = Table("member", box=None, pad_edge=False)
+    for column in ("network", "px", "weight", "accuracy", "95 % interval", "log loss"):
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+    for member in found.members:
+        table.add_row(member.path, member.model, str(member.size), f"{member.weight:g}", *_figures(member.evaluation))
+    table.add_row(f"{found.combine} of {len(found.members)}", "", "", "", *_figures(found.evaluation), style="bold")
+    console.print(table)
+    if found.chosen_on:
+        console.print(f"chosen on {found.chosen_on:,} validation pictures", highlight=False)
+    for note in found.notes:
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+    if found.saved:
+        console.print(f"saved: {found.saved}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _figures(evaluation: Evaluation) -> tuple[str, str, str]:
+    low, high = evaluation.interval
+    return percent(evaluation.top1), f"{percent(low)} to {percent(high)}", f"{evaluation.loss:.4f}"
 
 
 def logits_of(classifier: Classifier, part: Split) -> Tensor:
@@ -337,6 +368,17 @@ class Pictures:
                 if met:
                     raise UsageError(f"{path} was trained on {met:,} of the {len(asked):,} {part} pictures of {self.paths[0]}: "
                                      f"their splits were drawn apart; train it again with split_seed={drawn}")  # fmt: skip
+
+    def keep(self, found: Combined) -> None:
+        """Adds the result to the first run, and draws its page again, where the pictures are its own."""
+        first = self.runs[0]
+        if not self.own or first is None:
+            return
+        row = {key: value for key, value in found.to_dict().items() if key not in TABLES} | {"split": self.name}
+        same = lambda kept: [kept["combine"], kept["split"], [m["path"] for m in kept["members"]]]  # noqa: E731
+        earlier = [kept for kept in report.kept_of(first, report.ENSEMBLES) or [] if same(kept) != same(row)]
+        files.write(first.folder / report.ENSEMBLES, json.dumps([*earlier, row]))
+        report.draw(first, self.splits(first, self.members[0].preprocessing))
 
     def record(self) -> None:
         """Notes in every run whose test part is about to be looked at."""

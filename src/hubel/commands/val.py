@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from hubel.classifier import Classifier
+from hubel.commands import report
 from hubel.commands.train import splits_of
-from hubel.data import Split, open_data
+from hubel.data import Split, Splits, open_data
 from hubel.data.augmentation import views
 from hubel.data.opened import are_characters, refuse_if_many
 from hubel.data.splits import decode_part, streaming
@@ -36,6 +37,8 @@ class Ready:
     name: str
     notes: tuple[str, ...] = ()
     threshold: float | None = None  # below which an answer is rejected
+    run: Run | None = None  # whose own pictures these are
+    splits: Splits | None = None  # of that run
 
 
 def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
@@ -48,7 +51,7 @@ def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitNam
 
 def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
           model: str | None = None, tta: str | None = None, risk: float | None = None, coverage: float | None = None,
-          engine: str = "auto", precision: Precision | None = None, thorough: bool = False,
+          engine: str = "auto", precision: Precision | None = None, thorough: bool = False, by: str = "hubel val",
           track: Track[Any] = silently) -> Ready:  # fmt: skip
     """A run's best epoch and the pictures to evaluate it on.
 
@@ -66,7 +69,7 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
         able(engine, precision)  # before anything is decoded or recorded
     classifier = Classifier.load(folder, model)
     threshold = chosen_threshold(classifier, risk, coverage)
-    run = run_of(folder)
+    run, splits = run_of(folder), None
     classifier, notes = looking(classifier, tta, run)
     if run is not None and (data is None or same_data(data, run.about["data"])):
         splits = splits_of(run, track)
@@ -74,7 +77,8 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
         if chosen is None:
             raise UsageError(f"{folder} has no {split} part")
         if split == "test":
-            run.record_opening("hubel val")
+            run.record_opening(by)
+            report.draw(run, splits)
         part, name = chosen, split or "val"
     elif data is None:
         raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
@@ -83,7 +87,7 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
-    return Ready(classifier, part, name, notes, threshold)
+    return Ready(classifier, part, name, notes, threshold, run if splits else None, splits)
 
 
 def run_of(path: str | os.PathLike[str]) -> Run | None:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -50,6 +50,10 @@ class RunPage:
     versions: dict[str, Any]
     command: str
     openings: list[dict[str, Any]]
+    uncertain: list[dict[str, Any]] = field(default_factory=list)
+    cost: dict[str, Any] = field(default_factory=dict)
+    robustness: dict[str, Any] | None = None
+    ensembles: list[dict[str, Any]] = field(default_factory=list)
 
 
 def render(page: RunPage) -> str:
