@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hubel import zoo
 from hubel.data import Preprocessing
+from hubel.data.augmentation import views as tta
 from hubel.data.preprocessing import centre_crop
 from hubel.errors import FileError, UsageError, nearest
 from hubel.inference import Choice, choose
@@ -61,7 +63,9 @@ class Classifier:
         model: the name the network was created by.
         about: the rest of what its file says: data, versions, epoch.
         multilabel: whether a picture may show any number of the classes.
+        temperature: by which logits are divided before they become probabilities; see `evaluation.calibration`.
         choice: the engine that computes; None for the network itself, eager in float32, to the same bits every time.
+        views: test-time augmentation, a set of `data.VIEWS` whose predictions are averaged; None looks once.
     """
 
     network: nn.Module
@@ -70,7 +74,9 @@ class Classifier:
     model: str
     about: dict[str, Any]
     multilabel: bool = False
+    temperature: float = 1.0
     choice: Choice | None = None
+    views: str | None = None
 
     @staticmethod
     def load(path: str | os.PathLike[str], model: str | None = None) -> "Classifier":
@@ -122,7 +128,8 @@ class Classifier:
             raise FileError(f"{path} does not fit the network {about['model']} it names: "
                             f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")))
+        return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")),
+                          float(about.get("temperature", 1)))  # fmt: skip
 
     def using(self, sample: NDArray[np.uint8], *, pictures: float = float("inf"), engine: str = "auto",
               precision: Precision | None = None, thorough: bool = False) -> "Classifier":  # fmt: skip
@@ -144,16 +151,32 @@ class Classifier:
 
     @property
     def computed_by(self) -> str:
-        """Engine and precision."""
-        return f"{self.choice.engine}, {self.choice.precision}" if self.choice else "eager, float32"
+        """Engine and precision, and what is averaged."""
+        engine = f"{self.choice.engine}, {self.choice.precision}" if self.choice else "eager, float32"
+        if self.views in (None, "one"):
+            return engine
+        views, average = tta.named(self.views)
+        return f"{engine}, mean of the {average} of {len(views)} views ({self.views})"
 
     def logits(self, images: NDArray[np.uint8], batch: int = 64) -> Tensor:
-        """N classes float32, of decoded pictures uint8 N size size channels."""
+        """N classes float32, of decoded pictures uint8 N size size channels; of several views, `averaged`."""
+        if self.views is None:
+            return self._once(images, batch)
+        views, average = tta.named(self.views)
+        seen, pictures = tta.distinct(views), torch.from_numpy(np.ascontiguousarray(images))
+        found = [self._once(view(pictures, self.preprocessing.size).numpy(), batch) for view in seen]
+        return averaged(found, list(seen.values()), average, self.multilabel)
+
+    def _once(self, images: NDArray[np.uint8], batch: int) -> Tensor:
         run = self.choice.run if self.choice else FromPictures(self.network, self.preprocessing)
         with torch.inference_mode():
             starts = range(0, len(images), batch)
             parts = [run(torch.from_numpy(np.ascontiguousarray(images[i : i + batch]))).float() for i in starts]
         return torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """N classes, of logits N classes: a softmax at the classifier's temperature; of multi-label data a sigmoid each."""
+        return logits.sigmoid() if self.multilabel else (logits / self.temperature).softmax(dim=1)
 
     def predict(self, files: Sequence[bytes], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each picture, given as a file's bytes.
@@ -165,11 +188,32 @@ class Classifier:
 
     def answers(self, images: NDArray[np.uint8], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each decoded picture, uint8 N size size channels."""
-        logits = self.logits(images)
-        probabilities = logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
-        probabilities, order = probabilities.sort(dim=1, descending=True, stable=True)
+        probabilities, order = self.probabilities(self.logits(images)).sort(dim=1, descending=True, stable=True)
         return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
                 for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)]  # fmt: skip
+
+
+def averaged(
+    logits: Sequence[Tensor], weights: Sequence[float], average: tta.Average, multilabel: bool = False
+) -> Tensor:
+    """One prediction from several of the same pictures, each N classes, by weights that need not sum to 1.
+
+    Of probabilities the result is their mean's logarithm, whose softmax is the mean itself; of multi-label ones the
+    log-odds. Sums are in float64, so that the mean of equal logits is these logits to the bit.
+    """
+    if len(logits) == 1:
+        return logits[0]
+    every, share = (
+        torch.stack([each.double() for each in logits]),
+        torch.tensor(weights, dtype=torch.float64)[:, None, None],
+    )
+    if average == "logits":
+        return ((share * every).sum(dim=0) / share.sum()).float()
+    share = (share / share.sum()).log()
+    if multilabel:
+        yes, no = (torch.logsumexp(functional.logsigmoid(sign * every) + share, dim=0) for sign in (1, -1))
+        return (yes - no).float()
+    return torch.logsumexp(every.log_softmax(dim=2) + share, dim=0).float()
 
 
 def _published(name: str, model: str | None) -> Classifier:

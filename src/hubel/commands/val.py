@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,8 @@ import numpy as np
 from hubel.classifier import Classifier
 from hubel.commands.train import splits_of
 from hubel.data import Split, open_data
-from hubel.data.opened import refuse_if_many
+from hubel.data.augmentation import views
+from hubel.data.opened import are_characters, refuse_if_many
 from hubel.data.splits import decode_part, streaming
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import Evaluation, evaluate
@@ -32,24 +33,25 @@ class Ready:
     classifier: Classifier
     part: Split
     name: str
+    notes: tuple[str, ...] = ()
 
 
 def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
-        model: str | None = None, engine: str = "auto", precision: Precision | None = None,
+        model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
         track: Track[Any] = silently) -> Evaluation:  # fmt: skip
     """Evaluates a run's best epoch: `ready`, then `evaluation.evaluate`."""
-    made = ready(folder, data, split, model=model, engine=engine, precision=precision, track=track)
+    made = ready(folder, data, split, model=model, tta=tta, engine=engine, precision=precision, track=track)
     return evaluate(made.classifier, made.part, made.name)[0]
 
 
 def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
-          model: str | None = None, engine: str = "auto", precision: Precision | None = None, thorough: bool = False,
-          track: Track[Any] = silently) -> Ready:  # fmt: skip
+          model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
+          thorough: bool = False, track: Track[Any] = silently) -> Ready:  # fmt: skip
     """A run's best epoch and the pictures to evaluate it on.
 
     On the run's own data (the default) the splits are the run's; `val` is taken unless `split` names another, and looking
     at `test` is recorded in the run. On other data every picture counts, or the named part of data that have parts;
-    labels are matched by class name.
+    labels are matched by class name. The views of test-time augmentation are those of the run's recipe unless given.
 
     Raises:
         FileError: no finished epoch in the run.
@@ -59,8 +61,8 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     if engine != "auto":
         able(engine, precision)  # before anything is decoded or recorded
     classifier = Classifier.load(folder, model)
-    beside = Path(folder) if Path(folder).is_dir() else Path(folder).parent
-    run = Run.open(beside) if (beside / "run.json").is_file() else None  # None: a classifier file without its run
+    run = run_of(folder)
+    classifier, notes = looking(classifier, tta, run)
     if run is not None and (data is None or _same(data, run.about["data"])):
         splits = splits_of(run, track)
         chosen = getattr(splits, split or "val")
@@ -76,7 +78,42 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
-    return Ready(classifier, part, name)
+    return Ready(classifier, part, name, notes)
+
+
+def run_of(path: str | os.PathLike[str]) -> Run | None:
+    """The run in a folder, or beside a classifier file; None where there is none."""
+    beside = Path(path) if Path(path).is_dir() else Path(path).parent
+    return Run.open(beside) if (beside / "run.json").is_file() else None
+
+
+def looking(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[Classifier, tuple[str, ...]]:
+    """The classifier with a set of views, the run's own unless given, and what a person should know about it.
+
+    Raises:
+        UsageError: there is no such set, or it shows what the run was kept from seeing because labels change with it.
+    """
+    recipe = run.about["recipe"] if run else {}
+    tta = tta or recipe.get("tta")
+    if tta is None:
+        return classifier, ()
+    mirrored = any(view.flip for view in views.named(tta)[0])
+    trained = bool(recipe.get("flip") or recipe.get("alternating_flip"))
+    notes: tuple[str, ...] = ()
+    if mirrored and not trained:
+        letters = are_characters(classifier.classes)
+        measured = next(
+            (row for row in (run.about.get("augmentation") or [] if run else []) if row.startswith("flip=")), ""
+        )
+        why = ("its classes are characters, which a mirror changes into others" if letters else
+               f"augment=auto measured that a mirror changes the labels ({measured})" if measured else "")  # fmt: skip
+        if run and why:
+            raise UsageError(f"tta={tta} mirrors the pictures, and {run.folder} was trained without: {why}; take tta=shift "
+                             f"or tta=crops")  # fmt: skip
+        notes = (
+            f"tta={tta} shows mirrored pictures, " + (why if why else "which the network did not see in training"),
+        )
+    return replace(classifier, views=tta), notes
 
 
 def _same(data: str, recorded: str) -> bool:

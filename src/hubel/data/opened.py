@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +69,14 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
         files_read += len(part.pictures)
     refuse_if_many(source.name, broken, files_read)
     shorter, longer = np.sort(np.concatenate(sizes), axis=1).T
-    characters = source.kind == "idx" or all(re.fullmatch(r"\w|\d+", name) for name in source.classes)
+    characters = source.kind == "idx" or are_characters(source.classes)
     return Opened(source, scans, int(np.median(shorter)), float(np.median(1 - shorter / longer)), grey,
                   bool((shorter == longer).all()), characters)  # fmt: skip
+
+
+def are_characters(classes: Iterable[str]) -> bool:
+    """Whether classes are single characters or numbers, which a mirror would change."""
+    return all(re.fullmatch(r"\w|\d+", name) for name in classes)
 
 
 def refuse_if_many(name: str, broken: list[tuple[str, str]], total: int) -> None:

@@ -238,3 +238,41 @@ def fitted(pixels: NDArray[np.uint8], size: int, fit: Fit) -> NDArray[np.uint8]:
     top, left = (size - height) // 2, (size - width) // 2
     canvas[top : top + height, left : left + width] = pixels
     return canvas
+
+
+class Placement(NamedTuple):
+    """Where a picture lies in the network's square input: the affine map between their pixels.
+
+    Args:
+        scale: input pixels per picture pixel, down and across.
+        offset: of the picture's upper left corner in the input [px], down and across; negative where it is cut.
+    """
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+
+def place(height: int, width: int, size: int, fit: Fit) -> Placement:
+    """Where `fitted` puts a picture of that height and width [px].
+
+    >>> place(100, 200, 50, "pad"), place(100, 200, 50, "crop")
+    (Placement(scale=(0.25, 0.25), offset=(12.5, 0.0)), Placement(scale=(0.5, 0.5), offset=(0.0, -25.0)))
+    """
+    inside = _whole(height, width, size, fit)
+    return Placement((inside[0] / height, inside[1] / width), ((size - inside[0]) / 2, (size - inside[1]) / 2))
+
+
+def decode_whole(raw: bytes, channels: int) -> NDArray[np.uint8]:
+    """The picture in a file's bytes at its own size, uint8 H W channels, upright.
+
+    Raises:
+        Unreadable: the bytes are not a whole picture.
+    """
+    image = _open(raw)
+    try:
+        pixels = np.array(_plain(image, channels))
+    except Unreadable:
+        raise
+    except Exception as error:  # truncated or damaged data: each decoder has its own exception
+        raise Unreadable(f"damaged: {str(error) or type(error).__name__}") from error
+    return np.ascontiguousarray(_upright(pixels.reshape(*pixels.shape[:2], channels), _orientation(image)))

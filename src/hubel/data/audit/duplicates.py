@@ -1,0 +1,110 @@
+"""Pictures that show the same: copies that were encoded, resized or mirrored anew.
+
+A picture's signature is a perceptual hash that is not cut down to bits: the lowest frequencies of its cosine transform
+(Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010, section 3.2.1), brightness with finer
+ones than colour, without the mean brightness and at unit length. Neighbours are searched in a k-d tree, which at these
+distances takes N log N; every pair found is then compared block by block, because what tells two pictures of one series
+apart (another print on the same shirt) is small.
+
+Both bounds were set on the 3,409 photographs of `clothing`, every fifth of them copied (JPEG or WebP of quality 30 to 95 or
+PNG, 0.5 to 1.8 times as large, half of them mirrored): copies lie within 0.073 of their originals and differ by at most 0.37
+contrasts in their worst block (99 %: 0.23); the nearest two pictures that are not copies lie 0.128 apart and differ by 0.64.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
+from torch.nn import functional
+
+from hubel.data.stream import Streamed
+from hubel.data.workers import cores
+from hubel.files import Track, silently
+
+GRID = 16  # px: side of the picture whose frequencies are the signature
+FREQUENCIES = (7, 3, 3)  # per direction, of luma and both chromas
+NEAR = 0.10  # distance of two signatures; 2 is the largest
+DIFFERENT = 0.38  # root mean square of the worst of 8 x 8 blocks, in standard deviations of the picture
+NOISE = (
+    9.0  # grey levels by which a block may differ in any case: what lossy encoders leave in pictures of little contrast
+)
+FLAT = 3.0  # standard deviation of the pixels below which a picture shows too little to be compared
+NEIGHBOURS = 9  # that each picture is compared with: groups of more hang together over each other
+CHUNK = 1024  # pictures at once
+YCBCR = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
+
+
+def near_duplicates(images: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64] | None = None,
+                    track: Track[Any] = silently) -> NDArray[np.int64]:  # fmt: skip
+    """Which pictures show the same.
+
+    Args:
+        images: uint8 M S S C; stretched to squares, because padding and cropping shift a mirrored copy by a pixel.
+        rows: which of them to compare; all unless given.
+        track: shows the progress.
+
+    Returns:
+        the group of each picture, N int64: the position of the first picture that shows the same, its own if there is none.
+
+    >>> shapes = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    >>> near_duplicates(np.concatenate([shapes, shapes[1:2, :, ::-1]])).tolist()
+    [0, 1, 2, 1]
+    """
+    rows = np.arange(images.shape[0]) if rows is None else rows
+    found = [_described(reduced(images, rows[start : start + CHUNK], GRID))
+             for start in track(range(0, len(rows), CHUNK), "comparing pictures", len(rows))]  # fmt: skip
+    if not found:
+        return np.zeros(0, np.int64)
+    signature, mirrored, contrast = (np.concatenate(of) for of in zip(*found, strict=True))
+    _, first, same = np.unique(signature, axis=0, return_index=True, return_inverse=True)
+    shown = first[contrast[first] >= FLAT]  # one of each, or many copies of one picture would hide its neighbours
+    pairs = [np.stack([np.arange(len(rows)), first[same.ravel()]])]
+    tree = KDTree(signature[shown])
+    for query, mirror in ((signature, False), (mirrored, True)):
+        which: Any = tree.query(query[shown], NEIGHBOURS, distance_upper_bound=NEAR, workers=cores())[1]
+        place, neighbour = np.nonzero(which < len(shown))
+        one, other = shown[place], shown[which[place, neighbour]]
+        one, other = np.unique(np.sort(np.stack([one, other])[:, one != other], axis=0), axis=1)
+        alike = [_alike(reduced(images, rows[one[start : start + CHUNK]], 2 * GRID),
+                        reduced(images, rows[other[start : start + CHUNK]], 2 * GRID), mirror)
+                 for start in range(0, len(one), CHUNK)]  # fmt: skip
+        keep = np.concatenate([np.zeros(0, bool), *alike])
+        pairs.append(np.stack([one[keep], other[keep]]))
+    one, other = np.concatenate(pairs, axis=1)
+    links = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(rows), len(rows)))
+    _, group = connected_components(links, directed=False)
+    _, first, group = np.unique(group, return_index=True, return_inverse=True)
+    return first[group]
+
+
+def reduced(images: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64], side: int) -> NDArray[np.float32]:
+    """Pictures by row, N side side 3 float32 from 0 to 255, each pixel the mean of those it stands for."""
+    planes = torch.from_numpy(np.ascontiguousarray(images[rows])).permute(0, 3, 1, 2).float()
+    planes = functional.interpolate(planes, size=(side, side), mode="area")
+    return planes.permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
+
+
+def _described(small: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Signatures of pictures N 16 16 3 and of their mirror images, N D each, and their contrast, N."""
+    waves: Any = dctn(small @ YCBCR.T, axes=(1, 2), norm="ortho")
+    waves[:, 0, 0, 0] = 0
+    turned = waves.copy()
+    turned[:, :, 1::2] *= -1  # mirrored, a cosine of odd frequency changes its sign
+    either = []
+    for of in (waves, turned):
+        flat = np.concatenate([of[:, :k, :k, c].reshape(len(of), -1) for c, k in enumerate(FREQUENCIES)], axis=1)
+        either.append(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6))
+    return either[0], either[1], small.std(axis=(1, 2)).max(axis=1)
+
+
+def _alike(one: NDArray[np.float32], other: NDArray[np.float32], mirror: bool) -> NDArray[np.bool_]:
+    """Whether two pictures N 32 32 3 differ little in each of 8 x 8 blocks, apart from their mean colours."""
+    difference = one - (other[:, :, ::-1] if mirror else other)
+    difference -= difference.mean(axis=(1, 2), keepdims=True)
+    blocks = np.sqrt((difference**2).reshape(len(one), 8, 4, 8, 4, 3).mean(axis=(2, 4, 5)))
+    return blocks.max(axis=(1, 2)) < np.maximum(DIFFERENT * one.std(axis=(1, 2)).mean(axis=1), NOISE)

@@ -1,0 +1,79 @@
+"""Every picture of a source, small: what the audit looks at."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubel.data import cache
+from hubel.data.audit.duplicates import near_duplicates
+from hubel.data.opened import Opened
+from hubel.data.preprocessing import fitted, recoloured
+from hubel.data.source import Part
+from hubel.files import Track, silently
+
+SIDE = 64  # px; small enough that 100,000 pictures take 1.2 GB of the cache
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """The pictures of all parts, one part after the other.
+
+    Args:
+        images: uint8 M 64 64 3, stretched to squares so that copies of other proportions stay alike.
+        which: the picture that each thumbnail shows, counted over all parts, M int64; broken ones have none.
+        reasons: why the others have none, by their number.
+    """
+
+    images: NDArray[np.uint8]
+    which: NDArray[np.int64]
+    reasons: dict[int, str]
+
+
+def thumbnails(opened: Opened, track: Track[Any] = silently) -> Thumbnails:
+    """Decodes every picture once, into the cache.
+
+    Raises:
+        FileError: the cache cannot be written.
+    """
+    images, which, reasons, before = [], [], {}, 0
+    for name, part in opened.source.parts.items():
+        if isinstance(part.pictures, np.ndarray):
+            images.append(_of_array(part.pictures, track))
+            which.append(np.arange(len(part.pictures)) + before)
+        else:
+            found = cache.decoded(part.pictures, part.names, opened.scans[name], SIDE, 3, "squash", track)
+            readable = np.flatnonzero(found.rows >= 0)
+            images.append(found.images[found.rows[readable]])
+            which.append(readable + before)
+            reasons |= {number + before: reason for number, reason in _reasons(part, found).items()}
+        before += len(part.labels)
+    return Thumbnails(np.concatenate(images), np.concatenate(which), reasons)
+
+
+def _of_array(pictures: NDArray[np.uint8], track: Track[Any]) -> NDArray[np.uint8]:
+    resized = np.empty((len(pictures), SIDE, SIDE, 3), np.uint8)
+    for number, picture in enumerate(track(pictures, "resizing pictures", len(pictures))):
+        resized[number] = fitted(recoloured(picture, 3), SIDE, "squash")
+    return resized
+
+
+def _reasons(part: Part, found: cache.Decoded) -> dict[int, str]:
+    number = {name: place for place, name in enumerate(part.names)}
+    return {number[name]: reason for name, reason in found.broken}
+
+
+def look_alikes(opened: Opened, track: Track[Any] = silently) -> dict[str, NDArray[np.int64]]:
+    """Which pictures of a source show the same, also across its parts.
+
+    Returns:
+        for each part the group of each of its pictures, N int64. Pictures with the same number show the same; a broken
+        picture is alone in its group.
+    """
+    small = thumbnails(opened, track)
+    sizes = {name: len(part.labels) for name, part in opened.source.parts.items()}
+    groups = np.arange(sum(sizes.values()))
+    groups[small.which] = small.which[near_duplicates(small.images, track=track)]
+    ends = np.cumsum(list(sizes.values()))[:-1]
+    return dict(zip(sizes, np.split(groups, ends), strict=True))
