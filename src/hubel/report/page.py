@@ -58,23 +58,28 @@ class RunPage:
 
 def render(page: RunPage) -> str:
     """The page as HTML: styles and pictures inside, no script, nothing fetched."""
-    html = _template().render(
-        page=page,
-        confusion=_confusion(page),
-        at=_epochs_in_words(page),
-        charts=charts.charts(page.epochs, page.best_epoch),
-        frame=charts,
-        classes=sorted(page.evaluation["per_class"], key=_weakest_first),
-        errors=[error | {"source": _picture(error["picture"]), "tiny": _is_tiny(error)} for error in page.errors],
-        data=_data(page),
-        splits=SPLITS,
-        shown=SHOWN,
+    html = (
+        environment()
+        .get_template("page.html.jinja")
+        .render(
+            page=page,
+            confusion=_confusion(page),
+            at=_epochs_in_words(page),
+            charts=charts.charts(page.epochs, page.best_epoch),
+            frame=charts,
+            classes=sorted(page.evaluation["per_class"], key=_weakest_first),
+            errors=[error | {"source": _picture(error["picture"]), "tiny": _is_tiny(error)} for error in page.errors],
+            data=_data(page),
+            splits=SPLITS,
+            shown=SHOWN,
+        )
     )
     return html.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are no text
 
 
 @cache
-def _template():
+def environment() -> Environment:
+    """The templates of this room, with the filters and macros that every page uses."""
     folder = Environment(
         loader=PackageLoader("hubel.report", "."),
         autoescape=True,  # class names and paths are the user's
@@ -84,7 +89,7 @@ def _template():
     )
     folder.filters |= {f.__name__: f for f in (words.points, words.percent, words.number, words.duration, words.value)}
     folder.globals["plural"] = words.plural
-    return folder.get_template("page.html.jinja")
+    return folder
 
 
 def _confusion(page: RunPage) -> dict[str, Any]:
