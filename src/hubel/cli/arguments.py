@@ -213,7 +213,7 @@ class Val:
     combine: Literal["mean", "greedy", "soup", "greedy_soup", "fusion"] = "mean"
     """how: probabilities averaged, of members chosen on validation; weights averaged; features fused"""
     save: str | None = None
-    """write the ensemble to this file, which `hubel predict` reads"""
+    """write it to this file, which `hubel predict` reads: a .safetensors of a soup, else a .json that names the members"""
     robustness: bool = False
     """also measure the accuracy under nine challenges at five strengths, and draw them"""
     json: bool = False
@@ -225,7 +225,7 @@ class Predict:
     """The likeliest classes of picture files.  Exit code 3 if one of them cannot be read."""
 
     run: Positional[str]
-    """folder of the run, or a classifier file"""
+    """folder of the run, a classifier file, or the .json file of an ensemble"""
     images: Positional[tuple[str, ...]]
     """picture files, or folders of them"""
     top: int = 3

@@ -302,26 +302,21 @@ def _val_ensemble(arguments: Val) -> int:
 
 def predict(arguments: Predict) -> int:
     """Prints the answers."""
-    from hubel.classifier import Classifier
-    from hubel.commands.predict import accelerated
     from hubel.commands.predict import predict as answers
-    from hubel.commands.val import looking, run_of
-    from hubel.evaluation.rejection import chosen_threshold
+    from hubel.commands.predict import ready
     from hubel.terminal import console_for, show_choice, show_notes, show_prediction
 
     if arguments.top < 1:
         raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
-    classifier = Classifier.load(arguments.run, arguments.model)
-    threshold = chosen_threshold(classifier, arguments.risk, arguments.coverage)
-    if arguments.tta:
-        classifier, notes = looking(classifier, arguments.tta, run_of(arguments.run))
-        show_notes(notes, console)
-    classifier = accelerated(classifier, arguments.images, engine=arguments.engine, precision=arguments.precision,
-                             thorough=arguments.explain_speed)  # fmt: skip
+    found = ready(arguments.run, arguments.images, model=arguments.model, tta=arguments.tta, risk=arguments.risk,
+                  coverage=arguments.coverage, engine=arguments.engine, precision=arguments.precision,
+                  thorough=arguments.explain_speed)  # fmt: skip
+    classifier, threshold = found.classifier, found.threshold
+    show_notes(found.notes, console)
     if arguments.explain_speed:
-        show_choice(classifier.choice, console)
+        show_choice(getattr(classifier, "choice", None), console)
     for prediction in answers(classifier, arguments.images, arguments.top, threshold):
         predictions.append(prediction)
         if not arguments.json:

@@ -133,6 +133,9 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
         able(engine, precision)
     if save and combine == "fusion":
         raise UsageError("save would have no effect with combine=fusion, which is not kept; take mean, greedy or soup")
+    ending = ".safetensors" if "soup" in combine else ".json"
+    if save and not save.endswith(ending):
+        raise UsageError(f"save={save} does not end in {ending}, as what combine={combine} leaves does")
     looked = [looking(Classifier.load(path, model), tta, run_of(path)) for path in paths]
     members = [member for member, _ in looked]
     orders = [in_order(member, members[0].classes) for member in members]
@@ -155,6 +158,10 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
     if found.kept is not None and result.top1 < min(one.top1 for one in scored):
         notes.append("the mean of the weights reads worse than every member: networks that did not start from the same "
                      "weights seldom average; combine=mean averages their answers instead")  # fmt: skip
+    if pictures.own and pictures.name == "val" and combine in CHOOSING:
+        notes.append(
+            "the combination was chosen on these very pictures, so its figure is optimistic; split=test is not"
+        )
     if save:
         _save(Path(save), paths, members, found)
     rows = tuple(Member(str(path), member.model, member.preprocessing.size, one, weight)
@@ -253,7 +260,7 @@ def show(found: Combined, console: Console) -> None:
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     for member in found.members:
         table.add_row(member.path, member.model, str(member.size), f"{member.weight:g}", *_figures(member.evaluation))
-    table.add_row(f"{found.combine} of {len(found.members)}", "", "", "", *_figures(found.evaluation), style="bold")
+    table.add_row(found.combine, "", "", "", *_figures(found.evaluation), style="bold")
     console.print(table)
     if found.chosen_on:
         console.print(f"chosen on {found.chosen_on:,} validation pictures", highlight=False)
