@@ -14,6 +14,7 @@ from hubel.classifier import Classifier
 from hubel.data import Split, Splits
 from hubel.evaluation import Evaluation, most_uncertain, worst_errors
 from hubel.evaluation.cost import latencies, peak_bytes, peak_device_bytes
+from hubel.evaluation.robustness import samples
 from hubel.training.run import Run
 
 KEPT, ROBUSTNESS, ENSEMBLES = "evaluation.json", "robustness.json", "ensembles.json"
@@ -68,7 +69,8 @@ def draw(run: Run, splits: Splits, summary: Mapping[str, Any] | None = None) -> 
     if kept is None or known is None:
         return False
     shown = splits.test if kept["evaluation"]["split"] == "test" and splits.test is not None else splits.val
-    progress = run.progress()
+    progress, robustness = run.progress(), kept_of(run, ROBUSTNESS)
+    harder = getattr(splits, robustness["split"]) if robustness else None
     page = report.RunPage(
         name=run.about["name"],
         summary=dict(known),
@@ -83,7 +85,8 @@ def draw(run: Run, splits: Splits, summary: Mapping[str, Any] | None = None) -> 
         command=run.about["command"],
         openings=run.openings(),
         cost=kept["cost"],
-        robustness=kept_of(run, ROBUSTNESS),
+        robustness=robustness,
+        samples={name: shown[0] for name, shown in samples(harder, count=1).items()} if harder is not None else {},
         ensembles=kept_of(run, ENSEMBLES) or [],
     )
     files.write(run.folder / "report.html", report.render(page))
