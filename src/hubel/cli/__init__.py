@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from hubel import process
-from hubel.cli import verbs
+from hubel.cli import transfer, verbs
 from hubel.cli.arguments import (
     Augment,
     Benchmark,
@@ -135,6 +135,18 @@ VERBS = {
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
         "hubel predict runs/photos-resnet18-1 holiday/ risk=0.05",
+    )),
+    "embed": Verb(transfer.Embed, ("weights", "data"), transfer.embed, (
+        "hubel embed squeezenet1_0 photos/ --output photos.npz",
+        "hubel embed runs/photos-resnet18-1 photos/ --stage all --output photos.parquet",
+    )),
+    "knn": Verb(transfer.Knn, ("weights", "data"), transfer.knn, (
+        "hubel knn squeezenet1_0 photos/",
+        "hubel knn runs/photos-resnet18-1 --query cat.jpg",
+    )),
+    "probe": Verb(transfer.Probe, ("weights", "data"), transfer.probe, (
+        "hubel probe squeezenet1_0 photos/",
+        "hubel probe resnet18 photos/ --save photos.safetensors --split test",
     )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",

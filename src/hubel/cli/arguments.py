@@ -216,6 +216,14 @@ class Val:
     """of the arithmetic; the quicker of those the hardware multiplies unless given"""
     explain_speed: bool = False
     """measure every engine and show the table"""
+    ensemble: tuple[str, ...] = ()
+    """further runs or classifier files that answer together with it"""
+    combine: Literal["mean", "greedy", "soup", "greedy_soup", "fusion"] = "mean"
+    """how: probabilities averaged, of members chosen on validation; weights averaged; features fused"""
+    save: str | None = None
+    """write it to this file, which `hubel predict` reads: a .safetensors of a soup, else a .json that names the members"""
+    robustness: bool = False
+    """also measure the accuracy under nine challenges at five strengths, and draw them"""
     json: bool = False
     """print one JSON object"""
 
@@ -225,7 +233,7 @@ class Predict:
     """The likeliest classes of picture files.  Exit code 3 if one of them cannot be read."""
 
     run: Positional[str]
-    """folder of the run, or a classifier file"""
+    """folder of the run, a classifier file, or the .json file of an ensemble"""
     images: Positional[tuple[str, ...]]
     """picture files, or folders of them"""
     top: int = 3

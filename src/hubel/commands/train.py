@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
+from hubel.commands import report as page
 from hubel.commands.calibrate import measure
 from hubel.commands.origin import Origin, carry_over, followed, normalised_as, norms_kept, said, teacher_of
 from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
@@ -24,7 +25,7 @@ from hubel.data.arrays import BUILT_IN
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, OtherData, UsageError
-from hubel.evaluation import evaluate, worst_errors
+from hubel.evaluation import evaluate
 from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
@@ -177,7 +178,8 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
     model, head = _initial(plan.model, splits, recipe, origin)
-    macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
+    total = analysis.summary(model, (plan.channels, plan.size, plan.size)).total
+    macs = total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     evidence: list[Evidence] = []
@@ -212,6 +214,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         "augmentation": [str(row) for row in evidence],
         "machine": machine.why,
         "macs": macs,
+        "activation_bytes": total.peak_activation_bytes,
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
@@ -357,19 +360,7 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
         "weights_sha256": weights_sha256(classifier.network.state_dict()),
     }
     report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
-    page = report.RunPage(
-        name=run.about["name"],
-        summary=summary,
-        epochs=progress.history,
-        best_epoch=progress.best_epoch,
-        evaluation=shown.to_dict(),
-        errors=worst_errors(logits, shown_split, splits.classes),
-        recipe=run.about["recipe"],
-        data=run.about["splits"],
-        versions={**run.about["versions"], "computed on": run.about["machine"]},
-        command=run.about["command"],
-        openings=run.openings(),
-    )
-    files.write(run.folder / "report.html", report.render(page))
+    page.keep(run, shown, logits, shown_split, classifier)
+    page.draw(run, splits, summary)
     files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
     return summary
