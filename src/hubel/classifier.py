@@ -63,9 +63,9 @@ class Classifier:
         model: the name the network was created by.
         about: the rest of what its file says: data, versions, epoch.
         multilabel: whether a picture may show any number of the classes.
-        temperature: by which logits are divided before they become probabilities; see `evaluation.calibration`.
         choice: the engine that computes; None for the network itself, eager in float32, to the same bits every time.
         views: test-time augmentation, a set of `data.VIEWS` whose predictions are averaged; None looks once.
+        temperature: by which logits are divided before they become probabilities; see `evaluation.calibration`.
     """
 
     network: nn.Module
@@ -74,9 +74,9 @@ class Classifier:
     model: str
     about: dict[str, Any]
     multilabel: bool = False
-    temperature: float = 1.0
     choice: Choice | None = None
     views: str | None = None
+    temperature: float = 1.0
 
     @staticmethod
     def load(path: str | os.PathLike[str], model: str | None = None) -> "Classifier":
@@ -129,7 +129,7 @@ class Classifier:
                             f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")),
-                          float(about.get("temperature", 1)))  # fmt: skip
+                          temperature=float(about.get("temperature", 1)))  # fmt: skip
 
     def using(self, sample: NDArray[np.uint8], *, pictures: float = float("inf"), engine: str = "auto",
               precision: Precision | None = None, thorough: bool = False) -> "Classifier":  # fmt: skip

@@ -79,6 +79,7 @@ VERBS = {
     "compare": Verb(Compare, ("models",), verbs.compare, (
         "hubel compare alexnet vgg16 googlenet resnet50",
         "hubel compare 'resnet18' 'resnet50' --chart accuracy.png",
+        "hubel compare runs/first runs/second runs/third",
     )),
     "lint": Verb(Lint, ("model",), verbs.lint, (
         "hubel lint vgg16",
@@ -128,6 +129,7 @@ VERBS = {
     "predict": Verb(Predict, ("run", "images"), verbs.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
+        "hubel predict runs/photos-resnet18-1 holiday/ risk=0.05",
     )),
     "embed": Verb(transfer.Embed, ("weights", "data"), transfer.embed, (
         "hubel embed squeezenet1_0 photos/ --output photos.npz",

@@ -59,14 +59,20 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy."""
+    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy.  Runs: whether they differ."""
 
     models: Positional[tuple[str, ...]]
-    """names of the zoo, FILE.py:NAME, lines of layers, or runs"""
+    """names of the zoo, FILE.py:NAME, or lines of layers; or folders of runs"""
     input: str | None = None
     """channels x height x width of a picture for all of them; each as published unless given"""
     chart: str | None = None
-    """also draw accuracy against operations to this .png or .svg"""
+    """also draw accuracy against operations, or the differences of runs, to this .png or .svg"""
+    data: str | None = None
+    """compare runs on these labelled pictures, new to all of them; on their common validation part unless given"""
+    split: Literal["train", "val", "test"] | None = None
+    """compare runs on this part. A look at the runs' test part is recorded"""
+    model: str | None = None
+    """FILE.py:NAME, where runs were trained with a network of your own"""
     markdown: bool = False
     """print a Markdown table"""
     json: bool = False
@@ -198,6 +204,10 @@ class Val:
     """FILE.py:NAME, where the run was trained with a network of your own"""
     tta: str | None = None
     """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; as the run's recipe unless given"""
+    risk: float | None = None
+    """also judge answering 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
+    coverage: float | None = None
+    """the same below the highest probability at which this share of the validation pictures was answered"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None
@@ -222,6 +232,10 @@ class Predict:
     """FILE.py:NAME, where the run was trained with a network of your own"""
     tta: str | None = None
     """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; none unless given"""
+    risk: float | None = None
+    """answer 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
+    coverage: float | None = None
+    """the same below the highest probability at which this share of the validation pictures was answered"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None

@@ -79,7 +79,17 @@ def summary(arguments: Summary) -> int:
 
 
 def compare(arguments: Compare) -> int:
-    """Prints, and draws, networks side by side."""
+    """Prints, and draws, networks side by side, or trained runs."""
+    runs = [model for model in arguments.models if (Path(model) / "run.json").is_file()]
+    if runs and len(runs) == len(arguments.models):
+        return _compare_runs(arguments)
+    if runs:
+        other = next(model for model in arguments.models if model not in runs)
+        raise UsageError(f"{runs[0]} is a run and {other} is not; compare runs by their answers, or networks by their cost "
+                         f"(a run's network: hubel summary {runs[0]})")  # fmt: skip
+    for key in ("data", "split", "model"):
+        if getattr(arguments, key) is not None:
+            raise UsageError(f"{key} would have no effect on networks; it is of comparing runs: hubel compare RUN RUN")
     from hubel.commands.summary import compared
 
     if arguments.json and arguments.markdown:
@@ -91,6 +101,26 @@ def compare(arguments: Compare) -> int:
         print(json.dumps(comparison.json()))
     else:
         print((comparison.markdown() if arguments.markdown else comparison.text()).rstrip("\n"))
+    return 0
+
+
+def _compare_runs(arguments: Compare) -> int:
+    from hubel.commands.compare import compare_runs, draw
+    from hubel.terminal import console_for, show_comparison, tracker
+
+    if arguments.input or arguments.markdown:
+        raise UsageError(
+            f"{'input' if arguments.input else 'markdown'} would have no effect on runs; it is of networks"
+        )
+    console = console_for(arguments.json)
+    comparison = compare_runs(arguments.models, arguments.data, arguments.split, model=arguments.model,
+                              track=tracker(console))  # fmt: skip
+    if arguments.chart:
+        draw(comparison, arguments.chart)
+    if arguments.json:
+        print(json.dumps(comparison.to_dict()))
+    else:
+        show_comparison(comparison, console)
     return 0
 
 
@@ -252,12 +282,12 @@ def val(arguments: Val) -> int:
 
     console = console_for(arguments.json)
     found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, tta=arguments.tta,
-                  engine=arguments.engine, precision=arguments.precision, thorough=arguments.explain_speed,
-                  track=tracker(console))  # fmt: skip
+                  risk=arguments.risk, coverage=arguments.coverage, engine=arguments.engine,
+                  precision=arguments.precision, thorough=arguments.explain_speed, track=tracker(console))  # fmt: skip
     show_notes(found.notes, console)
     if arguments.explain_speed:
         show_choice(found.classifier.choice, console)
-    evaluation, _ = evaluate(found.classifier, found.part, found.name)
+    evaluation, _ = evaluate(found.classifier, found.part, found.name, found.threshold)
     if arguments.json:
         print(json.dumps(evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)))
     else:
@@ -271,6 +301,7 @@ def predict(arguments: Predict) -> int:
     from hubel.commands.predict import accelerated
     from hubel.commands.predict import predict as answers
     from hubel.commands.val import looking, run_of
+    from hubel.evaluation.rejection import chosen_threshold
     from hubel.terminal import console_for, show_choice, show_notes, show_prediction
 
     if arguments.top < 1:
@@ -278,6 +309,7 @@ def predict(arguments: Predict) -> int:
     predictions = []
     console = console_for(arguments.json)
     classifier = Classifier.load(arguments.run, arguments.model)
+    threshold = chosen_threshold(classifier, arguments.risk, arguments.coverage)
     if arguments.tta:
         classifier, notes = looking(classifier, arguments.tta, run_of(arguments.run))
         show_notes(notes, console)
@@ -285,15 +317,16 @@ def predict(arguments: Predict) -> int:
                              thorough=arguments.explain_speed)  # fmt: skip
     if arguments.explain_speed:
         show_choice(classifier.choice, console)
-    for prediction in answers(classifier, arguments.images, arguments.top):
+    for prediction in answers(classifier, arguments.images, arguments.top, threshold):
         predictions.append(prediction)
         if not arguments.json:
             show_prediction(prediction, console)
     if arguments.json:
         print(json.dumps({"computed_by": classifier.computed_by, "predictions": [
             {"path": p.path, "reason": p.reason} if p.answer is None else
-            {"path": p.path, "classes": p.answer.classes, "probabilities": p.answer.probabilities} for p in predictions
-        ], **_speed(arguments, classifier)}))  # fmt: skip
+            {"path": p.path, "classes": p.answer.classes, "probabilities": p.answer.probabilities, "rejected": p.rejected}
+            for p in predictions
+        ], "threshold": threshold, **_speed(arguments, classifier)}))  # fmt: skip
     return 3 if any(p.answer is None for p in predictions) else 0
 
 

@@ -21,15 +21,23 @@ BATCH = 16  # pictures decoded before the first of them is answered
 
 @dataclass(frozen=True)
 class Prediction:
-    """One picture's answer, or why there is none."""
+    """One picture's answer, or why there is none; rejected where it is too unsure, so that it is none of the classes."""
 
     path: str
     answer: Answer | None
     reason: str = ""
+    rejected: bool = False
 
 
-def predict(classifier: Classifier, paths: Sequence[str], top: int = 5) -> Iterator[Prediction]:
+def predict(classifier: Classifier, paths: Sequence[str], top: int = 5,
+            threshold: float | None = None) -> Iterator[Prediction]:  # fmt: skip
     """The answer for each picture; folders stand for the pictures in them; a broken picture has a reason instead.
+
+    Args:
+        classifier: what answers.
+        paths: picture files, or folders.
+        top: classes per answer.
+        threshold: of the largest probability, below which an answer is rejected; none is unless given.
 
     Raises:
         DataError: a path does not exist, or a folder holds no pictures.
@@ -40,7 +48,9 @@ def predict(classifier: Classifier, paths: Sequence[str], top: int = 5) -> Itera
         images = [image for _, image, _ in batch if image is not None]
         answers = iter(classifier.answers(np.stack(images), top) if images else ())
         for path, image, reason in batch:
-            yield Prediction(path, None if image is None else next(answers), reason)
+            answer = None if image is None else next(answers)
+            unsure = answer is not None and threshold is not None and answer.probabilities[0] < threshold
+            yield Prediction(path, answer, reason, unsure)
 
 
 def accelerated(classifier: Classifier, paths: Sequence[str], *, engine: str = "auto", precision: Precision | None = None,

@@ -24,6 +24,7 @@ from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, OtherData, UsageError
 from hubel.evaluation import evaluate, worst_errors
+from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
@@ -286,8 +287,13 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
     run.write_metrics(progress)
     own = run.about["model"] if ".py:" in run.about["model"] else None
     classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
-    classifier = replace(classifier, views=run.about["recipe"].get("tta"))
-    validation, logits = evaluate(classifier, splits.val, "validation")
+    views = run.about["recipe"].get("tta")
+    logits = logits_of(classifier, splits.val)
+    classifier = calibrated(classifier, logits, splits.val)
+    run.describe_best({key: classifier.about[key] for key in CALIBRATED if key in classifier.about})
+    classifier = replace(classifier, views=views)
+    logits = logits_of(classifier, splits.val) if views else logits
+    validation, logits = scaled(logits, splits.val, classifier, "validation")
     shown, shown_split, test = validation, splits.val, None
     if splits.test is not None:
         if not run.openings():  # a run stopped between here and its summary looks at the same figures again

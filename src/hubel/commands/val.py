@@ -16,6 +16,7 @@ from hubel.data.opened import are_characters, refuse_if_many
 from hubel.data.splits import decode_part, streaming
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import Evaluation, evaluate
+from hubel.evaluation.rejection import chosen_threshold
 from hubel.files import Track, silently
 from hubel.inference.engines import able
 from hubel.training.machine import use_all_cores
@@ -34,6 +35,7 @@ class Ready:
     part: Split
     name: str
     notes: tuple[str, ...] = ()
+    threshold: float | None = None  # below which an answer is rejected
 
 
 def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
@@ -45,8 +47,9 @@ def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitNam
 
 
 def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
-          model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
-          thorough: bool = False, track: Track[Any] = silently) -> Ready:  # fmt: skip
+          model: str | None = None, tta: str | None = None, risk: float | None = None, coverage: float | None = None,
+          engine: str = "auto", precision: Precision | None = None, thorough: bool = False,
+          track: Track[Any] = silently) -> Ready:  # fmt: skip
     """A run's best epoch and the pictures to evaluate it on.
 
     On the run's own data (the default) the splits are the run's; `val` is taken unless `split` names another, and looking
@@ -56,11 +59,13 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     Raises:
         FileError: no finished epoch in the run.
         DataError: data that the classifier has no classes for.
-        UsageError: data without the part that `split` names, or an engine that cannot be used as asked.
+        UsageError: data without the part that `split` names, an engine that cannot be used as asked, or a risk that cannot
+            be reached: see `evaluation.rejection.chosen_threshold`.
     """
     if engine != "auto":
         able(engine, precision)  # before anything is decoded or recorded
     classifier = Classifier.load(folder, model)
+    threshold = chosen_threshold(classifier, risk, coverage)
     run = run_of(folder)
     classifier, notes = looking(classifier, tta, run)
     if run is not None and (data is None or _same(data, run.about["data"])):
@@ -78,7 +83,7 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
-    return Ready(classifier, part, name, notes)
+    return Ready(classifier, part, name, notes, threshold)
 
 
 def run_of(path: str | os.PathLike[str]) -> Run | None:
@@ -150,7 +155,7 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
         labels[:, translate] = found.labels
     else:
         labels = translate[found.labels]
-    return Split(found.images, found.rows, labels, found.names), name
+    return replace(found, labels=labels), name
 
 
 def _named(classes: Sequence[str], known: Sequence[str]) -> Sequence[str]:

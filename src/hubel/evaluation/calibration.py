@@ -133,16 +133,21 @@ def fitted_temperature(logits: Tensor, labels: NDArray[np.int64]) -> float:
     """The temperature by which logits are divided so that the log loss is least  (Guo et al. 2017).
 
     Newton's method on log T in double precision, kept inside a bracket that halves; the same bits for the same logits.
+    A temperature that wins less than one nat over all pictures is not told from chance (Akaike 1974) and left at 1.
 
     Args:
         logits: N K of pictures that the network was not trained on.
         labels: class indices, N.
 
     Returns:
-        1.0 where the data cannot say: every answer right, or wrong, at any temperature between 0.01 and 100.
+        1.0 where the data cannot say, such as every answer being right, which asks for ever lower temperatures.
     """
     values = logits.double().numpy()
     shown = values[np.arange(len(values)), labels]
+
+    def loss(log_t: float) -> float:
+        scaled = values * math.exp(-log_t)
+        return float(np.sum(special.logsumexp(scaled, axis=1)) - np.sum(shown) * math.exp(-log_t))
 
     def slopes(log_t: float) -> tuple[float, float]:
         """First and second derivative of the mean log loss by log T."""
@@ -165,7 +170,7 @@ def fitted_temperature(logits: Tensor, labels: NDArray[np.int64]) -> float:
         if abs(following - log_t) < 1e-12:
             break
         log_t = following
-    return math.exp(log_t)
+    return math.exp(log_t) if loss(0.0) - loss(log_t) > 1 else 1.0
 
 
 def identity(split: Split) -> str:

@@ -12,21 +12,16 @@ from torch import Tensor
 
 from hubel.classifier import Classifier
 from hubel.data import Split
-from hubel.evaluation.calibration import identity, reliability
+from hubel.evaluation.calibration import fitted_temperature, identity, reliability
 from hubel.evaluation.intervals import Interval, mean_interval, wilson_interval
 from hubel.evaluation.outcomes import counted
-from hubel.evaluation.rejection import area, risk_coverage
+from hubel.evaluation.rejection import area, rejected, risk_coverage
 from hubel.training.losses import PLAIN
 
 SEED = 0  # of the bootstrap: the same figures have the same intervals
+CALIBRATED = ("temperature", "calibrated_on", "risk_coverage")  # what a classifier's file says of its probabilities
 CHUNK = 1024  # pictures held at once: a split may be larger than the memory
-TABLES = (
-    "confusion",
-    "per_class",
-    "reliability",
-    "risk_coverage",
-    "split",
-)  # of an evaluation, that are no single figure
+TABLES = ("confusion", "per_class", "reliability", "risk_coverage", "rejection", "split")  # no single figures
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,7 @@ class Evaluation:
         reliability: per bin low, high, n, confidence, accuracy, accuracy_low, accuracy_high: a reliability diagram.
         aurc: area under the risk-coverage curve, 0 being best.
         risk_coverage: threshold, coverage, risk: columns of that curve, at most 200 points; n.
+        rejection: what a threshold that was asked for does: see `rejection.Rejection`.
         temperature: what the logits were divided by before all of this.
         before_scaling: loss and calibration_error at temperature 1, with their intervals; None where it is 1.
         temperature_fitted_here: whether these very pictures decided it, so that they cannot judge it.
@@ -79,6 +75,7 @@ class Evaluation:
     reliability: list[dict[str, float]] | None = None
     aurc: float | None = None
     risk_coverage: dict[str, Any] | None = None
+    rejection: dict[str, Any] | None = None
     temperature: float = 1.0
     before_scaling: dict[str, Any] | None = None
     temperature_fitted_here: bool = False
@@ -93,17 +90,26 @@ class Evaluation:
         return {key: value for key, value in asdict(self).items() if key not in TABLES}
 
 
-def evaluate(classifier: Classifier, split: Split, name: str) -> tuple[Evaluation, Tensor]:
+def evaluate(classifier: Classifier, split: Split, name: str,
+             threshold: float | None = None) -> tuple[Evaluation, Tensor]:  # fmt: skip
     """The figures of a classifier on a split whose labels index its classes, and the logits, scaled, they come from.
 
     Args:
         classifier: what is scored.
         split: on which pictures.
         name: of the split, for the record.
+        threshold: of the largest probability, whose `rejection` is judged.
     """
+    found, logits = scaled(logits_of(classifier, split), split, classifier, name)
+    if threshold is not None:
+        found = replace(found, rejection=asdict(rejected(*surest(logits, split.labels), threshold)))
+    return found, logits
+
+
+def logits_of(classifier: Classifier, split: Split) -> Tensor:
+    """N classes, of the pictures of a split, before they are divided by the temperature."""
     chunks = [slice(first, first + CHUNK) for first in range(0, len(split), CHUNK)]
-    logits = torch.cat([classifier.logits(split.take(chunk)) for chunk in chunks])
-    return scaled(logits, split, classifier, name)
+    return torch.cat([classifier.logits(split.take(chunk)) for chunk in chunks])
 
 
 def scaled(logits: Tensor, split: Split, classifier: Classifier, name: str) -> tuple[Evaluation, Tensor]:
@@ -118,6 +124,20 @@ def scaled(logits: Tensor, split: Split, classifier: Classifier, name: str) -> t
               "intervals": {"loss": mean_interval(losses), "calibration_error": equal.error_interval()[1]}}  # fmt: skip
     here = classifier.about.get("calibrated_on") == identity(split)
     return replace(found, temperature=temperature, before_scaling=before, temperature_fitted_here=here), after
+
+
+def calibrated(classifier: Classifier, logits: Tensor, split: Split) -> Classifier:
+    """The classifier with the temperature that its logits of a split ask for, described by the keys of `CALIBRATED`.
+
+    Multi-label classifiers stay as they are: each class has a probability of its own, and one temperature for all of them
+    has no such justification.
+    """
+    if split.labels.ndim == 2:
+        return classifier
+    temperature = fitted_temperature(logits, split.labels)
+    curve = risk_coverage(*surest(logits / temperature, split.labels)).thinned().to_dict()
+    about = dict(zip(CALIBRATED, (temperature, identity(split), curve), strict=True))
+    return replace(classifier, temperature=temperature, about=classifier.about | about)
 
 
 def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...], name: str) -> Evaluation:

@@ -104,15 +104,19 @@ class Outcomes:
 
 def counted(labels: NDArray[np.int64], answers: NDArray[np.int64], classes: int) -> Outcomes:
     """Outcomes of labels and answers, both N class indices, or both N K of 0 and 1."""
-    several = labels.ndim == 2
-    rows = np.concatenate([labels, answers], axis=1) if several else labels * classes + answers
-    kinds, counts = np.unique(rows, axis=0, return_counts=True)
-    if several:
-        return Outcomes(counts, csr_array(kinds[:, :classes]), csr_array(kinds[:, classes:]))
-    return Outcomes(counts, *(one_hot(index, classes) for index in np.divmod(kinds, classes)))
+    kinds, counts = kinds_of(labels, answers)
+    return Outcomes(counts, *(as_sets(column, classes, several=labels.ndim == 2) for column in kinds))
 
 
-def one_hot(index: NDArray[np.int64], classes: int) -> csr_array:
-    """T K with a 1 per row."""
-    rows = len(index)
-    return csr_array((np.ones(rows, np.int64), index, np.arange(rows + 1)), shape=(rows, classes))
+def kinds_of(*columns: NDArray[np.int64]) -> tuple[list[NDArray[np.int64]], Counts]:
+    """The combinations that occur in columns N or N K, each column as T 1 or T K, and how often each occurs, T."""
+    several = [column.reshape(len(column), -1) for column in columns]
+    kinds, counts = np.unique(np.concatenate(several, axis=1), axis=0, return_counts=True)
+    return np.split(kinds, len(columns), axis=1), counts
+
+
+def as_sets(column: NDArray[np.int64], classes: int, *, several: bool) -> csr_array:
+    """T K of 0 and 1, of class indices T 1, or of T K that are already such."""
+    rows = len(column)
+    return csr_array(column) if several else csr_array(
+        (np.ones(rows, np.int64), column[:, 0], np.arange(rows + 1)), shape=(rows, classes))  # fmt: skip
