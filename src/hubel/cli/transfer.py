@@ -187,8 +187,9 @@ def advise(arguments: Advise) -> int:
         from hubel.terminal import Stopped, show_training
 
         recipe = Recipe(**{"seed": arguments.seed, **result.recipe})
+        records: Any = start(arguments.data, recipe, command=result.command, track=tracker(console))
         try:
-            done = show_training(start(arguments.data, recipe, command=result.command, track=tracker(console)), console)
+            done = show_training(records, console)
         except Stopped as stop:
             console.print(str(stop), highlight=False, soft_wrap=True)
             return 130

@@ -1,6 +1,6 @@
 """Averages of the weights: exponential (EMA), and over the last epochs (SWA)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -62,17 +62,18 @@ def ema_share(decay: float, step: int) -> float:
 
 
 @torch.no_grad()
-def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def recompute_statistics(model: nn.Module, norms: Sequence[nn.Module], batches: Iterable[Tensor]) -> None:
     """Gives averaged weights the batch-norm statistics that belong to them  (Izmailov et al. 2018, section 3.2).
 
-    Plain means over the batches; everything but batch norm is in evaluation mode, dropout off. The model keeps its mode.
+    Plain means over the batches; everything but `norms`, whose statistics move, is in evaluation mode, dropout off. The
+    model keeps its mode.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    if not norms:
+    moving = [norm for norm in norms if isinstance(norm, _BatchNorm)]
+    if not moving:
         return
-    modes, momenta = {module: module.training for module in model.modules()}, [norm.momentum for norm in norms]
+    modes, momenta = {module: module.training for module in model.modules()}, [norm.momentum for norm in moving]
     model.eval()
-    for norm in norms:
+    for norm in moving:
         norm.reset_running_stats()
         norm.momentum = None  # torch's word for a plain mean
         norm.train()
@@ -80,7 +81,7 @@ def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for x in batches:
             model(x)
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum in zip(moving, momenta, strict=True):
             norm.momentum = momentum
         for module, mode in modes.items():
             module.training = mode

@@ -162,11 +162,12 @@ class Advice:
 
 def advise(found: Evidence) -> Advice:
     """The cell of the table that the evidence points to, and two cases it has not: solved already, and no use."""
-    amount = (f"{'quite a lot of' if found.much else 'very little'} data: {found.per_class:,} training pictures in the median class "
-              f"of {found.classes} (a lot is {A_LOT} or more; judgement)")  # fmt: skip
+    amount = (f"{'quite a lot of' if found.much else 'very little'} data: {found.per_class:,} training pictures in the median "
+              f"class of {found.classes} (a lot is {A_LOT} or more; judgement)")  # fmt: skip
     likeness = (f"{'very similar' if found.similar else 'very different'} data: a probe of the top stage is right for "
-                f"{_percent(found.top.accuracy)}, of an untrained network's best stage for {_percent(found.untrained.accuracy)}, so "
-                f"{_percent(found.avoided)} of those errors are avoided (similar is {_percent(SIMILAR)} or more; judgement)")  # fmt: skip
+                f"{_percent(found.top.accuracy)}, of an untrained network's best stage for "
+                f"{_percent(found.untrained.accuracy)}, so {_percent(found.avoided)} of those errors are avoided (similar is "
+                f"{_percent(SIMILAR)} or more; judgement)")  # fmt: skip
     depth = (f"{found.best.stage} is better than the top stage {found.top.stage} by more than chance "
              f"(p = {found.beaten_p:.2g})" if found.beaten else
              f"no earlier stage is better than the top stage {found.top.stage} by more than chance")  # fmt: skip
@@ -181,8 +182,8 @@ def advise(found: Evidence) -> Advice:
         )
         return _decided("scratch" if found.much else "probe_stage", found, why)
     if found.top.interval[0] >= SOLVED:
-        why.insert(0, f"nearly solved: the probe's interval begins at {_percent(found.top.interval[0])} ({_percent(SOLVED)} or more "
-                      f"leaves nothing to fine-tune for; judgement)")  # fmt: skip
+        why.insert(0, f"nearly solved: the probe's interval begins at {_percent(found.top.interval[0])} ({_percent(SOLVED)} or "
+                      f"more leaves nothing to fine-tune for; judgement)")  # fmt: skip
         return _decided("probe_top", found, why)
     return _decided(CELLS[found.much, found.similar], found, why)
 
