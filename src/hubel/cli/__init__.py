@@ -148,6 +148,10 @@ VERBS = {
         "hubel probe squeezenet1_0 photos/",
         "hubel probe resnet18 photos/ --save photos.safetensors --split test",
     )),
+    "advise": Verb(transfer.Advise, ("data",), transfer.advise, (
+        "hubel advise photos/ --from squeezenet1_0",
+        "hubel advise photos/ --from runs/cifar10-resnet20_cifar-1 --do",
+    )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",
         "hubel benchmark train model=resnet50 batch=8 rounds=5",
