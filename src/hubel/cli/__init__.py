@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from hubel import process
-from hubel.cli import verbs
+from hubel.cli import sight, verbs
 from hubel.cli.arguments import (
     Augment,
     Benchmark,
@@ -45,6 +45,7 @@ ALIASES = {
     "criterion": "loss", "smoothing": "label_smoothing", "label_smooth": "label_smoothing", "clip_grad": "clip_norm",
     "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "class_weights": "class_weight",
     "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
+    "class": "target", "method": "methods", "target_layer": "layer",
 }  # fmt: skip
 
 
@@ -128,6 +129,11 @@ VERBS = {
     "predict": Verb(Predict, ("run", "images"), verbs.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
+    )),
+    "explain": Verb(sight.Explain, ("run", "images"), sight.explain, (
+        "hubel explain runs/photos-resnet18-1 cat.jpg",
+        "hubel explain runs/photos-resnet18-1 cat.jpg class=dog methods=gradcam,occlusion",
+        "hubel explain runs/photos-resnet18-1",
     )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",

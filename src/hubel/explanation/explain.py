@@ -65,13 +65,13 @@ class Explanation:
 
     def own_size(self, method: str) -> NDArray[np.float32]:
         """The method's map at the picture's size, H W; nan where the network did not look."""
-        return at_own_size(self.maps[method], *self.shown.picture.shape[:2], self.shown.placement)
+        return at_own_size(self.maps[method], self.shown.picture.shape, self.shown.placement)
 
     def drawn(self, method: str) -> NDArray[np.uint8]:
         """The method's picture at the picture's own size, uint8 H W 3: heat laid over it, or the signal in colours."""
         picture = self.shown.picture
         if method in self.signals:
-            signal = in_colours(at_own_size(self.signals[method], *picture.shape[:2], self.shown.placement))
+            signal = in_colours(at_own_size(self.signals[method], picture.shape, self.shown.placement))
             return np.repeat(signal, 3, axis=2) if signal.shape[2] == 1 else signal
         return laid_over(np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture, self.own_size(method))
 
@@ -84,10 +84,9 @@ class Explanation:
     def section(self) -> Section:
         """The sheet's part of this picture."""
         why = f"what speaks for {self.target} ({100 * self.probability:.1f} %); brighter is more"
-        left_out = "".join(f". Without {METHODS[name].title}: {reason}" for name, reason in self.omitted.items())
         panels = [Panel(self.shown.picture, "the picture")]
         panels += [Panel(self.drawn(name), METHODS[name].title) for name in self.maps]
-        return Section(self.headline(), why + left_out, panels)
+        return Section(self.headline(), why, panels)
 
 
 def opened(path: str, classifier: Classifier) -> Shown:
@@ -108,7 +107,7 @@ def opened(path: str, classifier: Classifier) -> Shown:
 def shown(name: str, picture: NDArray[np.uint8], classifier: Classifier, label: str | None = None) -> Shown:
     """A decoded picture, uint8 H W C, with what the network will see of it."""
     wanted = classifier.preprocessing
-    placement = place(*picture.shape[:2], wanted.size, wanted.fit)
+    placement = place(picture.shape[0], picture.shape[1], wanted.size, wanted.fit)
     return Shown(name, picture, placement, fitted(picture, wanted.size, wanted.fit), label)
 
 

@@ -1,0 +1,64 @@
+"""The verbs that show what a network sees and has learned: their arguments, and what each calls."""
+
+import json
+from dataclasses import dataclass
+
+import tyro
+
+from hubel.errors import UsageError
+
+Positional = tyro.conf.Positional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain:
+    """Show what in a picture speaks for a class: Grad-CAM, occlusion, gradients and deconvnet on one sheet."""
+
+    run: Positional[str]
+    """folder of a run, a classifier file, a weights file, or the name of a network"""
+    images: Positional[tuple[str, ...]] = ()
+    """picture files, or folders of them; the run's validation pictures unless given"""
+    target: str | None = None
+    """explain this class (also class=NAME); the likeliest of each picture unless given"""
+    methods: str | None = None
+    """with commas: gradcam, occlusion, integrated_gradients, smoothgrad, saliency, guided_backprop, deconvnet; all unless given"""
+    layer: str | None = None
+    """of Grad-CAM and deconvnet; the last with a spatial map unless given"""
+    output: str | None = None
+    """a .png for a sheet or an .html for a page; explain.png, or explain.html in the run's folder, unless given"""
+    overlays: str | None = None
+    """also write every map on its picture at the picture's own size, as files into this folder"""
+    count: int = 12
+    """validation pictures, where no images are given"""
+    top: int = 3
+    """how many answers to show"""
+    seed: int = 0
+    """of SmoothGrad's noise"""
+    model: str | None = None
+    """the network, where the file does not tell: a name of the zoo, or FILE.py:NAME"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def explain(arguments: Explain) -> int:
+    """Explains, writes the sheet, prints the answers."""
+    from hubel.commands.explain import explained, methods_named
+    from hubel.terminal import console_for, tracker
+
+    for key in ("top", "count"):
+        if getattr(arguments, key) < 1:
+            raise UsageError(f"{key} is {getattr(arguments, key)}; show at least one")
+    console = console_for(arguments.json)
+    made = explained(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
+                     layer=arguments.layer, top=arguments.top, seed=arguments.seed, model=arguments.model,
+                     count=arguments.count, output=arguments.output, overlays=arguments.overlays,
+                     track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(made.to_dict()))
+        return 0
+    for one in made.explanations:
+        console.print(one.headline(), highlight=False, markup=False, soft_wrap=True)
+    for name, reason in made.explanations[0].omitted.items():
+        console.print(f"[yellow]note[/] without {name}: {reason}", highlight=False, soft_wrap=True)
+    console.print(str(made.output), highlight=False, markup=False, soft_wrap=True)
+    return 0
