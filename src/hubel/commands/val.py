@@ -1,6 +1,7 @@
 """`hubel val`: the figures of a trained classifier on labelled data, the run's own or new."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -126,7 +127,8 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
     name = split or ("test" if "test" in parts else "val" if "val" in parts else "train" if "train" in parts else "all")
     if name not in parts:
         raise UsageError(f"{data} has no part {name!r}, only {', '.join(parts)}")
-    unknown = sorted(set(opened.source.classes) - set(classifier.classes))
+    named = _named(opened.source.classes, classifier.classes)
+    unknown = sorted(set(named) - set(classifier.classes))
     if unknown:
         raise DataError(f"{data} has the class {unknown[0]!r} that the classifier does not know ({len(unknown)} such); its "
                         f"classes: {', '.join(classifier.classes[:12])}")  # fmt: skip
@@ -142,10 +144,16 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
     refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
         raise DataError(f"{data} holds no pictures to evaluate on")
-    translate = np.array([classifier.classes.index(label) for label in opened.source.classes], dtype=np.int64)
+    translate = np.array([classifier.classes.index(label) for label in named], dtype=np.int64)
     if classifier.multilabel:
         labels = np.zeros((len(found), len(classifier.classes)), dtype=np.int64)
         labels[:, translate] = found.labels
     else:
         labels = translate[found.labels]
     return Split(found.images, found.rows, labels, found.names), name
+
+
+def _named(classes: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """Classes of data; where they are mere numbers 0, 1, ... the classifier's names by position."""
+    mere = list(classes) == [str(number) for number in range(len(classes))] and not set(classes) & set(known)
+    return known[: len(classes)] if mere and len(classes) <= len(known) else classes

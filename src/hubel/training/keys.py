@@ -74,6 +74,9 @@ RANGES: dict[str, tuple[float, float]] = {  # both ends included
     "prefetch":           (0, 1024),
     "budget":             (0.001, 1e9),
     "checkpoint_seconds": (0, 1e9),
+    "folds":              (2, 1000),
+    "fold":               (1, 1000),
+    "split_seed":         (0, 2**62),
     "seed":               (0, 2**62),
 }
 

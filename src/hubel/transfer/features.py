@@ -21,6 +21,7 @@ from hubel.inference import choose
 from hubel.inference.engines import Call
 from hubel.training.recipe import Precision
 from hubel.transfer import store
+from hubel.transfer.holdout import Pictures
 from hubel.transfer.stages import Place, Stage, locate, pooled
 
 BATCH = 64  # pictures computed at once
@@ -126,32 +127,31 @@ def features(classifier: Classifier, images: NDArray[np.uint8], stage: Stage = "
     return found.values[place.name]
 
 
-def example_of(classifier: Classifier, split: Split) -> Tensor:
+def example_of(classifier: Classifier, pictures: Pictures) -> Tensor:
     """One network input, N C H W: of the first picture, or black where there is none."""
     wanted = classifier.preprocessing
-    pictures = (
-        split.take(slice(0, 1)) if len(split) else np.zeros((1, wanted.size, wanted.size, wanted.channels), np.uint8)
-    )
-    return wanted.normalise(torch.from_numpy(np.ascontiguousarray(pictures)))
+    black = np.zeros((1, wanted.size, wanted.size, wanted.channels), np.uint8)
+    first = pictures.take(slice(0, 1)) if len(pictures) else black
+    return wanted.normalise(torch.from_numpy(np.ascontiguousarray(first)))
 
 
-def extract(classifier: Classifier, split: Split, places: Sequence[Place], *, engine: str = "auto",
+def extract(classifier: Classifier, pictures: Pictures, places: Sequence[Place], *, engine: str = "auto",
             precision: Precision | None = None, cached: bool = True,
             track: files.Track[Any] = files.silently) -> Extracted:  # fmt: skip
     """Features at several places in one pass over the pictures that are not known yet.
 
     Args:
         classifier: its network and normalisation.
-        split: the pictures; labels are not looked at.
+        pictures: a split, or several joined; labels are not looked at.
         places: from `stages` or `locate`.
         engine: see `inference.choose`.
         precision: the same.
         cached: look them up, and keep those that had to be computed.
         track: shows the progress.
     """
-    digests = split.pixel_digests()
+    digests = pictures.pixel_digests()
     shelves = store.shelves(classifier, places, engine, precision) if cached else [store.Shelf(None) for _ in places]
-    unknown = np.zeros(len(split), bool)
+    unknown = np.zeros(len(pictures), bool)
     for shelf in shelves:
         unknown |= shelf.rows(digests) < 0
     _, first = np.unique(digests.view("V16").ravel(), return_index=True)  # equal pictures once
@@ -159,12 +159,12 @@ def extract(classifier: Classifier, split: Split, places: Sequence[Place], *, en
     computed_by = "cache"
     if len(which):
         reader = Features(classifier.network, places)
-        choice = choose(FromPictures(reader, classifier.preprocessing).eval(), torch.tensor(split.take(which[:SAMPLE])),
+        choice = choose(FromPictures(reader, classifier.preprocessing).eval(), torch.tensor(pictures.take(which[:SAMPLE])),
                         pictures=len(which), engine=engine, precision=precision)  # fmt: skip
         computed_by = f"{choice.engine}, {choice.precision}"
         with torch.inference_mode():
-            widths = [part.shape[1] for part in reader.parts(example_of(classifier, split))]
-        for done, rows in _computed(choice.run, split, which, track):
+            widths = [part.shape[1] for part in reader.parts(example_of(classifier, pictures))]
+        for done, rows in _computed(choice.run, pictures, which, track):
             columns = np.split(rows, np.cumsum(widths)[:-1], axis=1)
             for shelf, values in zip(shelves, columns, strict=True):
                 shelf.put(digests[done], values)
@@ -172,16 +172,16 @@ def extract(classifier: Classifier, split: Split, places: Sequence[Place], *, en
     return Extracted(values, computed_by, len(which))
 
 
-def _computed(run: Call, split: Split, which: NDArray[np.int64], track: files.Track[Any],
+def _computed(run: Call, pictures: Pictures, which: NDArray[np.int64], track: files.Track[Any],
               ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:  # fmt: skip
-    """(positions in the split, their features N x sum of widths), a chunk at a time."""
+    """(positions, their features N x sum of widths), a chunk at a time."""
     rows: list[NDArray[np.float32]] = []
     kept = start = 0
     for number in track(range(1, len(which) + 1), "computing features", len(which)):
         if number - start < BATCH and number < len(which):
             continue
-        pictures = torch.from_numpy(np.ascontiguousarray(split.take(which[start:number])))
-        rows.append(run(pictures).numpy())
+        some = torch.from_numpy(np.ascontiguousarray(pictures.take(which[start:number])))
+        rows.append(run(some).numpy())
         start = number
         if number - kept >= CHUNK or number == len(which):
             yield which[kept:number], np.concatenate(rows)
