@@ -279,7 +279,9 @@ def test_progress_reaches_its_total(nets):
 
 def test_networks_without_maps_rectifiers_or_switches_are_told_so(x):
     mlp = zoo.create("mlp", num_classes=5, in_channels=3, image_size=16)
-    with pytest.raises(UsageError, match="Grad-CAM needs a layer with feature maps.*occlusion work with every network"):
+    with pytest.raises(
+        UsageError, match=r"Grad-CAM needs a layer with feature maps.*occlusion work with every network"
+    ):
         grad_cam(mlp, x)
     smooth = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
     with pytest.raises(UsageError, match="rule for ReLUs"):
@@ -311,6 +313,11 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+def size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
 def test_the_command_writes_sheet_page_and_overlays(run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(CAT, tmp_path / "a cat.png")
@@ -319,8 +326,8 @@ def test_the_command_writes_sheet_page_and_overlays(run, tmp_path, capsys, monke
     assert main(arguments) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["pictures"][0]["target"] == "3"
-    assert Image.open("explain.png").format == "PNG"
-    assert [Image.open(path).size for path in told["overlays"]] == [(451, 300)] * 2
+    assert size("explain.png")[0] > 451
+    assert [size(path) for path in told["overlays"]] == [(451, 300)] * 2
     assert main(["explain", str(run), "count=3", "methods=gradcam"]) == 0
     page = (run / "explain.html").read_text()
     assert page.count("<figure>") == 6
