@@ -135,6 +135,10 @@ VERBS = {
         "hubel explain runs/photos-resnet18-1 cat.jpg class=dog methods=gradcam,occlusion",
         "hubel explain runs/photos-resnet18-1",
     )),
+    "features": Verb(sight.Features, ("run", "image"), sight.features, (
+        "hubel features runs/photos-resnet18-1 cat.jpg",
+        "hubel features squeezenet1_0 cat.jpg data=photos/ layers=stages.0,stages.2",
+    )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",
         "hubel benchmark train model=resnet50 batch=8 rounds=5",

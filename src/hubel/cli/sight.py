@@ -62,3 +62,50 @@ def explain(arguments: Explain) -> int:
         console.print(f"[yellow]note[/] without {name}: {reason}", highlight=False, soft_wrap=True)
     console.print(str(made.output), highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Show what the layers of a network have learned: filters, maps, the pictures that excite each channel, dreamt ones."""
+
+    run: Positional[str]
+    """folder of a run, a classifier file, a weights file, or the name of a network"""
+    image: Positional[str | None] = None
+    """show the feature maps of this picture"""
+    data: str | None = None
+    """look among these pictures for those that excite a channel; the run's validation part unless given"""
+    layers: str | None = None
+    """with commas, names of modules; every stage with maps unless given"""
+    channels: int = 6
+    """per layer"""
+    target: str | None = None
+    """the class whose best picture is looked for (also class=NAME); the first ten unless given"""
+    steps: int | None = None
+    """of activation maximisation; 0 leaves it out, 192 unless given"""
+    seed: int = 0
+    """of activation maximisation"""
+    output: str = "features.html"
+    """a .html for a page or a .png for a sheet"""
+    model: str | None = None
+    """the network, where the file does not tell: a name of the zoo, or FILE.py:NAME"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def features(arguments: Features) -> int:
+    """Draws what a network has learned."""
+    from hubel.commands.features import features as draw
+    from hubel.terminal import console_for, tracker
+
+    if arguments.channels < 1 or (arguments.steps or 0) < 0:
+        raise UsageError(f"channels is {arguments.channels} and steps {arguments.steps}; at least 1 and 0")
+    console = console_for(arguments.json)
+    layers = [word.strip() for word in (arguments.layers or "").split(",") if word.strip()]
+    made = draw(arguments.run, arguments.image, data=arguments.data, layers=layers, channels=arguments.channels,
+                target=arguments.target, steps=arguments.steps, model=arguments.model, seed=arguments.seed,
+                output=arguments.output, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(made.to_dict()))
+    else:
+        console.print(str(made.output), highlight=False, markup=False, soft_wrap=True)
+    return 0

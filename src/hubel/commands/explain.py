@@ -13,13 +13,13 @@ from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands.predict import expanded
 from hubel.commands.train import splits_of
+from hubel.commands.val import run_of
 from hubel.errors import UsageError
 from hubel.evaluation import worst_errors
 from hubel.explanation import Explanation, explain, opened, shown
 from hubel.explanation.explain import Shown
 from hubel.report import gallery
 from hubel.training.machine import use_all_cores
-from hubel.training.run import Run
 
 COUNT = 12  # validation pictures explained
 
@@ -106,9 +106,9 @@ def validation_pictures(run: str, classifier: Classifier, count: int, track: fil
     Raises:
         UsageError: not a run.
     """
-    if not (Path(run) / "run.json").is_file():
+    opened_run = run_of(run)
+    if opened_run is None:
         raise UsageError(f"{run} is not a run, so it has no validation pictures; name the pictures to explain")
-    opened_run = Run.open(Path(run))
     val = splits_of(opened_run, track).val
     worst = [
         row["path"]

@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.classifier import Classifier
+from hubel.commands.pictures import every_picture
 from hubel.commands.train import splits_of
-from hubel.commands.val import ready
-from hubel.data import Split
+from hubel.commands.val import run_of
 from hubel.errors import UsageError
 from hubel.explanation.explain import class_index, opened
 from hubel.explanation.filters import class_templates, first_layer
 from hubel.explanation.maximisation import maximised
 from hubel.explanation.overlay import in_colours
 from hubel.explanation.sheet import Panel, Section
-from hubel.explanation.units import excited, maps_at, spatial_stages, strongest_channels
+from hubel.explanation.units import blank, excited, maps_at, spatial_stages, strongest_channels
 from hubel.report import gallery
 from hubel.training.machine import use_all_cores
-from hubel.training.run import Run
+from hubel.transfer import locate
+from hubel.transfer.holdout import Pictures
 
 MOST_CLASSES = 10  # that are maximised where none is named
 MAPS = colormaps["viridis"]
@@ -84,10 +85,15 @@ def features(run: str, image: str | None = None, *, data: str | None = None, lay
     names = list(layers)
     if convolutional:
         known = spatial_stages(classifier)
-        names = [_module(classifier, name) for name in layers] or known
+        black = blank(classifier)
+        names = [locate(classifier.network, name, black).module for name in layers] or known
+        if flat := [name for name, maps in maps_at(classifier.network, names, black).items() if maps.ndim != 4]:
+            raise UsageError(
+                f"the layer {flat[0]} gives no feature maps; those that do are {', '.join(known)} and their parts"
+            )
         if image:
             sections += _maps(classifier, image, names, channels)
-        split = _pictures(run, classifier, data, model, track)
+        split = _pictures(run, classifier, data, track)
         if split is not None:
             sections += _exciting(classifier, split, names, channels, track)
         if steps != 0:
@@ -98,19 +104,15 @@ def features(run: str, image: str | None = None, *, data: str | None = None, lay
     return Shown(path, sections, names)
 
 
-def _module(classifier: Classifier, name: str) -> str:
-    from hubel.transfer import locate
-
-    return locate(classifier.network, name, torch.zeros(1)).module
-
-
 def _weights(classifier: Classifier) -> Iterator[Section]:
     """First-layer filters, and class templates where there is no convolution."""
     found = first_layer(classifier)
     if found.pictures:
         kind = "templates: each unit compares the whole picture with one" if found.templates else \
             f"filters of {found.pictures[0].shape[0]}x{found.pictures[0].shape[1]} px"  # fmt: skip
-        panels = [Panel(one, name if found.templates else "") for one, name in zip(found.pictures, found.names, strict=True)]
+        panels = [
+            Panel(one, name if found.templates else "") for one, name in zip(found.pictures, found.names, strict=True)
+        ]
         yield Section(f"The first layer: {found.layer}", f"{len(panels)} {kind}. Mid-grey is a weight of 0.", panels[:256],
                       columns=12 if len(panels) > 12 else 6, side=80 if len(panels) > 12 else 150)  # fmt: skip
     if found.templates and len(found.pictures) != len(classifier.classes):
@@ -135,16 +137,15 @@ def _in_greens(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return (255 * MAPS((values - low) / (high - low or 1.0))[..., :3]).round().astype(np.uint8)
 
 
-def _pictures(run: str, classifier: Classifier, data: str | None, model: str | None, track: files.Track[Any]) -> Split | None:
+def _pictures(run: str, classifier: Classifier, data: str | None, track: files.Track[Any]) -> Pictures | None:
     """The validation part of the run, or the given data whatever their classes."""
     if data is not None:
-        return ready(run, data, model=model, engine="eager", track=track).part
-    if (Path(run) / "run.json").is_file():
-        return splits_of(Run.open(Path(run)), track).val
-    return None
+        return every_picture(classifier, data, track)[0]
+    known = run_of(run)
+    return splits_of(known, track).val if known else None
 
 
-def _exciting(classifier: Classifier, split: Split, names: Sequence[str], channels: int,
+def _exciting(classifier: Classifier, split: Pictures, names: Sequence[str], channels: int,
               track: files.Track[Any]) -> Iterator[Section]:  # fmt: skip
     """Zeiler & Fergus 2014, Figure 2: nine patches per channel and their projections."""
     for found in excited(classifier, split, names, channels, track=track):
@@ -172,7 +173,7 @@ def nine(patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 def _liked(classifier: Classifier, names: Sequence[str], channels: int, steps: int | None, seed: int,
            track: files.Track[Any]) -> Iterator[Section]:  # fmt: skip
-    x = torch.zeros(1, classifier.preprocessing.channels, classifier.preprocessing.size, classifier.preprocessing.size)
+    x = blank(classifier)
     for name in names[-2:]:
         count = maps_at(classifier.network, [name], x)[name].shape[1]
         units = list(range(0, count, max(1, count // channels)))[:channels]

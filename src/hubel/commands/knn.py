@@ -172,7 +172,9 @@ def _queries(held: Holdout, found: Neighbours, which: NDArray[np.int64] | None, 
     return answers
 
 
-def _page(known: Seen, held: Holdout, result: Found, asked: NDArray[np.uint8], near: NDArray[np.int64]) -> NeighboursPage:
+def _page(
+    known: Seen, held: Holdout, result: Found, asked: NDArray[np.uint8], near: NDArray[np.int64]
+) -> NeighboursPage:
     best = result.found.best
     shown = [
         Shown(picture=picture, path=query.path, label=query.label, predicted=query.predicted,
@@ -194,7 +196,9 @@ def show(result: Found, console: Console) -> None:
         table.add_column(column, justify="right")
     for k in dict.fromkeys(vote.k for vote in result.found.votes):
         row = [vote for vote in result.found.votes if vote.k == k]
-        table.add_row(str(k), *(f"{100 * vote.accuracy:.2f} %{' *' if vote == result.found.best else '  '}" for vote in row))
+        table.add_row(
+            str(k), *(f"{100 * vote.accuracy:.2f} %{' *' if vote == result.found.best else '  '}" for vote in row)
+        )
     console.print(table)
     best, (low, high) = result.found.best, result.found.best.interval
     console.print(f"[bold]{best.k} nearest neighbours by {best.metric}: {100 * best.accuracy:.2f} %[/]  (95 % interval "

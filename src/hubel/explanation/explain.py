@@ -16,6 +16,7 @@ from hubel.data.preprocessing import Placement, Unreadable, decode_whole, fitted
 from hubel.errors import DataError, UsageError, lookup, nearest
 from hubel.explanation.attribution import METHODS, Settings, heat
 from hubel.explanation.overlay import at_own_size, in_colours, laid_over
+from hubel.explanation.private import private
 from hubel.explanation.sheet import Panel, Section
 
 BATCH = 4  # pictures explained at once
@@ -168,7 +169,8 @@ def explain(classifier: Classifier, pictures: Sequence[Shown], methods: Sequence
     for start in range(0, len(pictures), BATCH):
         some = pictures[start : start + BATCH]
         x = classifier.preprocessing.normalise(torch.from_numpy(np.stack([one.input for one in some]))).to(device)
-        logits = classifier.logits(np.stack([one.input for one in some])).to(device)
+        with torch.no_grad():
+            logits = private(classifier.network)(x).float()
         passed(len(some))
         targets = logits.argmax(dim=1) if wanted is None else torch.full((len(some),), wanted, device=device)
         settings = Settings(layer, seed, passed)
@@ -192,7 +194,7 @@ def _attributed(classifier: Classifier, names: Sequence[str], x: Tensor, targets
 
 def _assembled(classifier: Classifier, some: Sequence[Shown], logits: Tensor, targets: Tensor, found: dict[str, Tensor],
                omitted: dict[str, str], top: int) -> Iterator[Explanation]:  # fmt: skip
-    probabilities = (logits.sigmoid() if classifier.multilabel else logits.softmax(dim=1)).cpu()
+    probabilities = classifier.probabilities(logits).cpu()
     heats = {name: heat(METHODS[name], values).numpy() for name, values in found.items()}
     for number, one in enumerate(some):
         values, order = probabilities[number].sort(descending=True, stable=True)

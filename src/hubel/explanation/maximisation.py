@@ -35,7 +35,9 @@ def maximised(classifier: Classifier, layer: str | None, units: list[int], *, st
     """
     wanted, network, given = classifier.preprocessing, private(classifier.network), []
     if layer is not None:
-        network.get_submodule(layer).register_forward_hook(lambda _, __, output: given.append(output.clone()) or given[-1].clone())
+        network.get_submodule(layer).register_forward_hook(
+            lambda _, __, output: given.append(output.clone()) or given[-1].clone()
+        )
     mean, std = (torch.tensor(of)[:, None, None] for of in (wanted.mean, wanted.std))
     low, high = (0 - mean) / std, (1 - mean) / std
     generator = torch.Generator().manual_seed(derived_seed(seed, 7))
@@ -43,7 +45,9 @@ def maximised(classifier: Classifier, layer: str | None, units: list[int], *, st
     goal = torch.tensor(units)
     reach = wanted.size // 14
     for step in track(range(steps), "maximising activations", steps):
-        down, across = (torch.randint(-reach, reach + 1, (2,), generator=generator) if reach else torch.zeros(2)).tolist()
+        down, across = (
+            torch.randint(-reach, reach + 1, (2,), generator=generator) if reach else torch.zeros(2)
+        ).tolist()
         leaf = x.roll((int(down), int(across)), dims=(2, 3)).requires_grad_()
         given.clear()
         with torch.enable_grad():

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.data import Split
 from hubel.errors import UsageError
 from hubel.explanation.attribution import project
 from hubel.explanation.private import private
 from hubel.transfer import stages
-from hubel.transfer.features import example_of
+from hubel.transfer.holdout import Pictures
 from hubel.transfer.stages import maps_of
 
 BATCH = 32
@@ -50,14 +49,23 @@ def spatial_stages(classifier: Classifier) -> list[str]:
     Raises:
         UsageError: there is none.
     """
-    empty = Split(np.zeros((0, 1, 1, 1), np.uint8), np.arange(0), np.arange(0), [])
-    x = example_of(classifier, empty)
+    x = blank(classifier)
     names = [place.module for place in stages(classifier.network, x) if not place.before]
-    found = [name for name, maps in maps_at(classifier.network, names, x).items() if maps.ndim == 4 and maps[0, 0].numel() > 1]
+    found = [
+        name
+        for name, maps in maps_at(classifier.network, names, x).items()
+        if maps.ndim == 4 and maps[0, 0].numel() > 1
+    ]
     if not found:
         raise UsageError(f"{classifier.model} has no layer with feature maps: it is no convolutional network; the templates of "
                          f"its first layer are what there is to see")  # fmt: skip
     return found
+
+
+def blank(classifier: Classifier) -> Tensor:
+    """A network input of the mean colour, 1 C S S."""
+    wanted = classifier.preprocessing
+    return torch.zeros(1, wanted.channels, wanted.size, wanted.size)
 
 
 def maps_at(network: nn.Module, layers: Sequence[str], x: Tensor) -> dict[str, Tensor]:
@@ -77,7 +85,7 @@ def strongest_channels(maps: Tensor, most: int) -> list[int]:
     return maps.flatten(1).mean(dim=1).topk(min(most, len(maps))).indices.tolist()
 
 
-def excited(classifier: Classifier, split: Split, layers: Sequence[str], channels: int, *, best: int = NINE,
+def excited(classifier: Classifier, split: Pictures, layers: Sequence[str], channels: int, *, best: int = NINE,
             track: files.Track[Any] = files.silently) -> list[Excited]:  # fmt: skip
     """For the channels of each layer that vary most from picture to picture: the places that excite them most.
 
@@ -107,11 +115,11 @@ def excited(classifier: Classifier, split: Split, layers: Sequence[str], channel
     return found
 
 
-def _inputs(classifier: Classifier, split: Split, which: NDArray[np.int64]) -> Tensor:
+def _inputs(classifier: Classifier, split: Pictures, which: NDArray[np.int64]) -> Tensor:
     return classifier.preprocessing.normalise(torch.from_numpy(np.ascontiguousarray(split.take(which))))
 
 
-def _excited(classifier: Classifier, split: Split, layer: str, channel: int, order: Tensor, values: Tensor,
+def _excited(classifier: Classifier, split: Pictures, layer: str, channel: int, order: Tensor, values: Tensor,
              places: Tensor) -> Excited:  # fmt: skip
     """The patches around the strongest places, cut to what the unit can see, and their projections."""
     which = order.numpy()
@@ -135,7 +143,9 @@ def _excited(classifier: Classifier, split: Split, layer: str, channel: int, ord
 def _support(network: nn.Module, x: Tensor, layer: str, units: Tensor) -> list[tuple[int, int, int, int]]:
     """(top, bottom, left, right) of the pixels that the units' gradient reaches."""
     copied, given = private(network), []
-    copied.get_submodule(layer).register_forward_hook(lambda _, __, output: given.append(output.clone()) or given[-1].clone())
+    copied.get_submodule(layer).register_forward_hook(
+        lambda _, __, output: given.append(output.clone()) or given[-1].clone()
+    )
     leaf = x.detach().clone().requires_grad_()
     with torch.enable_grad():
         copied(leaf)
