@@ -139,6 +139,14 @@ VERBS = {
         "hubel features runs/photos-resnet18-1 cat.jpg",
         "hubel features squeezenet1_0 cat.jpg data=photos/ layers=stages.0,stages.2",
     )),
+    "kernels": Verb(sight.Kernels, ("image",), sight.kernels, (
+        "hubel kernels",
+        "hubel kernels cat.jpg stride=2 padding=0 output=kernels.html",
+    )),
+    "arithmetic": Verb(sight.Arithmetic, (), sight.arithmetic, (
+        "hubel arithmetic",
+        "hubel arithmetic input=5x5 kernel=3x3 stride=2 padding=1 gif=steps.gif",
+    )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",
         "hubel benchmark train model=resnet50 batch=8 rounds=5",

@@ -109,3 +109,76 @@ def features(arguments: Features) -> int:
     else:
         console.print(str(made.output), highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernels:
+    """Draw the classic kernels (edges, blurs, sharpen, Gabor) at work on a picture, with strides, padding and sizes."""
+
+    image: Positional[str | None] = None
+    """a picture file; scikit-image's cat unless given"""
+    stride: int = 1
+    """of the window [px]"""
+    padding: int | None = None
+    """zeros on each side [px]; what keeps the size at stride 1 unless given"""
+    output: str = "kernels.png"
+    """a .png for a sheet or an .html for a page"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def kernels(arguments: Kernels) -> int:
+    """Draws the gallery."""
+    from hubel.commands.kernels import draw
+
+    made = draw(arguments.image, stride=arguments.stride, padding=arguments.padding, output=arguments.output)
+    if arguments.json:
+        print(json.dumps({"output": str(made.output), "size": made.size, "kernels": made.kernels}))
+    else:
+        print(made.output)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """Show a small convolution step by step with its numbers, in the terminal and as a GIF."""
+
+    input: str = "5x5"
+    """height x width [px]"""
+    kernel: str = "3x3"
+    """height x width [px]"""
+    stride: int = 1
+    """[px]"""
+    padding: int = 0
+    """zeros on each side [px]"""
+    seed: int = 0
+    """of the numbers"""
+    gif: str | None = None
+    """also draw it to this .gif"""
+    seconds: float = 0.6
+    """per step in the terminal"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def arithmetic(arguments: Arithmetic) -> int:
+    """Animates."""
+    from hubel.commands.arithmetic import convolution, show
+    from hubel.terminal import console_for
+
+    if arguments.seconds < 0:
+        raise UsageError(f"seconds is {arguments.seconds:g}; time does not run backwards")
+    found = convolution(
+        arguments.input, arguments.kernel, arguments.stride, arguments.padding, arguments.seed, arguments.gif
+    )
+    if arguments.json:
+        output = [[0] * found.size[1] for _ in range(found.size[0])]
+        for step in found.steps():
+            output[step.row][step.column] = step.value
+        print(json.dumps({"input": found.input.tolist(), "kernel": found.kernel.tolist(), "stride": found.stride,
+                          "padding": found.padding, "output": output, "sums": found.sums, "gif": arguments.gif}))  # fmt: skip
+        return 0
+    show(found, console_for(False), arguments.seconds)
+    if arguments.gif:
+        print(arguments.gif)
+    return 0

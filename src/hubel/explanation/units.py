@@ -72,12 +72,19 @@ def maps_at(network: nn.Module, layers: Sequence[str], x: Tensor) -> dict[str, T
     """Layer -> its output N C h w, of inputs N C H W, in one pass."""
     network, found = private(network), {}
     for layer in layers:
-        # a copy at once: an activation in place would write over it
-        network.get_submodule(layer).register_forward_hook(
-            lambda _, __, output, layer=layer: found.__setitem__(layer, maps_of(output).clone()))  # fmt: skip
+        network.get_submodule(layer).register_forward_hook(_keeper(found, layer))
     with torch.inference_mode():
         network(x)
     return found
+
+
+def _keeper(found: dict[str, Tensor], layer: str) -> Any:
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        maps = maps_of(output)
+        assert maps is not None
+        found[layer] = maps.clone()  # at once: an activation in place would write over it
+
+    return keep
 
 
 def strongest_channels(maps: Tensor, most: int) -> list[int]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubel.data import Split
-from hubel.data.splits import Splits, drawn_apart
+from hubel.data.division import grouped
+from hubel.data.splits import Splits
 
 ENOUGH = 200  # validation pictures from which a 95 % interval is at most 14 points wide; fewer are cross-validated
 FOLDS = 5
@@ -104,8 +105,8 @@ def holdout(splits: Splits, *, seen: bool, seed: int = 0) -> Holdout:
     if "val" in splits.given or seen or len(splits.val) >= ENOUGH:
         words = f"learnt from {first:,} training pictures, judged on {len(splits.val):,} validation pictures"
         return Holdout(pictures, ((every[:first], every[first:]),), splits.classes, words)
-    drawn: Any = pictures  # which has all that is asked of a split
-    folds = [fold for fold in drawn_apart(drawn, [1 / FOLDS] * (FOLDS - 1), seed) if len(fold)]
+    _, identical = np.unique(pictures.pixel_digests().view("V16").ravel(), return_inverse=True)
+    folds = [fold for fold in grouped(pictures.labels, identical, [1 / FOLDS] * (FOLDS - 1), seed) if len(fold)]
     rounds = tuple((np.setdiff1d(every, fold), fold) for fold in folds)
     words = f"{len(rounds)}-fold cross-validation over {len(every):,} training and validation pictures"
     return Holdout(pictures, rounds, splits.classes, words)
