@@ -79,9 +79,9 @@ class Features:
     channels: int = 6
     """per layer"""
     target: str | None = None
-    """the class whose best picture is looked for (also class=NAME); the first ten unless given"""
+    """the class whose best picture is looked for (also class=NAME); the first few unless given"""
     steps: int | None = None
-    """of activation maximisation; 0 leaves it out, 192 unless given"""
+    """of activation maximisation; 0 leaves it out, 96 unless given"""
     seed: int = 0
     """of activation maximisation"""
     output: str = "features.html"

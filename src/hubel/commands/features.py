@@ -21,13 +21,14 @@ from hubel.explanation.filters import class_templates, first_layer
 from hubel.explanation.maximisation import maximised
 from hubel.explanation.overlay import in_colours
 from hubel.explanation.sheet import Panel, Section
-from hubel.explanation.units import blank, excited, maps_at, spatial_stages, strongest_channels
+from hubel.explanation.units import NINE, blank, excited, maps_at, spatial_stages, strongest_channels
 from hubel.report import gallery
 from hubel.training.machine import use_all_cores
 from hubel.transfer import locate
 from hubel.transfer.holdout import Pictures
 
-MOST_CLASSES = 10  # that are maximised where none is named
+MOST_CLASSES = 10  # that are maximised where none is named, of more classes the first SOME
+SOME = 5
 MAPS = colormaps["viridis"]
 
 
@@ -148,13 +149,22 @@ def _pictures(run: str, classifier: Classifier, data: str | None, track: files.T
 def _exciting(classifier: Classifier, split: Pictures, names: Sequence[str], channels: int,
               track: files.Track[Any]) -> Iterator[Section]:  # fmt: skip
     """Zeiler & Fergus 2014, Figure 2: nine patches per channel and their projections."""
-    for found in excited(classifier, split, names, channels, track=track):
-        panels = [Panel(nine(found.patches), "what excites it most")]
-        if found.projections:
-            panels.append(Panel(nine([in_colours(one) for one in found.projections]), "projected by the deconvnet"))
-        yield Section(f"{found.layer}, channel {found.channel}",
-                      f"the {len(found.patches)} pictures with the largest activations ({found.activations[0]:.2f} to "
-                      f"{found.activations[-1]:.2f}), cut to what the unit sees", panels, columns=2, side=300)  # fmt: skip
+    found = excited(classifier, split, names, channels, track=track)
+    for name in names:
+        panels, projected = [], False
+        for one in found:
+            if one.layer != name:
+                continue
+            strengths = f"{one.activations[0]:.3g} to {one.activations[-1]:.3g}"
+            panels.append(Panel(nine(one.patches), f"channel {one.channel}: activations {strengths}"))
+            if one.projections:
+                projected = True
+                panels.append(
+                    Panel(nine([in_colours(signal) for signal in one.projections]), "projected by the deconvnet")
+                )
+        text = (f"the {NINE} pictures of {len(split):,} that excite a channel most, cut to what the unit sees; channels that answer "
+                f"to few pictures most")  # fmt: skip
+        yield Section(f"What excites channels of {name}", text, panels, columns=4 if projected else 3, side=260)
 
 
 def nine(patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -174,7 +184,7 @@ def nine(patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 def _liked(classifier: Classifier, names: Sequence[str], channels: int, steps: int | None, seed: int,
            track: files.Track[Any]) -> Iterator[Section]:  # fmt: skip
     x = blank(classifier)
-    for name in names[-2:]:
+    for name in names[-1:]:
         count = maps_at(classifier.network, [name], x)[name].shape[1]
         units = list(range(0, count, max(1, count // channels)))[:channels]
         found = maximised(classifier, name, units, seed=seed, track=track, **({"steps": steps} if steps else {}))
@@ -185,7 +195,8 @@ def _liked(classifier: Classifier, names: Sequence[str], channels: int, steps: i
 
 def _classes(classifier: Classifier, wanted: list[int] | None, steps: int | None, seed: int,
              track: files.Track[Any]) -> Section:  # fmt: skip
-    units = wanted or list(range(min(MOST_CLASSES, len(classifier.classes))))
+    count = len(classifier.classes)
+    units = wanted or list(range(count if count <= MOST_CLASSES else SOME))
     found = maximised(classifier, None, units, seed=seed, track=track, **({"steps": steps} if steps else {}))
     panels = [Panel(one, classifier.classes[unit]) for unit, one in zip(units, found, strict=True)]
     return Section("What classes would like best", "gradient ascent on the logit, with jitter, blur and decay", panels, columns=5,

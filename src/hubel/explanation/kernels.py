@@ -160,8 +160,9 @@ def _strides(picture: NDArray[np.uint8]) -> Section:
         drawn[: small.shape[0], : small.shape[1]] = small
         sums = f"height {one.sums[0]}\nwidth {one.sums[1]}"
         panels.append(Panel(drawn, f"stride {stride}, padding {padding}\n{sums}"))
-    return Section("Strides and padding", "The box blur 3x3, all at one scale: a stride of s keeps every s-th pixel, padding p adds p "
-                   "rows and columns of zeros, seen as a dark border.", panels, columns=3, side=330)  # fmt: skip
+    text = ("The box blur 3x3, all at one scale: a stride of s keeps every s-th pixel, padding p adds p rows and columns of "
+            "zeros, seen as a dark border.")  # fmt: skip
+    return Section("Strides and padding", text, panels, columns=3, side=330)
 
 
 def _size(one: Convolved) -> str:

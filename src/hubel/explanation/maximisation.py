@@ -17,7 +17,7 @@ from hubel.classifier import Classifier
 from hubel.data.batches import derived_seed
 from hubel.explanation.private import private
 
-STEPS, RATE = 192, 0.06  # of Adam-like normalised steps, in standard deviations of the network's input
+STEPS, RATE = 96, 0.1  # of Adam-like normalised steps, in standard deviations of the network's input
 DECAY, BLUR_EVERY, SIGMA = 0.004, 8, 0.6
 
 
