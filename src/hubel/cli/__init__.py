@@ -134,10 +134,15 @@ VERBS = {
         "hubel explain runs/photos-resnet18-1 cat.jpg",
         "hubel explain runs/photos-resnet18-1 cat.jpg class=dog methods=gradcam,occlusion",
         "hubel explain runs/photos-resnet18-1",
+        "hubel explain runs/photos-resnet18-1 --faithfulness methods=gradcam,saliency",
     )),
     "features": Verb(sight.Features, ("run", "image"), sight.features, (
         "hubel features runs/photos-resnet18-1 cat.jpg",
         "hubel features squeezenet1_0 cat.jpg data=photos/ layers=stages.0,stages.2",
+    )),
+    "map": Verb(sight.Map, ("run", "data"), sight.embedding_map, (
+        "hubel map runs/photos-resnet18-1",
+        "hubel map squeezenet1_0 photos/ method=pca output=map.html",
     )),
     "kernels": Verb(sight.Kernels, ("image",), sight.kernels, (
         "hubel kernels",

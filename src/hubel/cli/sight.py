@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import tyro
 
@@ -30,6 +31,8 @@ class Explain:
     """also write every map on its picture at the picture's own size, as files into this folder"""
     count: int = 12
     """validation pictures, where no images are given"""
+    faithfulness: bool = False
+    """test instead whether the maps tell the truth: deletion, insertion, lost weights, a planted object"""
     top: int = 3
     """how many answers to show"""
     seed: int = 0
@@ -49,6 +52,8 @@ def explain(arguments: Explain) -> int:
         if getattr(arguments, key) < 1:
             raise UsageError(f"{key} is {getattr(arguments, key)}; show at least one")
     console = console_for(arguments.json)
+    if arguments.faithfulness:
+        return _faithfulness(arguments, console)
     made = explained(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
                      layer=arguments.layer, top=arguments.top, seed=arguments.seed, model=arguments.model,
                      count=arguments.count, output=arguments.output, overlays=arguments.overlays,
@@ -61,6 +66,23 @@ def explain(arguments: Explain) -> int:
     for name, reason in made.explanations[0].omitted.items():
         console.print(f"[yellow]note[/] without {name}: {reason}", highlight=False, soft_wrap=True)
     console.print(str(made.output), highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _faithfulness(arguments: Explain, console: Any) -> int:
+    from hubel.commands.explain import methods_named
+    from hubel.commands.faithfulness import show, tested
+    from hubel.terminal import tracker
+
+    if arguments.overlays is not None:
+        raise UsageError("overlays would have no effect: faithfulness draws no maps; run explain once without it")
+    made = tested(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
+                  layer=arguments.layer, seed=arguments.seed, model=arguments.model, count=arguments.count,
+                  output=arguments.output, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(made.to_dict()))
+    else:
+        show(made, console)
     return 0
 
 
@@ -181,4 +203,43 @@ def arithmetic(arguments: Arithmetic) -> int:
     show(found, console_for(False), arguments.seconds)
     if arguments.gif:
         print(arguments.gif)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """Draw a map of the pictures by their features: near each other where the network finds them alike."""
+
+    run: Positional[str]
+    """folder of a run, a classifier file, a weights file, or the name of a network"""
+    data: Positional[str | None] = None
+    """labelled pictures; the run's validation part unless given"""
+    stage: str = "penultimate"
+    """whose features: a number, stem, last, penultimate, or the name of a module"""
+    method: Literal["tsne", "pca"] = "tsne"
+    """t-SNE keeps neighbours, PCA distances"""
+    most: int = 1000
+    """pictures at most, drawn at random"""
+    seed: int = 0
+    """of the draw and of t-SNE"""
+    output: str = "map.png"
+    """a .png for a sheet or an .html for a page"""
+    model: str | None = None
+    """the network, where the file does not tell: a name of the zoo, or FILE.py:NAME"""
+    json: bool = False
+    """print one JSON object, with the place of every picture"""
+
+
+def embedding_map(arguments: Map) -> int:
+    """Draws the map."""
+    from hubel.commands.embedding import embedding_map as draw
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    made = draw(arguments.run, arguments.data, stage=arguments.stage, method=arguments.method, most=arguments.most,
+                seed=arguments.seed, model=arguments.model, output=arguments.output, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(made.to_dict()))
+    else:
+        console.print(f"{made.sentence()}\n{made.output}", highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -81,8 +81,7 @@ def explained(run: str, images: Sequence[str], *, methods: Sequence[str] = (), t
     use_all_cores()
     path = gallery.check(output or ("explain.png" if images else str(Path(run) / "explain.html")))
     classifier = Classifier.load(run, model)
-    pictures = [opened(name, classifier) for name in expanded(images)] if images else \
-        validation_pictures(run, classifier, count, track)  # fmt: skip
+    pictures = pictures_of(run, images, classifier, count, track)
     found = list(explain(classifier, pictures, methods, target=target, layer=layer, top=top, seed=seed, track=track))
     gallery.write(path, [one.section() for one in found], title=f"What {classifier.model} looks at", kind="explanation",
                   lead=lead(found))  # fmt: skip
@@ -98,6 +97,15 @@ def lead(found: Sequence[Explanation]) -> str:
         *(["The dark margin is what the network was not shown."] if dark else []),
         *(f"Left out: {reason}." for reason in sorted(omitted)),
     ])  # fmt: skip
+
+
+def pictures_of(
+    run: str, images: Sequence[str], classifier: Classifier, count: int, track: files.Track[Any]
+) -> list[Shown]:
+    """The named pictures, or without any some of the run's validation part."""
+    if images:
+        return [opened(name, classifier) for name in expanded(images)]
+    return validation_pictures(run, classifier, count, track)
 
 
 def validation_pictures(run: str, classifier: Classifier, count: int, track: files.Track[Any]) -> list[Shown]:

@@ -162,8 +162,8 @@ def _exciting(classifier: Classifier, split: Pictures, names: Sequence[str], cha
                 panels.append(
                     Panel(nine([in_colours(signal) for signal in one.projections]), "projected by the deconvnet")
                 )
-        text = (f"the {NINE} pictures of {len(split):,} that excite a channel most, cut to what the unit sees; channels that answer "
-                f"to few pictures most")  # fmt: skip
+        text = (f"the {NINE} pictures of {len(split):,} that excite a channel most, cut to what the unit sees; channels that "
+                f"answer to few pictures most")  # fmt: skip
         yield Section(f"What excites channels of {name}", text, panels, columns=4 if projected else 3, side=260)
 
 

@@ -32,7 +32,7 @@ class Cut:
     def __init__(self, network: nn.Module, layer: str | None = None) -> None:
         modules = dict(network.named_modules())
         self.name, self.maps, self._input = layer or "", None, ()
-        names = [layer] if layer else _stages(network) or [name for name in modules if name]
+        names = [layer] if layer else stage_names(network) or [name for name in modules if name]
         network.register_forward_pre_hook(self._see)
         for name in names:
             lookup(name, modules, "layer").register_forward_hook(self._hook(name))
@@ -52,7 +52,7 @@ class Cut:
         return cut
 
 
-def _stages(network: nn.Module) -> list[str]:
+def stage_names(network: nn.Module) -> list[str]:
     """Names of the stem and the stages of a network of the zoo; none of another network."""
     if not isinstance(network, Network):
         return []

@@ -14,7 +14,7 @@ from hubel import files
 from hubel.errors import UsageError
 from hubel.explanation.sheet import Panel, Section, paint
 
-LARGE = 720  # px: a larger picture is reduced
+LARGE = 720  # px: a larger picture is reduced, unless it stands alone on the sheet
 TINY = 96  # px: a smaller one is shown with its pixels square
 
 
@@ -51,8 +51,8 @@ def write(path: Path, sections: Sequence[Section], *, title: str, kind: str, lea
 
 def render(sections: Sequence[Section], *, title: str, kind: str, lead: str = "") -> str:
     """The page: styles and pictures inside, no script, nothing fetched."""
-    shown = [{"title": section.title, "text": section.text, "side": section.side,
-              "panels": [_figure(panel) for panel in section.panels]} for section in sections]  # fmt: skip
+    shown = [{"title": one.title, "text": one.text, "side": one.side,
+              "panels": [_figure(panel, max(LARGE, one.side)) for panel in one.panels]} for one in sections]  # fmt: skip
     html = _template().render(title=title, kind=kind, lead=lead, sections=shown)
     return html.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are no text
 
@@ -63,7 +63,7 @@ def _template() -> Template:
                        trim_blocks=True, lstrip_blocks=True).get_template("gallery.html.jinja")  # fmt: skip
 
 
-def _figure(panel: Panel) -> dict[str, Any]:
+def _figure(panel: Panel, most: int) -> dict[str, Any]:
     pixels = panel.picture if panel.picture.shape[2] == 3 else panel.picture[:, :, 0]
     picture, stream = Image.fromarray(pixels), io.BytesIO()
     tiny = max(picture.size) <= TINY
@@ -71,7 +71,7 @@ def _figure(panel: Panel) -> dict[str, Any]:
     if max(size) <= 2 * TINY:
         picture.save(stream, "PNG", optimize=True)
     else:
-        picture.thumbnail((LARGE, LARGE))
+        picture.thumbnail((most, most))
         picture.save(stream, "JPEG", quality=86)
     form = "png" if max(size) <= 2 * TINY else "jpeg"
     return {"source": f"data:image/{form};base64,{base64.b64encode(stream.getvalue()).decode()}", "tiny": tiny,
