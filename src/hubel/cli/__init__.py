@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from hubel import process
-from hubel.cli import transfer, verbs
+from hubel.cli import sight, transfer, verbs
 from hubel.cli.arguments import (
     Augment,
     Benchmark,
@@ -47,6 +47,7 @@ ALIASES = {
     "from": "weights", "pretrained": "weights", "init_weights": "weights", "layer_wise_decay": "layer_decay",
     "distill_alpha": "distill_weight",
     "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
+    "class": "target", "method": "methods", "target_layer": "layer",
 }  # fmt: skip
 
 
@@ -151,6 +152,28 @@ VERBS = {
     "advise": Verb(transfer.Advise, ("data",), transfer.advise, (
         "hubel advise photos/ --from squeezenet1_0",
         "hubel advise photos/ --from runs/cifar10-resnet20_cifar-1 --do",
+    )),
+    "explain": Verb(sight.Explain, ("run", "images"), sight.explain, (
+        "hubel explain runs/photos-resnet18-1 cat.jpg",
+        "hubel explain runs/photos-resnet18-1 cat.jpg class=dog methods=gradcam,occlusion",
+        "hubel explain runs/photos-resnet18-1",
+        "hubel explain runs/photos-resnet18-1 --faithfulness methods=gradcam,saliency",
+    )),
+    "features": Verb(sight.Features, ("run", "image"), sight.features, (
+        "hubel features runs/photos-resnet18-1 cat.jpg",
+        "hubel features squeezenet1_0 cat.jpg data=photos/ layers=stages.0,stages.2",
+    )),
+    "map": Verb(sight.Map, ("run", "data"), sight.embedding_map, (
+        "hubel map runs/photos-resnet18-1",
+        "hubel map squeezenet1_0 photos/ method=pca output=map.html",
+    )),
+    "kernels": Verb(sight.Kernels, ("image",), sight.kernels, (
+        "hubel kernels",
+        "hubel kernels cat.jpg stride=2 padding=0 output=kernels.html",
+    )),
+    "arithmetic": Verb(sight.Arithmetic, (), sight.arithmetic, (
+        "hubel arithmetic",
+        "hubel arithmetic input=5x5 kernel=3x3 stride=2 padding=1 gif=steps.gif",
     )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",
