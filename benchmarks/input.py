@@ -50,7 +50,7 @@ from torchvision import datasets, transforms  # noqa: E402
 
 from hubel import zoo  # noqa: E402
 from hubel.commands.shard import shard  # noqa: E402
-from hubel.data import Augmentation, Preprocessing, Split, load, open_data, training_batches  # noqa: E402
+from hubel.data import Augmentation, Division, Preprocessing, Split, load, open_data, training_batches  # noqa: E402
 from hubel.data.preprocessing import decode  # noqa: E402
 from hubel.data.workers import in_threads, prefetched  # noqa: E402
 
@@ -124,7 +124,7 @@ def epochs_of(data: Path) -> Callable[[], int]:
     """An epoch over every picture of a folder or of shards, from opening it to its last batch."""
 
     def epoch() -> int:
-        splits = load(open_data(data), size=224, channels=3, val_fraction=0.01, test_fraction=0.0)
+        splits = load(open_data(data), size=224, channels=3, division=Division(val_fraction=0.01, test_fraction=0.0))
         augmentation = Augmentation(crop_padding=28, flip=True, fill=(128, 128, 128))
         train = splits.train
         return through(training_batches(train, BATCH, splits.preprocessing, augmentation, seed=0, epoch=0))

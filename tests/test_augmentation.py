@@ -374,29 +374,29 @@ def test_training_batches_carry_soft_targets_and_depend_on_seed_epoch_and_step_o
 
 
 def test_views_are_the_pictures_moved():
-    images, preprocessing = rough(size=24), prepared(24)
-    plain = preprocessing.normalise(images)
-    assert torch.equal(View()(images, preprocessing), plain)
-    assert torch.equal(View(flip=True)(images, preprocessing), plain.flip(3))
-    assert torch.equal(View(right=1)(images, preprocessing)[..., 1:], plain[..., :-1])
-    six = list(views.inputs(images, preprocessing, VIEWS["six"]))
-    assert [weight for weight, _ in six] == [0.25, 0.125, 0.125] * 2
-    padded = nnf.pad(plain, (1, 1, 1, 1), "reflect")
-    for (_, x), wanted in zip(six, [plain, padded[:, :, :-2, :-2], padded[:, :, 2:, 2:]] * 2, strict=False):
-        assert torch.equal(x, wanted) or torch.equal(x, wanted.flip(3))
-    assert all(torch.equal(a[1], b[1].flip(3)) for a, b in zip(six[:3], six[3:], strict=True))
+    images = rough(size=24)
+    assert torch.equal(View()(images, 24), images)
+    assert torch.equal(View(flip=True)(images, 24), images.flip(2))
+    assert torch.equal(View(right=1)(images, 24)[:, :, 1:], images[:, :, :-1])
+    six = views.distinct(VIEWS["six"])
+    assert list(six.values()) == [0.25, 0.125, 0.125] * 2
+    padded = nnf.pad(images.permute(0, 3, 1, 2).float(), (1, 1, 1, 1), "reflect").permute(0, 2, 3, 1)
+    shown = [view(images, 24).float() for view in six]
+    for x, wanted in zip(shown, [padded[:, 1:-1, 1:-1], padded[:, :-2, :-2], padded[:, 2:, 2:]] * 2, strict=False):
+        assert torch.equal(x, wanted) or torch.equal(x, wanted.flip(2))
+    assert all(torch.equal(a, b.flip(2)) for a, b in zip(shown[:3], shown[3:], strict=True))
 
 
 def test_a_view_as_matrix_is_the_view_as_shift():
-    images, preprocessing = rough(size=24), prepared(24)
+    images = rough(size=24)
     for view in VIEWS["six"]:
         matrices = view.matrix((24, 24), 24).repeat(4, 1, 1)
         shown = geometry.resampled(images, matrices, (24, 24), torch.zeros(3))
-        exact = view(images, prepared(24, **UNIT))
+        exact = view(images, 24).permute(0, 3, 1, 2).float()
         torch.testing.assert_close(interior(shown), interior(exact), atol=0.01, rtol=0)
-    corner = View(zoom=256 / 224, corner=(-1, 1))(smooth(2, 256), prepared(224, **UNIT))
-    torch.testing.assert_close(corner, smooth(2, 256)[:, 32:, :224].permute(0, 3, 1, 2).float(), atol=0.02, rtol=0)
-    assert len(list(views.inputs(images, preprocessing, VIEWS["ten"]))) == 10
+    corner = View(zoom=256 / 224, corner=(-1, 1))(smooth(2, 256), 224)
+    assert torch.equal(corner, smooth(2, 256)[:, 32:, :224])
+    assert len(views.distinct(VIEWS["ten"])) == 10
 
 
 # ------------------------------------------------------------------------------------------- bad input

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from hubel import files
-from hubel.data import cache, load, open_data
+from hubel.data import Division, cache, load, open_data
+from hubel.data.division import stratified
 from hubel.data.preprocessing import Unreadable, decode, read_header
-from hubel.data.splits import stratified
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError
 from pictures import RNG, encoded, noise
 
@@ -377,13 +377,13 @@ def test_drawn_splits_are_stratified_disjoint_and_a_function_of_the_seed():
 
 def test_fractions_out_of_range_or_without_effect_are_refused(photos, tmp_path):
     with pytest.raises(UsageError, match="lies between 0 and 1"):
-        read(photos, val_fraction=1.5)
+        read(photos, division=Division(val_fraction=1.5))
     with pytest.raises(UsageError, match="leave nothing to train on"):
-        read(photos, val_fraction=0.6, test_fraction=0.5)
-    assert read(photos, test_fraction=0.0).test is None
+        read(photos, division=Division(val_fraction=0.6, test_fraction=0.5))
+    assert read(photos, division=Division(test_fraction=0.0)).test is None
     split_folders(photos, tmp_path / "data")
     with pytest.raises(UsageError, match="val_fraction would have no effect"):
-        read(tmp_path / "data", val_fraction=0.1)
+        read(tmp_path / "data", division=Division(val_fraction=0.1))
 
 
 # ------------------------------------------------------------------------------------------ real pictures

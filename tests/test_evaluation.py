@@ -9,7 +9,8 @@ from scipy.stats import binomtest
 from sklearn import metrics
 
 from hubel.data import Split
-from hubel.evaluation.metrics import measure, wilson_interval, worst_errors
+from hubel.evaluation.intervals import wilson_interval
+from hubel.evaluation.metrics import measure, worst_errors
 
 
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -11,7 +11,7 @@ from hubel import zoo
 from hubel.training import fusion, kernels
 from hubel.training.loop import seeded
 
-pytestmark = pytest.mark.skipif(kernels.library() is None, reason="no C compiler here")
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="no C compiler here")
 ACTIVATIONS = {"none": nn.Identity(), "relu": nn.ReLU(), "relu in place": nn.ReLU(inplace=True), "relu6": nn.ReLU6(),
                "hardtanh": nn.Hardtanh(-0.5, 0.75), "silu": nn.SiLU()}  # fmt: skip
 

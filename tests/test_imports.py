@@ -10,7 +10,8 @@ import hubel
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
     "errors", "process", "files", "arithmetic", "layers", "weights", "zoo", "analysis", "data", "training", "recipes",
-    "inference", "classifier", "evaluation", "report", "benchmark", "commands", "terminal", "cli", "__main__",
+    "inference", "classifier", "evaluation", "transfer", "explanation", "report", "benchmark", "commands", "terminal",
+    "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 

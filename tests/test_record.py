@@ -1,5 +1,7 @@
 """The CIFAR-10 record: the layer that is computed, the optimiser, the recipe."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -116,7 +118,7 @@ def test_six_views_average_the_logits_by_their_weights():
     net = zoo.create("linear", num_classes=2, in_channels=1, image_size=8).eval()
     classifier = Classifier(net, ("a", "b"), preprocessing, "linear", {})
     split = Split(pictures, np.arange(5), np.arange(5) % 2, [""] * 5)
-    _, logits = evaluate(classifier, split, "test", "six")
+    _, logits = evaluate(replace(classifier, views="six"), split, "test")
     padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     expected = torch.zeros(5, 2)
     for y, x, weight in ((1, 1, 0.25), (0, 0, 0.125), (2, 2, 0.125)):

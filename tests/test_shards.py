@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hubel.commands.shard import shard
-from hubel.data import Augmentation, load, open_data, stream
+from hubel.data import Augmentation, Division, load, open_data, stream
 from hubel.data.batches import shard_order, training_batches
 from hubel.data.shards import read_index
 from hubel.data.workers import prefetched
@@ -174,9 +174,9 @@ def test_few_decoded_pictures_are_held_at_once(packed, monkeypatch, ahead):
 
 
 def test_files_that_find_no_room_on_the_disk_are_streamed(photos, monkeypatch, cache_folder):
-    usual = read(photos, seed=1)
+    usual = read(photos, division=Division(1))
     monkeypatch.setattr(stream.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9 - 2000, 2000))
-    splits = read(photos, seed=1)
+    splits = read(photos, division=Division(1))
     assert splits.streamed
     assert "has 0.0 GB free, so they are decoded anew each epoch" in splits.notes[0]
     np.testing.assert_array_equal(splits.train.take(slice(None)), usual.train.take(slice(None)))

@@ -61,7 +61,7 @@ def state(model: nn.Module) -> str:
 # --------------------------------------------------------------------------------------------- resume
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, RECIPE.with_(precision="bfloat16", fused=kernels.library() is not None)],
+@pytest.mark.parametrize("recipe", [RECIPE, RECIPE.with_(precision="bfloat16", fused=kernels.available())],
                          ids=["float32", "bfloat16 fused"])  # fmt: skip
 def test_stopping_after_any_step_and_resuming_gives_the_same_bits(recipe, digits, tmp_path):
     undisturbed = small()

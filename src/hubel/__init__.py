@@ -14,6 +14,7 @@
     inference    batch norm folded; the quickest verified engine
     classifier   network + preprocessing + class names
     evaluation   figures with their intervals
+    transfer     features, nearest neighbours, linear probes, advice
     report       a run as one self-contained page
     benchmark    Hubel beside its peers, measured in turns
     commands     one file per job of the command line

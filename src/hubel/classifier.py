@@ -11,13 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hubel import zoo
 from hubel.data import Preprocessing
-from hubel.errors import FileError, UsageError
+from hubel.data.augmentation import views as tta
+from hubel.data.preprocessing import centre_crop
+from hubel.errors import FileError, UsageError, nearest
 from hubel.inference import Choice, choose
 from hubel.training import checkpoint
 from hubel.training.recipe import Precision
+from hubel.weights import PretrainedWeights, read
+from hubel.zoo.recognition import ends, recognise, travelling
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,9 @@ class Classifier:
         model: the name the network was created by.
         about: the rest of what its file says: data, versions, epoch.
         multilabel: whether a picture may show any number of the classes.
+        temperature: by which logits are divided before they become probabilities; see `evaluation.calibration`.
         choice: the engine that computes; None for the network itself, eager in float32, to the same bits every time.
+        views: test-time augmentation, a set of `data.VIEWS` whose predictions are averaged; None looks once.
     """
 
     network: nn.Module
@@ -67,19 +74,27 @@ class Classifier:
     model: str
     about: dict[str, Any]
     multilabel: bool = False
+    temperature: float = 1.0
     choice: Choice | None = None
+    views: str | None = None
 
     @staticmethod
     def load(path: str | os.PathLike[str], model: str | None = None) -> "Classifier":
-        """The classifier of a run folder's best epoch, or of a classifier file.
+        """The classifier that a path or a name stands for.
+
+        A run folder gives its best epoch. A bare weights file gets what usually travels with its network: preparation of
+        pictures and class names (see `recognition.travelling`); what is known of its origin is in `about["weights"]`.
 
         Args:
-            path: of the run folder or the file.
-            model: FILE.py:NAME, for a network of one's own: a classifier file never chooses which code is run.
+            path: a run folder, a classifier file of ours, a weights file in anybody's naming (see `weights.read`), or a
+                network's name, for its reference weights.
+            model: FILE.py:NAME, for a network of one's own: a classifier file never chooses which code is run; of a
+                weights file, the network it is of, where that is not to be recognised by its shapes.
 
         Raises:
-            UsageError: the network is FILE.py:NAME and `model` is not given, or it is not and `model` would have no effect.
-            FileError: missing, damaged, or not a classifier.
+            UsageError: the network is FILE.py:NAME and `model` is not given, or `model` would have no effect, or the weights
+                are of no network of the zoo, or of several.
+            FileError: missing, damaged, or not a classifier; or a pickle that asks for code.
         """
         path = Path(path)
         if path.is_dir():
@@ -88,6 +103,10 @@ class Classifier:
                 raise FileError(f"the run {path} has lost its best.safetensors; restore it, or train again" if done else
                                 f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")  # fmt: skip
             path = path / "best.safetensors"
+        elif not path.exists() and path.name == str(path) and not path.suffix:
+            return _published(str(path), model)
+        if path.is_file() and not checkpoint.is_ours(path):
+            return _of_weights(path, model)
         weights, about = checkpoint.read(path)
         missing = {"model", "classes", "preprocessing"} - set(about)
         if missing:
@@ -109,7 +128,8 @@ class Classifier:
             raise FileError(f"{path} does not fit the network {about['model']} it names: "
                             f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")))
+        return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")),
+                          float(about.get("temperature", 1)))  # fmt: skip
 
     def using(self, sample: NDArray[np.uint8], *, pictures: float = float("inf"), engine: str = "auto",
               precision: Precision | None = None, thorough: bool = False) -> "Classifier":  # fmt: skip
@@ -131,16 +151,32 @@ class Classifier:
 
     @property
     def computed_by(self) -> str:
-        """Engine and precision."""
-        return f"{self.choice.engine}, {self.choice.precision}" if self.choice else "eager, float32"
+        """Engine and precision, and what is averaged."""
+        engine = f"{self.choice.engine}, {self.choice.precision}" if self.choice else "eager, float32"
+        if self.views in (None, "one"):
+            return engine
+        views, average = tta.named(self.views)
+        return f"{engine}, mean of the {average} of {len(views)} views ({self.views})"
 
     def logits(self, images: NDArray[np.uint8], batch: int = 64) -> Tensor:
-        """N classes float32, of decoded pictures uint8 N size size channels."""
+        """N classes float32, of decoded pictures uint8 N size size channels; of several views, `averaged`."""
+        if self.views is None:
+            return self._once(images, batch)
+        views, average = tta.named(self.views)
+        seen, pictures = tta.distinct(views), torch.from_numpy(np.ascontiguousarray(images))
+        found = [self._once(view(pictures, self.preprocessing.size).numpy(), batch) for view in seen]
+        return averaged(found, list(seen.values()), average, self.multilabel)
+
+    def _once(self, images: NDArray[np.uint8], batch: int) -> Tensor:
         run = self.choice.run if self.choice else FromPictures(self.network, self.preprocessing)
         with torch.inference_mode():
             starts = range(0, len(images), batch)
             parts = [run(torch.from_numpy(np.ascontiguousarray(images[i : i + batch]))).float() for i in starts]
         return torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """N classes, of logits N classes: a softmax at the classifier's temperature; of multi-label data a sigmoid each."""
+        return logits.sigmoid() if self.multilabel else (logits / self.temperature).softmax(dim=1)
 
     def predict(self, files: Sequence[bytes], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each picture, given as a file's bytes.
@@ -152,8 +188,66 @@ class Classifier:
 
     def answers(self, images: NDArray[np.uint8], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each decoded picture, uint8 N size size channels."""
-        logits = self.logits(images)
-        probabilities = logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
-        probabilities, order = probabilities.sort(dim=1, descending=True, stable=True)
+        probabilities, order = self.probabilities(self.logits(images)).sort(dim=1, descending=True, stable=True)
         return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
                 for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)]  # fmt: skip
+
+
+def averaged(
+    logits: Sequence[Tensor], weights: Sequence[float], average: tta.Average, multilabel: bool = False
+) -> Tensor:
+    """One prediction from several of the same pictures, each N classes, by weights that need not sum to 1.
+
+    Of probabilities the result is their mean's logarithm, whose softmax is the mean itself; of multi-label ones the
+    log-odds. Sums are in float64, so that the mean of equal logits is these logits to the bit.
+    """
+    if len(logits) == 1:
+        return logits[0]
+    every, share = (
+        torch.stack([each.double() for each in logits]),
+        torch.tensor(weights, dtype=torch.float64)[:, None, None],
+    )
+    if average == "logits":
+        return ((share * every).sum(dim=0) / share.sum()).float()
+    share = (share / share.sum()).log()
+    if multilabel:
+        yes, no = (torch.logsumexp(functional.logsigmoid(sign * every) + share, dim=0) for sign in (1, -1))
+        return (yes - no).float()
+    return torch.logsumexp(every.log_softmax(dim=2) + share, dim=0).float()
+
+
+def _published(name: str, model: str | None) -> Classifier:
+    """The reference weights of a network of the zoo."""
+    if name not in zoo.MODELS:
+        raise FileError(f"there is no run, no file and no network {name!r}; {nearest(name, zoo.MODELS)}")
+    if model is not None:
+        raise UsageError(f"model={model} would have no effect: {name} names the network already")
+    network = zoo.create(name, pretrained="reference")
+    return _assembled(network, name, zoo.published(name)["input"][0], zoo.pretrained(name))
+
+
+def _of_weights(path: Path, model: str | None) -> Classifier:
+    """A weights file that somebody else has written."""
+    state = read(path)
+    try:
+        name = model or recognise(state)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    size = None if ".py:" in name else zoo.published(name)["input"][1]
+    found = ends(state)
+    network = zoo.create(name, num_classes=found.classes, in_channels=found.channels, image_size=size, pretrained=path)
+    return _assembled(network, name, found.channels or 3, travelling(name, state, path))
+
+
+def _assembled(network: nn.Module, name: str, channels: int, known: PretrainedWeights) -> Classifier:
+    """A network and what travels with its weights."""
+    preprocessing = Preprocessing(size=known.crop, channels=channels, mean=known.mean, std=known.std,
+                                  fit=centre_crop(known.crop, known.resize, known.interpolation))  # fmt: skip
+    about = {
+        "model": name,
+        "classes": list(known.categories),
+        "preprocessing": preprocessing.to_dict(),
+        "weights": {key: getattr(known, key) for key in ("source", "licence", "sha256", "url", "top1")},
+    }
+    network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return Classifier(network, known.categories, preprocessing, name, about)

@@ -4,7 +4,8 @@
     ├── UsageError              2   an argument: unknown, out of range, or without effect
     │   └── ShapeError          2   a window or a layer that does not fit its input
     ├── DataError               3   pictures, labels, splits
-    │   └── BrokenPictures      3   too many pictures cannot be read; carries the list
+    │   ├── BrokenPictures      3   too many pictures cannot be read; carries the list
+    │   └── OtherData           3   not the data that a split was made for; carries their fingerprint
     ├── FileError               3   a file that is missing, damaged or cannot be written
     └── Diverged                1   training produced a loss that is not a number
 
@@ -51,6 +52,19 @@ class BrokenPictures(DataError):
     def __init__(self, message: str, broken: list[tuple[str, str]]) -> None:
         super().__init__(message)
         self.broken = broken
+
+
+class OtherData(DataError):
+    """The data are not those that a split was made for.
+
+    Args:
+        message: the sentence to show.
+        fingerprint: of the data that are there.
+    """
+
+    def __init__(self, message: str, fingerprint: str) -> None:
+        super().__init__(message)
+        self.fingerprint = fingerprint
 
 
 class FileError(HubelError):

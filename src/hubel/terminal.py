@@ -227,6 +227,12 @@ def show_evaluation(evaluation: Any, console: Console) -> None:
     console.print(evaluation_table(evaluation))
 
 
+def show_notes(notes: Iterable[str], console: Console) -> None:
+    """What a person should know about a result."""
+    for note in notes:
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+
+
 def show_choice(choice: Any, console: Console) -> None:
     """The engines that were tried, fastest first, and which one computes."""
     if choice is None:

@@ -49,6 +49,7 @@ class Call:
     reads: list[int]  # the memory each input looks at
     writes: list[int]  # the memory each output looks at
     name: str  # the operator's bare name: `convolution`, `addmm`, `relu_`
+    shape: tuple[int, ...]  # of the first output; asked for often, and slow to ask of a tensor
 
 
 def storage(tensor: Tensor) -> int:

@@ -7,10 +7,10 @@ nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil, prod
+from typing import NamedTuple
 
 Number = int | Fraction
 Steps = tuple[Number | None, ...]  # per axis: pixels from one position to the next; None: not evenly
@@ -18,8 +18,7 @@ Factor = tuple[int, Steps]
 Dim = tuple[Factor, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """What the first position sees along one axis  [px]."""
 
     start: Number
@@ -32,8 +31,7 @@ class Span:
         return Span(start, max(self.start + self.size, other.start + other.size) - start, self.whole or other.whole)
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """What a tensor sees: a dimension each, and a span per axis of the picture (None: unknown)."""
 
     dims: tuple[Dim, ...]
@@ -139,7 +137,7 @@ def expand(field: Field, shape: Sequence[int]) -> Field:
     axes = len(field.spans)
     missing = len(shape) - len(field.dims)
     dims = tuple(flat(1, axes) for _ in range(missing)) + field.dims
-    return replace(field, dims=tuple(dim if positions(dim) == n else flat(n, axes)
+    return field._replace(dims=tuple(dim if positions(dim) == n else flat(n, axes)
                                      for dim, n in zip(dims, shape, strict=True)))  # fmt: skip
 
 
@@ -254,14 +252,13 @@ def concatenate(fields: Sequence[Field], dim: int, shape: Sequence[int]) -> Fiel
     axes = len(fields[0].spans)
     dim %= len(shape)
     moved = [any(steps[axis] != 0 for f in fields for _, steps in f.dims[dim]) for axis in range(axes)]
-    beside = [replace(f, dims=_with(f.dims, dim, flat(1, axes))) for f in fields]
+    beside = [f._replace(dims=_with(f.dims, dim, flat(1, axes))) for f in fields]
     joined = union(beside, (*shape[:dim], 1, *shape[dim + 1 :]))
     steps = tuple(None if move else 0 for move in moved)
-    return replace(joined, dims=_with(joined.dims, dim, ((shape[dim], steps),)))
+    return joined._replace(dims=_with(joined.dims, dim, ((shape[dim], steps),)))
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A receptive field per axis, for tables: None where it is unknown."""
 
     size: tuple[int | None, ...]  # [px]; the picture's own size where the whole of it is seen
@@ -309,10 +306,10 @@ def blocks(seen: Field, dim: int, n: int, times: int) -> Field:
     axes = len(seen.spans)
     grown = (*seen.dims[dim], (times, (0,) * axes))
     dims = seen.dims[:dim] + (grown if positions(grown) == n else uneven(n, axes),) + seen.dims[dim + 1 :]
-    return replace(seen, dims=dims)
+    return seen._replace(dims=dims)
 
 
 def unevenly(seen: Field, dim: int, n: int) -> Field:
     """Positions along a dimension that moved move in no even step any more."""
     steps = tuple(None if any(s[axis] != 0 for _, s in seen.dims[dim]) else 0 for axis in range(len(seen.spans)))
-    return replace(seen, dims=seen.dims[:dim] + (((n, steps),),) + seen.dims[dim + 1 :])
+    return seen._replace(dims=seen.dims[:dim] + (((n, steps),),) + seen.dims[dim + 1 :])

@@ -179,7 +179,7 @@ def channels(case: Case) -> Iterator[Finding]:
     last: dict[tuple[int, ...], tuple[str, int]] = {}
     for call, moving, cut in zip(case.trace.calls, case.moving, _alive(case.trace)[1:], strict=True):
         if moving and len(cut) == 1 and call.outputs[0].dim() == 4 and call.writes[0] in cut:
-            _, c, *sides = call.outputs[0].shape
+            _, c, *sides = call.shape
             first = last.get(tuple(sides), (call.path, 0))[0]
             last[tuple(sides)] = (first, c)
     for (old, (_, before)), (new, (path, after)) in pairwise(last.items()):

@@ -91,7 +91,8 @@ def _by_rule(trace: Trace, learning: set[int]) -> Saved | None:
         if kept is None or (call.operator.mutates and call.writes[0] in trace.weights):
             return None
         asking.update(call.writes)
-        found.update([(key, trace.sizes[key]) for key in kept])
+        for key in kept:
+            found[key] = trace.sizes[key]
         if call.name == "native_batch_norm" and not call.args[5]:
             found[call.writes[1]] = 2 * call.inputs[0].shape[1] * call.inputs[0].element_size()
     return Saved(trace, {key: size for key, size in found.items() if size and key not in trace.weights})

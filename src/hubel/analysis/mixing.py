@@ -1,7 +1,6 @@
 """Receptive fields through operators that mix positions: windows, sums, statistics, products, attention."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +15,7 @@ Look = Callable[[Tensor], Field | None]
 
 
 def _convolution(call: Call, look: Look) -> Field | None:
-    seen, shape, window = look(call.args[0]), call.outputs[0].shape, operators.window(call)
+    seen, shape, window = look(call.args[0]), call.shape, operators.window(call)
     if seen is None or window is None:
         return unknown(shape, [f for f in map(look, call.inputs) if f])
     count = len(window.kernel)
@@ -49,7 +48,7 @@ def _transposed(seen: Field, window: Window, shape: Sequence[int]) -> Field:
 
 def _pool(call: Call, look: Look) -> Field | None:
     seen, window = look(call.args[0]), operators.window(call)
-    return seen and window and _windowed(seen, window, call.outputs[0].shape)
+    return seen and window and _windowed(seen, window, call.shape)
 
 
 def _adaptive(call: Call, look: Look) -> Field | None:
@@ -57,7 +56,7 @@ def _adaptive(call: Call, look: Look) -> Field | None:
     seen = look(call.args[0])
     if seen is None:
         return None
-    shape = call.outputs[0].shape
+    shape = call.shape
     for d in range(len(shape) - len(call.args[1]), len(shape)):
         n, out = fields.positions(seen.dims[d]), shape[d]
         if out == 1:
@@ -115,14 +114,14 @@ def _product(at: int) -> Callable[[Call, Look], Field | None]:
     """Matrix products: the inner dimension is summed over."""
 
     def rule(call: Call, look: Look) -> Field | None:
-        shape, parts = call.outputs[0].shape, []
+        shape, parts = call.shape, []
         left, right = look(call.args[at]), look(call.args[at + 1])
         if left:
             inner = reduce(left, [-1])
-            parts.append(replace(inner, dims=(*inner.dims[:-1], flat(shape[-1], len(left.spans)))))
+            parts.append(inner._replace(dims=(*inner.dims[:-1], flat(shape[-1], len(left.spans)))))
         if right:
             inner = reduce(right, [-2])
-            parts.append(replace(inner, dims=(*inner.dims[:-2], flat(shape[-2], len(right.spans)), inner.dims[-1])))
+            parts.append(inner._replace(dims=(*inner.dims[:-2], flat(shape[-2], len(right.spans)), inner.dims[-1])))
         if at and (bias := look(call.args[0])):
             parts.append(bias)
         return fields.union(parts, shape)
@@ -133,14 +132,14 @@ def _product(at: int) -> Callable[[Call, Look], Field | None]:
 def _attention(call: Call, look: Look) -> list[Field | None]:
     """softmax(Q K') V: every query sees itself and all keys and values."""
     query, key, value = (look(tensor) for tensor in call.args[:3])
-    shape = call.outputs[0].shape
+    shape = call.shape
     parts = [
-        replace(f, dims=(*f.dims[:-1], flat(shape[-1], len(f.spans)))) for f in (query and reduce(query, [-1]),) if f
+        f._replace(dims=(*f.dims[:-1], flat(shape[-1], len(f.spans)))) for f in (query and reduce(query, [-1]),) if f
     ]
     for f in (key, value):
         if f:
             inner = reduce(f, [-2, -1])
-            parts.append(replace(inner, dims=(*inner.dims[:-1], flat(shape[-1], len(f.spans)))))
+            parts.append(inner._replace(dims=(*inner.dims[:-1], flat(shape[-1], len(f.spans)))))
     return [fields.union(parts, shape)] + [unknown(out.shape, parts) for out in call.outputs[1:]]
 
 

@@ -1,7 +1,6 @@
 """Receptive fields through operators that move positions about: views, concatenation, padding, resizing."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -16,21 +15,21 @@ Look = Callable[[Tensor], Field | None]
 def _cat(call: Call, look: Look) -> Field | None:
     given = [f for f in map(look, call.args[0]) if f and fields.prod(f.shape)]
     dim = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim", 0)
-    return fields.concatenate(given, dim, call.outputs[0].shape)
+    return fields.concatenate(given, dim, call.shape)
 
 
 def _stack(call: Call, look: Look) -> Field | None:
     given = [f for f in map(look, call.args[0]) if f]
     dim = (call.args[1] if len(call.args) > 1 else 0) % call.outputs[0].dim()
     axes = len(given[0].spans)
-    lifted = [replace(f, dims=(*f.dims[:dim], flat(1, axes), *f.dims[dim:])) for f in given]
-    return fields.concatenate(lifted, dim, call.outputs[0].shape)
+    lifted = [f._replace(dims=(*f.dims[:dim], flat(1, axes), *f.dims[dim:])) for f in given]
+    return fields.concatenate(lifted, dim, call.shape)
 
 
 def _permute(order: Callable[[Call, int], list[int]]) -> Callable[[Call, Look], Field | None]:
     def rule(call: Call, look: Look) -> Field | None:
         seen = look(call.args[0])
-        return seen and replace(seen, dims=tuple(seen.dims[d] for d in order(call, len(seen.dims))))
+        return seen and seen._replace(dims=tuple(seen.dims[d] for d in order(call, len(seen.dims))))
 
     return rule
 
@@ -45,12 +44,12 @@ def _swapped(call: Call, rank: int) -> list[int]:
 def _shaped(call: Call, look: Look) -> Field | None:
     """`view` and its relatives."""
     seen = look(call.args[0])
-    return seen and fields.reshape(seen, call.outputs[0].shape)
+    return seen and fields.reshape(seen, call.shape)
 
 
 def _expanded(call: Call, look: Look) -> Field | None:
     seen = look(call.args[0])
-    return seen and fields.expand(seen, call.outputs[0].shape)
+    return seen and fields.expand(seen, call.shape)
 
 
 def _slice(call: Call, look: Look) -> Field | None:
@@ -58,7 +57,7 @@ def _slice(call: Call, look: Look) -> Field | None:
     if seen is None:
         return None
     _, dim, start, _, step = (*call.args, *(None, 0, None, None, 1)[len(call.args) :])
-    dim, out = (dim or 0) % len(seen.dims), call.outputs[0].shape
+    dim, out = (dim or 0) % len(seen.dims), call.shape
     begin = start or 0
     begin = max(begin + call.args[0].shape[dim], 0) if begin < 0 else begin
     return _moved(seen, dim, begin, step or 1, out[dim])
@@ -69,7 +68,7 @@ def _moved(seen: Field, dim: int, begin: int, step: int, n: int) -> Field:
     if begin == 0 and n == fields.positions(seen.dims[dim]):
         return seen
     return fields.window(seen, dim, kernel=1, stride=step, padding=-begin, dilation=1, out=n) if begin or step > 1 \
-        else replace(seen, dims=seen.dims[:dim] + (_first(seen.dims[dim], n),) + seen.dims[dim + 1 :])  # fmt: skip
+        else seen._replace(dims=seen.dims[:dim] + (_first(seen.dims[dim], n),) + seen.dims[dim + 1 :])  # fmt: skip
 
 
 def _first(dim: fields.Dim, n: int) -> fields.Dim:
@@ -86,7 +85,7 @@ def _select(call: Call, look: Look) -> Field | None:
         return None
     dim = call.args[1] % len(seen.dims)
     one = _moved(seen, dim, call.args[2] % fields.positions(seen.dims[dim]), 1, 1)
-    return replace(one, dims=one.dims[:dim] + one.dims[dim + 1 :])
+    return one._replace(dims=one.dims[:dim] + one.dims[dim + 1 :])
 
 
 def _split(call: Call, look: Look) -> list[Field | None]:
@@ -100,7 +99,7 @@ def _split(call: Call, look: Look) -> list[Field | None]:
         n = 1 if call.name == "unbind" else out.shape[dim]
         part = _moved(seen, dim, begin, 1, n)
         begin += n
-        parts.append(replace(part, dims=part.dims[:dim] + part.dims[dim + 1 :]) if call.name == "unbind" else part)
+        parts.append(part._replace(dims=part.dims[:dim] + part.dims[dim + 1 :]) if call.name == "unbind" else part)
     return parts
 
 
@@ -110,8 +109,8 @@ def _squeeze(call: Call, look: Look) -> Field | None:
         return None
     over = call.args[1] if len(call.args) > 1 else list(range(len(seen.dims)))
     over = [d % len(seen.dims) for d in ([over] if isinstance(over, int) else over)]
-    return replace(
-        seen, dims=tuple(dim for d, dim in enumerate(seen.dims) if d not in over or fields.positions(dim) > 1)
+    return seen._replace(
+        dims=tuple(dim for d, dim in enumerate(seen.dims) if d not in over or fields.positions(dim) > 1)
     )
 
 
@@ -120,14 +119,14 @@ def _unsqueeze(call: Call, look: Look) -> Field | None:
     if seen is None:
         return None
     dim = call.args[1] % (len(seen.dims) + 1)
-    return replace(seen, dims=(*seen.dims[:dim], flat(1, len(seen.spans)), *seen.dims[dim:]))
+    return seen._replace(dims=(*seen.dims[:dim], flat(1, len(seen.spans)), *seen.dims[dim:]))
 
 
 def _pad(call: Call, look: Look) -> Field | None:
     seen = look(call.args[0])
     if seen is None:
         return None
-    pads, shape = call.args[1], call.outputs[0].shape
+    pads, shape = call.args[1], call.shape
     for i in range(0, len(pads), 2):
         d = len(shape) - 1 - i // 2
         if pads[i] or pads[i + 1]:
@@ -138,7 +137,7 @@ def _pad(call: Call, look: Look) -> Field | None:
 def _padded(seen: Field, dim: int, before: int, n: int) -> Field:
     factors = fields.simplified(seen.dims[dim])
     if fields.still(factors):
-        return replace(seen, dims=seen.dims[:dim] + (flat(n, len(seen.spans)),) + seen.dims[dim + 1 :])
+        return seen._replace(dims=seen.dims[:dim] + (flat(n, len(seen.spans)),) + seen.dims[dim + 1 :])
     (_, steps), *others = factors
     if others or None in steps:
         return fields.unevenly(seen, dim, n)
@@ -151,7 +150,7 @@ def _nearest(call: Call, look: Look) -> Field | None:
     seen = look(call.args[0])
     if seen is None:
         return None
-    shape = call.outputs[0].shape
+    shape = call.shape
     for d in range(2, len(shape)):
         n = fields.positions(seen.dims[d])
         seen = (
@@ -163,7 +162,7 @@ def _nearest(call: Call, look: Look) -> Field | None:
 def _smooth(call: Call, look: Look) -> Field | None:
     """Bilinear and bicubic resizing: between positions, in no even step."""
     seen = look(call.args[0])
-    for d, n in enumerate(call.outputs[0].shape):
+    for d, n in enumerate(call.shape):
         if seen and d > 1 and n != fields.positions(seen.dims[d]):
             seen = fields.unevenly(seen, d, n)
     return seen
@@ -185,18 +184,16 @@ def _pixel_shuffle(call: Call, look: Look) -> Field | None:
     seen = look(call.args[0])
     for d in (-2, -1):
         if seen:
-            seen = fields.blocks(seen, len(seen.dims) + d, call.outputs[0].shape[d], call.args[1])
-    return seen and replace(
-        seen, dims=(*seen.dims[:-3], flat(call.outputs[0].shape[-3], len(seen.spans)), *seen.dims[-2:])
-    )
+            seen = fields.blocks(seen, len(seen.dims) + d, call.shape[d], call.args[1])
+    return seen and seen._replace(dims=(*seen.dims[:-3], flat(call.shape[-3], len(seen.spans)), *seen.dims[-2:]))
 
 
 def _pixel_unshuffle(call: Call, look: Look) -> Field | None:
     """Blocks of pixels become channels: one position then sees what its block saw."""
-    seen, shape, side = look(call.args[0]), call.outputs[0].shape, call.args[1]
+    seen, shape, side = look(call.args[0]), call.shape, call.args[1]
     for d in (len(shape) - 2, len(shape) - 1):
         seen = seen and fields.window(seen, d, kernel=side, stride=side, padding=0, dilation=1, out=shape[d])
-    return seen and replace(seen, dims=(*seen.dims[:-3], flat(shape[-3], len(seen.spans)), *seen.dims[-2:]))
+    return seen and seen._replace(dims=(*seen.dims[:-3], flat(shape[-3], len(seen.spans)), *seen.dims[-2:]))
 
 
 def _roll(call: Call, look: Look) -> Field | None:

@@ -114,7 +114,7 @@ def _convolution(call: Call) -> int:
     batch, kernel = x.shape[0], prod(weight.shape[2:])
     if transposed:  # each input position is multiplied into a kernel of outputs
         return batch * prod(x.shape[2:]) * weight.shape[0] * weight.shape[1] * kernel
-    out = call.outputs[0].shape[2:]
+    out = call.shape[2:]
     c_out, c_in = weight.shape[0], weight.shape[1] * groups
     return batch * arithmetic.conv_macs(c_in, c_out, (kernel, 1), (prod(out), 1), groups)
 

@@ -1,7 +1,5 @@
 """Receptive fields of a traced pass: what each operator does to the field of its inputs."""
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from hubel.analysis import field as fields
@@ -80,7 +78,7 @@ def _blurred(region: Region, both: list[Field]) -> Field | None:
     if all(len(f.shape) == len(shape) for f in both):
         matched = [Field(tuple(dim if fields.positions(dim) == n or fields.still(dim) else uneven(n, len(f.spans))
                                for dim, n in zip(f.dims, shape, strict=True)), f.spans) for f in both]  # fmt: skip
-        fitted = [replace(f, dims=tuple(dim if fields.positions(dim) == n else flat(n, len(f.spans))
+        fitted = [f._replace(dims=tuple(dim if fields.positions(dim) == n else flat(n, len(f.spans))
                                         for dim, n in zip(f.dims, shape, strict=True))) for f in matched]  # fmt: skip
         return fields.union(fitted, shape)
     return unknown(shape, both)
@@ -96,6 +94,8 @@ def propagate(call: Call, given: list[Field], look: Look) -> list[Field | None]:
         result = rule(call, look)
         results = result if isinstance(result, list) else [result] * len(call.outputs)
     elif call.operator.pointwise or name in ELEMENTWISE or name.rstrip("_") in ELEMENTWISE:
+        if len(given) == len(call.outputs) == 1 and given[0].shape == call.shape:
+            return [*given]
         results = [_elementwise(call, given)] * len(call.outputs)
     else:
         results = [unknown(out.shape, given) for out in call.outputs]
@@ -109,9 +109,7 @@ def _checked(results: list[Field | None], call: Call) -> list[Field | None]:
 
 
 def _elementwise(call: Call, given: list[Field]) -> Field | None:
-    shape = tuple(call.outputs[0].shape)
-    if len(given) == 1 and given[0].shape == shape:
-        return given[0]
+    shape = call.shape
     if any(len(f.dims) > len(shape) for f in given):
         return unknown(shape, given)
     return fields.union(given, shape)

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -19,8 +19,7 @@ Axes = tuple[float | None, ...]
 Kept = dict[tuple[str, str, int], int]  # bytes kept for backward, by module, operator and how-manieth call of it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """One operator call for one picture. None is unknown; a total of anything unknown is unknown."""
 
     name: str  # path of the module that issued the call
@@ -165,11 +164,11 @@ def _described(shadow: Shadow, input: tuple[int, ...], name: str) -> Summary:
         except Stopped as stopped:
             note = f"saved bytes unknown: in training mode {stopped.path} fails: {stopped.error}"
     kept = _kept(saved)
-    fresh = {storage(parameter): path for path, parameter in trace.parameters.items()}
+    fresh = {key: path for key, path in trace.weights.items() if path in trace.parameters}
     rows = _rows(trace, kept, fresh, input)
     rows += _rest(trace, saved, kept, fresh)
     if saved is None:
-        rows = [replace(row, saved_bytes=None) for row in rows]
+        rows = [row._replace(saved_bytes=None) for row in rows]
     return Summary(name, input, tuple(rows), _total(rows, trace), trace.classes, note)
 
 
@@ -222,7 +221,7 @@ def _is_row(call: Call, found: Field | None, view: bool) -> bool:
     if not call.inputs or not call.outputs:
         return False
     if view:
-        return found is not None and call.outputs[0].shape != call.inputs[0].shape
+        return found is not None and call.shape != call.inputs[0].shape
     return call.name not in ("empty_like", "lift_fresh", "detach", "new_empty")
 
 
@@ -273,7 +272,7 @@ def _row(call: Call, seen: field.Seen, op: str, given: list[Tensor], params: int
         weight, bias = tuple(call.args[-1].shape[::-1]), name == "addmm"
     return Row(
         name=call.path, module=_class(trace, call.path), op=op,
-        output=_shape(call.outputs[0].shape), params=params, macs=operators.macs(call),
+        output=_shape(call.shape), params=params, macs=operators.macs(call),
         activation_bytes=memory.output_bytes(call, trace), saved_bytes=saved,
         receptive_field=seen.size, jump=seen.jump, start=seen.start, share=seen.share, moving=seen.moving,
         inputs=tuple([_shape(tensor.shape) for tensor in given]), weight=weight, bias=bias, groups=groups,
@@ -283,4 +282,5 @@ def _row(call: Call, seen: field.Seen, op: str, given: list[Tensor], params: int
 
 def _shape(shape: Sequence[int]) -> tuple[int, ...]:
     """A shape without the batch of one."""
-    return tuple(shape[1:]) if len(shape) > 1 and shape[0] == 1 else tuple(shape)
+    shape = tuple(shape)  # a torch.Size is slow to cut
+    return shape[1:] if len(shape) > 1 and shape[0] == 1 else shape

@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from rich import box
@@ -36,8 +35,8 @@ def _added(path: str, calls: Sequence[Row], kind: str) -> Row:
     """Several calls as one row: sums, and the volume and receptive field of the last."""
     macs, saved = [row.macs for row in calls], [row.saved_bytes for row in calls]
     shown = [row for row in calls if row.output] or calls
-    return replace(
-        shown[-1], name=path, module=kind, op=f"{len(calls)} calls", params=sum(row.params for row in calls),
+    return shown[-1]._replace(
+        name=path, module=kind, op=f"{len(calls)} calls", params=sum(row.params for row in calls),
         macs=None if None in macs else sum(filter(None, macs)), weight=(), window=None,
         activation_bytes=sum(row.activation_bytes for row in calls),
         saved_bytes=None if None in saved else sum(filter(None, saved)),

@@ -46,7 +46,7 @@ class Trace:
     input: Tensor | None = None
     outputs: list[Tensor] = field(default_factory=list)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
-    weights: set[int] = field(default_factory=set)  # the memory of parameters and buffers
+    weights: dict[int, str] = field(default_factory=dict)  # the memory of parameters and buffers -> their path
     classes: dict[str, str] = field(default_factory=dict)  # module path -> class name
     memory: dict[int, int] = field(default_factory=dict)  # id of a tensor -> the memory it looks at
     sizes: dict[int, int] = field(default_factory=dict)  # memory -> its bytes
@@ -91,7 +91,13 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or NOTHING
         self.begun = (func, args)
         traits = operator(func)
-        inputs = tensors([args[at] for at in traits.given if at < len(args)])
+        inputs: list[Tensor] = []
+        for at in traits.given:
+            if at < len(args):
+                if isinstance(args[at], Tensor):
+                    inputs.append(args[at])
+                else:
+                    inputs += tensors(args[at])
         if kwargs:
             inputs += tensors(kwargs)
         on_meta = {tensor.is_meta for tensor in inputs}
@@ -116,8 +122,11 @@ class Recorder(TorchDispatchMode):
             if traits.mutates:
                 for tensor in outputs:
                     self.memory.pop(id(tensor), None)  # it may be a larger one now
-            reads, writes = [*map(self.looks_at, inputs)], [*map(self.looks_at, outputs)]
-            self.calls.append(Call(self.path, traits, args, kwargs, inputs, outputs, reads, writes, traits.name))
+            known = self.memory
+            reads = [known.get(id(tensor)) or self.looks_at(tensor) for tensor in inputs]
+            writes = [known.get(id(tensor)) or self.looks_at(tensor) for tensor in outputs]
+            shape = tuple(outputs[0].shape) if outputs else ()
+            self.calls.append(Call(self.path, traits, args, kwargs, inputs, outputs, reads, writes, traits.name, shape))
             self.meddled |= not is_grad_enabled() or packing_hooks(True) is not None
         self.begun = None
         return result
@@ -180,14 +189,15 @@ class Shadow:
             return empty[key] if key in empty else empty.setdefault(key, _empty(value))
 
         self.model = twins[id(model)]
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.weights: dict[int, str] = {}  # the memory of parameters and buffers -> their path
         self.twins = [(twins[id(module)], path) for path, module in modules.items()]
         with torch.inference_mode(False):  # a parameter made inside it would never ask for a gradient
             for (twin, path), module in zip(self.twins, modules.values(), strict=True):
                 self._fill(twin, module, path, replace)
         self.classes = {path: type(module).__name__ for path, module in modules.items()}
-        self.parameters, buffers = self._named("_parameters"), self._named("_buffers")
-        self.learning = {storage(tensor) for tensor in self.parameters.values() if tensor.requires_grad}
-        self.weights = {*map(storage, self.parameters.values()), *map(storage, buffers.values())}
+        self.learning = {memory for memory, path in self.weights.items()
+                         if path in self.parameters and self.parameters[path].requires_grad}  # fmt: skip
         self.plainly_used = [parameter for twin, _ in self.twins if type(twin).__module__ in PLAIN
                              for parameter in twin.__dict__["_parameters"].values()
                              if parameter is not None and parameter.requires_grad]  # fmt: skip
@@ -206,8 +216,13 @@ class Shadow:
         """Gives a twin its own tensors, children and a forward that names it."""
         own = twin.__dict__
         own.update(module.__dict__)
-        for kind in ("_parameters", "_buffers", "_modules"):
-            own[kind] = {name: replace(value) for name, value in own[kind].items()}
+        own["_modules"] = {name: replace(child) for name, child in own["_modules"].items()}
+        for kind in ("_parameters", "_buffers"):
+            if own[kind]:
+                own[kind] = {name: replace(tensor) for name, tensor in own[kind].items()}
+                self._name(own[kind], f"{path}." if path else "")
+            else:
+                own[kind] = {}
         for kind in OBSERVERS:
             own[kind] = OrderedDict()
         for name in own.keys() - EVERY_MODULE:
@@ -264,16 +279,13 @@ class Shadow:
         for twin, _ in self.twins:
             twin.__dict__["training"] = training
 
-    def _named(self, kind: str) -> dict[str, Any]:
-        """Parameters or buffers by their path, each once."""
-        seen: set[int] = set()
-        found: dict[str, Any] = {}
-        for twin, path in self.twins:
-            for name, tensor in twin.__dict__[kind].items():
-                if tensor is not None and id(tensor) not in seen:
-                    seen.add(id(tensor))
-                    found[f"{path}.{name}" if path else name] = tensor
-        return found
+    def _name(self, tensors: dict[str, Tensor | None], prefix: str) -> None:
+        """Notes the paths of a module's parameters or buffers, each at its first."""
+        for name, tensor in tensors.items():
+            if tensor is not None and (memory := storage(tensor)) not in self.weights:
+                self.weights[memory] = prefix + name
+                if isinstance(tensor, nn.Parameter):
+                    self.parameters[prefix + name] = tensor
 
     def _dtype(self) -> torch.dtype:
         kinds = [tensor.dtype for tensor in self.parameters.values() if tensor.is_floating_point()]

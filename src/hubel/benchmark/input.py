@@ -15,7 +15,7 @@ from PIL import Image
 from hubel.benchmark.cases import Case, Options, Plan
 from hubel.benchmark.peers import peer
 from hubel.benchmark.turns import Contender
-from hubel.data import Augmentation, Preprocessing, Split, load, open_data, training_batches
+from hubel.data import Augmentation, Division, Preprocessing, Split, load, open_data, training_batches
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL, PADDING, SMALL_COUNT, SMALL_BATCH = 32, 4, 50_000, 128  # CIFAR-10 and its usual augmentation
@@ -136,7 +136,7 @@ def _decoded(photos: Path, cache: Path) -> Split:
     before = os.environ.get("HUBEL_CACHE")
     os.environ["HUBEL_CACHE"] = str(cache)
     try:
-        return load(open_data(photos), size=SIDE, channels=3, fit="crop", test_fraction=0.0).train
+        return load(open_data(photos), size=SIDE, channels=3, fit="crop", division=Division(test_fraction=0.0)).train
     finally:
         if before is None:
             del os.environ["HUBEL_CACHE"]

@@ -123,6 +123,7 @@ VERBS = {
     "val": Verb(Val, ("run", "data"), verbs.val, (
         "hubel val runs/photos-resnet18-1",
         "hubel val runs/photos-resnet18-1 new_photos/ --json",
+        "hubel val runs/photos-resnet18-1 tta=flips",
     )),
     "predict": Verb(Predict, ("run", "images"), verbs.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",

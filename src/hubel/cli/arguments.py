@@ -196,6 +196,8 @@ class Val:
     """which part; of the run's own data val, of other data test or everything. A look at the run's test is recorded"""
     model: str | None = None
     """FILE.py:NAME, where the run was trained with a network of your own"""
+    tta: str | None = None
+    """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; as the run's recipe unless given"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None
@@ -218,6 +220,8 @@ class Predict:
     """how many classes to show"""
     model: str | None = None
     """FILE.py:NAME, where the run was trained with a network of your own"""
+    tta: str | None = None
+    """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; none unless given"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None

@@ -248,16 +248,18 @@ def val(arguments: Val) -> int:
     """Prints the figures of an evaluation."""
     from hubel.commands.val import ready
     from hubel.evaluation import evaluate
-    from hubel.terminal import console_for, show_choice, show_evaluation, tracker
+    from hubel.terminal import console_for, show_choice, show_evaluation, show_notes, tracker
 
     console = console_for(arguments.json)
-    found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, engine=arguments.engine,
-                  precision=arguments.precision, thorough=arguments.explain_speed, track=tracker(console))  # fmt: skip
+    found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, tta=arguments.tta,
+                  engine=arguments.engine, precision=arguments.precision, thorough=arguments.explain_speed,
+                  track=tracker(console))  # fmt: skip
+    show_notes(found.notes, console)
     if arguments.explain_speed:
         show_choice(found.classifier.choice, console)
     evaluation, _ = evaluate(found.classifier, found.part, found.name)
     if arguments.json:
-        print(json.dumps(evaluation.to_dict() | _speed(arguments, found.classifier)))
+        print(json.dumps(evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)))
     else:
         show_evaluation(evaluation, console)
     return 0
@@ -268,14 +270,19 @@ def predict(arguments: Predict) -> int:
     from hubel.classifier import Classifier
     from hubel.commands.predict import accelerated
     from hubel.commands.predict import predict as answers
-    from hubel.terminal import console_for, show_choice, show_prediction
+    from hubel.commands.val import looking, run_of
+    from hubel.terminal import console_for, show_choice, show_notes, show_prediction
 
     if arguments.top < 1:
         raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
-    classifier = accelerated(Classifier.load(arguments.run, arguments.model), arguments.images, engine=arguments.engine,
-                             precision=arguments.precision, thorough=arguments.explain_speed)  # fmt: skip
+    classifier = Classifier.load(arguments.run, arguments.model)
+    if arguments.tta:
+        classifier, notes = looking(classifier, arguments.tta, run_of(arguments.run))
+        show_notes(notes, console)
+    classifier = accelerated(classifier, arguments.images, engine=arguments.engine, precision=arguments.precision,
+                             thorough=arguments.explain_speed)  # fmt: skip
     if arguments.explain_speed:
         show_choice(classifier.choice, console)
     for prediction in answers(classifier, arguments.images, arguments.top):

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from hubel import files
-from hubel.data import Augmentation, Evidence, Preprocessing, Split, load, open_data, safe
+from hubel.data import Augmentation, Division, Evidence, Preprocessing, Split, load, open_data, safe
 from hubel.data.augmentation.safety import CANDIDATES, PIXELS
 from hubel.errors import UsageError
 from hubel.recipes.default import plan_input
@@ -59,7 +59,7 @@ def sheet(data: str, keys: dict[str, Any], *, auto: bool = False, size: int | No
         raise UsageError(f"{next(iter(keys))} would have no effect: auto chooses the augmentations")
     opened = open_data(data)
     plan = plan_input(Recipe(size=size), opened)
-    splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=seed)
+    splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, division=Division(seed))
     evidence: list[Evidence] = []
     if auto:
         keys, evidence = safe(splits, seed, characters=opened.characters)

@@ -19,7 +19,7 @@ import numpy as np
 from hubel import zoo
 from hubel.classifier import Classifier
 from hubel.data import Opened, Preprocessing, Split, Splits, Unreadable
-from hubel.data.splits import DEFAULT_FRACTION
+from hubel.data.division import DEFAULT_FRACTION
 from hubel.errors import UsageError
 from hubel.recipes import fast
 from hubel.recipes.default import batch_for, plan_input

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
 from hubel.commands.calibrate import measure
-from hubel.data import Evidence, Opened, Splits, load, open_data, safe
+from hubel.data import Division, Evidence, Opened, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
-from hubel.errors import DataError, UsageError
+from hubel.data.division import FILE as SPLIT
+from hubel.data.division import write_division
+from hubel.errors import DataError, OtherData, UsageError
 from hubel.evaluation import evaluate, worst_errors
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
@@ -141,8 +143,18 @@ def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> 
 def split(opened: Opened, recipe: Recipe, track: Track[Any]) -> Splits:
     """The pictures as the recipe wants them."""
     plan = plan_input(recipe, opened)
-    return load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, seed=recipe.seed,
-                val_fraction=recipe.val_fraction, test_fraction=recipe.test_fraction, track=track)  # fmt: skip
+    return load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, division=division(recipe), track=track)  # fmt: skip
+
+
+def division(recipe: Recipe) -> Division:
+    """How the recipe wants the pictures divided."""
+    if recipe.folds is not None and recipe.fold is None:
+        raise UsageError(f"folds={recipe.folds} needs fold=1 to fold={recipe.folds} where only one is trained; hubel train "
+                         f"without fold trains them all")  # fmt: skip
+    seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
+    return Division(
+        seed, recipe.val_fraction, recipe.test_fraction, recipe.group, recipe.folds, recipe.fold, recipe.split
+    )
 
 
 def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module, dict[str, Any]]:
@@ -213,15 +225,18 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
     recipe, recorded = Recipe.from_dict(run.about["recipe"]), run.about["splits"]
     assert recipe.size is not None
     assert recipe.channels is not None
-    drawn = {f"{split}_fraction": getattr(recipe, f"{split}_fraction")
-             for split in ("val", "test") if split not in recorded["given"]}  # fmt: skip
-    splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
-                  fit=recipe.fit or "pad", seed=recipe.seed, stream=recorded["streamed"], track=track, **drawn)  # fmt: skip
-    if splits.fingerprint != recorded["fingerprint"]:
-        raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
-                        f"{splits.fingerprint[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new "
-                        f"run")  # fmt: skip
-    return splits
+    kept = run.folder / SPLIT
+    how = Division(file=str(kept)) if kept.exists() else division(recipe)  # killed before it was kept: drawn again
+    try:
+        splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
+                      fit=recipe.fit or "pad", division=how, stream=recorded["streamed"], track=track)  # fmt: skip
+        found = splits.fingerprint
+        if found == recorded["fingerprint"]:
+            return splits
+    except OtherData as error:
+        found = error.fingerprint
+    raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
+                    f"{found[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new run")  # fmt: skip
 
 
 def _initial(name: str, splits: Splits, recipe: Recipe) -> nn.Module:
@@ -250,6 +265,8 @@ def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team) -> Iterator[Record]:
     assert recipe.threads is not None
+    if team.first and not (run.folder / SPLIT).exists():
+        write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division)
     prepare(choose(recipe, model, run.about["macs"]))
     done, summary = team.told(run.progress().epoch if team.first else None), None
     with team.whole():
@@ -269,12 +286,13 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
     run.write_metrics(progress)
     own = run.about["model"] if ".py:" in run.about["model"] else None
     classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
-    validation, logits = evaluate(classifier, splits.val, "validation", run.about["recipe"].get("tta"))
+    classifier = replace(classifier, views=run.about["recipe"].get("tta"))
+    validation, logits = evaluate(classifier, splits.val, "validation")
     shown, shown_split, test = validation, splits.val, None
     if splits.test is not None:
         if not run.openings():  # a run stopped between here and its summary looks at the same figures again
             run.record_opening("hubel train")
-        test, logits = evaluate(classifier, splits.test, "test", run.about["recipe"].get("tta"))
+        test, logits = evaluate(classifier, splits.test, "test")
         shown, shown_split = test, splits.test
     seconds = sum(row["seconds"] for row in progress.history)
     images = sum(row["seconds"] * row["images_per_second"] for row in progress.history)

@@ -1,7 +1,8 @@
 """`hubel val`: the figures of a trained classifier on labelled data, the run's own or new."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,8 @@ import numpy as np
 from hubel.classifier import Classifier
 from hubel.commands.train import splits_of
 from hubel.data import Split, open_data
-from hubel.data.opened import refuse_if_many
+from hubel.data.augmentation import views
+from hubel.data.opened import are_characters, refuse_if_many
 from hubel.data.splits import decode_part, streaming
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import Evaluation, evaluate
@@ -31,24 +33,25 @@ class Ready:
     classifier: Classifier
     part: Split
     name: str
+    notes: tuple[str, ...] = ()
 
 
 def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
-        model: str | None = None, engine: str = "auto", precision: Precision | None = None,
+        model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
         track: Track[Any] = silently) -> Evaluation:  # fmt: skip
     """Evaluates a run's best epoch: `ready`, then `evaluation.evaluate`."""
-    made = ready(folder, data, split, model=model, engine=engine, precision=precision, track=track)
+    made = ready(folder, data, split, model=model, tta=tta, engine=engine, precision=precision, track=track)
     return evaluate(made.classifier, made.part, made.name)[0]
 
 
 def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
-          model: str | None = None, engine: str = "auto", precision: Precision | None = None, thorough: bool = False,
-          track: Track[Any] = silently) -> Ready:  # fmt: skip
+          model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
+          thorough: bool = False, track: Track[Any] = silently) -> Ready:  # fmt: skip
     """A run's best epoch and the pictures to evaluate it on.
 
     On the run's own data (the default) the splits are the run's; `val` is taken unless `split` names another, and looking
     at `test` is recorded in the run. On other data every picture counts, or the named part of data that have parts;
-    labels are matched by class name.
+    labels are matched by class name. The views of test-time augmentation are those of the run's recipe unless given.
 
     Raises:
         FileError: no finished epoch in the run.
@@ -58,8 +61,8 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     if engine != "auto":
         able(engine, precision)  # before anything is decoded or recorded
     classifier = Classifier.load(folder, model)
-    beside = Path(folder) if Path(folder).is_dir() else Path(folder).parent
-    run = Run.open(beside) if (beside / "run.json").is_file() else None  # None: a classifier file without its run
+    run = run_of(folder)
+    classifier, notes = looking(classifier, tta, run)
     if run is not None and (data is None or _same(data, run.about["data"])):
         splits = splits_of(run, track)
         chosen = getattr(splits, split or "val")
@@ -75,7 +78,42 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
-    return Ready(classifier, part, name)
+    return Ready(classifier, part, name, notes)
+
+
+def run_of(path: str | os.PathLike[str]) -> Run | None:
+    """The run in a folder, or beside a classifier file; None where there is none."""
+    beside = Path(path) if Path(path).is_dir() else Path(path).parent
+    return Run.open(beside) if (beside / "run.json").is_file() else None
+
+
+def looking(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[Classifier, tuple[str, ...]]:
+    """The classifier with a set of views, the run's own unless given, and what a person should know about it.
+
+    Raises:
+        UsageError: there is no such set, or it shows what the run was kept from seeing because labels change with it.
+    """
+    recipe = run.about["recipe"] if run else {}
+    tta = tta or recipe.get("tta")
+    if tta is None:
+        return classifier, ()
+    mirrored = any(view.flip for view in views.named(tta)[0])
+    trained = bool(recipe.get("flip") or recipe.get("alternating_flip"))
+    notes: tuple[str, ...] = ()
+    if mirrored and not trained:
+        letters = are_characters(classifier.classes)
+        measured = next(
+            (row for row in (run.about.get("augmentation") or [] if run else []) if row.startswith("flip=")), ""
+        )
+        why = ("its classes are characters, which a mirror changes into others" if letters else
+               f"augment=auto measured that a mirror changes the labels ({measured})" if measured else "")  # fmt: skip
+        if run and why:
+            raise UsageError(f"tta={tta} mirrors the pictures, and {run.folder} was trained without: {why}; take tta=shift "
+                             f"or tta=crops")  # fmt: skip
+        notes = (
+            f"tta={tta} shows mirrored pictures, " + (why if why else "which the network did not see in training"),
+        )
+    return replace(classifier, views=tta), notes
 
 
 def _same(data: str, recorded: str) -> bool:
@@ -89,7 +127,8 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
     name = split or ("test" if "test" in parts else "val" if "val" in parts else "train" if "train" in parts else "all")
     if name not in parts:
         raise UsageError(f"{data} has no part {name!r}, only {', '.join(parts)}")
-    unknown = sorted(set(opened.source.classes) - set(classifier.classes))
+    named = _named(opened.source.classes, classifier.classes)
+    unknown = sorted(set(named) - set(classifier.classes))
     if unknown:
         raise DataError(f"{data} has the class {unknown[0]!r} that the classifier does not know ({len(unknown)} such); its "
                         f"classes: {', '.join(classifier.classes[:12])}")  # fmt: skip
@@ -105,10 +144,16 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
     refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
         raise DataError(f"{data} holds no pictures to evaluate on")
-    translate = np.array([classifier.classes.index(label) for label in opened.source.classes], dtype=np.int64)
+    translate = np.array([classifier.classes.index(label) for label in named], dtype=np.int64)
     if classifier.multilabel:
         labels = np.zeros((len(found), len(classifier.classes)), dtype=np.int64)
         labels[:, translate] = found.labels
     else:
         labels = translate[found.labels]
     return Split(found.images, found.rows, labels, found.names), name
+
+
+def _named(classes: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """Classes of data; where they are mere numbers 0, 1, ... the classifier's names by position."""
+    mere = list(classes) == [str(number) for number in range(len(classes))] and not set(classes) & set(known)
+    return known[: len(classes)] if mere and len(classes) <= len(known) else classes

@@ -2,6 +2,7 @@
 
 from hubel.data.augmentation import VIEWS, Augmentation, Evidence, View, border_colour, safe
 from hubel.data.batches import batches, training_batches
+from hubel.data.division import Division
 from hubel.data.opened import Opened, open_data
 from hubel.data.preprocessing import Preprocessing, Unreadable
 from hubel.data.source import Source, open_source
@@ -10,6 +11,7 @@ from hubel.data.splits import Split, Splits, load
 __all__ = [
     "VIEWS",
     "Augmentation",
+    "Division",
     "Evidence",
     "Opened",
     "Preprocessing",

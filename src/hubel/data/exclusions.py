@@ -103,7 +103,8 @@ def _kept(part: Part, which: NDArray[np.int64]) -> Part:
         kept = [pictures[i] for i in which.tolist()]
     else:
         kept = replace(pictures, places=pictures.places[which], content=pictures.content[which])
-    return replace(part, pictures=kept, labels=part.labels[which], names=names)
+    columns = {word: [cells[i] for i in which.tolist()] for word, cells in part.columns.items()}
+    return Part(kept, part.labels[which], names, columns)
 
 
 def _renumbered(source: Source, first: str) -> Source:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
     if not lenient:
         refuse_if_many(source.name, broken, files_read)
     shorter, longer = np.sort(np.concatenate(sizes), axis=1).T
-    characters = source.kind == "idx" or all(re.fullmatch(r"\w|\d+", name) for name in source.classes)
+    characters = source.kind == "idx" or are_characters(source.classes)
     return Opened(source, scans, int(np.median(shorter)), float(np.median(1 - shorter / longer)), grey,
                   bool((shorter == longer).all()), characters)  # fmt: skip
 
@@ -100,6 +100,11 @@ def refuse_foreign(source: Source) -> None:
             raise DataError(f"{source.name}: the {name} part has the class {unknown[0]!r} that training has not "
                             f"({len(unknown)} such: {', '.join(unknown[:5])}); classes are matched by name, so rename "
                             f"it or add it to train")  # fmt: skip
+
+
+def are_characters(classes: Iterable[str]) -> bool:
+    """Whether classes are single characters or numbers, which a mirror would change."""
+    return all(re.fullmatch(r"\w|\d+", name) for name in classes)
 
 
 def refuse_if_many(name: str, broken: list[tuple[str, str]], total: int) -> None:

@@ -7,7 +7,7 @@ frame is taken.
 
 import io
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-Fit = Literal["pad", "crop", "squash"]
+Fit = str  # pad, crop, squash; crop:SHARE and crop:SHARE:bicubic as published weights are evaluated, see `centre_crop`
 PIXEL_LIMIT = 89_478_485  # Pillow's own bound: a quarter GiB of RGB; a header that asks for more is taken for a bomb
 PAD_GREY = 128  # close to zero after normalisation, so that the border says least
 GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -45,7 +45,8 @@ class Preprocessing:
     Args:
         size: side of the square input [px].
         channels: 1 (grey) or 3 (RGB).
-        fit: `pad` keeps the whole picture and fills with grey, `crop` cuts the centre square, `squash` stretches.
+        fit: `pad` keeps the whole picture and fills with grey, `crop` cuts the centre square, `squash` stretches, and
+            `crop:0.875` cuts the centre square of that share of the shorter side (see `centre_crop`).
         mean, std: per channel, of pixels in [0, 1].
     """
 
@@ -186,10 +187,30 @@ def decode(raw: bytes, size: int, channels: int, fit: Fit) -> NDArray[np.uint8]:
     return fitted(_upright(pixels.reshape(*pixels.shape[:2], channels), orientation), size, fit)
 
 
+def centre_crop(size: int, resize: int, interpolation: str = "bilinear") -> Fit:
+    """The `fit` by which published weights are evaluated: shorter side to `resize`, then the centre square of `size` [px].
+
+    >>> centre_crop(224, 256), centre_crop(380, 384, "bicubic")
+    ('crop:0.875', 'crop:0.98958:bicubic')
+    """
+    if (size, interpolation) == (resize, "bilinear"):
+        return "crop"
+    return f"crop:{size / resize:.5g}" + (f":{interpolation}" if interpolation != "bilinear" else "")
+
+
+def _share(fit: Fit) -> tuple[str, float, str]:
+    """The word of a fit, the share of the shorter side that it keeps (0 where it says none), and the interpolation."""
+    word, share, mode = [*fit.split(":"), "", ""][:3]
+    return word, float(share or 0), mode or "bilinear"
+
+
 def _whole(height: int, width: int, size: int, fit: Fit) -> tuple[int, int]:
     """What height and width of the whole picture become."""
     if fit == "squash":
         return size, size
+    if share := _share(fit)[1]:
+        shorter, least = round(size / share), min(height, width)
+        return shorter * height // least, shorter * width // least  # rounded down, as torchvision does
     scale = size / (max if fit == "pad" else min)(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
@@ -197,6 +218,7 @@ def _whole(height: int, width: int, size: int, fit: Fit) -> tuple[int, int]:
 def fitted(pixels: NDArray[np.uint8], size: int, fit: Fit) -> NDArray[np.uint8]:
     """The picture H W C brought to size x size by antialiased resampling, uint8 size size C."""
     height, width = pixels.shape[:2]
+    _, share, mode = _share(fit)
     if fit == "crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -205,11 +227,52 @@ def fitted(pixels: NDArray[np.uint8], size: int, fit: Fit) -> NDArray[np.uint8]:
     if pixels.shape[:2] != (height, width):
         planes = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
         # PyTorch's kernel for uint8 gives Pillow's values within 1 of 255, in a quarter of the time
-        resized = functional.interpolate(planes, size=(height, width), mode="bilinear", antialias=True)
+        resized = functional.interpolate(planes, size=(height, width), mode=mode, antialias=True)
         pixels = resized[0].permute(1, 2, 0).numpy()
+    if share:
+        top, left = round((height - size) / 2), round((width - size) / 2)
+        pixels, height, width = pixels[top : top + size, left : left + size], size, size
     if (height, width) == (size, size):
         return np.ascontiguousarray(pixels)
     canvas = np.full((size, size, pixels.shape[2]), PAD_GREY, np.uint8)
     top, left = (size - height) // 2, (size - width) // 2
     canvas[top : top + height, left : left + width] = pixels
     return canvas
+
+
+class Placement(NamedTuple):
+    """Where a picture lies in the network's square input: the affine map between their pixels.
+
+    Args:
+        scale: input pixels per picture pixel, down and across.
+        offset: of the picture's upper left corner in the input [px], down and across; negative where it is cut.
+    """
+
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+
+def place(height: int, width: int, size: int, fit: Fit) -> Placement:
+    """Where `fitted` puts a picture of that height and width [px].
+
+    >>> place(100, 200, 50, "pad"), place(100, 200, 50, "crop")
+    (Placement(scale=(0.25, 0.25), offset=(12.5, 0.0)), Placement(scale=(0.5, 0.5), offset=(0.0, -25.0)))
+    """
+    inside = _whole(height, width, size, fit)
+    return Placement((inside[0] / height, inside[1] / width), ((size - inside[0]) / 2, (size - inside[1]) / 2))
+
+
+def decode_whole(raw: bytes, channels: int) -> NDArray[np.uint8]:
+    """The picture in a file's bytes at its own size, uint8 H W channels, upright.
+
+    Raises:
+        Unreadable: the bytes are not a whole picture.
+    """
+    image = _open(raw)
+    try:
+        pixels = np.array(_plain(image, channels))
+    except Unreadable:
+        raise
+    except Exception as error:  # truncated or damaged data: each decoder has its own exception
+        raise Unreadable(f"damaged: {str(error) or type(error).__name__}") from error
+    return np.ascontiguousarray(_upright(pixels.reshape(*pixels.shape[:2], channels), _orientation(image)))

@@ -42,11 +42,13 @@ class Part:
         pictures: uint8 N H W C, or the N paths of picture files, or N members of shards.
         labels: class index of each picture, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each picture when it is shown.
+        columns: what else the .csv says of each picture, by the column's name in lower case.
     """
 
     pictures: Pictures
     labels: NDArray[np.int64]
     names: Sequence[str]
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Listing:
 
     paths: list[str] = field(default_factory=list)
     labels: list[str | frozenset[str]] = field(default_factory=list)
+    columns: dict[str, list[str]] = field(default_factory=dict)
 
     def names(self) -> set[str]:
         """Every class name that occurs."""
@@ -244,10 +247,13 @@ def _from_csv(path: Path, name: str) -> Source:
         (i for i, word in enumerate(header) if word in ("label", "class", "category", "target")), multilabel
     )
     split_column = next((i for i, word in enumerate(header) if word in ("split", "subset", "set")), None)
+    others: list[tuple[int, str]] = []
     if path_column is None or label_column is None:
         path_column, label_column, split_column = 0, 1, 2 if len(header) > 2 else None
     else:
         rows = rows[1:]
+        known = (path_column, label_column, split_column)
+        others = [(column, word) for column, word in enumerate(header) if column not in known]
     listings: dict[str, Listing] = {}
     notes = []
     for number, row in enumerate(rows, start=1):
@@ -264,6 +270,8 @@ def _from_csv(path: Path, name: str) -> Source:
                                 f"use train, val or test")  # fmt: skip
         listing = listings.setdefault(split, Listing())
         listing.paths.append(os.path.join(path.parent, os.path.expanduser(cells[path_column])))
+        for column, word in others:
+            listing.columns.setdefault(word, []).append(cells[column])
         cell = cells[label_column]
         listing.labels.append(frozenset(filter(None, map(str.strip, re.split(r"[;|]", cell)))) if several else cell)
     if not listings:
@@ -287,7 +295,7 @@ def _from_listings(name: str, kind: Literal["csv", "folder"], listings: Mapping[
     for split, listing in listings.items():
         labels = [index[label] if isinstance(label, str) else [int(name in label) for name in classes]
                   for label in listing.labels]  # fmt: skip
-        parts[split] = Part(listing.paths, np.array(labels, dtype=np.int64), listing.paths)
+        parts[split] = Part(listing.paths, np.array(labels, dtype=np.int64), listing.paths, listing.columns)
     return _checked(Source(name, kind, classes, parts, tuple(notes), foreign))
 
 

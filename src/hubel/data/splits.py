@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,16 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.data import cache
+from hubel.data.division import NEAR_DUPLICATES, Division, read_division
 from hubel.data.opened import Opened, refuse_if_many
 from hubel.data.preprocessing import Fit, Preprocessing, fitted, recoloured
 from hubel.data.scans import Scans, digest
 from hubel.data.shards import Packed
 from hubel.data.source import Part, Source
 from hubel.data.stream import Streamed, why_streamed
-from hubel.errors import DataError, UsageError
+from hubel.errors import DataError, UsageError, nearest
 
-DEFAULT_FRACTION = 0.15
+SEEDED = Division()
 SAMPLE = (5000, 1 << 24)  # most pictures, and about the most pixels, that the mean colour is taken from
 
 
@@ -34,6 +36,7 @@ class Split:
         names: what to call each when it is shown.
         digests: 16 bytes per picture of `images`, equal for equal pixels (where they are streamed: for equal files), where
             they are known already.
+        places: which picture of its part of the source each is, N; None where there is no source.
     """
 
     images: NDArray[np.uint8] | Streamed
@@ -41,6 +44,7 @@ class Split:
     labels: NDArray[np.int64]
     names: Sequence[str]
     digests: NDArray[np.uint8] | None = None
+    places: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,6 +60,11 @@ class Split:
         assert not isinstance(self.images, Streamed)
         return np.frombuffer(b"".join(digest(self.images[row].data) for row in self.rows), np.uint8).reshape(-1, 16)
 
+    def identical(self) -> NDArray[np.int64]:
+        """Which pictures have equal pixels, N: numbers in the order of their first pictures."""
+        _, first, group = np.unique(self.pixel_digests().view("V16").ravel(), return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[group]
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -66,6 +75,7 @@ class Splits:
         fingerprint: hash of the classes, labels and contents; two runs saw the same data if it is equal.
         broken: (path, reason) of every picture that cannot be read.
         given: the splits the source itself has; the others were drawn.
+        division: how they were drawn.
         streamed: whether pictures are decoded each time they are asked for; the order of training depends on it.
     """
 
@@ -79,12 +89,19 @@ class Splits:
     broken: list[tuple[str, str]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+    division: Division = SEEDED
     streamed: bool = False
 
     @property
     def multilabel(self) -> bool:
         """Whether a picture may show any number of the classes."""
         return self.train.labels.ndim == 2
+
+    def drawn(self) -> dict[str, NDArray[np.int64]]:
+        """Of the parts that were drawn, the numbers of their pictures in the order of the source."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part.places for name, part in parts.items()
+                if part is not None and part.places is not None and (name not in self.given or name == "train")}  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """Sizes, class counts and broken pictures, for the run's record."""
@@ -108,53 +125,6 @@ def pictures_per_class(labels: NDArray[np.int64], classes: int) -> NDArray[np.in
     return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
-def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
-    """Positions of `labels` drawn into one part per fraction and a last part with the rest, class by class.
-
-    Every class keeps at least one picture in the rest, which scikit-learn's splitters refuse to do for rare classes.
-    Each part is sorted. Multi-label pictures are drawn by the rarest class they show.
-    """
-    if labels.ndim == 2:
-        frequency = np.where(labels > 0, labels.sum(axis=0), np.iinfo(np.int64).max)
-        labels = np.where(labels.any(axis=1), frequency.argmin(axis=1), -1)
-    generator = np.random.default_rng(seed)
-    drawn: list[list[int]] = [[] for _ in range(len(fractions) + 1)]
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        start = 0
-        for part, fraction in enumerate(fractions):
-            count = min(round(len(members) * fraction), len(members) - 1 - start)
-            drawn[part] += members[start : start + count].tolist()
-            start += count
-        drawn[-1] += members[start:].tolist()
-    return [np.array(sorted(part), dtype=np.int64) for part in drawn]
-
-
-def drawn_apart(split: Split, fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
-    """As `stratified`, but identical pictures stay together: a copy of a training picture would be no test."""
-    _, first, group = np.unique(split.pixel_digests().view("V16").ravel(), return_index=True, return_inverse=True)
-    order = np.argsort(first)  # groups are numbered in the order of their first pictures
-    group = np.argsort(order)[group]
-    return [np.flatnonzero(np.isin(group, part)) for part in stratified(split.labels[first[order]], fractions, seed)]
-
-
-def _fractions(given: Sequence[str], val_fraction: float | None, test_fraction: float | None) -> dict[str, float]:
-    """Which splits must be drawn from the training part and how large; refuses a fraction that would have no effect."""
-    wanted = {}
-    for split, fraction in (("val", val_fraction), ("test", test_fraction)):
-        if split in given:
-            if fraction is not None:
-                raise UsageError(f"{split}_fraction would have no effect: the data bring their own {split} part")
-            continue
-        wanted[split] = DEFAULT_FRACTION if fraction is None else fraction
-        if not 0 <= wanted[split] < 1 or (split == "val" and wanted[split] == 0):
-            raise UsageError(f"{split}_fraction is {fraction}; it lies between 0 and 1"
-                             f"{', and validation cannot be empty' if split == 'val' else ''}")  # fmt: skip
-    if sum(wanted.values()) >= 1:
-        raise UsageError(f"val_fraction and test_fraction leave nothing to train on: {wanted}")
-    return wanted
-
-
 def contents_digest(labels: NDArray[np.int64], pictures: Scans | NDArray[np.uint8]) -> bytes:
     """Of the labels and the pictures of a part: what its share of the fingerprint is."""
     hasher = hashlib.blake2b(np.ascontiguousarray(labels).tobytes(), digest_size=16)
@@ -171,22 +141,61 @@ def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: 
         if images.shape[1:] != (size, size, channels):
             pictures = track(images, "resizing pictures", len(images))
             images = np.stack([fitted(recoloured(picture, channels), size, fit) for picture in pictures])
-        return Split(images, np.arange(len(images)), part.labels, part.names), [], contents
+        numbers = np.arange(len(images))
+        return Split(images, numbers, part.labels, part.names, places=numbers), [], contents
     assert scans is not None
-    contents = contents_digest(part.labels, scans)
+    contents, numbers = contents_digest(part.labels, scans), np.arange(len(part.names))
     if stream:
         broken = [(part.names[number], reason) for number, reason in sorted(scans.reasons.items())]
-        everything = Split(Streamed(part.pictures, size, channels, fit), np.arange(len(part.names)), part.labels, part.names,
-                           scans.content["digest"])  # fmt: skip
+        everything = Split(Streamed(part.pictures, size, channels, fit), numbers, part.labels, part.names,
+                           scans.content["digest"], numbers)  # fmt: skip
         return _subset(everything, scans.readable), broken, contents
     result = cache.decoded(part.pictures, part.names, scans, size, channels, fit, track)
-    everything = Split(result.images, result.rows, part.labels, part.names, result.digests)
+    everything = Split(result.images, result.rows, part.labels, part.names, result.digests, numbers)
     return _subset(everything, np.flatnonzero(result.rows >= 0)), result.broken, contents
 
 
 def _subset(split: Split, which: NDArray[np.int64]) -> Split:
     names = [split.names[i] for i in which.tolist()]
-    return replace(split, rows=split.rows[which], labels=split.labels[which], names=names)
+    places = None if split.places is None else split.places[which]
+    return replace(split, rows=split.rows[which], labels=split.labels[which], names=names, places=places)
+
+
+def _groups(everything: Split, opened: Opened, whole: str, wanted: str, track: files.Track[Any]) -> NDArray[np.int64]:
+    """Which group each picture of the part to divide belongs to, N."""
+    part, name = opened.source.parts[whole], opened.source.name
+    assert everything.places is not None
+    if wanted == NEAR_DUPLICATES:
+        from hubel.data.audit import look_alikes  # type: ignore[import-not-found]
+
+        return look_alikes(opened, track)[whole][everything.places]
+    if not part.columns:
+        raise UsageError(f"group={wanted} would have no effect: {name} has no further columns; list path,label,{wanted} under "
+                         f"such a header in a .csv, or use group={NEAR_DUPLICATES}")  # fmt: skip
+    if wanted.lower() not in part.columns:
+        raise UsageError(
+            f"{name} has no column {wanted!r}; {nearest(wanted.lower(), [*part.columns, NEAR_DUPLICATES])}"
+        )
+    cells = np.array(part.columns[wanted.lower()], dtype=object)[everything.places]
+    if empty := [everything.names[i] for i in np.flatnonzero(cells == "").tolist()]:
+        raise DataError(f"{name} says no {wanted} of {len(empty):,} pictures, such as {empty[0]}; fill it in, for nobody knows "
+                        f"which part they may go into")  # fmt: skip
+    return np.unique(cells.astype(str), return_inverse=True)[1]
+
+
+def _divided(everything: Split, opened: Opened, whole: str, given: Sequence[str], how: Division, fingerprint: str,
+             track: files.Track[Any]) -> tuple[dict[str, NDArray[np.int64]], list[str]]:  # fmt: skip
+    """Positions of the pictures of `train` and of every part that the source lacks, and what to know of them."""
+    if how.file is None:
+        groups = _groups(everything, opened, whole, how.group, track) if how.group else None
+        notes = [] if groups is None else [f"{len(np.unique(groups)):,} groups of {how.group}, none in two parts"]
+        return how.draw(everything.labels, everything.identical(), groups, given), notes
+    assert everything.places is not None
+    name = opened.source.name
+    kept = read_division(Path(how.file), fingerprint, len(opened.source.parts[whole].labels), name)
+    if foreign := sorted(set(kept) & set(given) - {"train"}):
+        raise DataError(f"{how.file} has a {foreign[0]} part, but {name} brings its own")
+    return {split: np.flatnonzero(np.isin(everything.places, numbers)) for split, numbers in kept.items()}, []
 
 
 def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -206,9 +215,8 @@ def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(deviations)
 
 
-def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: int = 0,
-         val_fraction: float | None = None, test_fraction: float | None = None, stream: bool | None = None,
-         track: files.Track[Any] = files.silently) -> Splits:  # fmt: skip
+def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division: Division = SEEDED,
+         stream: bool | None = None, track: files.Track[Any] = files.silently) -> Splits:  # fmt: skip
     """Decoded train, validation and test splits; what the source does not bring is drawn from its training part.
 
     Args:
@@ -216,18 +224,16 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
         size: side of the square pictures [px].
         channels: 1 or 3.
         fit: what to do with pictures that are not square, see `Preprocessing`.
-        seed: decides the drawn splits.
-        val_fraction: share of the training part to validate on, per class.
-        test_fraction: share of the training part to test on, per class; 0 draws none.
+        division: which pictures are drawn.
         stream: decode pictures each time they are asked for, not once into the cache; unless given, where they lie in shards
             or the disk of the cache has no room for them.
         track: wraps long iterations to show progress.
 
     Raises:
-        UsageError: a fraction out of range or without effect.
-        DataError: one class only, or a part without readable pictures.
+        UsageError: a fraction or a fold out of range or without effect, a group that the data do not name.
+        DataError: one class only, a part without readable pictures, too few groups, a split of other data.
         BrokenPictures: more than a tenth of the pictures cannot be decoded.
-        FileError: the cache cannot be written.
+        FileError: the cache cannot be written, or the split cannot be read.
     """
     source = opened.source
     whole = "train" if "train" in source.parts else "all"
@@ -237,7 +243,8 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
         raise DataError(f"{source.name} has one class only ({only!r}, {len(labels):,} pictures); a classifier "
                         f"needs at least two")  # fmt: skip
     given = [name for name in source.parts if name != "all"]
-    fractions = _fractions(given, val_fraction, test_fraction)
+    if division.file is None:
+        division.fractions(given)  # refuses before anything is decoded
     why = streaming(source, size, channels)
     stream = bool(why) if stream is None else stream
     parts, broken, digests, total = {}, [], [repr(source.classes).encode()], 0
@@ -251,24 +258,25 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", seed: in
             raise DataError(f"{source.name}: no picture of the {name} part can be read; mend it, or remove the part and it "
                             f"is drawn from train")  # fmt: skip
     refuse_if_many(source.name, broken, total)
-    everything = parts[whole]
-    *drawn, rest = drawn_apart(everything, list(fractions.values()), seed)
-    for name, which in zip(fractions, drawn, strict=True):
-        if len(which):
-            parts[name] = _subset(everything, which)
-    train = _subset(everything, rest)
+    everything, fingerprint = parts[whole], digest(b"|".join(digests)).hex()
+    drawn, notes = _divided(everything, opened, whole, given, division, fingerprint, track)
+    parts |= {name: _subset(everything, which) for name, which in drawn.items() if len(which) or name == "train"}
+    train = parts["train"]
     missing = np.flatnonzero(pictures_per_class(train.labels, len(source.classes)) == 0)
     if len(missing):
-        raise DataError(f"{source.name}: no readable training picture of the class {source.classes[missing[0]]!r}")
+        alone = " outside the validation part; its pictures are too few or of one group" if division != SEEDED else ""
+        raise DataError(
+            f"{source.name}: no readable training picture of the class {source.classes[missing[0]]!r}{alone}"
+        )
     if "val" not in parts or not len(parts["val"]):
-        raise DataError(f"{source.name} has too few pictures ({len(everything)}) to draw a validation part; "
+        groups = f" or groups of {division.group}" if division.group else ""
+        raise DataError(f"{source.name} has too few pictures ({len(everything)}){groups} to draw a validation part; "
                         f"add pictures or raise val_fraction")  # fmt: skip
     mean, std = _statistics(train)
     preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std)
-    fingerprint = digest(b"|".join(digests)).hex()
     return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, fingerprint,
-                  broken, (*source.notes, *_discarded(opened, fit), *[why] * (stream and bool(why))), tuple(given),
-                  stream)  # fmt: skip
+                  broken, (*source.notes, *notes, *_discarded(opened, fit), *[why] * (stream and bool(why))), tuple(given),
+                  division, stream)  # fmt: skip
 
 
 def streaming(source: Source, size: int, channels: int) -> str:

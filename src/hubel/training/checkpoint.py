@@ -82,6 +82,15 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(about)
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file was written by `save`; true also of a damaged .safetensors file, so that `read` tells what is wrong."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "hubel" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return path.suffix == ".safetensors"
+
+
 def gather(model: nn.Module, optimiser: torch.optim.Optimizer, average: Average | None = None) -> dict[str, Tensor]:
     """Every tensor of the training state, by a flat name."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}

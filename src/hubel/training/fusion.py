@@ -245,4 +245,4 @@ def pays(model: nn.Module) -> bool:
 def available(model: nn.Module, device: str) -> bool:
     """Whether `forward` can fuse: on a CPU with a C compiler, for a network whose forward pass is Python."""
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
-    return device == "cpu" and not scripted and kernels.library() is not None
+    return device == "cpu" and not scripted and kernels.available()

@@ -1,61 +1,24 @@
-"""The kernels of kernels.c for tensors: compiled once per machine, kept in the cache folder, called through ctypes."""
+"""The kernels of kernels.c for tensors."""
 
-import ctypes
-import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from hubel import files
-from hubel.errors import FileError
+from hubel import compiled
 
 SOURCE = Path(__file__).with_name("kernels.c")
-FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
-WIDE = ["-mprefer-vector-width=512"]  # gcc prefers half the vector on x86
 TYPES = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 
-@functools.cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None where there is no C compiler that makes them (HUBEL_KERNELS=0 forbids them)."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
-    if not compiler or os.environ.get("HUBEL_KERNELS") == "0":
-        return None
-    flags = FLAGS + (WIDE if platform.machine() in ("x86_64", "AMD64") else [])
-    cpu = torch.cpu.get_capabilities()
-    key = hashlib.sha256(repr((SOURCE.read_bytes(), compiler, flags, sorted(cpu.items()))).encode()).hexdigest()[:16]
-    path = files.cache_folder() / "kernels" / f"{key}.so"
-    try:
-        if not path.exists():
-            with files.replacing(path) as made:
-                subprocess.run(
-                    [compiler, *flags, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=120
-                )
-        return ctypes.CDLL(str(path))
-    except (OSError, FileError, subprocess.SubprocessError):
-        return None
+def available() -> bool:
+    """Whether a C compiler has made them here."""
+    return compiled.library(SOURCE) is not None
 
 
 def call(name: str, kind: torch.dtype, *arguments: Tensor | float | None) -> None:
-    """Runs a kernel on as many threads as torch uses: tensors go as addresses, None as NULL, float as double."""
-    loaded = library()
-    assert loaded is not None
-    converted = [
-        ctypes.c_void_p(value.data_ptr() if isinstance(value, Tensor) else None)
-        if value is None or isinstance(value, Tensor)
-        else ctypes.c_int64(value)
-        if isinstance(value, int)
-        else ctypes.c_double(value)
-        for value in arguments
-    ]
-    if getattr(loaded, f"{name}_{TYPES[kind]}")(*converted, ctypes.c_int(torch.get_num_threads())):
-        raise MemoryError(f"no memory for the {name} of a batch norm; use a smaller batch")
+    """Runs a kernel for numbers of a type."""
+    compiled.call(SOURCE, f"{name}_{TYPES[kind]}", *arguments)
 
 
 def moments(x: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,

@@ -20,7 +20,7 @@ Monitor = Literal["top1", "loss", "macro_f1", "balanced_accuracy", "last"]
 Augment = Literal["none", "standard", "auto"]
 Policy = Literal["none", "randaugment", "trivialaugment"]
 Edge = Literal["fill", "reflect"]
-Views = Literal["one", "flip", "shift", "six", "ten"]
+Views = Literal["one", "flip", "shift", "six", "crops", "ten"]
 Precision = Literal["float32", "bfloat16"]
 
 # fmt: off
@@ -74,6 +74,9 @@ RANGES: dict[str, tuple[float, float]] = {  # both ends included
     "prefetch":           (0, 1024),
     "budget":             (0.001, 1e9),
     "checkpoint_seconds": (0, 1e9),
+    "folds":              (2, 1000),
+    "fold":               (1, 1000),
+    "split_seed":         (0, 2**62),
     "seed":               (0, 2**62),
 }
 

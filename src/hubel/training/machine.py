@@ -83,7 +83,7 @@ def _needed(device: str) -> str:
     """What keeps batch norms from being fused, for a person."""
     if device != "cpu":
         return f"device=cpu (here it is {device}, whose own kernels are used)"
-    return "a network without scripted modules" if kernels.library() else "a C compiler (gcc) on this machine"
+    return "a network without scripted modules" if kernels.available() else "a C compiler (gcc) on this machine"
 
 
 def physical_cores() -> int:

@@ -102,7 +102,12 @@ class Recipe:
         fit: how pictures that are not square become so.
         val_fraction: share of the training part to validate on, where the data bring no validation part.
         test_fraction: share of the training part to test on, where the data bring no test part; 0 for none.
-        tta: views of a picture whose logits the final scores average: one, flip, shift, six or ten.
+        tta: views of a picture whose predictions the final scores average: one, flip, shift, six, crops or ten.
+        group: pictures of one group are never drawn into two parts: near_duplicates, or a column of the .csv such as
+            patient_id.
+        folds: divide the training part into so many folds, each of which validates once: as many runs, or one with fold.
+        fold: train only the run that this fold validates, from 1.
+        split: a split.json, or the folder of the run that has it, in the place of a new draw.
         precision: arithmetic of convolutions and matrix products during training.
         fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
         device: cpu, cuda or cuda:N.
@@ -110,6 +115,7 @@ class Recipe:
         prefetch: batches prepared ahead.
         sync_batch_norm: batch statistics over all processes of a distributed run.
         checkpoint_seconds: longest time between two checkpoints within an epoch [s].
+        split_seed: of the split; seed unless given.
         seed: of the split, the initial weights, the order, the augmentation and dropout.
     """
 
@@ -185,6 +191,10 @@ class Recipe:
     fit: Fit | None = None
     val_fraction: float | None = None
     test_fraction: float | None = None
+    group: str | None = None
+    folds: int | None = None
+    fold: int | None = None
+    split: str | None = None
     tta: Views | None = None
     # the machine
     precision: Precision | None = None
@@ -194,6 +204,7 @@ class Recipe:
     prefetch: int | None = None
     sync_batch_norm: bool | None = None
     checkpoint_seconds: float = 60.0
+    split_seed: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

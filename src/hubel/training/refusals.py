@@ -112,5 +112,13 @@ def _contradictions(recipe: "Recipe") -> Iterator[str]:
     if plateau is not None and patience and patience <= plateau:
         yield (f"patience={patience} stops the training before plateau_patience={plateau} has lowered the learning rate; use "
                f"a larger patience")  # fmt: skip
+    drawn = ("val_fraction", "test_fraction", "group", "folds", "fold", "split_seed")
+    if recipe.split is not None and (given := [name for name in drawn if getattr(recipe, name) is not None]):
+        yield f"{given[0]} would have no effect with split={recipe.split}, which says where every picture goes"
+    if recipe.fold is not None and not recipe.fold <= (recipe.folds or 0):
+        of = "without folds" if recipe.folds is None else f"of {recipe.folds} folds"
+        yield f"fold={recipe.fold} {of}: give folds, the number of all of them, and one of these"
+    if recipe.folds is not None and recipe.val_fraction is not None:
+        yield f"val_fraction would have no effect with folds={recipe.folds}: each fold validates once"
     if recipe.size is not None and recipe.cutout is not None and recipe.cutout >= recipe.size:
         yield f"cutout={recipe.cutout} hides the whole picture of {recipe.size} px; use a smaller square"

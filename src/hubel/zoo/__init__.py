@@ -42,6 +42,7 @@ from hubel.zoo import (
     zfnet,
 )
 from hubel.zoo.own import from_file, parameters
+from hubel.zoo.truncated import slice_of, truncated
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
@@ -81,6 +82,8 @@ def builder(name: str) -> Callable[..., nn.Module]:
     Raises:
         UsageError: no network has this name; the nearest one is named.
     """
+    cut = slice_of(name)
+    name = cut[0] if cut else name
     return resnet.any_depth(name) or lookup(name, MODELS, "model")
 
 
@@ -99,8 +102,8 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
     """A network of the zoo, freshly initialised or with trained weights.
 
     Args:
-        name: a key of `MODELS`, `resnetD_cifar` or `plainD_cifar` for any depth D = 6n+2, or `FILE.py:NAME` for a
-            network of your own.
+        name: a key of `MODELS`, `resnetD_cifar` or `plainD_cifar` for any depth D = 6n+2, `NAME[:N]` for the first N stages
+            of one with a linear head, or `FILE.py:NAME` for a network of your own.
         num_classes: logits per picture; as published unless given.
         in_channels: channels of a picture; as published unless given.
         image_size: side of a picture [px], for the networks with a layer that depends on it; as published unless given.
@@ -122,7 +125,9 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
         try:
             weights.adopt(model, state)
         except UsageError as error:
-            raise UsageError(f"{name} cannot take {pretrained}: {error}; {_what_fits(name, state, options)}") from error
+            from hubel.zoo.recognition import what_fits  # which needs `create`
+
+            raise UsageError(f"{name} cannot take {pretrained}: {error}; {what_fits(name, state, options)}") from error
     return model
 
 
@@ -130,6 +135,13 @@ def _fresh(name: str, num_classes: int | None, in_channels: int | None, image_si
            options: Mapping[str, Any]) -> nn.Module:  # fmt: skip
     if ".py:" in name:
         return from_file(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options)
+    cut = slice_of(name)
+    if cut is not None:
+        whole, kept = cut
+        channels, size, _ = published(whole)["input"]
+        picture = (in_channels or channels, image_size or size, image_size or size)
+        network = _fresh(whole, num_classes, in_channels, image_size, options)
+        return truncated(network, whole, kept, num_classes or published(whole)["classes"], picture)
     build = builder(name)
     known = published(name)
     channels, size, _ = known["input"]
@@ -196,40 +208,8 @@ def _trained(name: str, source: str | os.PathLike[str], num_classes: int | None)
     return weights.read(weights.fetch(known.url, known.sha256))
 
 
-def _what_fits(name: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
-    """Which networks of the zoo would take these weights: found by counting parameters, then by comparing shapes."""
-    try:
-        values = weights.entries(state)
-    except UsageError:
-        return "the file does not tell which network it is of"
-    *_, last = values.values()
-    head = next((value for value in reversed(values.values()) if value.ndim > 1), last)
-    first = next((value for value in values.values() if value.ndim == 4), None)
-    classes, per_class = len(head), head[:1].numel() + (last.ndim == 1)
-    count = sum(value.numel() for entry, value in values.items() if "running_" not in entry)
-    found = []
-    for candidate in [name, *(other for other in facts() if other != name)]:
-        if ".py:" in candidate:
-            continue
-        known = published(candidate)
-        usual = {"num_classes": known["classes"], "in_channels": known["input"][0]}
-        given = {"num_classes": classes, "in_channels": usual["in_channels"] if first is None else first.shape[1]}
-        grown = (usual["num_classes"] - classes) * per_class
-        grown += 0 if first is None else (usual["in_channels"] - given["in_channels"]) * first[:, :1].numel()
-        if candidate != name and count + grown != known["params"]:
-            continue
-        with torch.device("meta"):
-            model = _fresh(candidate, **given, image_size=None, options=options if candidate == name else {})
-        if weights.fit(model, state):
-            differing = [f"{option}={value}" for option, value in given.items() if value != usual[option]]
-            if candidate == name:
-                return f"these weights fit {name} with {' and '.join(f'{key}={value}' for key, value in given.items())}"
-            found.append(f"{candidate} with {' and '.join(differing)}" if differing else candidate)
-    return f"these weights fit {' or '.join(found)}" if found else "no network of the zoo fits these weights"
-
-
 def published(name: str) -> dict[str, Any]:
-    """The facts of a network; one of an unlisted depth shares its family's input and classes only.
+    """The facts of a network; one of an unlisted depth, or a truncated one, shares its family's input and classes only.
 
     Raises:
         UsageError: no network has this name.
@@ -238,6 +218,9 @@ def published(name: str) -> dict[str, Any]:
     if name in known:
         return known[name]
     builder(name)
+    cut = slice_of(name)
+    if cut is not None:
+        return {"title": name, **{key: published(cut[0])[key] for key in ("input", "classes")}}
     family = known[name.split("_")[0].rstrip("0123456789") + "20_cifar"]
     return {"title": name, "input": family["input"], "classes": family["classes"]}
 

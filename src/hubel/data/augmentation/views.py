@@ -1,17 +1,19 @@
 """Test-time augmentation: the same matrices as in training, with fixed values instead of drawn ones.
 
 A set of views is a tuple of `View`; the prediction is the mean of the views' logits or probabilities by their weights.
-Moves by whole pixels of pictures at the network's size are exact.
+A view is a picture again, so that whatever computes plain pictures computes views. Moves by whole pixels of pictures at
+the network's size are exact.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from hubel.data.augmentation import colour, geometry
-from hubel.data.preprocessing import Preprocessing
+from hubel.data.augmentation import geometry
+from hubel.errors import lookup
 
 
 @dataclass(frozen=True)
@@ -44,20 +46,18 @@ class View:
             geometry.scaling(mirror, torch.ones(1)),
         )
 
-    def __call__(self, images: Tensor, preprocessing: Preprocessing) -> Tensor:
-        """The network's input N C size size, channels-last, of uint8 pictures N H W C."""
+    def __call__(self, images: Tensor, size: int) -> Tensor:
+        """uint8 pictures N size size C, of uint8 pictures N H W C."""
         count, height, width, channels = images.shape
-        size = preprocessing.size
         if self.zoom == 1 and height == width == size:
-            if self.flip or self.right or self.down:
-                right = torch.full((count,), -self.right if self.flip else self.right)
-                down, mirrored = torch.full((count,), self.down), torch.full((count,), self.flip)
-                images = geometry.shifted(images, right, down, mirrored, torch.zeros(channels), 0, "reflect")
-            return preprocessing.normalise(images)
+            if not (self.flip or self.right or self.down):
+                return images
+            right = torch.full((count,), -self.right if self.flip else self.right)
+            down, mirrored = torch.full((count,), self.down), torch.full((count,), self.flip)
+            return geometry.shifted(images, right, down, mirrored, torch.zeros(channels), 0, "reflect")
         planes = geometry.resampled(images, self.matrix((height, width), size).repeat(count, 1, 1), (size, size),
                                     torch.zeros(channels), "reflect")  # fmt: skip
-        normal = colour.normalising(preprocessing.mean, preprocessing.std).expand(count, -1, -1)
-        return colour.multiplied(planes, normal).contiguous(memory_format=torch.channels_last)
+        return planes.round_().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def _both_ways(*views: View) -> tuple[View, ...]:
@@ -71,12 +71,41 @@ VIEWS: dict[str, tuple[View, ...]] = {
     "shift": (View(), View(right=1, down=1), View(right=-1, down=-1)),
     # airbench: half of the weight to the unmoved pair
     "six": _both_ways(View(weight=2), View(right=1, down=1), View(right=-1, down=-1)),
+    "crops": CORNERS,
     "ten": _both_ways(*CORNERS),  # Krizhevsky et al. 2012, section 4.1: four corners and the centre, 224 of 256 px
 }
+ALIASES = {"flips": "flip", "shifts": "shift"}
+Average = Literal["logits", "probabilities"]
+# what a set averages is what its source averages: probabilities with AlexNet's ten crops and VGG's mirrored pair
+# (Simonyan & Zisserman 2015, section 3.2), logits with airbench's moves (Jordan 2024)
+OF_LOGITS = ("one", "shift", "six")
 
 
-def inputs(images: Tensor, preprocessing: Preprocessing, views: tuple[View, ...]) -> Iterator[tuple[float, Tensor]]:
-    """(weight, network input) per view; the weights sum to 1."""
-    total = sum(view.weight for view in views)
+def named(name: str) -> tuple[tuple[View, ...], Average]:
+    """The views of a set, and what is averaged; `identicalN` is N times the picture itself, which changes nothing.
+
+    Raises:
+        UsageError: there is no such set.
+
+    >>> named("flips")[1], len(named("identical7")[0])
+    ('probabilities', 7)
+    """
+    identical = re.fullmatch(r"identical(\d+)", name)
+    if identical and int(identical[1]):
+        return (View(),) * int(identical[1]), "logits"
+    name = ALIASES.get(name, name)
+    return lookup(name, VIEWS, "tta"), "logits" if name in OF_LOGITS else "probabilities"
+
+
+def distinct(views: tuple[View, ...]) -> dict[View, float]:
+    """Every view once, with its share; equal ones are looked at once and count for all.
+
+    >>> list(distinct((View(), View(weight=2))).values())
+    [1.0]
+    """
+    weights: dict[View, float] = {}
     for view in views:
-        yield view.weight / total, view(images, preprocessing)
+        place = replace(view, weight=1.0)
+        weights[place] = weights.get(place, 0.0) + view.weight
+    total = sum(weights.values())
+    return {view: weight / total for view, weight in weights.items()}

@@ -1,0 +1,91 @@
+"""Features that were computed once, kept by picture: a picture that is known is not computed again, whatever the split.
+
+A shelf is a folder per weights, preprocessing and place. Whatever was computed together is one file on it, written whole
+and never changed: digests of the pictures and their features, row by row.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from hubel import files
+from hubel.classifier import Classifier
+from hubel.training.checkpoint import weights_sha256
+from hubel.training.recipe import Precision
+from hubel.transfer.stages import Place
+from hubel.zoo.own import code_sha256
+
+VERSION = 1  # raise it when features come to mean something else: old ones are then never found again
+
+
+class Shelf:
+    """Features by the digest of their picture.
+
+    Args:
+        folder: whose files are on the shelf; None for one that nothing outlives.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.digests = np.zeros((0, 16), np.uint8)
+        self.values: list[NDArray[np.float32]] = []
+        for path in sorted(folder.glob("*.safetensors")) if folder else ():
+            try:
+                kept = safetensors.numpy.load_file(path)
+                self._append(kept["digests"], kept["features"])
+            except (OSError, SafetensorError, KeyError, ValueError):  # a damaged file costs computing, nothing else
+                continue
+
+    def _append(self, digests: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
+        if len(digests) != len(values) or (self.values and self.values[0].shape[1] != values.shape[1]):
+            raise ValueError("rows that do not belong together")
+        self.digests = np.concatenate([self.digests, digests])
+        self.values.append(values)
+
+    def rows(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Where each picture's features are, N; -1 where they are not known."""
+        both = np.concatenate([self.digests, digests]).view("V16").ravel()
+        _, number = np.unique(both, return_inverse=True)
+        known, wanted = np.split(number, [len(self.digests)])
+        place = np.full(len(both), -1, np.int64)
+        place[known[::-1]] = np.arange(len(known))[::-1]  # of several the first
+        return place[wanted]
+
+    def get(self, digests: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """N x width of pictures that are all known."""
+        rows = self.rows(digests)
+        assert (rows >= 0).all()
+        return np.concatenate(self.values)[rows] if self.values else np.zeros((0, 0), np.float32)
+
+    def put(self, digests: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
+        """Adds the pictures that are not known yet.
+
+        Raises:
+            FileError: the cache cannot be written.
+        """
+        new = self.rows(digests) < 0
+        if not new.any():
+            return
+        digests, values = digests[new], np.ascontiguousarray(values[new])
+        self._append(digests, values)
+        if self.folder is not None:
+            name = hashlib.sha256(digests.tobytes()).hexdigest()[:32]
+            files.write(self.folder / f"{name}.safetensors",
+                        safetensors.numpy.save({"digests": digests, "features": values}))  # fmt: skip
+
+
+def shelves(classifier: Classifier, places: Sequence[Place], engine: str, precision: Precision | None) -> list[Shelf]:
+    """One shelf per place, of everything on which the features depend."""
+    about = [VERSION, classifier.preprocessing.to_dict(), weights_sha256(classifier.network.state_dict()),
+             str(classifier.network), code_sha256(classifier.model), engine, precision]  # fmt: skip
+    found = []
+    for place in places:
+        key = hashlib.sha256(json.dumps([*about, place.module, place.before]).encode()).hexdigest()[:32]
+        found.append(Shelf(files.cache_folder() / "features" / key))
+    return found

@@ -1,0 +1,171 @@
+"""Which network a state_dict is of, told by its shapes, and what travels with the file it comes from."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hubel import weights, zoo
+from hubel.errors import UsageError
+from hubel.weights import PretrainedWeights
+
+PARTS = ("stem", "stages", "head")  # how the names of our own state_dicts begin
+# networks with the shapes of a better known one: files that others have published are of that one
+TWINS = re.compile(r"plain\d+.*|stochastic_depth.*|resnet\d+_v1|vgg11_lrn")
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation, the usual normalisation of RGB networks
+GREY = ((0.5,), (0.5,))
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What the first and the last layer of some weights tell.
+
+    Args:
+        classes: logits.
+        channels: of a picture; None where no layer is a convolution.
+        params: learned numbers in all.
+        per_class: those of the last layer that belong to one logit.
+        per_channel: those of the first convolution that belong to one channel.
+    """
+
+    classes: int
+    channels: int | None
+    params: int
+    per_class: int
+    per_channel: int
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A network of the zoo that takes some weights, built with so many classes and channels."""
+
+    name: str
+    num_classes: int
+    in_channels: int
+    by_name: bool  # every entry has the name that it has in the network, not only the shape
+
+    def __str__(self) -> str:
+        """The name, with what differs from the published network."""
+        known = zoo.published(self.name)
+        usual = {"num_classes": known["classes"], "in_channels": known["input"][0]}
+        differing = [f"{key}={getattr(self, key)}" for key, value in usual.items() if getattr(self, key) != value]
+        return f"{self.name} with {' and '.join(differing)}" if differing else self.name
+
+
+def ends(state: Mapping[str, Tensor]) -> Ends:
+    """What the first and the last layer tell.
+
+    Raises:
+        UsageError: the order of the entries is lost, see `weights.entries`.
+    """
+    kept = {name: value for name, value in state.items() if not name.endswith(weights.NOT_WEIGHTS)}
+    ours = sorted(kept, key=_place) if is_ours(kept) else None
+    values = [kept[name] for name in ours] if ours else list(weights.entries(state).values())
+    matrices = [value for value in values if value.ndim > 1]
+    head = matrices[-1] if matrices else values[-1]
+    first = next((value for value in values if value.ndim == 4), None)
+    bias = any(value.shape == head.shape[:1] for value in values[-2:] if value.ndim == 1)
+    learned = {name: value for name, value in kept.items() if "running_" not in name}
+    return Ends(len(head), None if first is None else first.shape[1], sum(value.numel() for value in learned.values()),
+                head[:1].numel() + bias, 0 if first is None else first[:, :1].numel())  # fmt: skip
+
+
+def is_ours(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names are those of a network of the zoo."""
+    return all(name.partition(".")[0] in PARTS for name in state)
+
+
+def _place(name: str) -> list[Any]:
+    """Where an entry of a network of the zoo stands, by its name."""
+    part, *rest = name.split(".")
+    return [PARTS.index(part), *((0, int(word), "") if word.isdigit() else (1, 0, word) for word in rest)]
+
+
+def fitting(state: Mapping[str, Tensor]) -> Iterator[Fitting]:
+    """The networks of the zoo that take these weights: found by counting parameters, then by comparing shapes."""
+    found = ends(state)
+    for name, known in zoo.facts().items():
+        channels = known["input"][0] if found.channels is None else found.channels
+        grown = (known["classes"] - found.classes) * found.per_class
+        grown += (known["input"][0] - channels) * found.per_channel
+        if found.params + grown == known["params"]:
+            with torch.device("meta"):
+                model = zoo.create(name, num_classes=found.classes, in_channels=channels)
+            if weights.fit(model, state):
+                yield Fitting(name, found.classes, channels, model.state_dict().keys() == state.keys())
+
+
+def recognise(state: Mapping[str, Tensor]) -> str:
+    """The network of the zoo that a state_dict is of, in our names or those of torchvision, timm or others.
+
+    Raises:
+        UsageError: none has these shapes, or several have.
+    """
+    try:
+        found = list(fitting(state))
+    except UsageError as error:
+        raise UsageError(f"{error}; or name the network: model=NAME") from error
+    likelier = [fit for fit in found if (fit.by_name if is_ours(state) else not TWINS.fullmatch(fit.name))]
+    found = likelier or found
+    if len(found) == 1:
+        return found[0].name
+    if not found:
+        first, value = next(iter(state.items()))
+        raise UsageError(f"no network of the zoo has these {len(state)} entries (the first is {first}, {tuple(value.shape)}); "
+                         f"name the network they are of: model=NAME or model=FILE.py:NAME")  # fmt: skip
+    raise UsageError(f"these weights fit {' and '.join(fit.name for fit in found)}, whose layers have the same shapes; say "
+                     f"which it is: model={found[0].name}")  # fmt: skip
+
+
+def what_fits(name: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
+    """Which networks would take weights that `name` with these options does not take, for a sentence."""
+    try:
+        if ".py:" not in name:
+            found, known = ends(state), zoo.published(name)
+            given = {"num_classes": found.classes, "in_channels": found.channels or known["input"][0]}
+            with torch.device("meta"):
+                model = zoo.create(name, **given, **options)
+            if weights.fit(model, state):
+                return f"these weights fit {name} with {' and '.join(f'{key}={value}' for key, value in given.items())}"
+        others = list(map(str, fitting(state)))
+    except UsageError:
+        return "the file does not tell which network it is of"
+    return f"these weights fit {' or '.join(others)}" if others else "no network of the zoo fits these weights"
+
+
+def travelling(name: str, state: Mapping[str, Tensor], file: str | os.PathLike[str]) -> PretrainedWeights:
+    """What travels with the weights in a file: the published ones' own where it is that very file, else what is usual.
+
+    Args:
+        name: of the network, of the zoo or FILE.py:NAME.
+        state: what the file holds.
+        file: its path.
+    """
+    with Path(file).open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    found = ends(state)
+    own = {"url": "", "sha256": digest, "licence": UNKNOWN, "source": os.fspath(file), "top1": None, "top5": None}
+    if "weights" in zoo.facts().get(name, {}) and found.channels == 3:
+        known = zoo.pretrained(name)
+        if digest.startswith(known.sha256):
+            return known
+        names = known.categories if found.classes == len(known.categories) else numbered(found.classes)
+        return replace(known, **own, categories=names)
+    channels, size, _ = (3, 224, 224) if ".py:" in name else zoo.published(name)["input"]
+    mean, std = IMAGENET if (found.channels or channels) == 3 else GREY
+    names = CIFAR10 if found.classes == 10 and name.endswith("_cifar") else numbered(found.classes)
+    return PretrainedWeights(**own, resize=size, crop=size, interpolation="bilinear", mean=mean, std=std,
+                             categories=names)  # fmt: skip
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """Names of classes that have none."""
+    return tuple(f"class {number}" for number in range(classes))
