@@ -18,7 +18,9 @@ from hubel.cli import verbs
 from hubel.cli.arguments import (
     Augment,
     Benchmark,
+    Check,
     Compare,
+    Data,
     Gradcheck,
     Lint,
     LrFind,
@@ -44,7 +46,7 @@ ALIASES = {
     "workers": "threads", "optimiser": "optimizer", "opt": "optimizer", "scheduler": "schedule", "lr_schedule": "schedule",
     "criterion": "loss", "smoothing": "label_smoothing", "label_smooth": "label_smoothing", "clip_grad": "clip_norm",
     "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "class_weights": "class_weight",
-    "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
+    "from": "weights", "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
 }  # fmt: skip
 
 
@@ -83,6 +85,15 @@ VERBS = {
     "lint": Verb(Lint, ("model",), verbs.lint, (
         "hubel lint vgg16",
         "hubel lint mycode.py:Net --input 3x64x64 --json",
+    )),
+    "data": Verb(Data, ("data",), verbs.data, (
+        "hubel data photos/",
+        "hubel data labels.csv output=sheet.png --json",
+    )),
+    "check": Verb(Check, ("data",), verbs.check, (
+        "hubel check photos/",
+        "hubel check photos/ --html check.html --fix leave_out.csv",
+        "hubel check photos/ from=mobilenet_v2 --json",
     )),
     "augment": Verb(Augment, ("data",), verbs.augment, (
         "hubel augment photos/",

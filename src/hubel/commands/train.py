@@ -20,6 +20,7 @@ from hubel.classifier import Classifier
 from hubel.commands.calibrate import measure
 from hubel.data import Division, Evidence, Opened, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
+from hubel.data.audit import glance, in_short
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, OtherData, UsageError
@@ -94,7 +95,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     if recipe.budget is not None and team.size > 1:
         raise UsageError("a budget is planned for one process; leave it out, or start without torchrun")
     with team.first_before_others("data"):  # so that the pictures are decoded once
-        opened = open_data(data, track)
+        opened = open_data(data, track, exclude=recipe.exclude)
         splits = None if recipe.budget else split(opened, recipe, track)
     calibration = None
     if recipe.budget is not None:
@@ -107,6 +108,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
     splits = splits or split(opened, recipe, track)
+    splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits)
     chosen = about["recipe"]["batch"]
@@ -132,7 +134,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
 def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
     """What `start` would train with: splits, the initial network, the recipe with nothing left open; torch set up for it."""
     recipe = filled(recipe)
-    opened = open_data(data, track)
+    opened = open_data(data, track, exclude=recipe.exclude)
     splits = split(opened, recipe, track)
     model, about = prepared(recipe, opened, splits)
     complete = Recipe.from_dict(about["recipe"])
@@ -172,8 +174,8 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module,
             with suppress(UsageError):  # what the user gave excludes it
                 recipe = recipe.with_(**{key: value}) if getattr(recipe, key) is None else recipe
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
-    recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
-                          fused=machine.fused)  # fmt: skip
+    recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads, fused=machine.fused,
+                          exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
     if recipe.lr == "auto":
         prepare(machine)
         found = lr_find.find(_initial(plan.model, splits, recipe), splits, recipe)  # on a network of its own
@@ -228,7 +230,7 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
     kept = run.folder / SPLIT
     how = Division(file=str(kept)) if kept.exists() else division(recipe)  # killed before it was kept: drawn again
     try:
-        splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
+        splits = load(open_data(run.about["data"], track, exclude=recipe.exclude), size=recipe.size, channels=recipe.channels,
                       fit=recipe.fit or "pad", division=how, stream=recorded["streamed"], track=track)  # fmt: skip
         found = splits.fingerprint
         if found == recorded["fingerprint"]:

@@ -103,7 +103,7 @@ def _kept(part: Part, which: NDArray[np.int64]) -> Part:
         kept = [pictures[i] for i in which.tolist()]
     else:
         kept = replace(pictures, places=pictures.places[which], content=pictures.content[which])
-    columns = {word: [cells[i] for i in which.tolist()] for word, cells in part.columns.items()}
+    columns = {word: [str(cells[i]) for i in which.tolist()] for word, cells in part.columns.items()}
     return Part(kept, part.labels[which], names, columns)
 
 

@@ -166,7 +166,7 @@ def _groups(everything: Split, opened: Opened, whole: str, wanted: str, track: f
     part, name = opened.source.parts[whole], opened.source.name
     assert everything.places is not None
     if wanted == NEAR_DUPLICATES:
-        from hubel.data.audit import look_alikes  # type: ignore[import-not-found]
+        from hubel.data.audit import look_alikes
 
         return look_alikes(opened, track)[whole][everything.places]
     if not part.columns:

@@ -54,14 +54,14 @@ class RunPage:
 
 def render(page: RunPage) -> str:
     """The page as HTML: styles and pictures inside, no script, nothing fetched."""
-    html = _template().render(
+    html = environment().get_template("page.html.jinja").render(
         page=page,
         confusion=_confusion(page),
         at=_epochs_in_words(page),
         charts=charts.charts(page.epochs, page.best_epoch),
         frame=charts,
         classes=sorted(page.evaluation["per_class"], key=_weakest_first),
-        errors=[error | {"source": _picture(error["picture"]), "tiny": _is_tiny(error)} for error in page.errors],
+        errors=[error | {"source": picture(error["picture"]), "tiny": _is_tiny(error)} for error in page.errors],
         data=_data(page),
         splits=SPLITS,
         shown=SHOWN,
@@ -70,7 +70,8 @@ def render(page: RunPage) -> str:
 
 
 @cache
-def _template():
+def environment() -> Environment:
+    """The templates of this folder and the words they use."""
     folder = Environment(
         loader=PackageLoader("hubel.report", "."),
         autoescape=True,  # class names and paths are the user's
@@ -80,7 +81,7 @@ def _template():
     )
     folder.filters |= {f.__name__: f for f in (words.points, words.percent, words.number, words.duration, words.value)}
     folder.globals["plural"] = words.plural
-    return folder.get_template("page.html.jinja")
+    return folder
 
 
 def _confusion(page: RunPage) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _heat_map(shares: np.ndarray) -> str:
     pixels = np.empty((*shares.shape, 4), dtype=np.uint8)
     pixels[..., :3] = np.where(np.eye(len(shares), dtype=bool)[..., None], (38, 128, 184), (222, 98, 42))
     pixels[..., 3] = 255 * _shade(shares, faintest=0.4)
-    return _picture(pixels)
+    return picture(pixels)
 
 
 def _shade(shares: np.ndarray, faintest: float = 0.12) -> np.ndarray:
@@ -128,7 +129,7 @@ def _shade(shares: np.ndarray, faintest: float = 0.12) -> np.ndarray:
     return np.where(shares > 0, faintest + (1 - faintest) * np.sqrt(shares), 0)
 
 
-def _picture(pixels: np.ndarray) -> str:
+def picture(pixels: np.ndarray) -> str:
     """A picture as a data URI: PNG where every pixel counts, JPEG for photographs."""
     pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     picture, stream = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
