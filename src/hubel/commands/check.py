@@ -44,6 +44,7 @@ DOUBTFUL = (
     "size",
     "aspect",
 )  # a person should look before they are left out
+NOBODY = (np.zeros(0, np.int64), np.zeros(0))  # judged, and how
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Checked:
         findings: that, and suspected label errors, gravest first.
         judge: how label errors were looked for, in words; why not, if not.
         agreement: share of the pictures whose label is what the judge would have said; None without one.
+        judged: numbers of the pictures whose labels were judged, M.
+        own: the probability that the judge gives their labels, M; nan where it cannot know.
         seconds: it took.
     """
 
@@ -62,6 +65,8 @@ class Checked:
     findings: list[Finding]
     judge: str
     agreement: float | None
+    judged: NDArray[np.int64]
+    own: NDArray[np.float64]
     seconds: float
 
     @property
@@ -113,16 +118,15 @@ def check(data: str | os.PathLike[str], *, weights: str | None = None, model: st
     found = audit(opened, track)
     why_not = _why_not(found) if labels else "not looked for"
     if why_not:
-        return Checked(found, found.findings, why_not, None, time.monotonic() - began)
+        return Checked(found, found.findings, why_not, None, *NOBODY, time.monotonic() - began)
     pictures, values, judge = _looked(found, classifier, opened, track)
-    inventory = found.inventory
-    answers = out_of_fold(values, inventory.labels[pictures], found.alike[pictures], len(inventory.classes), seed)
-    judged = ~np.isnan(answers).any(axis=1)
-    agreement = float((answers.argmax(axis=1) == inventory.labels[pictures])[judged].mean())
-    doubted = [_finding(found, suspect, int(pictures[suspect.picture])) for suspect in
-               suspects(answers, inventory.labels[pictures])]  # fmt: skip
+    labels_of = found.inventory.labels[pictures]
+    answers = out_of_fold(values, labels_of, found.alike[pictures], len(found.inventory.classes), seed)
+    own = answers[np.arange(len(pictures)), labels_of]
+    agreement = float((answers.argmax(axis=1) == labels_of)[~np.isnan(own)].mean()) if (~np.isnan(own)).any() else None
+    doubted = [_finding(found, suspect, int(pictures[suspect.picture])) for suspect in suspects(answers, labels_of)]
     findings = gravest_first([*found.findings, *doubted])
-    return Checked(found, findings, judge, agreement, time.monotonic() - began)
+    return Checked(found, findings, judge, agreement, pictures, own, time.monotonic() - began)
 
 
 def _why_not(found: Audit) -> str:
@@ -188,7 +192,9 @@ def write_fix(checked: Checked, path: str | os.PathLike[str]) -> int:
 def show_findings(checked: Checked, console: Console) -> None:
     """A paragraph per kind: how many, why it matters, some examples."""
     source = checked.audit.inventory.opened.source
-    pictures = ", ".join(f"{len(part.labels):,} {name}" for name, part in source.parts.items())
+    pictures = ", ".join(
+        f"{len(part.labels):,}{'' if name == 'all' else ' ' + name}" for name, part in source.parts.items()
+    )
     console.print(f"[bold]{escape(source.name)}[/]  {len(checked.audit.inventory.classes):,} classes, {pictures} pictures, "
                   f"looked at in {checked.seconds:.1f} s", highlight=False, soft_wrap=True)  # fmt: skip
     for note in source.notes:
