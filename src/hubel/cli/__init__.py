@@ -18,7 +18,9 @@ from hubel.cli import sight, transfer, verbs
 from hubel.cli.arguments import (
     Augment,
     Benchmark,
+    Check,
     Compare,
+    Data,
     Gradcheck,
     Lint,
     LrFind,
@@ -87,6 +89,15 @@ VERBS = {
     "lint": Verb(Lint, ("model",), verbs.lint, (
         "hubel lint vgg16",
         "hubel lint mycode.py:Net --input 3x64x64 --json",
+    )),
+    "data": Verb(Data, ("data",), verbs.data, (
+        "hubel data photos/",
+        "hubel data labels.csv output=sheet.png --json",
+    )),
+    "check": Verb(Check, ("data",), verbs.check, (
+        "hubel check photos/",
+        "hubel check photos/ --html check.html --fix leave_out.csv",
+        "hubel check photos/ from=mobilenet_v2 --json",
     )),
     "augment": Verb(Augment, ("data",), verbs.augment, (
         "hubel augment photos/",

@@ -113,6 +113,44 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is in a data set: parts, classes, sizes, formats, broken files, and a sheet of its pictures."""
+
+    data: Positional[str]
+    """as for train"""
+    output: str = "contact_sheet.png"
+    """the PNG to write"""
+    columns: int = 8
+    """pictures per class"""
+    seed: int = 0
+    """of which pictures are shown"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What is wrong with a data set: leaks, copies, wrong labels, broken and odd pictures.  Exit code 1 if anything is."""
+
+    data: Positional[str]
+    """as for train"""
+    weights: str | None = None
+    """judge the labels by the features of this network too: a run, a weights file, or a network's name (also: from=)"""
+    model: str | None = None
+    """the network of the weights, where it has to be named"""
+    labels: bool = True
+    """look for label errors, which takes the longest"""
+    fix: str | None = None
+    """write a list of pictures to leave out, for hubel train DATA exclude=FILE; your files stay as they are"""
+    html: str | None = None
+    """write a page with the pictures"""
+    seed: int = 0
+    """of the folds in which labels are judged"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shard:
     """Pack labelled pictures into tar shards, for sets larger than the memory and for slow file systems."""
 

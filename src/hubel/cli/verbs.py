@@ -16,7 +16,9 @@ from hubel import process
 from hubel.cli.arguments import (
     Augment,
     Benchmark,
+    Check,
     Compare,
+    Data,
     Gradcheck,
     Lint,
     LrFind,
@@ -157,6 +159,38 @@ def train(arguments: Train) -> int:
         arguments.data, arguments.recipe, name=arguments.name, project=arguments.project, command=command, track=track,
         began=process.BEGAN,
     ))  # fmt: skip
+
+
+def data(arguments: Data) -> int:
+    """Says what is there."""
+    from hubel.commands.data import describe, show_contents
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    contents = describe(arguments.data, arguments.output, columns=arguments.columns, seed=arguments.seed,
+                        track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(contents.to_dict()))
+    else:
+        show_contents(contents, console)
+    return 0
+
+
+def check(arguments: Check) -> int:
+    """Says what is wrong."""
+    from hubel.commands.check import check as look
+    from hubel.commands.check import conclude, show_findings
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    checked = look(arguments.data, weights=arguments.weights, model=arguments.model, labels=arguments.labels,
+                   seed=arguments.seed, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(checked.to_dict()))
+    else:
+        show_findings(checked, console)
+    conclude(checked, console, fix=arguments.fix, html=arguments.html)
+    return 1 if checked.findings else 0
 
 
 def recipes(arguments: Recipes) -> int:
