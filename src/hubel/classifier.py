@@ -63,9 +63,9 @@ class Classifier:
         model: the name the network was created by.
         about: the rest of what its file says: data, versions, epoch.
         multilabel: whether a picture may show any number of the classes.
-        temperature: by which logits are divided before they become probabilities; see `evaluation.calibration`.
         choice: the engine that computes; None for the network itself, eager in float32, to the same bits every time.
         views: test-time augmentation, a set of `data.VIEWS` whose predictions are averaged; None looks once.
+        temperature: by which logits are divided before they become probabilities; see `evaluation.calibration`.
     """
 
     network: nn.Module
@@ -74,9 +74,9 @@ class Classifier:
     model: str
     about: dict[str, Any]
     multilabel: bool = False
-    temperature: float = 1.0
     choice: Choice | None = None
     views: str | None = None
+    temperature: float = 1.0
 
     @staticmethod
     def load(path: str | os.PathLike[str], model: str | None = None) -> "Classifier":
@@ -129,7 +129,7 @@ class Classifier:
                             f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")),
-                          float(about.get("temperature", 1)))  # fmt: skip
+                          temperature=float(about.get("temperature", 1)))  # fmt: skip
 
     def places(self, classes: Sequence[str], data: str) -> list[int]:
         """Where among the logits the classes of some data stand: by name, or by number where theirs are mere numbers 0, 1, ...
@@ -193,17 +193,29 @@ class Classifier:
         """N classes, of logits N classes: a softmax at the classifier's temperature; of multi-label data a sigmoid each."""
         return logits.sigmoid() if self.multilabel else (logits / self.temperature).softmax(dim=1)
 
+    def decode(self, raw: bytes) -> NDArray[np.uint8]:
+        """The picture of a file's bytes as the network sees it, size size channels.
+
+        Raises:
+            Unreadable: the bytes are not a whole picture.
+        """
+        return self.preprocessing.decode(raw)
+
     def predict(self, files: Sequence[bytes], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each picture, given as a file's bytes.
 
         Raises:
             Unreadable: one of them is not a whole picture.
         """
-        return self.answers(np.stack([self.preprocessing.decode(raw) for raw in files]), top)
+        return self.answers([self.decode(raw) for raw in files], top)
 
-    def answers(self, images: NDArray[np.uint8], top: int = 5) -> list[Answer]:
+    def answers(self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each decoded picture, uint8 N size size channels."""
-        probabilities, order = self.probabilities(self.logits(images)).sort(dim=1, descending=True, stable=True)
+        return self.worded(self.logits(np.asarray(images)), top)
+
+    def worded(self, logits: Tensor, top: int = 5) -> list[Answer]:
+        """The `top` likeliest classes of each picture, from logits N classes."""
+        probabilities, order = self.probabilities(logits).sort(dim=1, descending=True, stable=True)
         return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
                 for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)]  # fmt: skip
 

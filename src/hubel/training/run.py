@@ -119,6 +119,12 @@ class Run:
         card = {key: self.about.get(key) for key in kept}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
 
+    def describe_best(self, said: dict[str, Any]) -> None:
+        """Adds to the description of the best epoch's classifier; said twice, it is the same file."""
+        path = self.folder / "best.safetensors"
+        tensors, about = checkpoint.read(path)
+        checkpoint.save(path, tensors, {**about, **said})
+
     def openings(self) -> list[dict[str, str]]:
         """Every time the test part was looked at, oldest first."""
         path = self.folder / "openings.jsonl"
