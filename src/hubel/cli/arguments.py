@@ -122,6 +122,8 @@ class Baseline:
     """a finished run on these data: its splits are taken, and its figures are the last row"""
     split: str | None = None
     """a split.json, or the folder of the run that has it, in the place of the draw by seed"""
+    exclude: str | None = None
+    """a list of pictures to leave out, as hubel check DATA --fix FILE writes it"""
     methods: str | None = None
     """some of majority,colour,hog,words,pixels,knn_l1,knn_l2,mlp; all of them unless given"""
     most: int = 5000
@@ -134,6 +136,44 @@ class Baseline:
     """write a page with the table and the templates of the linear classifier"""
     project: str = "runs"
     """folder of the results"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is in a data set: parts, classes, sizes, formats, broken files, and a sheet of its pictures."""
+
+    data: Positional[str]
+    """as for train"""
+    output: str = "contact_sheet.png"
+    """the PNG to write"""
+    columns: int = 8
+    """pictures per class"""
+    seed: int = 0
+    """of which pictures are shown"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What is wrong with a data set: leaks, copies, wrong labels, broken and odd pictures.  Exit code 1 if anything is."""
+
+    data: Positional[str]
+    """as for train"""
+    weights: str | None = None
+    """judge the labels by the features of this network too: a run, a weights file, or a network's name (also: from=)"""
+    model: str | None = None
+    """the network of the weights, where it has to be named"""
+    labels: bool = True
+    """look for label errors, which takes the longest"""
+    fix: str | None = None
+    """write a list of pictures to leave out, for hubel train DATA exclude=FILE; your files stay as they are"""
+    html: str | None = None
+    """write a page with the pictures"""
+    seed: int = 0
+    """of the folds in which labels are judged"""
     json: bool = False
     """print one JSON object"""
 
@@ -242,6 +282,14 @@ class Val:
     """of the arithmetic; the quicker of those the hardware multiplies unless given"""
     explain_speed: bool = False
     """measure every engine and show the table"""
+    ensemble: tuple[str, ...] = ()
+    """further runs or classifier files that answer together with it"""
+    combine: Literal["mean", "greedy", "soup", "greedy_soup", "fusion"] = "mean"
+    """how: probabilities averaged, of members chosen on validation; weights averaged; features fused"""
+    save: str | None = None
+    """write it to this file, which `hubel predict` reads: a .safetensors of a soup, else a .json that names the members"""
+    robustness: bool = False
+    """also measure the accuracy under nine challenges at five strengths, and draw them"""
     json: bool = False
     """print one JSON object"""
 
@@ -251,7 +299,7 @@ class Predict:
     """The likeliest classes of picture files.  Exit code 3 if one of them cannot be read."""
 
     run: Positional[str]
-    """folder of the run, or a classifier file"""
+    """folder of the run, a classifier file, or the .json file of an ensemble"""
     images: Positional[tuple[str, ...]]
     """picture files, or folders of them"""
     top: int = 3

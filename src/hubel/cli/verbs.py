@@ -17,7 +17,9 @@ from hubel.cli.arguments import (
     Augment,
     Baseline,
     Benchmark,
+    Check,
     Compare,
+    Data,
     Gradcheck,
     Lint,
     LrFind,
@@ -160,6 +162,38 @@ def train(arguments: Train) -> int:
     ))  # fmt: skip
 
 
+def data(arguments: Data) -> int:
+    """Says what is there."""
+    from hubel.commands.data import describe, show_contents
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    contents = describe(arguments.data, arguments.output, columns=arguments.columns, seed=arguments.seed,
+                        track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(contents.to_dict()))
+    else:
+        show_contents(contents, console)
+    return 0
+
+
+def check(arguments: Check) -> int:
+    """Says what is wrong."""
+    from hubel.commands.check import check as look
+    from hubel.commands.check import conclude, show_findings
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    checked = look(arguments.data, weights=arguments.weights, model=arguments.model, labels=arguments.labels,
+                   seed=arguments.seed, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(checked.to_dict()))
+    else:
+        show_findings(checked, console)
+    conclude(checked, console, fix=arguments.fix, html=arguments.html)
+    return 1 if checked.findings else 0
+
+
 def recipes(arguments: Recipes) -> int:
     """Prints the recipes."""
     from hubel.commands.recipes import listed
@@ -203,9 +237,9 @@ def baseline(arguments: Baseline) -> int:
 
     console = console_for(arguments.json)
     records = job.baseline(
-        arguments.data, run=arguments.run, split=arguments.split, seed=arguments.seed, size=arguments.size, most=arguments.most,
-        methods=arguments.methods, html=arguments.html, project=arguments.project, track=tracker(console),
-        command=shlex.join(["hubel", *sys.argv[1:]]),
+        arguments.data, run=arguments.run, split=arguments.split, exclude=arguments.exclude, seed=arguments.seed,
+        size=arguments.size, most=arguments.most, methods=arguments.methods, html=arguments.html,
+        project=arguments.project, track=tracker(console), command=shlex.join(["hubel", *sys.argv[1:]]),
     )  # fmt: skip
     summary = job.show(records, console)
     if arguments.json:
@@ -330,6 +364,12 @@ def verify_resume(arguments: VerifyResume) -> int:
 
 def val(arguments: Val) -> int:
     """Prints the figures of an evaluation."""
+    if arguments.ensemble:
+        return _val_ensemble(arguments)
+    idle = [f"{key}={value}" for key, value in (("combine", arguments.combine), ("save", arguments.save))
+            if value not in (None, "mean")]  # fmt: skip
+    if idle:
+        raise UsageError(f"{idle[0]} would have no effect without --ensemble")
     from hubel.commands.val import ready
     from hubel.evaluation import evaluate
     from hubel.terminal import console_for, show_choice, show_evaluation, show_notes, tracker
@@ -337,40 +377,64 @@ def val(arguments: Val) -> int:
     console = console_for(arguments.json)
     found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, tta=arguments.tta,
                   risk=arguments.risk, coverage=arguments.coverage, engine=arguments.engine,
-                  precision=arguments.precision, thorough=arguments.explain_speed, track=tracker(console))  # fmt: skip
+                  precision=arguments.precision, thorough=arguments.explain_speed,
+                  by="hubel val --robustness" if arguments.robustness else "hubel val", track=tracker(console))  # fmt: skip
     show_notes(found.notes, console)
     if arguments.explain_speed:
         show_choice(found.classifier.choice, console)
     evaluation, _ = evaluate(found.classifier, found.part, found.name, found.threshold)
-    if arguments.json:
-        print(json.dumps(evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)))
-    else:
+    told = evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)
+    if not arguments.json:
         show_evaluation(evaluation, console)
+    if arguments.robustness:
+        from hubel.commands import robustness
+
+        measured, sheet = robustness.robustness(found, tracker(console))
+        told |= {"robustness": measured.to_dict(), "sheet": str(sheet)}
+        if not arguments.json:
+            robustness.show(measured, sheet, console)
+    if arguments.json:
+        print(json.dumps(told))
+    return 0
+
+
+def _val_ensemble(arguments: Val) -> int:
+    idle = [key for key in ("robustness", "explain_speed", "risk", "coverage") if getattr(arguments, key)]
+    if idle:
+        raise UsageError(f"{idle[0].replace('_', '-')} would have no effect with --ensemble")
+    from hubel.commands import ensemble
+    from hubel.terminal import console_for, show_evaluation, tracker
+
+    console = console_for(arguments.json)
+    found = ensemble.combined(
+        [arguments.run, *arguments.ensemble], arguments.data, arguments.split, combine=arguments.combine,
+        model=arguments.model, tta=arguments.tta, engine=arguments.engine, precision=arguments.precision,
+        save=arguments.save, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(found.to_dict()))
+    else:
+        show_evaluation(found.evaluation, console)
+        ensemble.show(found, console)
     return 0
 
 
 def predict(arguments: Predict) -> int:
     """Prints the answers."""
-    from hubel.classifier import Classifier
-    from hubel.commands.predict import accelerated
     from hubel.commands.predict import predict as answers
-    from hubel.commands.val import looking, run_of
-    from hubel.evaluation.rejection import chosen_threshold
+    from hubel.commands.predict import ready
     from hubel.terminal import console_for, show_choice, show_notes, show_prediction
 
     if arguments.top < 1:
         raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
-    classifier = Classifier.load(arguments.run, arguments.model)
-    threshold = chosen_threshold(classifier, arguments.risk, arguments.coverage)
-    if arguments.tta:
-        classifier, notes = looking(classifier, arguments.tta, run_of(arguments.run))
-        show_notes(notes, console)
-    classifier = accelerated(classifier, arguments.images, engine=arguments.engine, precision=arguments.precision,
-                             thorough=arguments.explain_speed)  # fmt: skip
+    found = ready(arguments.run, arguments.images, model=arguments.model, tta=arguments.tta, risk=arguments.risk,
+                  coverage=arguments.coverage, engine=arguments.engine, precision=arguments.precision,
+                  thorough=arguments.explain_speed)  # fmt: skip
+    classifier, threshold = found.classifier, found.threshold
+    show_notes(found.notes, console)
     if arguments.explain_speed:
-        show_choice(classifier.choice, console)
+        show_choice(getattr(classifier, "choice", None), console)
     for prediction in answers(classifier, arguments.images, arguments.top, threshold):
         predictions.append(prediction)
         if not arguments.json:

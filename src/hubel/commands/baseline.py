@@ -57,8 +57,8 @@ class Finished:
 Record = Began | Result | Finished
 
 
-def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str | None = None, seed: int = 0,
-             size: int | None = None, most: int = MOST, methods: str | None = None, html: bool = False,
+def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str | None = None, exclude: str | None = None,
+             seed: int = 0, size: int | None = None, most: int = MOST, methods: str | None = None, html: bool = False,
              project: str = "runs", command: str = "", track: Track[Any] = silently) -> Iterator[Record]:  # fmt: skip
     """Fits every baseline and leaves a folder with the table, the templates of the linear classifier and the page.
 
@@ -66,6 +66,7 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         data: see `data.open_source`.
         run: of ours on the same data: its splits are taken, and its figures are the last row.
         split: a split.json to take, in the place of the draw by seed.
+        exclude: a list of pictures to leave out.
         seed: of the splits, the pictures that are learnt from, the codebook and the MLP.
         size: side of the pictures [px]; their own up to 64 unless given.
         most: training pictures that are learnt from.
@@ -86,10 +87,11 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
     ]
     if most < 1 or (size is not None and size < 4):
         raise UsageError(f"most={most} and size={size}: learn from at least one picture of at least 4 px")
-    if run is not None and (split is not None or seed):
-        raise UsageError(f"{'split' if split else 'seed'} would have no effect with run={run}, whose splits are taken")
+    if run is not None and (split is not None or exclude is not None or seed):
+        key = "split" if split is not None else "exclude" if exclude is not None else "seed"
+        raise UsageError(f"{key} would have no effect with run={run}, whose splits are taken")
     ours = None if run is None else _finished(Path(run))
-    opened = open_data(data, track)
+    opened = open_data(data, track, exclude=exclude if ours is None else ours.about["recipe"].get("exclude"))
     how = _division(ours, split, seed)
     side = size or min(opened.side, LARGEST)
     splits = load(opened, size=side, channels=1 if opened.grey else 3, division=how, track=track)

@@ -22,6 +22,6 @@ def render(summary: dict[str, Any], templates: np.ndarray | None) -> str:
     shown = [] if templates is None else list(zip(summary["classes"], templates[:SHOWN], strict=False))
     html = run_page.environment().get_template("baseline.html.jinja").render(
         summary=summary, rows=rows, part=part, best=best, run=summary["run"], sizes=summary["splits"]["sizes"],
-        templates=[(name, run_page._picture(pixels)) for name, pixels in shown], shown=SHOWN,
+        templates=[(name, run_page.picture(pixels)) for name, pixels in shown], shown=SHOWN,
     )  # fmt: skip
     return html.encode("utf-8", "replace").decode("utf-8")  # a class name may hold bytes that are no text

@@ -1,5 +1,7 @@
 """Everything at once, or what is known already: the two ways to look at data before training."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +77,15 @@ def _groups(count: int, small: Thumbnails, track: Track[Any]) -> NDArray[np.int6
     groups = np.arange(count)
     groups[small.which] = small.which[near_duplicates(small.images, track=track)]
     return groups
+
+
+def in_short(findings: Sequence[Finding], data: str) -> list[str]:
+    """What to tell somebody who is about to train: a sentence, or none."""
+    counts = Counter(finding.kind for finding in findings if finding.kind != "broken")  # training names those itself
+    if not counts:
+        return []
+    said = ", ".join(f"{KINDS[kind].title.lower()} ({count:,})" for kind, count in counts.items())
+    return [f"found at a glance: {said}; hubel check {data} shows them, and looks for more"]
 
 
 def gravest_first(findings: list[Finding]) -> list[Finding]:
