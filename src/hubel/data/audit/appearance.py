@@ -8,7 +8,7 @@ from scipy.ndimage import uniform_filter
 
 from hubel.data.audit.duplicates import CHUNK, FLAT
 from hubel.data.audit.inventory import COMMON, Finding, Inventory
-from hubel.data.audit.thumbnails import Thumbnails
+from hubel.data.audit.thumbnails import SIDE, Thumbnails
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 DARK = 64  # of 255: a picture is dark where 99 % of its pixels are below
@@ -34,11 +34,12 @@ def appearance_findings(inventory: Inventory, small: Thumbnails) -> Iterator[Fin
         [np.zeros((0, 4), np.float32), *(measures(small.images[i : i + CHUNK]) for i in starts)]
     ).T
     blank = contrast < FLAT
+    whole = inventory.sizes[small.which].min(axis=1) >= SIDE  # a smaller picture was enlarged, which blurs it
     looks = {
         "blank": (blank, [f"all of one colour (contrast {value:.1f} of 255)" for value in contrast]),
         "dark": (~blank & (high < DARK), [f"99 % of the pixels are darker than {value:.0f} of 255" for value in high]),
         "bright": (~blank & (low > BRIGHT), [f"95 % of the pixels are brighter than {value:.0f} of 255" for value in low]),
-        "blurred": (~blank & (detail < DETAIL), [f"neighbouring pixels differ by {value:.3f} of its contrast, the median "
+        "blurred": (~blank & (detail < DETAIL) & whole, [f"neighbouring pixels differ by {value:.3f} of its contrast, the median "
                                                  f"picture's by {np.median(detail):.3f}" for value in detail]),
     }  # fmt: skip
     for kind, (which, why) in looks.items():
