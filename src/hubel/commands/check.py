@@ -135,6 +135,9 @@ def _why_not(found: Audit) -> str:
     inventory = found.inventory
     if inventory.labels.ndim == 2:
         return "not looked for: pictures may show several classes"
+    shown = inventory.labels[found.thumbnails.which]
+    if (np.bincount(shown, minlength=2) >= FOLDS).sum() < 2:
+        return f"not looked for: fewer than two classes have {FOLDS} readable pictures"
     return ""
 
 
