@@ -103,8 +103,8 @@ def _kept(part: Part, which: NDArray[np.int64]) -> Part:
         kept = [pictures[i] for i in which.tolist()]
     else:
         kept = replace(pictures, places=pictures.places[which], content=pictures.content[which])
-    columns = {word: [str(cells[i]) for i in which.tolist()] for word, cells in part.columns.items()}
-    return Part(kept, part.labels[which], names, columns)
+    columns = {column: [cells[i] for i in which.tolist()] for column, cells in part.columns.items()}
+    return replace(part, pictures=kept, labels=part.labels[which], names=names, columns=columns)
 
 
 def _renumbered(source: Source, first: str) -> Source:

@@ -31,6 +31,7 @@ EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
     ".jp2", ".ico", ".heic", ".heif", ".avif",
 })  # fmt: skip
+RECORDS = ("run.json", "series.json", "baseline.json")  # a folder with one of these holds results
 NOT_DATA = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 
 
@@ -163,12 +164,16 @@ def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], fo
 def _visible(path: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden files, what operating systems leave behind, and runs of Hubel."""
     return sorted(child for child in path.iterdir() if not child.name.startswith(".") and child.name not in NOT_DATA
-                  and not (child / "run.json").is_file() and not (child.is_dir() and _holds_runs(child)))  # fmt: skip
+                  and not _is_ours(os.fspath(child)) and not (child.is_dir() and _holds_runs(child)))  # fmt: skip
 
 
 def _holds_runs(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(entry.is_dir() and os.path.isfile(os.path.join(entry.path, "run.json")) for entry in entries)
+        return any(entry.is_dir() and _is_ours(entry.path) for entry in entries)
+
+
+def _is_ours(folder: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, name)) for name in RECORDS)
 
 
 def _pictures_below(folder: Path) -> tuple[list[str], int]:

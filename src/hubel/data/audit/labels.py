@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hubel.data.audit.inventory import Finding, Inventory
-from hubel.data.splits import pictures_per_class
+from hubel.data.division import pictures_per_class
 from hubel.errors import listed
 
 FEW = 5  # pictures of a class: with fewer, the drawn validation and test part hold none of it
