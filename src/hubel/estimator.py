@@ -133,7 +133,7 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, index = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y holds one class only, {self.classes_[0]!r}; a classifier needs at least two classes")
-        self.image_shape_ = _shape(np.shape(X))
+        self.image_shape_ = _shape(X.shape if hasattr(X, "shape") else np.asarray(X).shape)
         if rows.dtype != np.uint8:
             self.range_ = float(rows.min()), float(rows.max())
         names = [str(label) for label in self.classes_]
@@ -153,7 +153,8 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The likeliest label of each picture X, N."""
-        return self.classes_[self._logits(X).argmax(dim=1).numpy()]
+        best = self._logits(X).argmax(dim=1).numpy()
+        return self.classes_[best]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -181,7 +182,7 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X: Any, y: Any = "no_validation") -> Any:
         """Rows N F, and labels where there are any; the form of a picture is that of the training pictures."""
-        shape: tuple[int, ...] = np.shape(X)
+        shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
         fitting = not isinstance(y, str)
         if fitting and hasattr(self, "range_"):
             del self.range_

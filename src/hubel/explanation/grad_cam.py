@@ -48,6 +48,7 @@ class Cut:
                 return None
             self.name, self.maps = name, output.detach().clone().requires_grad_()
             return self.maps.clone()  # the next module may work in place
+
         return cut
 
 
