@@ -122,6 +122,12 @@ def introduce(record: Any, console: Console) -> None:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     for line in record.run.about.get("augmentation", []):
         console.print(f"augment=auto: {line}", highlight=False, soft_wrap=True)
+    if (start := record.run.about.get("weights")) is not None:
+        console.print(escape(start["said"]), highlight=False, soft_wrap=True)
+    if (teacher := record.run.about.get("teacher")) is not None:
+        console.print(f"learns {recipe.distill_weight:.0%} from {escape(teacher['from'])} ({escape(teacher['model'])}), at "
+                      f"temperature {recipe.distill_temperature:g}, the rest from the labels", highlight=False,
+                      soft_wrap=True)  # fmt: skip
     flips = "mirrored at random" if recipe.flip else "not mirrored"
     console.print(f"{recipe.epochs} epochs, batch {recipe.batch}, {recipe.optimizer}, peak lr {recipe.lr:g}, {recipe.schedule}, "
                   f"weight decay {recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}",

@@ -44,6 +44,8 @@ ALIASES = {
     "workers": "threads", "optimiser": "optimizer", "opt": "optimizer", "scheduler": "schedule", "lr_schedule": "schedule",
     "criterion": "loss", "smoothing": "label_smoothing", "label_smooth": "label_smoothing", "clip_grad": "clip_norm",
     "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "class_weights": "class_weight",
+    "from": "weights", "pretrained": "weights", "init_weights": "weights", "layer_wise_decay": "layer_decay",
+    "distill_alpha": "distill_weight",
     "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
 }  # fmt: skip
 
@@ -95,6 +97,8 @@ VERBS = {
         "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
         "hubel train photos/ --budget 5min",
         "hubel train cifar10/ recipe=resnet_cifar",
+        "hubel train photos/ --from resnet50 --unfreeze head",
+        "hubel train photos/ model=mobilenet_v2 teacher=runs/photos-resnet50-1",
         "hubel train labels.csv --size 128 --name first --json",
         "hubel train digits schedule=onecycle --plot-schedule",
     )),
