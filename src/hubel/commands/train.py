@@ -24,12 +24,12 @@ from hubel.data.arrays import BUILT_IN
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, OtherData, UsageError
-from hubel.evaluation import evaluate, worst_errors
+from hubel.evaluation import Evaluation, evaluate, worst_errors
 from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
-from hubel.training.checkpoint import weights_sha256
+from hubel.training.checkpoint import Progress, weights_sha256
 from hubel.training.distributed import Team, join, leave
 from hubel.training.loop import Epoch, Step, records, seeded
 from hubel.training.machine import choose, prepare, versions
@@ -64,7 +64,8 @@ Record = Started | Step | Halved | Epoch | Finished
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
-          command: str = "", track: Track[Any] = silently, began: float | None = None) -> Iterator[Record]:  # fmt: skip
+          command: str = "", track: Track[Any] = silently, began: float | None = None,
+          page: bool = True) -> Iterator[Record]:  # fmt: skip
     """Trains on the data a path names and leaves a finished run.
 
     Started by torchrun, every process yields the same records, and the first of them writes. Where torchrun starts the
@@ -77,6 +78,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         project: folder of the runs.
         command: how the user started it, for the record.
         track: wraps long iterations to show progress.
+        page: whether curves and report are drawn.
         began: when the command began, by `time.monotonic`, from which a budget counts; now unless given.
 
     Raises:
@@ -133,7 +135,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
         team.leave_word("run", str(run.folder.resolve()))
     run = team.told(run)
-    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught)
+    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, page=page)
 
 
 def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
@@ -298,7 +300,7 @@ def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
-        teacher: nn.Module | None) -> Iterator[Record]:  # fmt: skip
+        teacher: nn.Module | None, *, page: bool = True) -> Iterator[Record]:  # fmt: skip
     assert recipe.threads is not None
     if team.first and not (run.folder / SPLIT).exists():
         write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division)
@@ -309,14 +311,14 @@ def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
         yield from records(model, splits, recipe, run, team, teacher)
         with team.first_before_others("result"):
             if team.first:
-                summary = finish(run, splits)
+                summary = finish(run, splits, page=page)
         summary = team.told(summary)
     leave()
     yield Finished(run, summary)
 
 
-def finish(run: Run, splits: Splits) -> dict[str, Any]:
-    """Scores the best epoch, once on the test part, and writes curves, report and, last of all, summary.json."""
+def finish(run: Run, splits: Splits, *, page: bool = True) -> dict[str, Any]:
+    """Scores the best epoch, once on the test part, and writes curves, report (the page) and, last of all, summary.json."""
     progress = run.progress()
     run.write_metrics(progress)
     own = run.about["model"] if ".py:" in run.about["model"] else None
@@ -356,6 +358,15 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
         "in_channels": splits.preprocessing.channels,
         "weights_sha256": weights_sha256(classifier.network.state_dict()),
     }
+    if page:
+        _draw(run, summary, progress, shown, worst_errors(logits, shown_split, splits.classes))
+    files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
+    return summary
+
+
+def _draw(run: Run, summary: dict[str, Any], progress: Progress, shown: Evaluation,
+          errors: list[dict[str, Any]]) -> None:  # fmt: skip
+    """The curves and the report."""
     report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
     page = report.RunPage(
         name=run.about["name"],
@@ -363,7 +374,7 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
         epochs=progress.history,
         best_epoch=progress.best_epoch,
         evaluation=shown.to_dict(),
-        errors=worst_errors(logits, shown_split, splits.classes),
+        errors=errors,
         recipe=run.about["recipe"],
         data=run.about["splits"],
         versions={**run.about["versions"], "computed on": run.about["machine"]},
@@ -371,5 +382,3 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
         openings=run.openings(),
     )
     files.write(run.folder / "report.html", report.render(page))
-    files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
-    return summary
