@@ -170,8 +170,8 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
             np.savez(file, images=images, labels=index, classes=np.array(names))
         keys = {key: value for key, value in self.get_params(deep=False).items() if key not in OWN}
         recipe = Recipe(**keys, test_fraction=0, seed=self._seed())
-        kept = self.run_dir is not None
-        for record in start(data, recipe, project=str(folder), command=f"{self!r}.fit(X, y)", page=kept):
+        drawn = self.run_dir is not None
+        for record in start(data, recipe, project=str(folder), command=f"{self!r}.fit(X, y)", drawn=drawn):
             if isinstance(record, Finished):
                 self.classifier_, self.summary_ = _loaded(record.run), record.summary
         self.n_iter_ = max(self.summary_["epochs"], 1)

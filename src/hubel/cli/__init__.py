@@ -14,11 +14,13 @@ from typing import Any
 import tyro
 
 from hubel import process
-from hubel.cli import verbs
+from hubel.cli import sight, transfer, verbs
 from hubel.cli.arguments import (
     Augment,
     Benchmark,
+    Check,
     Compare,
+    Data,
     Gradcheck,
     Lint,
     LrFind,
@@ -47,6 +49,7 @@ ALIASES = {
     "from": "weights", "pretrained": "weights", "init_weights": "weights", "layer_wise_decay": "layer_decay",
     "distill_alpha": "distill_weight",
     "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
+    "class": "target", "method": "methods", "target_layer": "layer",
 }  # fmt: skip
 
 
@@ -87,6 +90,15 @@ VERBS = {
         "hubel lint vgg16",
         "hubel lint mycode.py:Net --input 3x64x64 --json",
     )),
+    "data": Verb(Data, ("data",), verbs.data, (
+        "hubel data photos/",
+        "hubel data labels.csv output=sheet.png --json",
+    )),
+    "check": Verb(Check, ("data",), verbs.check, (
+        "hubel check photos/",
+        "hubel check photos/ --html check.html --fix leave_out.csv",
+        "hubel check photos/ from=mobilenet_v2 --json",
+    )),
     "augment": Verb(Augment, ("data",), verbs.augment, (
         "hubel augment photos/",
         "hubel augment photos/ crop_scale=0.35 flip=true policy=trivialaugment",
@@ -99,6 +111,7 @@ VERBS = {
         "hubel train cifar10/ recipe=resnet_cifar",
         "hubel train photos/ --from resnet50 --unfreeze head",
         "hubel train photos/ model=mobilenet_v2 teacher=runs/photos-resnet50-1",
+        "hubel train labels.csv --folds 5 --group patient_id",
         "hubel train labels.csv --size 128 --name first --json",
         "hubel train digits schedule=onecycle --plot-schedule",
     )),
@@ -134,6 +147,44 @@ VERBS = {
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
         "hubel predict runs/photos-resnet18-1 holiday/ risk=0.05",
+    )),
+    "embed": Verb(transfer.Embed, ("weights", "data"), transfer.embed, (
+        "hubel embed squeezenet1_0 photos/ --output photos.npz",
+        "hubel embed runs/photos-resnet18-1 photos/ --stage all --output photos.parquet",
+    )),
+    "knn": Verb(transfer.Knn, ("weights", "data"), transfer.knn, (
+        "hubel knn squeezenet1_0 photos/",
+        "hubel knn runs/photos-resnet18-1 --query cat.jpg",
+    )),
+    "probe": Verb(transfer.Probe, ("weights", "data"), transfer.probe, (
+        "hubel probe squeezenet1_0 photos/",
+        "hubel probe resnet18 photos/ --save photos.safetensors --split test",
+    )),
+    "advise": Verb(transfer.Advise, ("data",), transfer.advise, (
+        "hubel advise photos/ --from squeezenet1_0",
+        "hubel advise photos/ --from runs/cifar10-resnet20_cifar-1 --do",
+    )),
+    "explain": Verb(sight.Explain, ("run", "images"), sight.explain, (
+        "hubel explain runs/photos-resnet18-1 cat.jpg",
+        "hubel explain runs/photos-resnet18-1 cat.jpg class=dog methods=gradcam,occlusion",
+        "hubel explain runs/photos-resnet18-1",
+        "hubel explain runs/photos-resnet18-1 --faithfulness methods=gradcam,saliency",
+    )),
+    "features": Verb(sight.Features, ("run", "image"), sight.features, (
+        "hubel features runs/photos-resnet18-1 cat.jpg",
+        "hubel features squeezenet1_0 cat.jpg data=photos/ layers=stages.0,stages.2",
+    )),
+    "map": Verb(sight.Map, ("run", "data"), sight.embedding_map, (
+        "hubel map runs/photos-resnet18-1",
+        "hubel map squeezenet1_0 photos/ method=pca output=map.html",
+    )),
+    "kernels": Verb(sight.Kernels, ("image",), sight.kernels, (
+        "hubel kernels",
+        "hubel kernels cat.jpg stride=2 padding=0 output=kernels.html",
+    )),
+    "arithmetic": Verb(sight.Arithmetic, (), sight.arithmetic, (
+        "hubel arithmetic",
+        "hubel arithmetic input=5x5 kernel=3x3 stride=2 padding=1 gif=steps.gif",
     )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",

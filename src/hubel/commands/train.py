@@ -17,19 +17,21 @@ from torch import Tensor, nn
 
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
+from hubel.commands import report as page
 from hubel.commands.calibrate import measure
 from hubel.commands.origin import Origin, carry_over, followed, normalised_as, norms_kept, said, teacher_of
 from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
+from hubel.data.audit import glance, in_short
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, OtherData, UsageError
-from hubel.evaluation import Evaluation, evaluate, worst_errors
+from hubel.evaluation import evaluate
 from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
-from hubel.training.checkpoint import Progress, weights_sha256
+from hubel.training.checkpoint import weights_sha256
 from hubel.training.distributed import Team, join, leave
 from hubel.training.loop import Epoch, Step, records, seeded
 from hubel.training.machine import choose, prepare, versions
@@ -65,7 +67,7 @@ Record = Started | Step | Halved | Epoch | Finished
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
           command: str = "", track: Track[Any] = silently, began: float | None = None,
-          page: bool = True) -> Iterator[Record]:  # fmt: skip
+          drawn: bool = True) -> Iterator[Record]:  # fmt: skip
     """Trains on the data a path names and leaves a finished run.
 
     Started by torchrun, every process yields the same records, and the first of them writes. Where torchrun starts the
@@ -78,7 +80,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         project: folder of the runs.
         command: how the user started it, for the record.
         track: wraps long iterations to show progress.
-        page: whether curves and report are drawn.
+        drawn: whether curves and report are drawn.
         began: when the command began, by `time.monotonic`, from which a budget counts; now unless given.
 
     Raises:
@@ -98,7 +100,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     if recipe.budget is not None and team.size > 1:
         raise UsageError("a budget is planned for one process; leave it out, or start without torchrun")
     with team.first_before_others("data"):  # so that the pictures are decoded once
-        opened = open_data(data, track)
+        opened = open_data(data, track, exclude=recipe.exclude)
         origin = Origin.load(recipe.weights, recipe.model)
         recipe = followed(recipe, origin)
         splits = None if recipe.budget else split(opened, recipe, track, origin)
@@ -114,6 +116,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
     splits = splits or split(opened, recipe, track, origin)
+    splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
     taught = teacher_of(teacher, splits)
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, origin)
@@ -135,7 +138,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
         team.leave_word("run", str(run.folder.resolve()))
     run = team.told(run)
-    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, page=page)
+    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, drawn=drawn)
 
 
 def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
@@ -145,7 +148,7 @@ def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> 
         raise UsageError(
             f"teacher={recipe.teacher} would have no effect: nothing is trained here but trial steps; leave it out"
         )
-    opened = open_data(data, track)
+    opened = open_data(data, track, exclude=recipe.exclude)
     origin = Origin.load(recipe.weights, recipe.model)
     recipe = followed(recipe, origin)
     splits = split(opened, recipe, track, origin)
@@ -179,7 +182,8 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
     model, head = _initial(plan.model, splits, recipe, origin)
-    macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
+    total = analysis.summary(model, (plan.channels, plan.size, plan.size)).total
+    macs = total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     evidence: list[Evidence] = []
@@ -196,7 +200,8 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     started = {**origin.describe(), "said": said(model, recipe, origin, head)} if origin else None
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
-                          fused=machine.fused, fused_input=machine.fused_input)  # fmt: skip
+                          fused=machine.fused, fused_input=machine.fused_input,
+                          exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
     if recipe.lr == "auto":
         prepare(machine)
         trial = recipe.with_(teacher=None, distill_temperature=None, distill_weight=None)
@@ -214,6 +219,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         "augmentation": [str(row) for row in evidence],
         "machine": machine.why,
         "macs": macs,
+        "activation_bytes": total.peak_activation_bytes,
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
@@ -262,7 +268,7 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
     kept = run.folder / SPLIT
     how = Division(file=str(kept)) if kept.exists() else division(recipe)  # killed before it was kept: drawn again
     try:
-        splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
+        splits = load(open_data(run.about["data"], track, exclude=recipe.exclude), size=recipe.size, channels=recipe.channels,
                       fit=recipe.fit or "pad", division=how, stream=recorded["streamed"], track=track)  # fmt: skip
         found = splits.fingerprint
         if found == recorded["fingerprint"]:
@@ -300,7 +306,7 @@ def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
-        teacher: nn.Module | None, *, page: bool = True) -> Iterator[Record]:  # fmt: skip
+        teacher: nn.Module | None, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
     assert recipe.threads is not None
     if team.first and not (run.folder / SPLIT).exists():
         write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division)
@@ -311,14 +317,14 @@ def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
         yield from records(model, splits, recipe, run, team, teacher)
         with team.first_before_others("result"):
             if team.first:
-                summary = finish(run, splits, page=page)
+                summary = finish(run, splits, drawn=drawn)
         summary = team.told(summary)
     leave()
     yield Finished(run, summary)
 
 
-def finish(run: Run, splits: Splits, *, page: bool = True) -> dict[str, Any]:
-    """Scores the best epoch, once on the test part, and writes curves, report (the page) and, last of all, summary.json."""
+def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
+    """Scores the best epoch, once on the test part, and writes curves, report and, last of all, summary.json."""
     progress = run.progress()
     run.write_metrics(progress)
     own = run.about["model"] if ".py:" in run.about["model"] else None
@@ -358,27 +364,9 @@ def finish(run: Run, splits: Splits, *, page: bool = True) -> dict[str, Any]:
         "in_channels": splits.preprocessing.channels,
         "weights_sha256": weights_sha256(classifier.network.state_dict()),
     }
-    if page:
-        _draw(run, summary, progress, shown, worst_errors(logits, shown_split, splits.classes))
+    if drawn:
+        report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
+        page.keep(run, shown, logits, shown_split, classifier)
+        page.draw(run, splits, summary)
     files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
     return summary
-
-
-def _draw(run: Run, summary: dict[str, Any], progress: Progress, shown: Evaluation,
-          errors: list[dict[str, Any]]) -> None:  # fmt: skip
-    """The curves and the report."""
-    report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
-    page = report.RunPage(
-        name=run.about["name"],
-        summary=summary,
-        epochs=progress.history,
-        best_epoch=progress.best_epoch,
-        evaluation=shown.to_dict(),
-        errors=errors,
-        recipe=run.about["recipe"],
-        data=run.about["splits"],
-        versions={**run.about["versions"], "computed on": run.about["machine"]},
-        command=run.about["command"],
-        openings=run.openings(),
-    )
-    files.write(run.folder / "report.html", report.render(page))

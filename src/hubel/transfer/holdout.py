@@ -1,14 +1,15 @@
 """Which pictures a probe learns from and which it is judged on, before the test part is ever opened."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubel.data import Split
-from hubel.data.splits import Splits, drawn_apart
+from hubel.data.division import grouped, stratified
+from hubel.data.splits import Splits
 
 ENOUGH = 200  # validation pictures from which a 95 % interval is at most 14 points wide; fewer are cross-validated
 FOLDS = 5
@@ -82,6 +83,18 @@ class Holdout:
     classes: tuple[str, ...]
     words: str
 
+    def thinned(self, share: float, seed: int) -> "Holdout":
+        """The same with only a share of the pictures of every class learnt from; the same are judged."""
+        labels = self.pictures.labels
+        rounds = tuple((known[stratified(labels[known], [share], seed)[0]] if share < 1 else known, judged)
+                       for known, judged in self.rounds)  # fmt: skip
+        return replace(self, rounds=rounds)
+
+    @property
+    def learnt(self) -> NDArray[np.int64]:
+        """The rows that are learnt from in any round: what a final fit may use."""
+        return np.unique(np.concatenate([known for known, _ in self.rounds]))
+
     @property
     def judged(self) -> NDArray[np.int64]:
         """The rows that are judged on, round by round."""
@@ -104,8 +117,8 @@ def holdout(splits: Splits, *, seen: bool, seed: int = 0) -> Holdout:
     if "val" in splits.given or seen or len(splits.val) >= ENOUGH:
         words = f"learnt from {first:,} training pictures, judged on {len(splits.val):,} validation pictures"
         return Holdout(pictures, ((every[:first], every[first:]),), splits.classes, words)
-    drawn: Any = pictures  # which has all that is asked of a split
-    folds = [fold for fold in drawn_apart(drawn, [1 / FOLDS] * (FOLDS - 1), seed) if len(fold)]
+    _, identical = np.unique(pictures.pixel_digests().view("V16").ravel(), return_inverse=True)
+    folds = [fold for fold in grouped(pictures.labels, identical, [1 / FOLDS] * (FOLDS - 1), seed) if len(fold)]
     rounds = tuple((np.setdiff1d(every, fold), fold) for fold in folds)
     words = f"{len(rounds)}-fold cross-validation over {len(every):,} training and validation pictures"
     return Holdout(pictures, rounds, splits.classes, words)

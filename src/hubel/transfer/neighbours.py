@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from hubel.evaluation.metrics import wilson_interval
+from hubel.evaluation.intervals import wilson_interval
 from hubel.transfer.holdout import Holdout
 
 Metric = Literal["l2", "cosine"]
@@ -32,7 +32,7 @@ def nearest(known: NDArray[np.float32], queries: NDArray[np.float32], k: int,
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Every row divided by its length; a row of zeros stays."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def voted(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

@@ -1,0 +1,122 @@
+"""Labelled pictures as a trained network sees them: what embedding, neighbours, probes and advice begin with."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hubel.classifier import Classifier
+from hubel.commands.train import splits_of
+from hubel.data import Split, load, open_data
+from hubel.data.division import Division
+from hubel.data.opened import refuse_if_many
+from hubel.data.splits import Splits, decode_part, streaming
+from hubel.errors import DataError, UsageError
+from hubel.files import Track, silently
+from hubel.training.machine import use_all_cores
+from hubel.training.run import Run
+from hubel.transfer import Extracted, Holdout, Place, Stage, extract, holdout, locate, stages
+from hubel.transfer.features import example_of
+from hubel.transfer.holdout import Joined, Pictures
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A trained network and the splits of some data, prepared as it takes them.
+
+    Args:
+        classifier: the network; its classes need not be those of the data.
+        splits: the data; a run's own where it was trained on them.
+        data: what they were called.
+        run: that was trained on these data; None for all others.
+    """
+
+    classifier: Classifier
+    splits: Splits
+    data: str
+    run: Run | None
+
+    def held_out(self, seed: int = 0, *, test: bool = False, by: str = "") -> Holdout:
+        """What is learnt from and what judged, see `transfer.holdout`; with `test` the test part, which is recorded.
+
+        Raises:
+            UsageError: there is no test part.
+        """
+        if not test:
+            return holdout(self.splits, seen=self.run is not None, seed=seed)
+        if self.splits.test is None:
+            raise UsageError(f"{self.data} has no test part; leave split out to judge on validation pictures")
+        if self.run is not None:
+            self.run.record_opening(by)
+        return holdout(replace(self.splits, val=self.splits.test, given=(*self.splits.given, "val")), seen=True)
+
+
+def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None = None, seed: int = 0,
+         track: Track[Any] = silently) -> Seen:  # fmt: skip
+    """Loads a network and splits the data as it takes them; a run's own splits where the data are those of the run.
+
+    Raises:
+        UsageError: no data, and no run whose own would be meant.
+        DataError: multi-label data.
+        FileError: no such weights.
+    """
+    classifier = Classifier.load(weights, model)
+    beside = Path(weights) if Path(weights).is_dir() else Path(weights).parent
+    run = Run.open(beside) if (beside / "run.json").is_file() else None
+    own = run is not None and (data is None or os.path.realpath(os.path.expanduser(data)) == run.about["data"]
+                               or data == run.about["data"])  # fmt: skip
+    use_all_cores()
+    if run is not None and own:
+        splits, name = splits_of(run, track), run.about["data"]
+    elif data is None:
+        raise UsageError(f"{weights} are weights without a run; name the data to look at")
+    else:
+        wanted = classifier.preprocessing
+        splits, name, run = load(open_data(data, track), size=wanted.size, channels=wanted.channels, fit=wanted.fit,
+                                 division=Division(seed=seed), track=track), data, None  # fmt: skip
+    if splits.multilabel:
+        raise DataError(f"{name} has several labels a picture; neighbours and probes are for one label a picture")
+    return Seen(classifier, splits, name, run)
+
+
+def every_picture(
+    classifier: Classifier, data: str, track: Track[Any] = silently
+) -> tuple[Joined, list[str], tuple[str, ...]]:
+    """All readable pictures of some data, the part of each ("all" where they have none), and the class names.
+
+    Raises:
+        DataError: no such data; nothing that can be read in them.
+    """
+    opened, wanted = open_data(data, track), classifier.preprocessing
+    stream = bool(streaming(opened.source, wanted.size, wanted.channels))
+    parts: list[Split] = []
+    names: list[str] = []
+    for name, part in opened.source.parts.items():
+        found, broken, _ = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
+                                       stream=stream)  # fmt: skip
+        refuse_if_many(data, broken, len(part.labels))
+        parts.append(found)
+        names += [name] * len(found)
+    if not names:
+        raise DataError(f"{data} holds no pictures that can be read")
+    return Joined(tuple(parts)), names, opened.source.classes
+
+
+def placed(classifier: Classifier, pictures: Pictures, wanted: Sequence[Stage]) -> tuple[Place, ...]:
+    """The places that are wanted, each once; all of them where none is named.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    example = example_of(classifier, pictures)
+    if not wanted:
+        return stages(classifier.network, example)
+    return tuple(dict.fromkeys(locate(classifier.network, stage, example) for stage in wanted))
+
+
+def read(classifier: Classifier, pictures: Pictures, wanted: Sequence[Stage] = (), *, engine: str = "auto",
+         track: Track[Any] = silently) -> Extracted:  # fmt: skip
+    """Features at the places that are wanted; see `placed` and `transfer.extract`."""
+    use_all_cores()
+    return extract(classifier, pictures, placed(classifier, pictures, wanted), engine=engine, track=track)
