@@ -94,10 +94,11 @@ def test_every_parameter_is_a_key_of_the_recipe():
     assert all(keys[name] is None for name in parameters)
 
 
-def test_run_dir_keeps_a_run(digits, tmp_path):
+def test_run_dir_keeps_a_run_and_says_nothing(digits, tmp_path, capfd):
     X, y = digits
     colours = np.repeat(X[:60].reshape(-1, 8, 8, 1), 3, axis=3).astype(np.uint8) * 15
     estimator = HubelClassifier(**NETWORK, run_dir=tmp_path).fit(colours, y[:60])
+    assert capfd.readouterr() == ("", "")
     (run,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert (run / "report.html").is_file()
     assert "HubelClassifier" in json.loads((run / "run.json").read_text())["command"]
