@@ -17,7 +17,7 @@ from hubel import zoo
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
 from hubel.data.preprocessing import centre_crop
-from hubel.errors import FileError, UsageError, nearest
+from hubel.errors import DataError, FileError, UsageError, nearest
 from hubel.inference import Choice, choose
 from hubel.training import checkpoint
 from hubel.training.recipe import Precision
@@ -117,7 +117,7 @@ class Classifier:
         if own and model is None:
             raise UsageError(f"{path} needs the code of {about['model']}; a file does not choose what is run, so name it: "
                              f"model={about['model']}")  # fmt: skip
-        if model is not None and not own:
+        if model not in (None, about["model"]) and not own:
             raise UsageError(f"model={model} would have no effect: {path} is the zoo's {about['model']}")
         with torch.device("cpu" if own else "meta"):  # the weights come from the file
             network = zoo.create(model or about["model"], num_classes=len(classes), in_channels=preprocessing.channels,
@@ -130,6 +130,21 @@ class Classifier:
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")),
                           temperature=float(about.get("temperature", 1)))  # fmt: skip
+
+    def places(self, classes: Sequence[str], data: str) -> list[int]:
+        """Where among the logits the classes of some data stand: by name, or by number where theirs are mere numbers 0, 1, ...
+
+        Raises:
+            DataError: the classifier does not know all of them; `data` is what they are called.
+        """
+        mere = list(classes) == [str(number) for number in range(len(classes))] and not set(classes) & set(self.classes)
+        if mere and len(classes) <= len(self.classes):
+            return list(range(len(classes)))
+        unknown = sorted(set(classes) - set(self.classes))
+        if unknown:
+            raise DataError(f"{data} has the class {unknown[0]!r} that the classifier does not know ({len(unknown)} such); its "
+                            f"classes: {', '.join(self.classes[:12])}")  # fmt: skip
+        return [self.classes.index(name) for name in classes]
 
     def using(self, sample: NDArray[np.uint8], *, pictures: float = float("inf"), engine: str = "auto",
               precision: Precision | None = None, thorough: bool = False) -> "Classifier":  # fmt: skip
@@ -232,7 +247,7 @@ def _published(name: str, model: str | None) -> Classifier:
     """The reference weights of a network of the zoo."""
     if name not in zoo.MODELS:
         raise FileError(f"there is no run, no file and no network {name!r}; {nearest(name, zoo.MODELS)}")
-    if model is not None:
+    if model not in (None, name):
         raise UsageError(f"model={model} would have no effect: {name} names the network already")
     network = zoo.create(name, pretrained="reference")
     return _assembled(network, name, zoo.published(name)["input"][0], zoo.pretrained(name))

@@ -122,6 +122,12 @@ def introduce(record: Any, console: Console) -> None:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     for line in record.run.about.get("augmentation", []):
         console.print(f"augment=auto: {line}", highlight=False, soft_wrap=True)
+    if (start := record.run.about.get("weights")) is not None:
+        console.print(escape(start["said"]), highlight=False, soft_wrap=True)
+    if (teacher := record.run.about.get("teacher")) is not None:
+        console.print(f"learns {recipe.distill_weight:.0%} from {escape(teacher['from'])} ({escape(teacher['model'])}), at "
+                      f"temperature {recipe.distill_temperature:g}, the rest from the labels", highlight=False,
+                      soft_wrap=True)  # fmt: skip
     flips = "mirrored at random" if recipe.flip else "not mirrored"
     console.print(f"{recipe.epochs} epochs, batch {recipe.batch}, {recipe.optimizer}, peak lr {recipe.lr:g}, {recipe.schedule}, "
                   f"weight decay {recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}",
@@ -233,6 +239,21 @@ def show_evaluation(evaluation: Any, console: Console) -> None:
     for sentence in words.sentences(evaluation):
         console.print(sentence, highlight=False, soft_wrap=True)
     console.print(evaluation_table(evaluation))
+
+
+def show_comparison(comparison: Any, console: Console) -> None:
+    """The figures of runs on the same pictures, and a sentence per pair."""
+    from hubel.evaluation import words
+
+    table = Table("run", box=None, pad_edge=False)
+    for column in ("accuracy", "95 % interval", "macro F1", "95 % interval"):
+        table.add_column(column, justify="right")
+    for row in words.of_scored(comparison):
+        table.add_row(*map(escape, row))
+    console.print(f"{comparison.n:,} pictures of {escape(comparison.data)}, {comparison.split}", highlight=False)
+    console.print(table)
+    for sentence in words.of_pairs(comparison):
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
 
 
 def show_notes(notes: Iterable[str], console: Console) -> None:

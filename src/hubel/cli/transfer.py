@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hubel.cli.arguments import Positional
 from hubel.errors import UsageError
+from hubel.training.recipe import Recipe
 
 Engine = Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"]
 
@@ -139,4 +140,59 @@ def probe(arguments: Probe) -> int:
         print(json.dumps(result.to_dict()))
     else:
         show(result, console)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advise:
+    """What to do with trained weights on your data: probe, fine-tune a little or much, or start from scratch; measured."""
+
+    data: Positional[str]
+    """as for train"""
+    weights: str
+    """what to start from (also from=): folder of a run, a classifier file, a weights file, or a network's name"""
+    do: bool = False
+    """also do it"""
+    output: str = "advised.safetensors"
+    """the classifier file, where a probe is advised"""
+    seed: int = 0
+    """of the splits"""
+    model: str | None = None
+    """the network a weights file is of, where it is not to be recognised"""
+    engine: Engine = "auto"
+    """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def advise(arguments: Advise) -> int:
+    """Measures, advises, and does it where that is asked."""
+    from hubel.commands.advise import advised, follow_probe, show
+    from hubel.commands.probe import show as show_probe
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    result = advised(arguments.data, arguments.weights, model=arguments.model, engine=arguments.engine, seed=arguments.seed,
+                     output=arguments.output, track=tracker(console))  # fmt: skip
+    show(result, console)
+    done: dict[str, Any] | None = None
+    if arguments.do and result.advice.stage is not None:
+        made = follow_probe(
+            result, arguments.output, model=arguments.model, engine=arguments.engine, track=tracker(console)
+        )
+        show_probe(made, console)
+        done = made.to_dict()
+    elif arguments.do:
+        from hubel.commands.train import start
+        from hubel.terminal import Stopped, show_training
+
+        recipe = Recipe(**{"seed": arguments.seed, **result.recipe})
+        records: Any = start(arguments.data, recipe, command=result.command, track=tracker(console))
+        try:
+            done = show_training(records, console)
+        except Stopped as stop:
+            console.print(str(stop), highlight=False, soft_wrap=True)
+            return 130
+    if arguments.json:
+        print(json.dumps({**result.to_dict(), "done": done}))
     return 0

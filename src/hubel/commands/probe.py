@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hubel.commands.pictures import Seen, placed, read, seen
 from hubel.errors import UsageError
-from hubel.evaluation.metrics import wilson_interval
+from hubel.evaluation.intervals import wilson_interval
 from hubel.files import Track, silently
 from hubel.training import checkpoint
 from hubel.transfer import Extracted, Holdout, Linear, Place, Probe, Stage, chart, extract, fitted, probe

@@ -137,11 +137,7 @@ def new_part(classifier: Classifier, data: str, split: SplitName | None, track: 
     name = split or ("test" if "test" in parts else "val" if "val" in parts else "train" if "train" in parts else "all")
     if name not in parts:
         raise UsageError(f"{data} has no part {name!r}, only {', '.join(parts)}")
-    named = _named(opened.source.classes, classifier.classes)
-    unknown = sorted(set(named) - set(classifier.classes))
-    if unknown:
-        raise DataError(f"{data} has the class {unknown[0]!r} that the classifier does not know ({len(unknown)} such); its "
-                        f"classes: {', '.join(classifier.classes[:12])}")  # fmt: skip
+    translate = np.array(classifier.places(opened.source.classes, data), dtype=np.int64)
     if (parts[name].labels.ndim == 2) != classifier.multilabel:
         column, has, needs = (("labels", "one label", "several") if classifier.multilabel else
                               ("label", "several labels", "one"))  # fmt: skip
@@ -149,12 +145,11 @@ def new_part(classifier: Classifier, data: str, split: SplitName | None, track: 
                         f"{column!r} of a .csv")  # fmt: skip
     wanted = classifier.preprocessing
     stream = bool(streaming(opened.source, wanted.size, wanted.channels))
-    found, broken, _ = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
+    found, broken = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
                                    stream=stream)  # fmt: skip
     refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
         raise DataError(f"{data} holds no pictures to evaluate on")
-    translate = np.array([classifier.classes.index(label) for label in named], dtype=np.int64)
     if classifier.multilabel:
         labels = np.zeros((len(found), len(classifier.classes)), dtype=np.int64)
         labels[:, translate] = found.labels

@@ -1,8 +1,9 @@
-"""An evaluation in words: what `hubel val` prints."""
+"""Evaluations and comparisons in words: what `hubel val` and `hubel compare` print."""
 
 from bisect import bisect_left
 from typing import Any
 
+from hubel.evaluation.comparison import Comparison
 from hubel.evaluation.metrics import Evaluation
 
 SHARES = (  # field, words
@@ -74,3 +75,27 @@ def _of_rejection(found: dict[str, Any]) -> str:
 
 def _between(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
+
+
+def of_scored(comparison: Comparison) -> list[tuple[str, ...]]:
+    """Name, accuracy, its interval, macro F1 and its interval of every classifier."""
+    return [(each.name, percent(each.top1), _between(each.top1_interval), percent(each.macro_f1),
+             _between(each.macro_f1_interval)) for each in comparison.classifiers]  # fmt: skip
+
+
+def of_pairs(comparison: Comparison) -> list[str]:
+    """A sentence per pair: the differences, the test, the verdict."""
+    several = len(comparison.pairs) > 1
+    return [
+        f"{pair.first} - {pair.second}: accuracy {_signed(pair.accuracy_difference, pair.accuracy_interval)}, macro F1 "
+        f"{_signed(pair.macro_f1_difference, pair.macro_f1_interval)}; {pair.only_first:,} pictures were right "
+        f"with the first alone and {pair.only_second:,} with the second, McNemar's exact mid-p = {pair.p:.2g}"
+        + f", {pair.p_holm:.2g} after Holm's correction" * several
+        + (": they differ" if pair.differ else ": no difference is shown")
+        for pair in comparison.pairs
+    ]
+
+
+def _signed(value: float, interval: tuple[float, float]) -> str:
+    low, high = (f"{100 * end:+.2f}" for end in interval)
+    return f"{100 * value:+.2f} points ({low} to {high})"

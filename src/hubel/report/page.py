@@ -154,7 +154,7 @@ def _heat_map(shares: np.ndarray) -> str:
     pixels = np.empty((*shares.shape, 4), dtype=np.uint8)
     pixels[..., :3] = np.where(np.eye(len(shares), dtype=bool)[..., None], (38, 128, 184), (222, 98, 42))
     pixels[..., 3] = 255 * _shade(shares, faintest=0.4)
-    return _picture(pixels)
+    return picture(pixels)
 
 
 def _shade(shares: np.ndarray, faintest: float = 0.12) -> np.ndarray:
@@ -162,7 +162,7 @@ def _shade(shares: np.ndarray, faintest: float = 0.12) -> np.ndarray:
     return np.where(shares > 0, faintest + (1 - faintest) * np.sqrt(shares), 0)
 
 
-def _picture(pixels: np.ndarray) -> str:
+def picture(pixels: np.ndarray) -> str:
     """A picture as a data URI: PNG where every pixel counts, JPEG for photographs."""
     pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     picture, stream = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
@@ -176,7 +176,7 @@ def _picture(pixels: np.ndarray) -> str:
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row | {"source": _picture(row["picture"]), "tiny": _is_tiny(row)} for row in rows]
+    return [row | {"source": picture(row["picture"]), "tiny": _is_tiny(row)} for row in rows]
 
 
 def _challenges(page: RunPage) -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ def _challenges(page: RunPage) -> list[dict[str, Any]]:
         return []
     found, rows = page.robustness, []
     for name, diagram in zip(found["units"], diagrams.challenges(found), strict=True):
-        shown = [_picture(_reduced(picture)) for picture in page.samples.get(name, ())]
+        shown = [picture(_reduced(one)) for one in page.samples.get(name, ())]
         row = {"name": name, "diagram": diagram, "mean": diagrams.mean_of(found, name), "shown": shown}
         rows.append(row)
     return rows

@@ -115,9 +115,8 @@ class Run:
 
     def keep_best(self, model: nn.Module, epoch: int) -> None:
         """Writes the classifier of the best epoch so far."""
-        card = {
-            key: self.about.get(key) for key in ("model", "classes", "multilabel", "preprocessing", "data", "versions")
-        }
+        kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights")
+        card = {key: self.about.get(key) for key in kept}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
 
     def describe_best(self, said: dict[str, Any]) -> None:
