@@ -88,6 +88,7 @@ def test_val_matches_the_summary_and_records_looks_at_the_test_part(finished, ca
     code, out, _ = ended(["val", str(run), "digits", "split=test", "--json"], capsys)
     assert json.loads(out)["top1"] == summary["test"]["top1"]
     assert len((run / "openings.jsonl").read_text().splitlines()) == before + 1
+    assert "opened 2 times" in (run / "report.html").read_text()
     code, out, _ = ended(["val", str(run)], capsys)
     assert "macro F1" in out
 
