@@ -361,6 +361,23 @@ def test_only_the_last_layer_of_a_deep_head_is_new(tmp_path):
         carry_over(zoo.create("lenet5", num_classes=7, image_size=32), origin, list("abcdefg"), 32)
 
 
+def test_a_network_of_ones_own_is_the_start_too_and_the_file_does_not_choose_its_code(base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "from torch import nn\nfrom hubel.layers import Network\ndef Net(num_classes, in_channels):\n"
+        "    return Network(nn.Conv2d(in_channels, 4, 3), [nn.ReLU()], nn.Sequential(nn.Flatten(), nn.Linear(144, num_classes)))\n"
+    )
+    (tmp_path / "mine.py").write_text(code)
+    run_of(base / "low.npz", Recipe(model="mine.py:Net", epochs=1), tmp_path, "own")
+    (tmp_path / "mine.py").write_text("raise SystemExit('the code that the file names was run')\n")
+    (tmp_path / "moved.py").write_text(code)
+    recipe = Recipe(model="moved.py:Net", weights=str(tmp_path / "own"), unfreeze="head", epochs=1)
+    begun, _ = run_of(base / "high.npz", recipe, tmp_path, "next")
+    assert "a new head for 3 classes" in begun.run.about["weights"]["said"]
+    with pytest.raises(UsageError, match=r"needs the code of .*mine\.py:Net"):
+        next(start(base / "high.npz", Recipe(weights=str(tmp_path / "own")), name="none", project=str(tmp_path)))
+
+
 def test_batch_norms_without_statistics_stay_as_they_are(base, tmp_path):
     tensors, about = checkpoint.read(base / "run" / "best.safetensors")
     for name, value in tensors.items():
