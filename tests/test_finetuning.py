@@ -361,6 +361,18 @@ def test_only_the_last_layer_of_a_deep_head_is_new(tmp_path):
         carry_over(zoo.create("lenet5", num_classes=7, image_size=32), origin, list("abcdefg"), 32)
 
 
+def test_batch_norms_without_statistics_stay_as_they_are(base, tmp_path):
+    tensors, about = checkpoint.read(base / "run" / "best.safetensors")
+    for name, value in tensors.items():
+        if "running" in name:
+            value.fill_(0 if name.endswith("mean") else 1 - 1e-5)
+    checkpoint.save(tmp_path / "folded.safetensors", tensors, about)
+    folded = Recipe(weights=str(tmp_path / "folded.safetensors"))
+    assert planned(base / "high.npz", folded, silently)[2].freeze_batch_norm == "all"
+    assert planned(base / "high.npz", folded.with_(freeze_batch_norm="none"), silently)[2].freeze_batch_norm == "none"
+    assert planned(base / "high.npz", Recipe(weights=str(base / "run")), silently)[2].freeze_batch_norm == "none"
+
+
 def test_a_run_with_weights_and_a_teacher_resumes_to_the_same_bits(base, tmp_path):
     recipe = Recipe(weights=str(base / "run"), unfreeze=1, teacher=str(base / "run"), epochs=2, distill_weight=0.5)
     _, ended = run_of(base / "low.npz", recipe, tmp_path, "whole")
@@ -431,6 +443,12 @@ def test_a_settled_recipe_can_be_read_again():
         assert Recipe.from_dict(json.loads(json.dumps(settled.to_dict()))).settled() == settled
     assert Recipe(weights="w").settled().freeze_batch_norm == "none"
     assert Recipe().settled().unfreeze is None
+
+
+def test_a_word_of_a_key_is_not_pythons_none():
+    for key in ("augment", "freeze_batch_norm", "policy"):
+        assert cli.normalised([f"{key}=none"], "train") == [f"--{key.replace('_', '-')}", "none"]
+    assert cli.normalised(["schedule=none"], "train") == ["--schedule", "None"]
 
 
 def test_mistakes_on_the_command_line_are_one_sentence(base, tmp_path, capsys, monkeypatch):

@@ -193,17 +193,29 @@ class Classifier:
         """N classes, of logits N classes: a softmax at the classifier's temperature; of multi-label data a sigmoid each."""
         return logits.sigmoid() if self.multilabel else (logits / self.temperature).softmax(dim=1)
 
+    def decode(self, raw: bytes) -> NDArray[np.uint8]:
+        """The picture of a file's bytes as the network sees it, size size channels.
+
+        Raises:
+            Unreadable: the bytes are not a whole picture.
+        """
+        return self.preprocessing.decode(raw)
+
     def predict(self, files: Sequence[bytes], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each picture, given as a file's bytes.
 
         Raises:
             Unreadable: one of them is not a whole picture.
         """
-        return self.answers(np.stack([self.preprocessing.decode(raw) for raw in files]), top)
+        return self.answers([self.decode(raw) for raw in files], top)
 
-    def answers(self, images: NDArray[np.uint8], top: int = 5) -> list[Answer]:
+    def answers(self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each decoded picture, uint8 N size size channels."""
-        probabilities, order = self.probabilities(self.logits(images)).sort(dim=1, descending=True, stable=True)
+        return self.worded(self.logits(np.asarray(images)), top)
+
+    def worded(self, logits: Tensor, top: int = 5) -> list[Answer]:
+        """The `top` likeliest classes of each picture, from logits N classes."""
+        probabilities, order = self.probabilities(logits).sort(dim=1, descending=True, stable=True)
         return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
                 for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)]  # fmt: skip
 

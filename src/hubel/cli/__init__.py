@@ -9,16 +9,18 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 import tyro
 
 from hubel import process
-from hubel.cli import transfer, verbs
+from hubel.cli import sight, transfer, verbs
 from hubel.cli.arguments import (
     Augment,
     Benchmark,
+    Check,
     Compare,
+    Data,
     Gradcheck,
     Lint,
     LrFind,
@@ -47,6 +49,7 @@ ALIASES = {
     "from": "weights", "pretrained": "weights", "init_weights": "weights", "layer_wise_decay": "layer_decay",
     "distill_alpha": "distill_weight",
     "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
+    "class": "target", "method": "methods", "target_layer": "layer",
 }  # fmt: skip
 
 
@@ -87,6 +90,15 @@ VERBS = {
         "hubel lint vgg16",
         "hubel lint mycode.py:Net --input 3x64x64 --json",
     )),
+    "data": Verb(Data, ("data",), verbs.data, (
+        "hubel data photos/",
+        "hubel data labels.csv output=sheet.png --json",
+    )),
+    "check": Verb(Check, ("data",), verbs.check, (
+        "hubel check photos/",
+        "hubel check photos/ --html check.html --fix leave_out.csv",
+        "hubel check photos/ from=mobilenet_v2 --json",
+    )),
     "augment": Verb(Augment, ("data",), verbs.augment, (
         "hubel augment photos/",
         "hubel augment photos/ crop_scale=0.35 flip=true policy=trivialaugment",
@@ -99,6 +111,7 @@ VERBS = {
         "hubel train cifar10/ recipe=resnet_cifar",
         "hubel train photos/ --from resnet50 --unfreeze head",
         "hubel train photos/ model=mobilenet_v2 teacher=runs/photos-resnet50-1",
+        "hubel train labels.csv --folds 5 --group patient_id",
         "hubel train labels.csv --size 128 --name first --json",
         "hubel train digits schedule=onecycle --plot-schedule",
     )),
@@ -151,6 +164,28 @@ VERBS = {
         "hubel advise photos/ --from squeezenet1_0",
         "hubel advise photos/ --from runs/cifar10-resnet20_cifar-1 --do",
     )),
+    "explain": Verb(sight.Explain, ("run", "images"), sight.explain, (
+        "hubel explain runs/photos-resnet18-1 cat.jpg",
+        "hubel explain runs/photos-resnet18-1 cat.jpg class=dog methods=gradcam,occlusion",
+        "hubel explain runs/photos-resnet18-1",
+        "hubel explain runs/photos-resnet18-1 --faithfulness methods=gradcam,saliency",
+    )),
+    "features": Verb(sight.Features, ("run", "image"), sight.features, (
+        "hubel features runs/photos-resnet18-1 cat.jpg",
+        "hubel features squeezenet1_0 cat.jpg data=photos/ layers=stages.0,stages.2",
+    )),
+    "map": Verb(sight.Map, ("run", "data"), sight.embedding_map, (
+        "hubel map runs/photos-resnet18-1",
+        "hubel map squeezenet1_0 photos/ method=pca output=map.html",
+    )),
+    "kernels": Verb(sight.Kernels, ("image",), sight.kernels, (
+        "hubel kernels",
+        "hubel kernels cat.jpg stride=2 padding=0 output=kernels.html",
+    )),
+    "arithmetic": Verb(sight.Arithmetic, (), sight.arithmetic, (
+        "hubel arithmetic",
+        "hubel arithmetic input=5x5 kernel=3x3 stride=2 padding=1 gif=steps.gif",
+    )),
     "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
         "hubel benchmark",
         "hubel benchmark train model=resnet50 batch=8 rounds=5",
@@ -194,8 +229,15 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
             word = lookup(value.lower(), TRUTH, f"value of {key}")
             result.append(option if word else f"--no-{option[2:]}")
         else:
-            result += [option, value.capitalize() if value.lower() in ("true", "false", "none") else value]
+            python = value.lower() in ("true", "false", "none") and value not in _words(keys[key])
+            result += [option, value.capitalize() if python else value]
     return result
+
+
+def _words(kind: Any) -> set[Any]:
+    """The words that a type names, such as those of Literal["none", "standard"] | None."""
+    inside = get_args(kind)
+    return set(inside) | {word for part in inside for word in get_args(part)}
 
 
 def overview() -> str:

@@ -14,7 +14,7 @@ from hubel.classifier import Classifier
 from hubel.data import Splits
 from hubel.errors import DataError, UsageError, listed
 from hubel.training.distillation import Teacher
-from hubel.training.freezing import Freezing
+from hubel.training.freezing import Freezing, norms
 from hubel.training.recipe import Recipe
 from hubel.weights import fetch
 
@@ -91,6 +91,20 @@ def followed(recipe: Recipe, origin: Origin | None) -> Recipe:
                         channels=wanted.channels)  # fmt: skip
 
 
+def norms_kept(recipe: Recipe, origin: Origin | None) -> Recipe:
+    """The recipe with freeze_batch_norm=all, where that is open and the weights hold no statistics: mean 0, variance 1.
+
+    Such batch norms were folded into the convolutions before them. By a batch's statistics, which are others, they would
+    compute something else from the first step on, and nothing of what was learned would be left.
+    """
+    if origin is None or recipe.freeze_batch_norm is not None:
+        return recipe
+    found = [(norm.running_mean, norm.running_var) for norm in norms(origin.classifier.network)]
+    empty = all(bool((mean == 0).all() and ((variance - 1).abs() < 1e-4).all())
+                for mean, variance in found if mean is not None and variance is not None)  # fmt: skip
+    return recipe.with_(freeze_batch_norm="all") if found and empty else recipe
+
+
 def normalised_as(splits: Splits, origin: Origin | None) -> Splits:
     """The data with the normalisation that the weights are used to."""
     if origin is None:
@@ -160,6 +174,8 @@ def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str) -> str:
         share += " at first, and all of them from the middle of the epochs on"
     elif not still:
         share = f"all {total:,} parameters train"
+    if recipe.freeze_batch_norm == "all":
+        share += "; batch norm keeps the statistics of the weights"
     return f"starts from {origin.name} ({origin.classifier.model}); {head}; {share}"
 
 

@@ -17,14 +17,16 @@ from torch import Tensor, nn
 
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
+from hubel.commands import report as page
 from hubel.commands.calibrate import measure
-from hubel.commands.origin import Origin, carry_over, followed, normalised_as, said, teacher_of
+from hubel.commands.origin import Origin, carry_over, followed, normalised_as, norms_kept, said, teacher_of
 from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
+from hubel.data.audit import glance, in_short
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, OtherData, UsageError
-from hubel.evaluation import evaluate, worst_errors
+from hubel.evaluation import evaluate
 from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
@@ -96,7 +98,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     if recipe.budget is not None and team.size > 1:
         raise UsageError("a budget is planned for one process; leave it out, or start without torchrun")
     with team.first_before_others("data"):  # so that the pictures are decoded once
-        opened = open_data(data, track)
+        opened = open_data(data, track, exclude=recipe.exclude)
         origin = Origin.load(recipe.weights, recipe.model)
         recipe = followed(recipe, origin)
         splits = None if recipe.budget else split(opened, recipe, track, origin)
@@ -112,6 +114,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
     splits = splits or split(opened, recipe, track, origin)
+    splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
     taught = teacher_of(teacher, splits)
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, origin)
@@ -143,7 +146,7 @@ def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> 
         raise UsageError(
             f"teacher={recipe.teacher} would have no effect: nothing is trained here but trial steps; leave it out"
         )
-    opened = open_data(data, track)
+    opened = open_data(data, track, exclude=recipe.exclude)
     origin = Origin.load(recipe.weights, recipe.model)
     recipe = followed(recipe, origin)
     splits = split(opened, recipe, track, origin)
@@ -177,7 +180,8 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
     model, head = _initial(plan.model, splits, recipe, origin)
-    macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
+    total = analysis.summary(model, (plan.channels, plan.size, plan.size)).total
+    macs = total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     evidence: list[Evidence] = []
@@ -190,10 +194,12 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         raise UsageError(
             f"freeze_batch_norm={recipe.freeze_batch_norm} would have no effect: {plan.model} has no batch norm"
         )
+    recipe = norms_kept(recipe, origin)
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     started = {**origin.describe(), "said": said(model, recipe, origin, head)} if origin else None
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
-                          fused=machine.fused)  # fmt: skip
+                          fused=machine.fused, fused_input=machine.fused_input,
+                          exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
     if recipe.lr == "auto":
         prepare(machine)
         trial = recipe.with_(teacher=None, distill_temperature=None, distill_weight=None)
@@ -211,6 +217,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         "augmentation": [str(row) for row in evidence],
         "machine": machine.why,
         "macs": macs,
+        "activation_bytes": total.peak_activation_bytes,
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
@@ -259,7 +266,7 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
     kept = run.folder / SPLIT
     how = Division(file=str(kept)) if kept.exists() else division(recipe)  # killed before it was kept: drawn again
     try:
-        splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
+        splits = load(open_data(run.about["data"], track, exclude=recipe.exclude), size=recipe.size, channels=recipe.channels,
                       fit=recipe.fit or "pad", division=how, stream=recorded["streamed"], track=track)  # fmt: skip
         found = splits.fingerprint
         if found == recorded["fingerprint"]:
@@ -356,19 +363,7 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
         "weights_sha256": weights_sha256(classifier.network.state_dict()),
     }
     report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
-    page = report.RunPage(
-        name=run.about["name"],
-        summary=summary,
-        epochs=progress.history,
-        best_epoch=progress.best_epoch,
-        evaluation=shown.to_dict(),
-        errors=worst_errors(logits, shown_split, splits.classes),
-        recipe=run.about["recipe"],
-        data=run.about["splits"],
-        versions={**run.about["versions"], "computed on": run.about["machine"]},
-        command=run.about["command"],
-        openings=run.openings(),
-    )
-    files.write(run.folder / "report.html", report.render(page))
+    page.keep(run, shown, logits, shown_split, classifier)
+    page.draw(run, splits, summary)
     files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
     return summary

@@ -1,6 +1,7 @@
 """`hubel val`: the figures of a trained classifier on labelled data, the run's own or new."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -8,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from hubel.classifier import Classifier
+from hubel.commands import report
 from hubel.commands.train import splits_of
-from hubel.data import Split, open_data
+from hubel.data import Split, Splits, open_data
 from hubel.data.augmentation import views
 from hubel.data.opened import are_characters, refuse_if_many
 from hubel.data.splits import decode_part, streaming
@@ -35,6 +37,8 @@ class Ready:
     name: str
     notes: tuple[str, ...] = ()
     threshold: float | None = None  # below which an answer is rejected
+    run: Run | None = None  # whose own pictures these are
+    splits: Splits | None = None  # of that run
 
 
 def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
@@ -47,7 +51,7 @@ def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitNam
 
 def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
           model: str | None = None, tta: str | None = None, risk: float | None = None, coverage: float | None = None,
-          engine: str = "auto", precision: Precision | None = None, thorough: bool = False,
+          engine: str = "auto", precision: Precision | None = None, thorough: bool = False, by: str = "hubel val",
           track: Track[Any] = silently) -> Ready:  # fmt: skip
     """A run's best epoch and the pictures to evaluate it on.
 
@@ -65,24 +69,25 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
         able(engine, precision)  # before anything is decoded or recorded
     classifier = Classifier.load(folder, model)
     threshold = chosen_threshold(classifier, risk, coverage)
-    run = run_of(folder)
+    run, splits = run_of(folder), None
     classifier, notes = looking(classifier, tta, run)
-    if run is not None and (data is None or _same(data, run.about["data"])):
+    if run is not None and (data is None or same_data(data, run.about["data"])):
         splits = splits_of(run, track)
         chosen = getattr(splits, split or "val")
         if chosen is None:
             raise UsageError(f"{folder} has no {split} part")
         if split == "test":
-            run.record_opening("hubel val")
+            run.record_opening(by)
+            report.draw(run, splits)
         part, name = chosen, split or "val"
     elif data is None:
         raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
     else:
-        part, name = _new_part(classifier, data, split, track)
+        part, name = new_part(classifier, data, split, track)
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
-    return Ready(classifier, part, name, notes, threshold)
+    return Ready(classifier, part, name, notes, threshold, run if splits else None, splits)
 
 
 def run_of(path: str | os.PathLike[str]) -> Run | None:
@@ -120,11 +125,12 @@ def looking(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[C
     return replace(classifier, views=tta), notes
 
 
-def _same(data: str, recorded: str) -> bool:
+def same_data(data: str, recorded: str) -> bool:
+    """Whether a path names the data that a run has recorded."""
     return data == recorded or os.path.realpath(os.path.expanduser(data)) == recorded
 
 
-def _new_part(classifier: Classifier, data: str, split: SplitName | None, track: Track[Any]) -> tuple[Split, str]:
+def new_part(classifier: Classifier, data: str, split: SplitName | None, track: Track[Any]) -> tuple[Split, str]:
     """Pictures the run has not met, labels translated to the classifier's classes."""
     opened = open_data(data, track)
     parts = opened.source.parts
@@ -139,7 +145,7 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
                         f"{column!r} of a .csv")  # fmt: skip
     wanted = classifier.preprocessing
     stream = bool(streaming(opened.source, wanted.size, wanted.channels))
-    found, broken, _ = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
+    found, broken = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
                                    stream=stream)  # fmt: skip
     refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
@@ -150,3 +156,9 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
     else:
         labels = translate[found.labels]
     return replace(found, labels=labels), name
+
+
+def _named(classes: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """Classes of data; where they are mere numbers 0, 1, ... the classifier's names by position."""
+    mere = list(classes) == [str(number) for number in range(len(classes))] and not set(classes) & set(known)
+    return known[: len(classes)] if mere and len(classes) <= len(known) else classes

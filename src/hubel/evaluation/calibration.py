@@ -60,33 +60,27 @@ class Reliability:
         given s is a sum of folded normal variables, whose mean and variance are known (Leone et al. 1961) and whose
         distribution is close to a gamma distribution's.
         """
-        total = self.n.sum()
+        total, at = self.n.sum(), np.array([0.975, 0.5, 0.025])
 
-        def probability_below(scale: float) -> float:
-            """That an error as seen, or smaller, comes from gaps of this scale."""
-            centre = scale * self.gaps
-            share = min(scale, 1.0)
+        def probability_below(scale: Floats) -> Floats:
+            """That an error as seen, or smaller, comes from gaps of these scales."""
+            centre, share = scale[:, None] * self.gaps, np.minimum(scale, 1)[:, None]
             seen = np.maximum((1 - share) * self.chance + share * self.seen, 1e-12)
             variance = np.maximum(seen / total**2 - centre**2 / total, 1e-18)
-            sigma = np.sqrt(variance)
-            mean = sigma * math.sqrt(2 / math.pi) * np.exp(-(centre**2) / (2 * variance)) + centre * special.erf(
-                centre / sigma / math.sqrt(2)
-            )
-            mu, var = mean.sum(), np.maximum(centre**2 + variance - mean**2, 1e-24).sum()
-            return float(special.gammainc(mu**2 / var, self.error * mu / var))
+            ratio = centre / np.sqrt(2 * variance)
+            mean = np.sqrt(2 / math.pi * variance) * np.exp(-(ratio**2)) + centre * special.erf(ratio)
+            mu, spread = mean.sum(axis=1), np.maximum(centre**2 + variance - mean**2, 1e-24).sum(axis=1)
+            return special.gammainc(mu**2 / spread, self.error * mu / spread)
 
-        def scale_of(probability: float) -> float:
-            low, high = 0.0, 1.0
-            if probability_below(0.0) <= probability:
-                return 0.0
-            while probability_below(high) > probability and high < 1e6:
-                high *= 2
-            for _ in range(50):
-                middle = (low + high) / 2
-                low, high = (middle, high) if probability_below(middle) > probability else (low, middle)
-            return high
-
-        lower, estimate, upper = (min(scale_of(p) * self.error, 1.0) for p in (0.975, 0.5, 0.025))
+        low, high = np.zeros(3), np.ones(3)
+        while self.error > 0 and (probability_below(high) > at).any() and high[0] < 1e6:
+            high *= 2
+        for _ in range(32):  # halvings
+            middle = (low + high) / 2
+            above = probability_below(middle) > at
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        scales = np.where(probability_below(np.zeros(3)) > at, high, 0)
+        lower, estimate, upper = np.minimum(scales * self.error, 1).tolist()
         return estimate, (lower, upper)
 
     def rows(self) -> list[dict[str, float]]:

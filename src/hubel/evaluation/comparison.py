@@ -122,7 +122,7 @@ def paired_f1_interval(labels: NDArray[np.int64], first: NDArray[np.int64], seco
                        replicates: int = REPLICATES) -> tuple[float, Interval | None]:  # fmt: skip
     """The difference in macro F1 and its 95 % interval by the BCa bootstrap over pictures; None where answers are equal."""
     (shown, *answered), counts = kinds_of(labels, first, second)
-    sets = [as_sets(column, classes, several=labels.ndim == 2) for column in (shown, *answered)]
+    sets = [as_sets(column, classes) for column in (shown, *answered)]
     both = Outcomes(counts, sets[0], sets[1]), Outcomes(counts, sets[0], sets[2])
 
     def difference(some: NDArray[np.int64]) -> NDArray[np.float64]:

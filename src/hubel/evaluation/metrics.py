@@ -1,4 +1,4 @@
-"""The figures of a classifier on one split with their intervals, per class and as a whole, and its worst errors."""
+"""The figures of a classifier on one split with their intervals, per class and as a whole."""
 
 import math
 from dataclasses import asdict, dataclass, field, replace
@@ -220,40 +220,3 @@ def _with_confidence(found: Evaluation, confidence: NDArray[np.float64], right: 
         intervals=found.intervals | {"calibration_error": interval, "aurc": aurc_interval,
                                      "calibration_error_adaptive": adaptive.error_interval()[1]},
     )  # fmt: skip
-
-
-def worst_errors(logits: Tensor, split: Split, classes: tuple[str, ...], most: int = 24) -> list[dict[str, Any]]:
-    """The mistakes made with the greatest confidence, with their pictures (uint8 size size channels)."""
-    if split.labels.ndim == 2:
-        return _worst_missed_or_invented(logits, split, classes, most)
-    probabilities = logits.softmax(dim=1)
-    confidence, predicted = (value.numpy() for value in probabilities.max(dim=1))
-    wrong = np.flatnonzero(predicted != split.labels)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-    said = [(classes[split.labels[i]], classes[predicted[i]]) for i in wrong]
-    return _shown(split, wrong, confidence[wrong], said)
-
-
-def _worst_missed_or_invented(
-    logits: Tensor, split: Split, classes: tuple[str, ...], most: int
-) -> list[dict[str, Any]]:
-    """Multi-label: the pictures with the surest single mistake about a class; both sets of classes in words."""
-    probabilities = logits.sigmoid().numpy()
-    wrong = (probabilities > 0.5) != (split.labels > 0)
-    surest = np.where(wrong, np.abs(probabilities - 0.5) + 0.5, 0).max(axis=1)
-    which = np.argsort(-surest, kind="stable")[: min(most, int((surest > 0).sum()))]
-
-    def words(shown: NDArray[np.bool_]) -> str:
-        return ", ".join(classes[k] for k in np.flatnonzero(shown)) or "none"
-
-    said = [(words(split.labels[i] > 0), words(probabilities[i] > 0.5)) for i in which]
-    return _shown(split, which, surest[which], said)
-
-
-def _shown(split: Split, which: NDArray[np.int64], confidence: NDArray[np.float32],
-           said: list[tuple[str, str]]) -> list[dict[str, Any]]:  # fmt: skip
-    pictures = split.take(which)
-    return [
-        {"picture": picture, "path": split.names[int(i)], "label": label, "predicted": predicted, "probability": float(sure)}
-        for picture, i, sure, (label, predicted) in zip(pictures, which, confidence, said, strict=True)
-    ]  # fmt: skip

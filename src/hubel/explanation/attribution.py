@@ -19,7 +19,10 @@ from hubel.explanation.grad_cam import ALTERNATIVES, cut_at, grad_cam
 from hubel.explanation.private import private
 from hubel.explanation.rectifiers import Rectifiers
 
-NOISE, SAMPLES = 0.15, 24  # of the picture's range, and draws: Smilkov et al. 2017, section 3.2 takes 10-20 % and 50 draws
+NOISE, SAMPLES = (
+    0.15,
+    24,
+)  # of the picture's range, and draws: Smilkov et al. 2017, section 3.2 takes 10-20 % and 50 draws
 STEPS = 32  # of the integral; completeness is tested with them
 TOGETHER = 16  # altered pictures that are computed at once
 WINDOW, STRIDES = 5, 14  # the hidden square is a fifth of the side, and moves by a fourteenth
@@ -113,12 +116,18 @@ def deconvnet(network: nn.Module, x: Tensor, targets: Tensor, settings: Settings
 def project(network: nn.Module, x: Tensor, layer: str, units: Tensor) -> Tensor:
     """N C H W: what the deconvolutional network makes of activations N c h w of a layer; see `deconvnet`."""
     network, given = private(network), []
-    network.get_submodule(layer).register_forward_hook(lambda _, __, output: given.append(output.clone()) or given[-1].clone())
+    network.get_submodule(layer).register_forward_hook(
+        lambda _, __, output: given.append(output.clone()) or given[-1].clone()
+    )
     x, watched = _leaf(x), Rectifiers("deconvnet")
     with torch.enable_grad(), watched:
         network(x)
     if not watched.met or not watched.switches:
-        lacks = "max pooling, whose switches would make it depend on the picture" if watched.met else "ReLU, for which it is a rule"
+        lacks = (
+            "max pooling, whose switches would make it depend on the picture"
+            if watched.met
+            else "ReLU, for which it is a rule"
+        )
         raise UsageError(f"deconvnet means nothing here: the network has no {lacks}; {ALTERNATIVES}")
     return torch.autograd.grad(given[-1], x, units)[0]
 

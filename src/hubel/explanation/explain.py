@@ -16,6 +16,7 @@ from hubel.data.preprocessing import Placement, Unreadable, decode_whole, fitted
 from hubel.errors import DataError, UsageError, lookup, nearest
 from hubel.explanation.attribution import METHODS, Settings, heat
 from hubel.explanation.overlay import at_own_size, in_colours, laid_over
+from hubel.explanation.private import private
 from hubel.explanation.sheet import Panel, Section
 
 BATCH = 4  # pictures explained at once
@@ -65,13 +66,13 @@ class Explanation:
 
     def own_size(self, method: str) -> NDArray[np.float32]:
         """The method's map at the picture's size, H W; nan where the network did not look."""
-        return at_own_size(self.maps[method], *self.shown.picture.shape[:2], self.shown.placement)
+        return at_own_size(self.maps[method], self.shown.picture.shape, self.shown.placement)
 
     def drawn(self, method: str) -> NDArray[np.uint8]:
         """The method's picture at the picture's own size, uint8 H W 3: heat laid over it, or the signal in colours."""
         picture = self.shown.picture
         if method in self.signals:
-            signal = in_colours(at_own_size(self.signals[method], *picture.shape[:2], self.shown.placement))
+            signal = in_colours(at_own_size(self.signals[method], picture.shape, self.shown.placement))
             return np.repeat(signal, 3, axis=2) if signal.shape[2] == 1 else signal
         return laid_over(np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture, self.own_size(method))
 
@@ -84,10 +85,9 @@ class Explanation:
     def section(self) -> Section:
         """The sheet's part of this picture."""
         why = f"what speaks for {self.target} ({100 * self.probability:.1f} %); brighter is more"
-        left_out = "".join(f". Without {METHODS[name].title}: {reason}" for name, reason in self.omitted.items())
         panels = [Panel(self.shown.picture, "the picture")]
         panels += [Panel(self.drawn(name), METHODS[name].title) for name in self.maps]
-        return Section(self.headline(), why + left_out, panels)
+        return Section(self.headline(), why, panels)
 
 
 def opened(path: str, classifier: Classifier) -> Shown:
@@ -108,7 +108,7 @@ def opened(path: str, classifier: Classifier) -> Shown:
 def shown(name: str, picture: NDArray[np.uint8], classifier: Classifier, label: str | None = None) -> Shown:
     """A decoded picture, uint8 H W C, with what the network will see of it."""
     wanted = classifier.preprocessing
-    placement = place(*picture.shape[:2], wanted.size, wanted.fit)
+    placement = place(picture.shape[0], picture.shape[1], wanted.size, wanted.fit)
     return Shown(name, picture, placement, fitted(picture, wanted.size, wanted.fit), label)
 
 
@@ -169,7 +169,8 @@ def explain(classifier: Classifier, pictures: Sequence[Shown], methods: Sequence
     for start in range(0, len(pictures), BATCH):
         some = pictures[start : start + BATCH]
         x = classifier.preprocessing.normalise(torch.from_numpy(np.stack([one.input for one in some]))).to(device)
-        logits = classifier.logits(np.stack([one.input for one in some])).to(device)
+        with torch.no_grad():
+            logits = private(classifier.network)(x).float()
         passed(len(some))
         targets = logits.argmax(dim=1) if wanted is None else torch.full((len(some),), wanted, device=device)
         settings = Settings(layer, seed, passed)
@@ -193,7 +194,7 @@ def _attributed(classifier: Classifier, names: Sequence[str], x: Tensor, targets
 
 def _assembled(classifier: Classifier, some: Sequence[Shown], logits: Tensor, targets: Tensor, found: dict[str, Tensor],
                omitted: dict[str, str], top: int) -> Iterator[Explanation]:  # fmt: skip
-    probabilities = (logits.sigmoid() if classifier.multilabel else logits.softmax(dim=1)).cpu()
+    probabilities = classifier.probabilities(logits).cpu()
     heats = {name: heat(METHODS[name], values).numpy() for name, values in found.items()}
     for number, one in enumerate(some):
         values, order = probabilities[number].sort(descending=True, stable=True)

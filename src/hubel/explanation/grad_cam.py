@@ -31,27 +31,28 @@ class Cut:
 
     def __init__(self, network: nn.Module, layer: str | None = None) -> None:
         modules = dict(network.named_modules())
-        self.name, self.maps, self._input = layer or "", None, None
-        names = [layer] if layer else stages(network) or [name for name in modules if name]
+        self.name, self.maps, self._input = layer or "", None, ()
+        names = [layer] if layer else stage_names(network) or [name for name in modules if name]
         network.register_forward_pre_hook(self._see)
         for name in names:
             lookup(name, modules, "layer").register_forward_hook(self._hook(name))
 
     def _see(self, _: nn.Module, args: Any) -> None:
-        self._input = args[0].shape
+        self._input = tuple(args[0].shape)
 
     def _hook(self, name: str) -> Any:
         def cut(_: nn.Module, __: Any, output: Any) -> Any:
-            if not isinstance(output, Tensor) or output.ndim != 4 or output.shape[1:] == self._input[1:]:
+            if not isinstance(output, Tensor) or output.ndim != 4 or tuple(output.shape[1:]) == self._input[1:]:
                 return None  # any other value replaces the module's output
             if output.shape[2] * output.shape[3] == 1:
                 return None
             self.name, self.maps = name, output.detach().clone().requires_grad_()
             return self.maps.clone()  # the next module may work in place
+
         return cut
 
 
-def _stages(network: nn.Module) -> list[str]:
+def stage_names(network: nn.Module) -> list[str]:
     """Names of the stem and the stages of a network of the zoo; none of another network."""
     if not isinstance(network, Network):
         return []

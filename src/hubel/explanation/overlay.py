@@ -13,15 +13,15 @@ DIMMED = 0.35  # brightness of what the network was not shown
 HEAT = colormaps["inferno"]
 
 
-def at_own_size(maps: NDArray[np.float32], height: int, width: int, placement: Placement) -> NDArray[np.float32]:
+def at_own_size(maps: NDArray[np.float32], shape: tuple[int, ...], placement: Placement) -> NDArray[np.float32]:
     """A map of the input, S S or S S C, at the picture's size, H W or H W C; nan where the network did not look.
 
     Args:
         maps: on the network's input.
-        height, width: of the picture [px].
+        shape: of the picture, H W and whatever follows.
         placement: of the picture in the input; see `data.preprocessing.place`.
     """
-    size = maps.shape[0]
+    size, (height, width) = maps.shape[0], shape[:2]
     # where the centre of each pixel of the picture lies in the input, in units of its side
     places = [((np.arange(n, dtype=np.float32) + 0.5) * scale + offset) / size
               for n, scale, offset in zip((height, width), placement.scale, placement.offset, strict=True)]  # fmt: skip

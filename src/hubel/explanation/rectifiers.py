@@ -38,7 +38,7 @@ class Rectifiers(TorchFunctionMode):
         super().__init__()
         self.rule, self.met, self.switches = rule, 0, 0
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self.switches += func in POOLS
         if not (func in CLAMPS or (func in BOUNDED and _lower_bound(func, args, kwargs) == 0)):

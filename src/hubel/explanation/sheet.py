@@ -151,7 +151,10 @@ def _height(section: Section, width: int) -> int:
 
 def _draw(canvas: Image.Image, section: Section, top: int) -> None:
     draw = ImageDraw.Draw(canvas)
-    for text, face, colour, leading in ((section.title, font(TITLE, True), INK, 6), (section.text, font(TEXT), SOFT, 5)):
+    for text, face, colour, leading in (
+        (section.title, font(TITLE, True), INK, 6),
+        (section.text, font(TEXT), SOFT, 5),
+    ):
         for line in wrapped(text, canvas.width - 2 * MARGIN, face):
             draw.text((MARGIN, top), line, fill=colour, font=face)
             top += int(face.size) + leading

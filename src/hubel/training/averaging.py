@@ -62,18 +62,17 @@ def ema_share(decay: float, step: int) -> float:
 
 
 @torch.no_grad()
-def recompute_statistics(model: nn.Module, norms: Sequence[nn.Module], batches: Iterable[Tensor]) -> None:
+def recompute_statistics(model: nn.Module, norms: Sequence[_BatchNorm], batches: Iterable[Tensor]) -> None:
     """Gives averaged weights the batch-norm statistics that belong to them  (Izmailov et al. 2018, section 3.2).
 
     Plain means over the batches; everything but `norms`, whose statistics move, is in evaluation mode, dropout off. The
     model keeps its mode.
     """
-    moving = [norm for norm in norms if isinstance(norm, _BatchNorm)]
-    if not moving:
+    if not norms:
         return
-    modes, momenta = {module: module.training for module in model.modules()}, [norm.momentum for norm in moving]
+    modes, momenta = {module: module.training for module in model.modules()}, [norm.momentum for norm in norms]
     model.eval()
-    for norm in moving:
+    for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch's word for a plain mean
         norm.train()
@@ -81,7 +80,7 @@ def recompute_statistics(model: nn.Module, norms: Sequence[nn.Module], batches: 
         for x in batches:
             model(x)
     finally:
-        for norm, momentum in zip(moving, momenta, strict=True):
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         for module, mode in modes.items():
             module.training = mode

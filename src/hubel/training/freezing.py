@@ -111,7 +111,7 @@ class Freezing:
         """The modules that do not train."""
         return [module for part in self.parts[self.trained :] for module in part]
 
-    def moving_norms(self) -> list[nn.Module]:
+    def moving_norms(self) -> list[_BatchNorm]:
         """The batch norms whose statistics are those of the batch."""
         if self.recipe.freeze_batch_norm == "all":
             return []
@@ -120,6 +120,6 @@ class Freezing:
         return [norm for norm in norms(self.model) if norm not in kept]
 
 
-def norms(model: nn.Module) -> Iterator[nn.Module]:
+def norms(model: nn.Module) -> Iterator[_BatchNorm]:
     """The batch norms of a network."""
     return (module for module in model.modules() if isinstance(module, _BatchNorm))

@@ -111,6 +111,7 @@ class Recipe:
         size: side of the square input [px].
         channels: 1 for grey, 3 for RGB.
         fit: how pictures that are not square become so.
+        exclude: a list of pictures to leave out, as hubel check DATA --fix FILE writes it.
         val_fraction: share of the training part to validate on, where the data bring no validation part.
         test_fraction: share of the training part to test on, where the data bring no test part; 0 for none.
         tta: views of a picture whose predictions the final scores average: one, flip, shift, six, crops or ten.
@@ -121,6 +122,7 @@ class Recipe:
         split: a split.json, or the folder of the run that has it, in the place of a new draw.
         precision: arithmetic of convolutions and matrix products during training.
         fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
+        fused_input: augmentation and normalisation in one pass, likewise.
         device: cpu, cuda or cuda:N.
         threads: cores to compute with.
         prefetch: batches prepared ahead.
@@ -209,6 +211,7 @@ class Recipe:
     size: int | None = None
     channels: Literal[1, 3] | None = None
     fit: Fit | None = None
+    exclude: str | None = None
     val_fraction: float | None = None
     test_fraction: float | None = None
     group: str | None = None
@@ -219,6 +222,7 @@ class Recipe:
     # the machine
     precision: Precision | None = None
     fused: bool | None = None
+    fused_input: bool | None = None
     device: str | None = None
     threads: int | None = None
     prefetch: int | None = None

@@ -150,7 +150,7 @@ def augmentation(recipe: Recipe, split: Split) -> Augmentation:
     values: dict[str, Any] = {key: getattr(recipe, key) for key in (*KEYS, "edge")}
     if recipe.alternating_flip:
         values["flip"] = False  # not at random: `training_batches` turns the pictures
-    return Augmentation.measured(split, **values)
+    return Augmentation.measured(split, fused=bool(recipe.fused_input), **values)
 
 
 def parts_of_share(recipe: Recipe, progress: Progress, team: Team) -> int:

@@ -1,0 +1,104 @@
+"""`hubel map`: pictures in the plane, near each other where the network finds them alike."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hubel import files
+from hubel.classifier import Classifier
+from hubel.commands.pictures import every_picture, read
+from hubel.commands.train import splits_of
+from hubel.commands.val import run_of
+from hubel.errors import DataError, UsageError
+from hubel.explanation.embedding import EmbeddingMap, Method, draw, lay_out
+from hubel.explanation.sheet import Panel, Section
+from hubel.report import gallery
+from hubel.training.machine import use_all_cores
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The map and where it can be looked at.
+
+    Args:
+        output: the sheet or page.
+        layout: places and how far they can be believed.
+        names: of the pictures.
+        labels: of the pictures.
+        stage: whose features.
+    """
+
+    output: Path
+    layout: EmbeddingMap
+    names: list[str]
+    labels: list[str]
+    stage: str
+
+    def sentence(self) -> str:
+        """How far the map can be believed."""
+        found = self.layout
+        kept = f"the plane keeps {100 * found.explained:.0f} % of the variance, " if found.explained is not None else ""
+        way = "PCA" if found.method == "pca" else "t-SNE"
+        text = f"{len(self.names):,} pictures by {way} on features of {self.stage}: {kept}trustworthiness {found.trustworthiness:.3f}"
+        if found.accuracy is None:
+            return text
+        inside, plane = (100 * share for share in found.accuracy)
+        return f"{text}; five neighbours name the class of {inside:.1f} % in feature space, {plane:.1f} % in the plane"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        found = self.layout
+        return {"output": str(self.output), "method": found.method, "stage": self.stage, "n": len(self.names),
+                "explained": found.explained, "trustworthiness": found.trustworthiness,
+                "accuracy": found.accuracy and {"features": found.accuracy[0], "plane": found.accuracy[1]},
+                "pictures": [{"path": name, "label": label, "x": x, "y": y} for name, label, (x, y) in
+                             zip(self.names, self.labels, found.places.round(5).tolist(), strict=True)]}  # fmt: skip
+
+
+def embedding_map(run: str | os.PathLike[str], data: str | None = None, *, stage: str = "penultimate", method: Method = "tsne",
+                  most: int = 1000, seed: int = 0, model: str | None = None, output: str = "map.png",
+                  track: files.Track[Any] = files.silently) -> Mapped:  # fmt: skip
+    """Draws the map.
+
+    Args:
+        run: a run, or weights.
+        data: labelled pictures; the run's validation part unless given.
+        stage: whose features, see `transfer.Stage`.
+        method: "tsne" or "pca".
+        most: pictures at most, drawn at random.
+        seed: of the draw and of t-SNE.
+        model: see `Classifier.load`.
+        output: ends in .png or .html.
+        track: shows progress.
+
+    Raises:
+        UsageError: no such stage; no data and no run; too few pictures.
+        DataError: the data cannot be read, or have several labels a picture.
+    """
+    use_all_cores()
+    path = gallery.check(output)
+    classifier = Classifier.load(run, model)
+    if data is not None:
+        pictures, _, classes = every_picture(classifier, data, track)
+    elif (known := run_of(run)) is not None:
+        pictures, classes = splits_of(known, track).val, classifier.classes
+    else:
+        raise UsageError(f"{run} are weights without a run; name the data to map")
+    if pictures.labels.ndim == 2:
+        raise DataError("the pictures have several labels each; a map colours each by its one class")
+    which = np.sort(np.random.default_rng(seed).permutation(len(pictures))[:most])
+    features = next(iter(read(classifier, pictures, [stage], track=track).values.values()))[which]
+    labels = pictures.labels[which]
+    layout = lay_out(features, method, labels, seed)
+    names = [str(pictures.names[int(i)]) for i in which]
+    mapped = Mapped(path, layout, names, [classes[int(label)] for label in labels], stage)
+    drawn = draw(layout, pictures.take(which), labels, classes)
+    text = f"{mapped.sentence()}. Frames show the class; a thumbnail may hide others at its place."
+    section = Section(
+        f"How {classifier.model} sees the pictures", text, [Panel(drawn)], columns=1, side=max(drawn.shape[:2])
+    )
+    gallery.write(path, [section], title="A map of the pictures", kind="embedding map")
+    return mapped

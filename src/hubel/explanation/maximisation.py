@@ -1,0 +1,75 @@
+"""Activation maximisation: the picture that a unit or a class would like best, found by gradient ascent.
+
+Without help the ascent ends in high frequencies that no photograph has; jitter, blur and decay hold it back (Simonyan et al.
+2014, section 2; Yosinski et al. 2015; Olah et al. 2017).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from hubel import files
+from hubel.classifier import Classifier
+from hubel.data.batches import derived_seed
+from hubel.explanation.private import private
+
+STEPS, RATE = 96, 0.1  # of Adam-like normalised steps, in standard deviations of the network's input
+DECAY, BLUR_EVERY, SIGMA = 0.004, 8, 0.6
+
+
+def maximised(classifier: Classifier, layer: str | None, units: list[int], *, steps: int = STEPS, seed: int = 0,
+              track: files.Track[Any] = files.silently) -> list[NDArray[np.uint8]]:  # fmt: skip
+    """One picture per unit, uint8 S S C.
+
+    Args:
+        classifier: whose network.
+        layer: whose channels (their mean over the map is raised); the logits unless given.
+        units: channels, or classes.
+        steps: of the ascent.
+        seed: of start and jitter.
+        track: shows progress.
+    """
+    wanted, network, given = classifier.preprocessing, private(classifier.network), []
+    if layer is not None:
+        network.get_submodule(layer).register_forward_hook(
+            lambda _, __, output: given.append(output.clone()) or given[-1].clone()
+        )
+    mean, std = (torch.tensor(of)[:, None, None] for of in (wanted.mean, wanted.std))
+    low, high = (0 - mean) / std, (1 - mean) / std
+    generator = torch.Generator().manual_seed(derived_seed(seed, 7))
+    x = 0.1 * torch.randn(len(units), wanted.channels, wanted.size, wanted.size, generator=generator)
+    goal = torch.tensor(units)
+    reach = wanted.size // 14
+    for step in track(range(steps), "maximising activations", steps):
+        down, across = (
+            torch.randint(-reach, reach + 1, (2,), generator=generator) if reach else torch.zeros(2)
+        ).tolist()
+        leaf = x.roll((int(down), int(across)), dims=(2, 3)).requires_grad_()
+        given.clear()
+        with torch.enable_grad():
+            logits = network(leaf)
+            response = logits if layer is None else given[-1].flatten(2).mean(dim=2)
+            (gradient,) = torch.autograd.grad(response.gather(1, goal[:, None]).sum(), leaf)
+        gradient = gradient.roll((-int(down), -int(across)), dims=(2, 3))
+        size = gradient.flatten(1).std(dim=1).view(-1, 1, 1, 1).clamp(min=1e-12)
+        x = (x + RATE * gradient / size) * (1 - DECAY)
+        if step % BLUR_EVERY == BLUR_EVERY - 1 and wanted.size >= 16:
+            x = blurred(x, SIGMA)
+        x = torch.maximum(torch.minimum(x, high), low)
+    pixels = (255 * (x * std + mean)).clamp(0, 255).round().to(torch.uint8)
+    return list(pixels.permute(0, 2, 3, 1).numpy())
+
+
+def blurred(x: Tensor, sigma: float) -> Tensor:
+    """N C H W after a Gaussian blur of that standard deviation [px]; the border is mirrored."""
+    reach = min(max(1, round(3 * sigma)), x.shape[2] - 1, x.shape[3] - 1)
+    taps = torch.exp(-(torch.arange(-reach, reach + 1, dtype=torch.float32) ** 2) / (2 * sigma**2))
+    taps = (taps / taps.sum()).to(x.device)
+    channels = x.shape[1]
+    x = functional.pad(x, (reach,) * 4, mode="reflect")
+    x = functional.conv2d(x, taps.view(1, 1, -1, 1).repeat(channels, 1, 1, 1), groups=channels)
+    return functional.conv2d(x, taps.view(1, 1, 1, -1).repeat(channels, 1, 1, 1), groups=channels)
