@@ -245,7 +245,7 @@ def test_a_full_disk_stops_training_with_one_sentence(tmp_path):
     assert done.returncode == 3
     assert re.search(r"^hubel: cannot write .*safetensors: File too large", done.stderr)
     assert done.stderr.count("\n") == 1
-    assert sorted(path.name for path in (tmp_path / "runs" / "a").iterdir()) == ["run.json"]
+    assert sorted(path.name for path in (tmp_path / "runs" / "a").iterdir()) == ["run.json", "split.json"]
 
 
 # ---------------------------------------------------------------------------------------------- help

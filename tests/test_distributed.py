@@ -24,7 +24,7 @@ from hubel.training.loop import Step, records, seeded, train
 from hubel.training.memory import Halved
 from hubel.training.run import Run
 from hubel.training.state import refuse_what_does_not_fit
-from two_processes import RECIPE, Small, curve, figures
+from two_processes import RECIPE, THAWING, Small, curve, figures
 
 HERE = Path(__file__).parent
 
@@ -70,6 +70,13 @@ def test_synchronised_batch_norm_draws_the_curve_of_the_whole_batch(two):
     torch.testing.assert_close(torch.tensor(two[0]["common statistics"]), torch.tensor(alone), rtol=0, atol=1e-4)
     apart = curve(RECIPE.with_(accumulate=2), 0.0)
     assert (torch.tensor(apart) - torch.tensor(alone)).abs().max() > 1e-3  # else nothing was shown
+
+
+def test_two_processes_unfreeze_as_one_does(two):
+    """The head alone in the first epoch, everything in the second: other gradients are summed."""
+    alone = curve(THAWING.with_(accumulate=2), 0.3)
+    torch.testing.assert_close(torch.tensor(two[0]["thawing"]), torch.tensor(alone), rtol=0, atol=1e-4)
+    assert two[0]["thawing"] == two[1]["thawing"]
 
 
 def test_sharded_validation_gives_the_same_figures(two):

@@ -139,6 +139,29 @@ def test_each_picture_validates_once_and_a_test_part_stays_apart(patients):
             assert splits.test is None or set(numbers(splits.test)) == test
 
 
+def test_copies_of_a_picture_are_never_on_both_sides(tmp_path):
+    """Each of 24 scenes twice, once re-encoded at another size: `near_duplicates` keeps them together, the pixels do not."""
+    generator = np.random.default_rng(0)
+    for scene in range(24):
+        grid = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        picture = Image.fromarray(grid).resize((96, 96), Image.Resampling.BICUBIC)
+        folder = tmp_path / "scenes" / "ab"[scene % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{scene}.png")
+        picture.resize((72, 72)).save(folder / f"{scene + 100}.jpg", quality=80)
+
+    def torn(**keys) -> int:
+        splits = divided(tmp_path / "scenes", **keys)
+        scenes = [
+            {int(name.rpartition("/")[2][:-4]) % 100 for name in part.names} for part in (splits.train, splits.val)
+        ]
+        return len(scenes[0] & scenes[1])
+
+    assert torn(test_fraction=0.0) > 0
+    for fold in (1, 2, 3):
+        assert torn(group="near_duplicates", folds=3, fold=fold) == 0
+
+
 def test_groups_that_are_missing_or_unknown_are_refused(patients, photos):
     with pytest.raises(UsageError, match="no column 'patient'; did you mean patient_id"):
         divided(patients, group="patient")

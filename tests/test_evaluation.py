@@ -9,8 +9,9 @@ from scipy.stats import binomtest
 from sklearn import metrics
 
 from hubel.data import Split
+from hubel.evaluation import worst_errors
 from hubel.evaluation.intervals import wilson_interval
-from hubel.evaluation.metrics import measure, worst_errors
+from hubel.evaluation.metrics import measure
 
 
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -9,8 +9,9 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "process", "files", "arithmetic", "layers", "weights", "zoo", "analysis", "data", "training", "recipes",
-    "inference", "classifier", "evaluation", "transfer", "explanation", "report", "benchmark", "commands", "terminal",
+    "errors", "process", "files", "compiled", "arithmetic", "layers", "weights", "zoo", "analysis", "data", "training",
+    "recipes", "inference", "classifier", "evaluation", "transfer", "explanation", "report", "benchmark", "commands",
+    "estimator", "terminal",
     "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

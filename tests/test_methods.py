@@ -341,7 +341,7 @@ def test_recomputed_statistics_are_means_over_the_batches_and_modes_return():
     model = normed().train()
     model[2].eval()
     batches = [torch.randn(8, 1, 4, 4) for _ in range(5)]
-    recompute_statistics(model, batches)
+    recompute_statistics(model, [model[1]], batches)
     maps = [model[0](x) for x in batches]
     torch.testing.assert_close(model[1].running_mean, torch.stack([m.mean(dim=(0, 2, 3)) for m in maps]).mean(dim=0))
     torch.testing.assert_close(model[1].running_var, torch.stack([m.var(dim=(0, 2, 3)) for m in maps]).mean(dim=0))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hubel.data import load, open_data
+from hubel.layers import Network
 from hubel.training.distributed import Team, join, leave
 from hubel.training.loop import Epoch, Step, records, seeded
 from hubel.training.recipe import Recipe
@@ -26,16 +27,24 @@ class Small(nn.Module):
         return self.layers(x)
 
 
+def parted(dropout: float) -> Network:
+    """The same in parts that can be frozen: stem, one stage, head."""
+    stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    stage = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    return Network(stem, [stage], nn.Sequential(nn.Dropout(dropout), nn.Flatten(), nn.Linear(512, 10)))
+
+
 RECIPE = Recipe(model="own", epochs=2, batch=240, lr=0.1, warmup_epochs=1, crop_padding=1, flip=True, size=8, channels=1,
                 fit="pad", precision="float32", device="cpu", threads=1, clip_norm=1.0, ema=0.9)  # fmt: skip
 SYNCHRONISED = RECIPE.with_(sync_batch_norm=True)
+THAWING = RECIPE.with_(weights="own.pth", unfreeze="gradual", layer_decay=0.5)
 
 
 def curve(recipe: Recipe, dropout: float, team: Team | None = None) -> list[float]:
     """The loss of every step and both losses of every epoch."""
     data = load(open_data("digits"), size=8, channels=1)
     with seeded(0):
-        model = Small(dropout)
+        model = (parted if recipe.weights else Small)(dropout)
     found: list[float] = []
     for record in records(model, data, recipe, team=team):
         found += [record.loss] if isinstance(record, Step) else []
@@ -58,6 +67,7 @@ if __name__ == "__main__":
     results = {
         "own statistics": curve(RECIPE, 0.3, team),
         "common statistics": curve(SYNCHRONISED, 0.0, team),
+        "thawing": curve(THAWING, 0.3, team),
         "figures": figures(team),
     }
     leave()

@@ -18,6 +18,7 @@
     report       a run as one self-contained page
     benchmark    Hubel beside its peers, measured in turns
     commands     one file per job of the command line
+    estimator    HubelClassifier, scikit-learn's protocol
     terminal     viewers of records
     cli          `hubel VERB`
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from hubel.classifier import Classifier
     from hubel.data import load as load_data
     from hubel.data import open_data
+    from hubel.estimator import HubelClassifier
     from hubel.evaluation import evaluate
     from hubel.training.loop import train
     from hubel.training.recipe import Recipe
@@ -45,6 +47,7 @@ __version__ = version("hubel")
 __all__ = [
     "MODELS",
     "Classifier",
+    "HubelClassifier",
     "Recipe",
     "Run",
     "adopt",
@@ -66,6 +69,7 @@ __all__ = [
 _HOME = {
     "MODELS": "zoo",
     "Classifier": "classifier",
+    "HubelClassifier": "estimator",
     "Recipe": "training.recipe",
     "Run": "training.run",
     "adopt": "weights",

@@ -17,7 +17,7 @@ from hubel import zoo
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
 from hubel.data.preprocessing import centre_crop
-from hubel.errors import FileError, UsageError, nearest
+from hubel.errors import DataError, FileError, UsageError, nearest
 from hubel.inference import Choice, choose
 from hubel.training import checkpoint
 from hubel.training.recipe import Precision
@@ -63,9 +63,9 @@ class Classifier:
         model: the name the network was created by.
         about: the rest of what its file says: data, versions, epoch.
         multilabel: whether a picture may show any number of the classes.
-        temperature: by which logits are divided before they become probabilities; see `evaluation.calibration`.
         choice: the engine that computes; None for the network itself, eager in float32, to the same bits every time.
         views: test-time augmentation, a set of `data.VIEWS` whose predictions are averaged; None looks once.
+        temperature: by which logits are divided before they become probabilities; see `evaluation.calibration`.
     """
 
     network: nn.Module
@@ -74,9 +74,9 @@ class Classifier:
     model: str
     about: dict[str, Any]
     multilabel: bool = False
-    temperature: float = 1.0
     choice: Choice | None = None
     views: str | None = None
+    temperature: float = 1.0
 
     @staticmethod
     def load(path: str | os.PathLike[str], model: str | None = None) -> "Classifier":
@@ -117,7 +117,7 @@ class Classifier:
         if own and model is None:
             raise UsageError(f"{path} needs the code of {about['model']}; a file does not choose what is run, so name it: "
                              f"model={about['model']}")  # fmt: skip
-        if model is not None and not own:
+        if model not in (None, about["model"]) and not own:
             raise UsageError(f"model={model} would have no effect: {path} is the zoo's {about['model']}")
         with torch.device("cpu" if own else "meta"):  # the weights come from the file
             network = zoo.create(model or about["model"], num_classes=len(classes), in_channels=preprocessing.channels,
@@ -129,7 +129,22 @@ class Classifier:
                             f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")),
-                          float(about.get("temperature", 1)))  # fmt: skip
+                          temperature=float(about.get("temperature", 1)))  # fmt: skip
+
+    def places(self, classes: Sequence[str], data: str) -> list[int]:
+        """Where among the logits the classes of some data stand: by name, or by number where theirs are mere numbers 0, 1, ...
+
+        Raises:
+            DataError: the classifier does not know all of them; `data` is what they are called.
+        """
+        mere = list(classes) == [str(number) for number in range(len(classes))] and not set(classes) & set(self.classes)
+        if mere and len(classes) <= len(self.classes):
+            return list(range(len(classes)))
+        unknown = sorted(set(classes) - set(self.classes))
+        if unknown:
+            raise DataError(f"{data} has the class {unknown[0]!r} that the classifier does not know ({len(unknown)} such); its "
+                            f"classes: {', '.join(self.classes[:12])}")  # fmt: skip
+        return [self.classes.index(name) for name in classes]
 
     def using(self, sample: NDArray[np.uint8], *, pictures: float = float("inf"), engine: str = "auto",
               precision: Precision | None = None, thorough: bool = False) -> "Classifier":  # fmt: skip
@@ -178,17 +193,29 @@ class Classifier:
         """N classes, of logits N classes: a softmax at the classifier's temperature; of multi-label data a sigmoid each."""
         return logits.sigmoid() if self.multilabel else (logits / self.temperature).softmax(dim=1)
 
+    def decode(self, raw: bytes) -> NDArray[np.uint8]:
+        """The picture of a file's bytes as the network sees it, size size channels.
+
+        Raises:
+            Unreadable: the bytes are not a whole picture.
+        """
+        return self.preprocessing.decode(raw)
+
     def predict(self, files: Sequence[bytes], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each picture, given as a file's bytes.
 
         Raises:
             Unreadable: one of them is not a whole picture.
         """
-        return self.answers(np.stack([self.preprocessing.decode(raw) for raw in files]), top)
+        return self.answers([self.decode(raw) for raw in files], top)
 
-    def answers(self, images: NDArray[np.uint8], top: int = 5) -> list[Answer]:
+    def answers(self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each decoded picture, uint8 N size size channels."""
-        probabilities, order = self.probabilities(self.logits(images)).sort(dim=1, descending=True, stable=True)
+        return self.worded(self.logits(np.asarray(images)), top)
+
+    def worded(self, logits: Tensor, top: int = 5) -> list[Answer]:
+        """The `top` likeliest classes of each picture, from logits N classes."""
+        probabilities, order = self.probabilities(logits).sort(dim=1, descending=True, stable=True)
         return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
                 for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)]  # fmt: skip
 
@@ -220,7 +247,7 @@ def _published(name: str, model: str | None) -> Classifier:
     """The reference weights of a network of the zoo."""
     if name not in zoo.MODELS:
         raise FileError(f"there is no run, no file and no network {name!r}; {nearest(name, zoo.MODELS)}")
-    if model is not None:
+    if model not in (None, name):
         raise UsageError(f"model={model} would have no effect: {name} names the network already")
     network = zoo.create(name, pretrained="reference")
     return _assembled(network, name, zoo.published(name)["input"][0], zoo.pretrained(name))

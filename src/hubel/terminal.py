@@ -122,6 +122,12 @@ def introduce(record: Any, console: Console) -> None:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     for line in record.run.about.get("augmentation", []):
         console.print(f"augment=auto: {line}", highlight=False, soft_wrap=True)
+    if (start := record.run.about.get("weights")) is not None:
+        console.print(escape(start["said"]), highlight=False, soft_wrap=True)
+    if (teacher := record.run.about.get("teacher")) is not None:
+        console.print(f"learns {recipe.distill_weight:.0%} from {escape(teacher['from'])} ({escape(teacher['model'])}), at "
+                      f"temperature {recipe.distill_temperature:g}, the rest from the labels", highlight=False,
+                      soft_wrap=True)  # fmt: skip
     flips = "mirrored at random" if recipe.flip else "not mirrored"
     console.print(f"{recipe.epochs} epochs, batch {recipe.batch}, {recipe.optimizer}, peak lr {recipe.lr:g}, {recipe.schedule}, "
                   f"weight decay {recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}",
@@ -218,13 +224,36 @@ def show_recipes(rows: list[dict[str, Any]], console: Console) -> None:
 
 def show_evaluation(evaluation: Any, console: Console) -> None:
     """The figures of `hubel val`."""
+    from hubel.evaluation import words
+
     low, high = evaluation.interval
     console.print(f"[bold]accuracy {percent(evaluation.top1)}[/]  (95 % interval {percent(low)} to {percent(high)}, "
                   f"n = {evaluation.n:,}, split {evaluation.split})", highlight=False)  # fmt: skip
-    top5 = f", top-5 {percent(evaluation.top5)}" if evaluation.top5 is not None else ""
-    console.print(f"balanced accuracy {percent(evaluation.balanced_accuracy)}, macro F1 {evaluation.macro_f1:.4f}, "
-                  f"loss {evaluation.loss:.4f}{top5}; computed by {evaluation.computed_by}", highlight=False)  # fmt: skip
+    console.print(f"computed by {evaluation.computed_by}", highlight=False)
+    table = Table("figure", box=None, pad_edge=False)
+    for column in ("value", "95 % interval"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in words.rows(evaluation):
+        table.add_row(*row)
+    console.print(table)
+    for sentence in words.sentences(evaluation):
+        console.print(sentence, highlight=False, soft_wrap=True)
     console.print(evaluation_table(evaluation))
+
+
+def show_comparison(comparison: Any, console: Console) -> None:
+    """The figures of runs on the same pictures, and a sentence per pair."""
+    from hubel.evaluation import words
+
+    table = Table("run", box=None, pad_edge=False)
+    for column in ("accuracy", "95 % interval", "macro F1", "95 % interval"):
+        table.add_column(column, justify="right")
+    for row in words.of_scored(comparison):
+        table.add_row(*map(escape, row))
+    console.print(f"{comparison.n:,} pictures of {escape(comparison.data)}, {comparison.split}", highlight=False)
+    console.print(table)
+    for sentence in words.of_pairs(comparison):
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
 
 
 def show_notes(notes: Iterable[str], console: Console) -> None:
@@ -304,8 +333,9 @@ def show_prediction(prediction: Any, console: Console) -> None:
         )
         return
     pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
-    words = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
-    console.print(f"{prediction.path}: {words}", highlight=False, soft_wrap=True, markup=False)
+    said = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
+    said = f"none of these (likeliest {said})" if prediction.rejected else said
+    console.print(f"{prediction.path}: {said}", highlight=False, soft_wrap=True, markup=False)
 
 
 def show_gradients(layers: Iterable[Any], console: Console) -> list[Any]:

@@ -16,6 +16,7 @@ from hubel.benchmark.cases import Case, Options, Plan
 from hubel.benchmark.peers import peer
 from hubel.benchmark.turns import Contender
 from hubel.data import Augmentation, Division, Preprocessing, Split, load, open_data, training_batches
+from hubel.data.augmentation import kernels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL, PADDING, SMALL_COUNT, SMALL_BATCH = 32, 4, 50_000, 128  # CIFAR-10 and its usual augmentation
@@ -177,6 +178,7 @@ def _split(images: NDArray[np.uint8]) -> Split:
 
 def _ours(split: Split, batch: int, augmentation: Augmentation, size: int) -> Contender:
     normal = Preprocessing(size=size, channels=3, fit="pad", mean=MEAN, std=STD)
+    augmentation = augmentation.with_(fused=kernels.available())
     epochs = count()
 
     def epoch() -> None:

@@ -14,11 +14,13 @@ from typing import Any
 import tyro
 
 from hubel import process
-from hubel.cli import sight, verbs
+from hubel.cli import sight, transfer, verbs
 from hubel.cli.arguments import (
     Augment,
     Benchmark,
+    Check,
     Compare,
+    Data,
     Gradcheck,
     Lint,
     LrFind,
@@ -44,6 +46,8 @@ ALIASES = {
     "workers": "threads", "optimiser": "optimizer", "opt": "optimizer", "scheduler": "schedule", "lr_schedule": "schedule",
     "criterion": "loss", "smoothing": "label_smoothing", "label_smooth": "label_smoothing", "clip_grad": "clip_norm",
     "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "class_weights": "class_weight",
+    "from": "weights", "pretrained": "weights", "init_weights": "weights", "layer_wise_decay": "layer_decay",
+    "distill_alpha": "distill_weight",
     "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
     "class": "target", "method": "methods", "target_layer": "layer",
 }  # fmt: skip
@@ -80,10 +84,20 @@ VERBS = {
     "compare": Verb(Compare, ("models",), verbs.compare, (
         "hubel compare alexnet vgg16 googlenet resnet50",
         "hubel compare 'resnet18' 'resnet50' --chart accuracy.png",
+        "hubel compare runs/first runs/second runs/third",
     )),
     "lint": Verb(Lint, ("model",), verbs.lint, (
         "hubel lint vgg16",
         "hubel lint mycode.py:Net --input 3x64x64 --json",
+    )),
+    "data": Verb(Data, ("data",), verbs.data, (
+        "hubel data photos/",
+        "hubel data labels.csv output=sheet.png --json",
+    )),
+    "check": Verb(Check, ("data",), verbs.check, (
+        "hubel check photos/",
+        "hubel check photos/ --html check.html --fix leave_out.csv",
+        "hubel check photos/ from=mobilenet_v2 --json",
     )),
     "augment": Verb(Augment, ("data",), verbs.augment, (
         "hubel augment photos/",
@@ -95,6 +109,9 @@ VERBS = {
         "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
         "hubel train photos/ --budget 5min",
         "hubel train cifar10/ recipe=resnet_cifar",
+        "hubel train photos/ --from resnet50 --unfreeze head",
+        "hubel train photos/ model=mobilenet_v2 teacher=runs/photos-resnet50-1",
+        "hubel train labels.csv --folds 5 --group patient_id",
         "hubel train labels.csv --size 128 --name first --json",
         "hubel train digits schedule=onecycle --plot-schedule",
     )),
@@ -129,6 +146,23 @@ VERBS = {
     "predict": Verb(Predict, ("run", "images"), verbs.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
+        "hubel predict runs/photos-resnet18-1 holiday/ risk=0.05",
+    )),
+    "embed": Verb(transfer.Embed, ("weights", "data"), transfer.embed, (
+        "hubel embed squeezenet1_0 photos/ --output photos.npz",
+        "hubel embed runs/photos-resnet18-1 photos/ --stage all --output photos.parquet",
+    )),
+    "knn": Verb(transfer.Knn, ("weights", "data"), transfer.knn, (
+        "hubel knn squeezenet1_0 photos/",
+        "hubel knn runs/photos-resnet18-1 --query cat.jpg",
+    )),
+    "probe": Verb(transfer.Probe, ("weights", "data"), transfer.probe, (
+        "hubel probe squeezenet1_0 photos/",
+        "hubel probe resnet18 photos/ --save photos.safetensors --split test",
+    )),
+    "advise": Verb(transfer.Advise, ("data",), transfer.advise, (
+        "hubel advise photos/ --from squeezenet1_0",
+        "hubel advise photos/ --from runs/cifar10-resnet20_cifar-1 --do",
     )),
     "explain": Verb(sight.Explain, ("run", "images"), sight.explain, (
         "hubel explain runs/photos-resnet18-1 cat.jpg",

@@ -59,14 +59,20 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy."""
+    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy.  Runs: whether they differ."""
 
     models: Positional[tuple[str, ...]]
-    """names of the zoo, FILE.py:NAME, lines of layers, or runs"""
+    """names of the zoo, FILE.py:NAME, or lines of layers; or folders of runs"""
     input: str | None = None
     """channels x height x width of a picture for all of them; each as published unless given"""
     chart: str | None = None
-    """also draw accuracy against operations to this .png or .svg"""
+    """also draw accuracy against operations, or the differences of runs, to this .png or .svg"""
+    data: str | None = None
+    """compare runs on these labelled pictures, new to all of them; on their common validation part unless given"""
+    split: Literal["train", "val", "test"] | None = None
+    """compare runs on this part. A look at the runs' test part is recorded"""
+    model: str | None = None
+    """FILE.py:NAME, where runs were trained with a network of your own"""
     markdown: bool = False
     """print a Markdown table"""
     json: bool = False
@@ -95,6 +101,8 @@ class Train:
     """of the run; data, model and a number unless given"""
     project: str = "runs"
     """folder of the runs"""
+    seeds: int | None = None
+    """train so many runs on the same splits, with seeds from the recipe's on, and show mean and spread"""
     plot_schedule: bool = False
     """draw the learning rate of every step to schedule.png instead, and train nothing"""
     explain_speed: bool = False
@@ -102,6 +110,44 @@ class Train:
     recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
     json: bool = False
     """print one JSON object, the run's summary, on standard output"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is in a data set: parts, classes, sizes, formats, broken files, and a sheet of its pictures."""
+
+    data: Positional[str]
+    """as for train"""
+    output: str = "contact_sheet.png"
+    """the PNG to write"""
+    columns: int = 8
+    """pictures per class"""
+    seed: int = 0
+    """of which pictures are shown"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What is wrong with a data set: leaks, copies, wrong labels, broken and odd pictures.  Exit code 1 if anything is."""
+
+    data: Positional[str]
+    """as for train"""
+    weights: str | None = None
+    """judge the labels by the features of this network too: a run, a weights file, or a network's name (also: from=)"""
+    model: str | None = None
+    """the network of the weights, where it has to be named"""
+    labels: bool = True
+    """look for label errors, which takes the longest"""
+    fix: str | None = None
+    """write a list of pictures to leave out, for hubel train DATA exclude=FILE; your files stay as they are"""
+    html: str | None = None
+    """write a page with the pictures"""
+    seed: int = 0
+    """of the folds in which labels are judged"""
+    json: bool = False
+    """print one JSON object"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +207,10 @@ class Gradcheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """Go on with a stopped or killed run, to the same bits as if it had never stopped."""
+    """Go on with a stopped or killed run or series, to the same bits as if it had never stopped."""
 
     run: Positional[str]
-    """folder of the run"""
+    """folder of the run, or of the series of runs"""
     json: bool = False
     """print one JSON object, the run's summary, on standard output"""
 
@@ -198,12 +244,24 @@ class Val:
     """FILE.py:NAME, where the run was trained with a network of your own"""
     tta: str | None = None
     """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; as the run's recipe unless given"""
+    risk: float | None = None
+    """also judge answering 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
+    coverage: float | None = None
+    """the same below the highest probability at which this share of the validation pictures was answered"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None
     """of the arithmetic; the quicker of those the hardware multiplies unless given"""
     explain_speed: bool = False
     """measure every engine and show the table"""
+    ensemble: tuple[str, ...] = ()
+    """further runs or classifier files that answer together with it"""
+    combine: Literal["mean", "greedy", "soup", "greedy_soup", "fusion"] = "mean"
+    """how: probabilities averaged, of members chosen on validation; weights averaged; features fused"""
+    save: str | None = None
+    """write it to this file, which `hubel predict` reads: a .safetensors of a soup, else a .json that names the members"""
+    robustness: bool = False
+    """also measure the accuracy under nine challenges at five strengths, and draw them"""
     json: bool = False
     """print one JSON object"""
 
@@ -213,7 +271,7 @@ class Predict:
     """The likeliest classes of picture files.  Exit code 3 if one of them cannot be read."""
 
     run: Positional[str]
-    """folder of the run, or a classifier file"""
+    """folder of the run, a classifier file, or the .json file of an ensemble"""
     images: Positional[tuple[str, ...]]
     """picture files, or folders of them"""
     top: int = 3
@@ -222,6 +280,10 @@ class Predict:
     """FILE.py:NAME, where the run was trained with a network of your own"""
     tta: str | None = None
     """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; none unless given"""
+    risk: float | None = None
+    """answer 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
+    coverage: float | None = None
+    """the same below the highest probability at which this share of the validation pictures was answered"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None

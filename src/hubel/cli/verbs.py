@@ -16,7 +16,9 @@ from hubel import process
 from hubel.cli.arguments import (
     Augment,
     Benchmark,
+    Check,
     Compare,
+    Data,
     Gradcheck,
     Lint,
     LrFind,
@@ -79,7 +81,17 @@ def summary(arguments: Summary) -> int:
 
 
 def compare(arguments: Compare) -> int:
-    """Prints, and draws, networks side by side."""
+    """Prints, and draws, networks side by side, or trained runs."""
+    runs = [model for model in arguments.models if (Path(model) / "run.json").is_file()]
+    if runs and len(runs) == len(arguments.models):
+        return _compare_runs(arguments)
+    if runs:
+        other = next(model for model in arguments.models if model not in runs)
+        raise UsageError(f"{runs[0]} is a run and {other} is not; compare runs by their answers, or networks by their cost "
+                         f"(a run's network: hubel summary {runs[0]})")  # fmt: skip
+    for key in ("data", "split", "model"):
+        if getattr(arguments, key) is not None:
+            raise UsageError(f"{key} would have no effect on networks; it is of comparing runs: hubel compare RUN RUN")
     from hubel.commands.summary import compared
 
     if arguments.json and arguments.markdown:
@@ -91,6 +103,26 @@ def compare(arguments: Compare) -> int:
         print(json.dumps(comparison.json()))
     else:
         print((comparison.markdown() if arguments.markdown else comparison.text()).rstrip("\n"))
+    return 0
+
+
+def _compare_runs(arguments: Compare) -> int:
+    from hubel.commands.compare import compare_runs, draw
+    from hubel.terminal import console_for, show_comparison, tracker
+
+    if arguments.input or arguments.markdown:
+        raise UsageError(
+            f"{'input' if arguments.input else 'markdown'} would have no effect on runs; it is of networks"
+        )
+    console = console_for(arguments.json)
+    comparison = compare_runs(arguments.models, arguments.data, arguments.split, model=arguments.model,
+                              track=tracker(console))  # fmt: skip
+    if arguments.chart:
+        draw(comparison, arguments.chart)
+    if arguments.json:
+        print(json.dumps(comparison.to_dict()))
+    else:
+        show_comparison(comparison, console)
     return 0
 
 
@@ -114,13 +146,51 @@ def train(arguments: Train) -> int:
         return _explain_speed(arguments)
     if arguments.plot_schedule:
         return _plot_schedule(arguments)
+    from hubel.commands import series
     from hubel.commands.train import start
 
     command = shlex.join(["hubel", *sys.argv[1:]])
+    if series.is_series(arguments.recipe, arguments.seeds):
+        return _watch_series(arguments.json, lambda track: series.train(
+            arguments.data, arguments.recipe, seeds=arguments.seeds, name=arguments.name, project=arguments.project,
+            command=command, track=track,
+        ))  # fmt: skip
     return _watch(arguments.json, lambda track: start(
         arguments.data, arguments.recipe, name=arguments.name, project=arguments.project, command=command, track=track,
         began=process.BEGAN,
     ))  # fmt: skip
+
+
+def data(arguments: Data) -> int:
+    """Says what is there."""
+    from hubel.commands.data import describe, show_contents
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    contents = describe(arguments.data, arguments.output, columns=arguments.columns, seed=arguments.seed,
+                        track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(contents.to_dict()))
+    else:
+        show_contents(contents, console)
+    return 0
+
+
+def check(arguments: Check) -> int:
+    """Says what is wrong."""
+    from hubel.commands.check import check as look
+    from hubel.commands.check import conclude, show_findings
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    checked = look(arguments.data, weights=arguments.weights, model=arguments.model, labels=arguments.labels,
+                   seed=arguments.seed, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(checked.to_dict()))
+    else:
+        show_findings(checked, console)
+    conclude(checked, console, fix=arguments.fix, html=arguments.html)
+    return 1 if checked.findings else 0
 
 
 def recipes(arguments: Recipes) -> int:
@@ -153,12 +223,17 @@ def shard(arguments: Shard) -> int:
     return 0
 
 
+def _nothing_to_train(arguments: Train, instead: str) -> None:
+    for key in ("name", "seeds"):
+        if (value := getattr(arguments, key)) is not None:
+            raise UsageError(f"{key}={value} would have no effect with {instead}, which trains nothing")
+
+
 def _plot_schedule(arguments: Train) -> int:
     from hubel.commands.lr_find import plot_schedule
     from hubel.terminal import console_for, tracker
 
-    if arguments.name:
-        raise UsageError(f"name={arguments.name} would have no effect with plot-schedule, which trains nothing")
+    _nothing_to_train(arguments, "plot-schedule")
     path = plot_schedule(arguments.data, arguments.recipe, "schedule.png", tracker(console_for(arguments.json)))
     print(json.dumps({"plot": str(path)}) if arguments.json else path)
     return 0
@@ -168,8 +243,7 @@ def _explain_speed(arguments: Train) -> int:
     from hubel.commands.explain_speed import explain_speed
     from hubel.terminal import console_for, show_alternatives, tracker
 
-    if arguments.name:
-        raise UsageError(f"name={arguments.name} would have no effect with explain-speed, which trains nothing")
+    _nothing_to_train(arguments, "explain-speed")
     console = console_for(arguments.json)
     explained = show_alternatives(explain_speed(arguments.data, arguments.recipe, track=tracker(console)), console)
     if arguments.json:
@@ -210,8 +284,11 @@ def gradcheck(arguments: Gradcheck) -> int:
 
 def resume(arguments: Resume) -> int:
     """Resumes and shows it."""
+    from hubel.commands import series
     from hubel.commands.train import resume as go_on
 
+    if (Path(arguments.run) / series.FILE).is_file():
+        return _watch_series(arguments.json, lambda track: series.go_on(arguments.run, track))
     return _watch(arguments.json, lambda track: go_on(arguments.run, track))
 
 
@@ -226,6 +303,29 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
         return 130
     if json_output and process.is_first():
         print(json.dumps(result))
+    return 0
+
+
+def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
+    from hubel.commands.series import Turn, lines
+    from hubel.terminal import Stopped, console_for, show_training, tracker
+
+    console = console_for(json_output)
+    for record in begin(tracker(console)):
+        if not isinstance(record, Turn):
+            console.print("\n".join(lines(record.summary)), highlight=False, soft_wrap=True, markup=False)
+            if json_output:
+                print(json.dumps(record.summary))
+            continue
+        console.print(
+            f"[dim]{record.number} of {record.of}, {record.series.folder}[/]", highlight=False, soft_wrap=True
+        )
+        try:
+            show_training(record.records, console)
+        except (Stopped, KeyboardInterrupt):
+            console.print(f"stopped in run {record.number} of {record.of}; nothing is lost, go on with: "
+                          f"hubel resume {record.series.folder}", highlight=False, soft_wrap=True)  # fmt: skip
+            return 130
     return 0
 
 
@@ -246,54 +346,87 @@ def verify_resume(arguments: VerifyResume) -> int:
 
 def val(arguments: Val) -> int:
     """Prints the figures of an evaluation."""
+    if arguments.ensemble:
+        return _val_ensemble(arguments)
+    idle = [f"{key}={value}" for key, value in (("combine", arguments.combine), ("save", arguments.save))
+            if value not in (None, "mean")]  # fmt: skip
+    if idle:
+        raise UsageError(f"{idle[0]} would have no effect without --ensemble")
     from hubel.commands.val import ready
     from hubel.evaluation import evaluate
     from hubel.terminal import console_for, show_choice, show_evaluation, show_notes, tracker
 
     console = console_for(arguments.json)
     found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, tta=arguments.tta,
-                  engine=arguments.engine, precision=arguments.precision, thorough=arguments.explain_speed,
-                  track=tracker(console))  # fmt: skip
+                  risk=arguments.risk, coverage=arguments.coverage, engine=arguments.engine,
+                  precision=arguments.precision, thorough=arguments.explain_speed,
+                  by="hubel val --robustness" if arguments.robustness else "hubel val", track=tracker(console))  # fmt: skip
     show_notes(found.notes, console)
     if arguments.explain_speed:
         show_choice(found.classifier.choice, console)
-    evaluation, _ = evaluate(found.classifier, found.part, found.name)
-    if arguments.json:
-        print(json.dumps(evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)))
-    else:
+    evaluation, _ = evaluate(found.classifier, found.part, found.name, found.threshold)
+    told = evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)
+    if not arguments.json:
         show_evaluation(evaluation, console)
+    if arguments.robustness:
+        from hubel.commands import robustness
+
+        measured, sheet = robustness.robustness(found, tracker(console))
+        told |= {"robustness": measured.to_dict(), "sheet": str(sheet)}
+        if not arguments.json:
+            robustness.show(measured, sheet, console)
+    if arguments.json:
+        print(json.dumps(told))
+    return 0
+
+
+def _val_ensemble(arguments: Val) -> int:
+    idle = [key for key in ("robustness", "explain_speed", "risk", "coverage") if getattr(arguments, key)]
+    if idle:
+        raise UsageError(f"{idle[0].replace('_', '-')} would have no effect with --ensemble")
+    from hubel.commands import ensemble
+    from hubel.terminal import console_for, show_evaluation, tracker
+
+    console = console_for(arguments.json)
+    found = ensemble.combined(
+        [arguments.run, *arguments.ensemble], arguments.data, arguments.split, combine=arguments.combine,
+        model=arguments.model, tta=arguments.tta, engine=arguments.engine, precision=arguments.precision,
+        save=arguments.save, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(found.to_dict()))
+    else:
+        show_evaluation(found.evaluation, console)
+        ensemble.show(found, console)
     return 0
 
 
 def predict(arguments: Predict) -> int:
     """Prints the answers."""
-    from hubel.classifier import Classifier
-    from hubel.commands.predict import accelerated
     from hubel.commands.predict import predict as answers
-    from hubel.commands.val import looking, run_of
+    from hubel.commands.predict import ready
     from hubel.terminal import console_for, show_choice, show_notes, show_prediction
 
     if arguments.top < 1:
         raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
-    classifier = Classifier.load(arguments.run, arguments.model)
-    if arguments.tta:
-        classifier, notes = looking(classifier, arguments.tta, run_of(arguments.run))
-        show_notes(notes, console)
-    classifier = accelerated(classifier, arguments.images, engine=arguments.engine, precision=arguments.precision,
-                             thorough=arguments.explain_speed)  # fmt: skip
+    found = ready(arguments.run, arguments.images, model=arguments.model, tta=arguments.tta, risk=arguments.risk,
+                  coverage=arguments.coverage, engine=arguments.engine, precision=arguments.precision,
+                  thorough=arguments.explain_speed)  # fmt: skip
+    classifier, threshold = found.classifier, found.threshold
+    show_notes(found.notes, console)
     if arguments.explain_speed:
-        show_choice(classifier.choice, console)
-    for prediction in answers(classifier, arguments.images, arguments.top):
+        show_choice(getattr(classifier, "choice", None), console)
+    for prediction in answers(classifier, arguments.images, arguments.top, threshold):
         predictions.append(prediction)
         if not arguments.json:
             show_prediction(prediction, console)
     if arguments.json:
         print(json.dumps({"computed_by": classifier.computed_by, "predictions": [
             {"path": p.path, "reason": p.reason} if p.answer is None else
-            {"path": p.path, "classes": p.answer.classes, "probabilities": p.answer.probabilities} for p in predictions
-        ], **_speed(arguments, classifier)}))  # fmt: skip
+            {"path": p.path, "classes": p.answer.classes, "probabilities": p.answer.probabilities, "rejected": p.rejected}
+            for p in predictions
+        ], "threshold": threshold, **_speed(arguments, classifier)}))  # fmt: skip
     return 3 if any(p.answer is None for p in predictions) else 0
 
 

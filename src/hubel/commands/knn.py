@@ -107,7 +107,8 @@ def knn(weights: str | os.PathLike[str], data: str | None = None, *, stage: Stag
         raise UsageError("shown, neighbours and k are at least 1")
     known = seen(weights, data, model=model, seed=seed, track=track)
     own = _own(known, queries)
-    metrics, ks = (metric,) if metric else METRICS, (k,) if k else KS
+    metrics: Sequence[Metric] = (metric,) if metric else METRICS
+    ks = (k,) if k else KS
     held = known.held_out(seed)
     features = read(known.classifier, held.pictures, [stage], engine=engine, track=track)
     (name, values), computed_by = next(iter(features.values.items())), features.computed_by
@@ -136,7 +137,7 @@ def _own(known: Seen, queries: Sequence[str]) -> Split | None:
     """The user's own pictures, decoded."""
     if not queries:
         return None
-    paths = expanded(queries)
+    paths: list[str] = expanded(queries)
     decoded = []
     for path in paths:
         try:
@@ -158,7 +159,7 @@ def _chosen(found: Neighbours, held: Holdout, shown: int, seed: int) -> NDArray[
 def _queries(held: Holdout, found: Neighbours, which: NDArray[np.int64] | None, near: NDArray[np.int64],
              distances: NDArray[np.float32], paths: Sequence[str], rows: NDArray[np.int64]) -> list[Query]:  # fmt: skip
     names, labels, classes = held.pictures.names, held.pictures.labels, held.classes
-    listed = [tuple(Near(names[row], classes[labels[row]], float(distance)) for row, distance in zip(line, far, strict=False))
+    listed = [tuple(Near(names[int(row)], classes[labels[row]], float(distance)) for row, distance in zip(line, far, strict=False))
               for line, far in zip(near.tolist(), distances, strict=True)]  # fmt: skip
     if which is None:
         said = voted(labels[rows[:, : found.best.k]], len(classes))

@@ -9,6 +9,7 @@ from typing import Any
 from hubel.classifier import Classifier
 from hubel.commands.train import splits_of
 from hubel.data import Split, load, open_data
+from hubel.data.division import Division
 from hubel.data.opened import refuse_if_many
 from hubel.data.splits import Splits, decode_part, streaming
 from hubel.errors import DataError, UsageError
@@ -72,8 +73,8 @@ def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None
         raise UsageError(f"{weights} are weights without a run; name the data to look at")
     else:
         wanted = classifier.preprocessing
-        splits, name, run = load(open_data(data, track), size=wanted.size, channels=wanted.channels, fit=wanted.fit, seed=seed,
-                                 track=track), data, None  # fmt: skip
+        splits, name, run = load(open_data(data, track), size=wanted.size, channels=wanted.channels, fit=wanted.fit,
+                                 division=Division(seed=seed), track=track), data, None  # fmt: skip
     if splits.multilabel:
         raise DataError(f"{name} has several labels a picture; neighbours and probes are for one label a picture")
     return Seen(classifier, splits, name, run)

@@ -5,14 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hubel.classifier import Answer, Classifier
+from hubel.commands.val import looking, run_of
 from hubel.data import Unreadable
 from hubel.data.source import EXTENSIONS
-from hubel.errors import DataError
+from hubel.errors import DataError, UsageError
+from hubel.evaluation.ensemble import Ensemble
+from hubel.evaluation.rejection import chosen_threshold
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
 
@@ -21,15 +24,60 @@ BATCH = 16  # pictures decoded before the first of them is answered
 
 @dataclass(frozen=True)
 class Prediction:
-    """One picture's answer, or why there is none."""
+    """One picture's answer, or why there is none; rejected where it is too unsure, so that it is none of the classes."""
 
     path: str
     answer: Answer | None
     reason: str = ""
+    rejected: bool = False
 
 
-def predict(classifier: Classifier, paths: Sequence[str], top: int = 5) -> Iterator[Prediction]:
+@dataclass(frozen=True)
+class Ready:
+    """What answers, on the engine that is quickest for the pictures; below the threshold it is too unsure."""
+
+    classifier: Classifier | Ensemble
+    threshold: float | None
+    notes: tuple[str, ...]
+
+
+def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str | None = None, risk: float | None = None,
+          coverage: float | None = None, engine: str = "auto", precision: Precision | None = None,
+          thorough: bool = False) -> Ready:  # fmt: skip
+    """The classifier of a run, of a classifier file, or of the .json file of an ensemble, made ready for these pictures.
+
+    Raises:
+        FileError: no finished epoch in the run, or a file that is not a classifier or an ensemble.
+        DataError: a path does not exist, or a folder holds no pictures.
+        UsageError: the engine cannot be used as asked, or a key has no effect on an ensemble.
+    """
+    if run.endswith(".json"):
+        given = {"model": model, "tta": tta, "risk": risk, "coverage": coverage, "precision": precision,
+                 "engine": None if engine == "auto" else engine, "explain-speed": thorough or None}  # fmt: skip
+        idle = [key for key, value in given.items() if value is not None]
+        if idle:
+            raise UsageError(f"{idle[0]} would have no effect on an ensemble, whose members answer as they were saved")
+        expanded(paths)  # before anything is loaded
+        use_all_cores()
+        return Ready(Ensemble.load(Path(run)), None, ())
+    classifier = Classifier.load(run, model)
+    threshold, notes = chosen_threshold(classifier, risk, coverage), ()
+    if tta:
+        classifier, notes = looking(classifier, tta, run_of(run))
+    return Ready(
+        accelerated(classifier, paths, engine=engine, precision=precision, thorough=thorough), threshold, notes
+    )
+
+
+def predict(classifier: Classifier | Ensemble, paths: Sequence[str], top: int = 5,
+            threshold: float | None = None) -> Iterator[Prediction]:  # fmt: skip
     """The answer for each picture; folders stand for the pictures in them; a broken picture has a reason instead.
+
+    Args:
+        classifier: what answers.
+        paths: picture files, or folders.
+        top: classes per answer.
+        threshold: of the largest probability, below which an answer is rejected; none is unless given.
 
     Raises:
         DataError: a path does not exist, or a folder holds no pictures.
@@ -37,10 +85,12 @@ def predict(classifier: Classifier, paths: Sequence[str], top: int = 5) -> Itera
     found = expanded(paths)
     for start in range(0, len(found), BATCH):
         batch = [(path, *_decoded(classifier, path)) for path in found[start : start + BATCH]]
-        images = [image for _, image, _ in batch if image is not None]
-        answers = iter(classifier.answers(np.stack(images), top) if images else ())
+        images: Any = [image for _, image, _ in batch if image is not None]
+        answers = iter(classifier.answers(images, top) if images else ())
         for path, image, reason in batch:
-            yield Prediction(path, None if image is None else next(answers), reason)
+            answer = None if image is None else next(answers)
+            unsure = answer is not None and threshold is not None and answer.probabilities[0] < threshold
+            yield Prediction(path, answer, reason, unsure)
 
 
 def accelerated(classifier: Classifier, paths: Sequence[str], *, engine: str = "auto", precision: Precision | None = None,
@@ -62,10 +112,10 @@ def accelerated(classifier: Classifier, paths: Sequence[str], *, engine: str = "
     )
 
 
-def _decoded(classifier: Classifier, path: str) -> tuple[NDArray[np.uint8] | None, str]:
+def _decoded(classifier: Classifier | Ensemble, path: str) -> tuple[Any, str]:
     """The picture in a file, or the reason why there is none."""
     try:
-        return classifier.preprocessing.decode(Path(path).read_bytes()), ""
+        return classifier.decode(Path(path).read_bytes()), ""
     except Unreadable as error:
         return None, str(error)
     except OSError as error:

@@ -17,13 +17,17 @@ from torch import Tensor, nn
 
 from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
+from hubel.commands import report as page
 from hubel.commands.calibrate import measure
-from hubel.data import Division, Evidence, Opened, Splits, load, open_data, safe
+from hubel.commands.origin import Origin, carry_over, followed, normalised_as, norms_kept, said, teacher_of
+from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
+from hubel.data.audit import glance, in_short
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, OtherData, UsageError
-from hubel.evaluation import evaluate, worst_errors
+from hubel.evaluation import evaluate
+from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
@@ -94,24 +98,29 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     if recipe.budget is not None and team.size > 1:
         raise UsageError("a budget is planned for one process; leave it out, or start without torchrun")
     with team.first_before_others("data"):  # so that the pictures are decoded once
-        opened = open_data(data, track)
-        splits = None if recipe.budget else split(opened, recipe, track)
+        opened = open_data(data, track, exclude=recipe.exclude)
+        origin = Origin.load(recipe.weights, recipe.model)
+        recipe = followed(recipe, origin)
+        splits = None if recipe.budget else split(opened, recipe, track, origin)
+        teacher = Origin.load(recipe.teacher)
     calibration = None
     if recipe.budget is not None:
 
         def network(short: Recipe, noise: Splits) -> tuple[nn.Module, dict[str, Any]]:
-            model, about = prepared(short, opened, noise)
+            model, about = prepared(short, opened, noise, origin)
             prepare(choose(Recipe.from_dict(about["recipe"]), model, about["macs"]))
             return model, about
 
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
-    splits = splits or split(opened, recipe, track)
+    splits = splits or split(opened, recipe, track, origin)
+    splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
+    taught = teacher_of(teacher, splits)
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
-    model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits)
+    model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, origin)
     chosen = about["recipe"]["batch"]
     if recipe.batch is None and chosen % team.size:  # a batch of our choice is one that can be shared
-        model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits)
+        model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits, origin)
     refuse_what_does_not_fit(Recipe.from_dict(about["recipe"]), splits, team)
     about |= {
         "name": name,
@@ -119,6 +128,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
         "plan": schedule.to_dict() if schedule else None,
+        "teacher": teacher.describe() if teacher else None,
     }
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(about['model'].split(':')[0]).stem}")
     run = None
@@ -126,24 +136,31 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
         team.leave_word("run", str(run.folder.resolve()))
     run = team.told(run)
-    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team)
+    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught)
 
 
 def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
     """What `start` would train with: splits, the initial network, the recipe with nothing left open; torch set up for it."""
     recipe = filled(recipe)
-    opened = open_data(data, track)
-    splits = split(opened, recipe, track)
-    model, about = prepared(recipe, opened, splits)
+    if recipe.teacher is not None:
+        raise UsageError(
+            f"teacher={recipe.teacher} would have no effect: nothing is trained here but trial steps; leave it out"
+        )
+    opened = open_data(data, track, exclude=recipe.exclude)
+    origin = Origin.load(recipe.weights, recipe.model)
+    recipe = followed(recipe, origin)
+    splits = split(opened, recipe, track, origin)
+    model, about = prepared(recipe, opened, splits, origin)
     complete = Recipe.from_dict(about["recipe"])
     prepare(choose(complete, model, about["macs"]))
     return splits, model, complete
 
 
-def split(opened: Opened, recipe: Recipe, track: Track[Any]) -> Splits:
-    """The pictures as the recipe wants them."""
+def split(opened: Opened, recipe: Recipe, track: Track[Any], origin: Origin | None = None) -> Splits:
+    """The pictures as the recipe and the weights to start from want them."""
     plan = plan_input(recipe, opened)
-    return load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, division=division(recipe), track=track)  # fmt: skip
+    splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, division=division(recipe), track=track)
+    return normalised_as(splits, origin)
 
 
 def division(recipe: Recipe) -> Division:
@@ -157,12 +174,14 @@ def division(recipe: Recipe) -> Division:
     )
 
 
-def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module, dict[str, Any]]:
+def prepared(recipe: Recipe, opened: Opened, splits: Splits,
+             origin: Origin | None = None) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """The network with its initial weights, and what run.json says of it: the recipe with nothing left open, and why."""
     plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
-    model = _initial(plan.model, splits, recipe)
-    macs = analysis.summary(model, (plan.channels, plan.size, plan.size)).total.macs or 0
+    model, head = _initial(plan.model, splits, recipe, origin)
+    total = analysis.summary(model, (plan.channels, plan.size, plan.size)).total
+    macs = total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     evidence: list[Evidence] = []
@@ -171,16 +190,25 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module,
         for key, value in kept.items():
             with suppress(UsageError):  # what the user gave excludes it
                 recipe = recipe.with_(**{key: value}) if getattr(recipe, key) is None else recipe
+    if recipe.freeze_batch_norm is not None and not normalised:
+        raise UsageError(
+            f"freeze_batch_norm={recipe.freeze_batch_norm} would have no effect: {plan.model} has no batch norm"
+        )
+    recipe = norms_kept(recipe, origin)
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
+    started = {**origin.describe(), "said": said(model, recipe, origin, head)} if origin else None
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
-                          fused=machine.fused)  # fmt: skip
+                          fused=machine.fused, fused_input=machine.fused_input,
+                          exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
     if recipe.lr == "auto":
         prepare(machine)
-        found = lr_find.find(_initial(plan.model, splits, recipe), splits, recipe)  # on a network of its own
+        trial = recipe.with_(teacher=None, distill_temperature=None, distill_weight=None)
+        found = lr_find.find(_initial(plan.model, splits, recipe, origin)[0], splits, trial)  # on a network of its own
         recipe = recipe.with_(lr=found.suggestion)
     return model, {
         "model": plan.model,
         "code": code_sha256(plan.model),
+        "weights": started,
         "classes": list(splits.classes),
         "multilabel": splits.multilabel,
         "preprocessing": splits.preprocessing.to_dict(),
@@ -189,6 +217,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits) -> tuple[nn.Module,
         "augmentation": [str(row) for row in evidence],
         "machine": machine.why,
         "macs": macs,
+        "activation_bytes": total.peak_activation_bytes,
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
@@ -213,7 +242,16 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iter
     recipe = Recipe.from_dict(run.about["recipe"])
     with team.first_before_others("data"):
         splits = splits_of(run, track)
-    yield from _go(run, _initial(run.about["model"], splits, recipe), splits, recipe, team)
+    begun = team.told((run.folder / "last.safetensors").exists() if team.first else None)
+    origin, teacher = (
+        Origin.load(getattr(recipe, key) and run.about[key]["from"], own, run.about[key]["sha256"]) if wanted else None
+        for key, own, wanted in (
+            ("weights", recipe.model, recipe.weights and not begun),
+            ("teacher", None, recipe.teacher),
+        )
+    )
+    model, _ = _initial(run.about["model"], splits, recipe, origin)
+    yield from _go(run, model, splits, recipe, team, teacher_of(teacher, splits))
 
 
 def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
@@ -228,22 +266,22 @@ def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
     kept = run.folder / SPLIT
     how = Division(file=str(kept)) if kept.exists() else division(recipe)  # killed before it was kept: drawn again
     try:
-        splits = load(open_data(run.about["data"], track), size=recipe.size, channels=recipe.channels,
+        splits = load(open_data(run.about["data"], track, exclude=recipe.exclude), size=recipe.size, channels=recipe.channels,
                       fit=recipe.fit or "pad", division=how, stream=recorded["streamed"], track=track)  # fmt: skip
         found = splits.fingerprint
         if found == recorded["fingerprint"]:
-            return splits
+            return replace(splits, preprocessing=Preprocessing.from_dict(run.about["preprocessing"]))
     except OtherData as error:
         found = error.fingerprint
     raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
                     f"{found[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new run")  # fmt: skip
 
 
-def _initial(name: str, splits: Splits, recipe: Recipe) -> nn.Module:
-    """The network with the initial weights of a seed, and the dropout and drop-path of the recipe.
+def _initial(name: str, splits: Splits, recipe: Recipe, origin: Origin | None = None) -> tuple[nn.Module, str]:
+    """The network with the initial weights of a seed and the dropout and drop-path of the recipe, and what it has kept.
 
     Raises:
-        UsageError: a network that takes none.
+        UsageError: a network that takes none, or weights that do not fit it.
     """
     options = {key: getattr(recipe, key) for key in ("dropout", "drop_path") if getattr(recipe, key) is not None}
     for key, value in options.items():
@@ -253,8 +291,10 @@ def _initial(name: str, splits: Splits, recipe: Recipe) -> nn.Module:
     with seeded(recipe.seed, 0):
         model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
                            image_size=preprocessing.size, **options)  # fmt: skip
+    if origin is not None:
+        return model, carry_over(model, origin, splits.classes, preprocessing.size)
     zoo.initialise(model, name, lambda: _some_pictures(splits))
-    return model
+    return model, ""
 
 
 def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
@@ -263,7 +303,8 @@ def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
     return splits.preprocessing.normalise(torch.from_numpy(splits.train.take(which)))
 
 
-def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team) -> Iterator[Record]:
+def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
+        teacher: nn.Module | None) -> Iterator[Record]:  # fmt: skip
     assert recipe.threads is not None
     if team.first and not (run.folder / SPLIT).exists():
         write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division)
@@ -271,7 +312,7 @@ def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team) 
     done, summary = team.told(run.progress().epoch if team.first else None), None
     with team.whole():
         yield Started(run, recipe, run.about["splits"], run.about["machine"], done, team)
-        yield from records(model, splits, recipe, run, team)
+        yield from records(model, splits, recipe, run, team, teacher)
         with team.first_before_others("result"):
             if team.first:
                 summary = finish(run, splits)
@@ -286,8 +327,13 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
     run.write_metrics(progress)
     own = run.about["model"] if ".py:" in run.about["model"] else None
     classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
-    classifier = replace(classifier, views=run.about["recipe"].get("tta"))
-    validation, logits = evaluate(classifier, splits.val, "validation")
+    views = run.about["recipe"].get("tta")
+    logits = logits_of(classifier, splits.val)
+    classifier = calibrated(classifier, logits, splits.val)
+    run.describe_best({key: classifier.about[key] for key in CALIBRATED if key in classifier.about})
+    classifier = replace(classifier, views=views)
+    logits = logits_of(classifier, splits.val) if views else logits
+    validation, logits = scaled(logits, splits.val, classifier, "validation")
     shown, shown_split, test = validation, splits.val, None
     if splits.test is not None:
         if not run.openings():  # a run stopped between here and its summary looks at the same figures again
@@ -300,6 +346,8 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
         "model": run.about["model"],
         "data": run.about["data"],
         "seed": run.about["recipe"]["seed"],
+        "weights": run.about.get("weights"),
+        "teacher": run.about.get("teacher"),
         "classes": list(splits.classes),
         "epochs": len(progress.history),
         "best_epoch": progress.best_epoch,
@@ -315,19 +363,7 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
         "weights_sha256": weights_sha256(classifier.network.state_dict()),
     }
     report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
-    page = report.RunPage(
-        name=run.about["name"],
-        summary=summary,
-        epochs=progress.history,
-        best_epoch=progress.best_epoch,
-        evaluation=shown.to_dict(),
-        errors=worst_errors(logits, shown_split, splits.classes),
-        recipe=run.about["recipe"],
-        data=run.about["splits"],
-        versions={**run.about["versions"], "computed on": run.about["machine"]},
-        command=run.about["command"],
-        openings=run.openings(),
-    )
-    files.write(run.folder / "report.html", report.render(page))
+    page.keep(run, shown, logits, shown_split, classifier)
+    page.draw(run, splits, summary)
     files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
     return summary

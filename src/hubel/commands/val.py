@@ -9,13 +9,15 @@ from typing import Any, Literal
 import numpy as np
 
 from hubel.classifier import Classifier
+from hubel.commands import report
 from hubel.commands.train import splits_of
-from hubel.data import Split, open_data
+from hubel.data import Split, Splits, open_data
 from hubel.data.augmentation import views
 from hubel.data.opened import are_characters, refuse_if_many
 from hubel.data.splits import decode_part, streaming
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import Evaluation, evaluate
+from hubel.evaluation.rejection import chosen_threshold
 from hubel.files import Track, silently
 from hubel.inference.engines import able
 from hubel.training.machine import use_all_cores
@@ -34,6 +36,9 @@ class Ready:
     part: Split
     name: str
     notes: tuple[str, ...] = ()
+    threshold: float | None = None  # below which an answer is rejected
+    run: Run | None = None  # whose own pictures these are
+    splits: Splits | None = None  # of that run
 
 
 def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
@@ -45,8 +50,9 @@ def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitNam
 
 
 def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
-          model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
-          thorough: bool = False, track: Track[Any] = silently) -> Ready:  # fmt: skip
+          model: str | None = None, tta: str | None = None, risk: float | None = None, coverage: float | None = None,
+          engine: str = "auto", precision: Precision | None = None, thorough: bool = False, by: str = "hubel val",
+          track: Track[Any] = silently) -> Ready:  # fmt: skip
     """A run's best epoch and the pictures to evaluate it on.
 
     On the run's own data (the default) the splits are the run's; `val` is taken unless `split` names another, and looking
@@ -56,29 +62,32 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     Raises:
         FileError: no finished epoch in the run.
         DataError: data that the classifier has no classes for.
-        UsageError: data without the part that `split` names, or an engine that cannot be used as asked.
+        UsageError: data without the part that `split` names, an engine that cannot be used as asked, or a risk that cannot
+            be reached: see `evaluation.rejection.chosen_threshold`.
     """
     if engine != "auto":
         able(engine, precision)  # before anything is decoded or recorded
     classifier = Classifier.load(folder, model)
-    run = run_of(folder)
+    threshold = chosen_threshold(classifier, risk, coverage)
+    run, splits = run_of(folder), None
     classifier, notes = looking(classifier, tta, run)
-    if run is not None and (data is None or _same(data, run.about["data"])):
+    if run is not None and (data is None or same_data(data, run.about["data"])):
         splits = splits_of(run, track)
         chosen = getattr(splits, split or "val")
         if chosen is None:
             raise UsageError(f"{folder} has no {split} part")
         if split == "test":
-            run.record_opening("hubel val")
+            run.record_opening(by)
+            report.draw(run, splits)
         part, name = chosen, split or "val"
     elif data is None:
         raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
     else:
-        part, name = _new_part(classifier, data, split, track)
+        part, name = new_part(classifier, data, split, track)
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
-    return Ready(classifier, part, name, notes)
+    return Ready(classifier, part, name, notes, threshold, run if splits else None, splits)
 
 
 def run_of(path: str | os.PathLike[str]) -> Run | None:
@@ -116,22 +125,19 @@ def looking(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[C
     return replace(classifier, views=tta), notes
 
 
-def _same(data: str, recorded: str) -> bool:
+def same_data(data: str, recorded: str) -> bool:
+    """Whether a path names the data that a run has recorded."""
     return data == recorded or os.path.realpath(os.path.expanduser(data)) == recorded
 
 
-def _new_part(classifier: Classifier, data: str, split: SplitName | None, track: Track[Any]) -> tuple[Split, str]:
+def new_part(classifier: Classifier, data: str, split: SplitName | None, track: Track[Any]) -> tuple[Split, str]:
     """Pictures the run has not met, labels translated to the classifier's classes."""
     opened = open_data(data, track)
     parts = opened.source.parts
     name = split or ("test" if "test" in parts else "val" if "val" in parts else "train" if "train" in parts else "all")
     if name not in parts:
         raise UsageError(f"{data} has no part {name!r}, only {', '.join(parts)}")
-    named = _named(opened.source.classes, classifier.classes)
-    unknown = sorted(set(named) - set(classifier.classes))
-    if unknown:
-        raise DataError(f"{data} has the class {unknown[0]!r} that the classifier does not know ({len(unknown)} such); its "
-                        f"classes: {', '.join(classifier.classes[:12])}")  # fmt: skip
+    translate = np.array(classifier.places(opened.source.classes, data), dtype=np.int64)
     if (parts[name].labels.ndim == 2) != classifier.multilabel:
         column, has, needs = (("labels", "one label", "several") if classifier.multilabel else
                               ("label", "several labels", "one"))  # fmt: skip
@@ -139,18 +145,17 @@ def _new_part(classifier: Classifier, data: str, split: SplitName | None, track:
                         f"{column!r} of a .csv")  # fmt: skip
     wanted = classifier.preprocessing
     stream = bool(streaming(opened.source, wanted.size, wanted.channels))
-    found, broken, _ = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
+    found, broken = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
                                    stream=stream)  # fmt: skip
     refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
         raise DataError(f"{data} holds no pictures to evaluate on")
-    translate = np.array([classifier.classes.index(label) for label in named], dtype=np.int64)
     if classifier.multilabel:
         labels = np.zeros((len(found), len(classifier.classes)), dtype=np.int64)
         labels[:, translate] = found.labels
     else:
         labels = translate[found.labels]
-    return Split(found.images, found.rows, labels, found.names), name
+    return replace(found, labels=labels), name
 
 
 def _named(classes: Sequence[str], known: Sequence[str]) -> Sequence[str]:

@@ -112,6 +112,11 @@ class Division:
         return parts
 
 
+def pictures_per_class(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """How many pictures show each class, of labels N or N K."""
+    return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+
+
 def joined(*groupings: NDArray[np.int64]) -> NDArray[np.int64]:
     """The finest groups within which every one of the groupings lies whole, numbered from 0, N."""
     count = len(groupings[0])

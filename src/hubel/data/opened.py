@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel import files
+from hubel.data.exclusions import without
 from hubel.data.scans import Scans, scan
 from hubel.data.shards import Packed
 from hubel.data.source import Source, open_source
-from hubel.errors import BrokenPictures
+from hubel.errors import BrokenPictures, DataError
 
 MOST_BROKEN = 0.10  # share of unreadable pictures above which training does not start
 
@@ -40,14 +41,26 @@ class Opened:
     characters: bool
 
 
-def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.silently) -> Opened:
+def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.silently, *, exclude: str | None = None,
+              lenient: bool = False) -> Opened:  # fmt: skip
     """Recognises the data and reads every header.
 
+    Args:
+        data: see `open_source`.
+        track: shows the progress.
+        exclude: a file that lists pictures to leave out, see `exclusions`.
+        lenient: open what cannot be trained on too, for those who look for the reasons.
+
     Raises:
-        DataError: no such data, or no classes.
+        DataError: no such data, no classes, or classes that training lacks.
         BrokenPictures: more than a tenth of the pictures cannot be read.
+        FileError: the list of exclusions cannot be read.
     """
     source = open_source(data)
+    if exclude is not None:
+        source = without(source, exclude)
+    if not lenient:
+        refuse_foreign(source)
     scans: dict[str, Scans] = {}
     sizes: list[NDArray[np.int64]] = []  # per part, N 2
     broken: list[tuple[str, str]] = []
@@ -67,11 +80,26 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
         grey = grey and bool(headers["grey"].all())
         broken += [(part.names[number], reason) for number, reason in sorted(found.reasons.items())]
         files_read += len(part.pictures)
-    refuse_if_many(source.name, broken, files_read)
+    if not lenient:
+        refuse_if_many(source.name, broken, files_read)
     shorter, longer = np.sort(np.concatenate(sizes), axis=1).T
     characters = source.kind == "idx" or are_characters(source.classes)
     return Opened(source, scans, int(np.median(shorter)), float(np.median(1 - shorter / longer)), grey,
                   bool((shorter == longer).all()), characters)  # fmt: skip
+
+
+def refuse_foreign(source: Source) -> None:
+    """Raises DataError where a part has classes that training has not: nobody could learn them."""
+    if not source.foreign:
+        return
+    which = range(len(source.classes) - len(source.foreign), len(source.classes))
+    for name, part in source.parts.items():
+        shown = part.labels[:, which].sum(axis=0) > 0 if part.labels.ndim == 2 else np.isin(which, part.labels)
+        unknown = [label for label, there in zip(source.foreign, shown, strict=True) if there]
+        if unknown:
+            raise DataError(f"{source.name}: the {name} part has the class {unknown[0]!r} that training has not "
+                            f"({len(unknown)} such: {', '.join(unknown[:5])}); classes are matched by name, so rename "
+                            f"it or add it to train")  # fmt: skip
 
 
 def are_characters(classes: Iterable[str]) -> bool:

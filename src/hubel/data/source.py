@@ -31,6 +31,7 @@ EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
     ".jp2", ".ico", ".heic", ".heif", ".avif",
 })  # fmt: skip
+RECORDS = ("run.json", "series.json", "baseline.json")  # a folder with one of these holds results
 NOT_DATA = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 
 
@@ -61,6 +62,7 @@ class Source:
         classes: class names; a label is an index into them.
         parts: `train`, `val`, `test` where the source has them, else one part called `all`.
         notes: what a user should know about how it was read, one sentence each.
+        foreign: classes that other parts have and training has not, the last of `classes`; nothing can be trained then.
     """
 
     name: str
@@ -68,6 +70,13 @@ class Source:
     classes: tuple[str, ...]
     parts: Mapping[str, Part]
     notes: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Path | None:
+        """The folder that paths of pictures are shown relative to; None where pictures are no files of their own."""
+        path = Path(self.name).expanduser()
+        return {"folder": path, "csv": path.parent}.get(self.kind)
 
 
 @dataclass
@@ -155,12 +164,16 @@ def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], fo
 def _visible(path: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden files, what operating systems leave behind, and runs of Hubel."""
     return sorted(child for child in path.iterdir() if not child.name.startswith(".") and child.name not in NOT_DATA
-                  and not (child / "run.json").is_file() and not (child.is_dir() and _holds_runs(child)))  # fmt: skip
+                  and not _is_ours(os.fspath(child)) and not (child.is_dir() and _holds_runs(child)))  # fmt: skip
 
 
 def _holds_runs(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(entry.is_dir() and os.path.isfile(os.path.join(entry.path, "run.json")) for entry in entries)
+        return any(entry.is_dir() and _is_ours(entry.path) for entry in entries)
+
+
+def _is_ours(folder: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, name)) for name in RECORDS)
 
 
 def _pictures_below(folder: Path) -> tuple[list[str], int]:
@@ -280,18 +293,15 @@ def _from_listings(name: str, kind: Literal["csv", "folder"], listings: Mapping[
     classes = tuple(sorted(listings[first].names()))
     if not classes:
         raise DataError(f"{name} names no class in any of its {len(listings[first].labels):,} rows")
+    foreign = tuple(sorted(set[str]().union(*(listing.names() for listing in listings.values())) - set(classes)))
+    classes += foreign
     index = {label: number for number, label in enumerate(classes)}
     parts = {}
     for split, listing in listings.items():
-        unknown = sorted(listing.names() - set(classes))
-        if unknown:
-            raise DataError(f"{name}: the {split} part has the class {unknown[0]!r} that training has not "
-                            f"({len(unknown)} such: {', '.join(unknown[:5])}); classes are matched by name, so rename "
-                            f"it or add it to train")  # fmt: skip
         labels = [index[label] if isinstance(label, str) else [int(name in label) for name in classes]
                   for label in listing.labels]  # fmt: skip
         parts[split] = Part(listing.paths, np.array(labels, dtype=np.int64), listing.paths, listing.columns)
-    return _checked(Source(name, kind, classes, parts, tuple(notes)))
+    return _checked(Source(name, kind, classes, parts, tuple(notes), foreign))
 
 
 def _checked(source: Source) -> Source:

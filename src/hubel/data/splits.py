@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.data import cache
-from hubel.data.division import NEAR_DUPLICATES, Division, read_division
+from hubel.data.audit import look_alikes
+from hubel.data.division import NEAR_DUPLICATES, Division, pictures_per_class, read_division
 from hubel.data.opened import Opened, refuse_if_many
 from hubel.data.preprocessing import Fit, Preprocessing, fitted, recoloured
 from hubel.data.scans import Scans, digest
@@ -120,11 +121,6 @@ class Splits:
         }
 
 
-def pictures_per_class(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """How many pictures show each class, of labels N or N K."""
-    return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
-
-
 def contents_digest(labels: NDArray[np.int64], pictures: Scans | NDArray[np.uint8]) -> bytes:
     """Of the labels and the pictures of a part: what its share of the fingerprint is."""
     hasher = hashlib.blake2b(np.ascontiguousarray(labels).tobytes(), digest_size=16)
@@ -132,27 +128,35 @@ def contents_digest(labels: NDArray[np.int64], pictures: Scans | NDArray[np.uint
     return hasher.digest()
 
 
+def fingerprint(opened: Opened) -> str:
+    """Hash of the classes, labels and contents of some data; nothing is decoded for it."""
+    digests = [repr(opened.source.classes).encode()]
+    for name, part in opened.source.parts.items():
+        pictures = part.pictures if isinstance(part.pictures, np.ndarray) else opened.scans[name]
+        digests += [name.encode(), contents_digest(part.labels, pictures)]
+    return digest(b"|".join(digests)).hex()
+
+
 def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: Fit, track: files.Track[Any], *,
-                 stream: bool = False) -> tuple[Split, list[tuple[str, str]], bytes]:  # fmt: skip
-    """One part as a split, its broken pictures, and the digest of its contents; streamed pictures are decoded later."""
+                 stream: bool = False) -> tuple[Split, list[tuple[str, str]]]:  # fmt: skip
+    """One part as a split, and its broken pictures; streamed pictures are decoded later."""
     if isinstance(part.pictures, np.ndarray):
         images = part.pictures
-        contents = contents_digest(part.labels, images)
         if images.shape[1:] != (size, size, channels):
             pictures = track(images, "resizing pictures", len(images))
             images = np.stack([fitted(recoloured(picture, channels), size, fit) for picture in pictures])
         numbers = np.arange(len(images))
-        return Split(images, numbers, part.labels, part.names, places=numbers), [], contents
+        return Split(images, numbers, part.labels, part.names, places=numbers), []
     assert scans is not None
-    contents, numbers = contents_digest(part.labels, scans), np.arange(len(part.names))
+    numbers = np.arange(len(part.names))
     if stream:
         broken = [(part.names[number], reason) for number, reason in sorted(scans.reasons.items())]
         everything = Split(Streamed(part.pictures, size, channels, fit), numbers, part.labels, part.names,
                            scans.content["digest"], numbers)  # fmt: skip
-        return _subset(everything, scans.readable), broken, contents
+        return _subset(everything, scans.readable), broken
     result = cache.decoded(part.pictures, part.names, scans, size, channels, fit, track)
     everything = Split(result.images, result.rows, part.labels, part.names, result.digests, numbers)
-    return _subset(everything, np.flatnonzero(result.rows >= 0)), result.broken, contents
+    return _subset(everything, np.flatnonzero(result.rows >= 0)), result.broken
 
 
 def _subset(split: Split, which: NDArray[np.int64]) -> Split:
@@ -166,8 +170,6 @@ def _groups(everything: Split, opened: Opened, whole: str, wanted: str, track: f
     part, name = opened.source.parts[whole], opened.source.name
     assert everything.places is not None
     if wanted == NEAR_DUPLICATES:
-        from hubel.data.audit import look_alikes  # type: ignore[import-not-found]
-
         return look_alikes(opened, track)[whole][everything.places]
     if not part.columns:
         raise UsageError(f"group={wanted} would have no effect: {name} has no further columns; list path,label,{wanted} under "
@@ -183,7 +185,7 @@ def _groups(everything: Split, opened: Opened, whole: str, wanted: str, track: f
     return np.unique(cells.astype(str), return_inverse=True)[1]
 
 
-def _divided(everything: Split, opened: Opened, whole: str, given: Sequence[str], how: Division, fingerprint: str,
+def _divided(everything: Split, opened: Opened, whole: str, given: Sequence[str], how: Division, seen: str,
              track: files.Track[Any]) -> tuple[dict[str, NDArray[np.int64]], list[str]]:  # fmt: skip
     """Positions of the pictures of `train` and of every part that the source lacks, and what to know of them."""
     if how.file is None:
@@ -192,7 +194,7 @@ def _divided(everything: Split, opened: Opened, whole: str, given: Sequence[str]
         return how.draw(everything.labels, everything.identical(), groups, given), notes
     assert everything.places is not None
     name = opened.source.name
-    kept = read_division(Path(how.file), fingerprint, len(opened.source.parts[whole].labels), name)
+    kept = read_division(Path(how.file), seen, len(opened.source.parts[whole].labels), name)
     if foreign := sorted(set(kept) & set(given) - {"train"}):
         raise DataError(f"{how.file} has a {foreign[0]} part, but {name} brings its own")
     return {split: np.flatnonzero(np.isin(everything.places, numbers)) for split, numbers in kept.items()}, []
@@ -247,19 +249,17 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
         division.fractions(given)  # refuses before anything is decoded
     why = streaming(source, size, channels)
     stream = bool(why) if stream is None else stream
-    parts, broken, digests, total = {}, [], [repr(source.classes).encode()], 0
+    parts, broken, total = {}, [], 0
     for name, part in source.parts.items():
-        parts[name], bad, contents = decode_part(part, opened.scans.get(name), size, channels, fit, track,
-                                                 stream=stream)  # fmt: skip
+        parts[name], bad = decode_part(part, opened.scans.get(name), size, channels, fit, track, stream=stream)
         broken += bad
-        digests += [name.encode(), contents]
         total += len(part.labels)
         if name != "train" and not len(parts[name]):
             raise DataError(f"{source.name}: no picture of the {name} part can be read; mend it, or remove the part and it "
                             f"is drawn from train")  # fmt: skip
     refuse_if_many(source.name, broken, total)
-    everything, fingerprint = parts[whole], digest(b"|".join(digests)).hex()
-    drawn, notes = _divided(everything, opened, whole, given, division, fingerprint, track)
+    everything, seen = parts[whole], fingerprint(opened)
+    drawn, notes = _divided(everything, opened, whole, given, division, seen, track)
     parts |= {name: _subset(everything, which) for name, which in drawn.items() if len(which) or name == "train"}
     train = parts["train"]
     missing = np.flatnonzero(pictures_per_class(train.labels, len(source.classes)) == 0)
@@ -274,7 +274,7 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
                         f"add pictures or raise val_fraction")  # fmt: skip
     mean, std = _statistics(train)
     preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std)
-    return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, fingerprint,
+    return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, seen,
                   broken, (*source.notes, *notes, *_discarded(opened, fit), *[why] * (stream and bool(why))), tuple(given),
                   division, stream)  # fmt: skip
 

@@ -60,33 +60,27 @@ class Reliability:
         given s is a sum of folded normal variables, whose mean and variance are known (Leone et al. 1961) and whose
         distribution is close to a gamma distribution's.
         """
-        total = self.n.sum()
+        total, at = self.n.sum(), np.array([0.975, 0.5, 0.025])
 
-        def probability_below(scale: float) -> float:
-            """That an error as seen, or smaller, comes from gaps of this scale."""
-            centre = scale * self.gaps
-            share = min(scale, 1.0)
+        def probability_below(scale: Floats) -> Floats:
+            """That an error as seen, or smaller, comes from gaps of these scales."""
+            centre, share = scale[:, None] * self.gaps, np.minimum(scale, 1)[:, None]
             seen = np.maximum((1 - share) * self.chance + share * self.seen, 1e-12)
             variance = np.maximum(seen / total**2 - centre**2 / total, 1e-18)
-            sigma = np.sqrt(variance)
-            mean = sigma * math.sqrt(2 / math.pi) * np.exp(-(centre**2) / (2 * variance)) + centre * special.erf(
-                centre / sigma / math.sqrt(2)
-            )
-            mu, var = mean.sum(), np.maximum(centre**2 + variance - mean**2, 1e-24).sum()
-            return float(special.gammainc(mu**2 / var, self.error * mu / var))
+            ratio = centre / np.sqrt(2 * variance)
+            mean = np.sqrt(2 / math.pi * variance) * np.exp(-(ratio**2)) + centre * special.erf(ratio)
+            mu, spread = mean.sum(axis=1), np.maximum(centre**2 + variance - mean**2, 1e-24).sum(axis=1)
+            return special.gammainc(mu**2 / spread, self.error * mu / spread)
 
-        def scale_of(probability: float) -> float:
-            low, high = 0.0, 1.0
-            if probability_below(0.0) <= probability:
-                return 0.0
-            while probability_below(high) > probability and high < 1e6:
-                high *= 2
-            for _ in range(50):
-                middle = (low + high) / 2
-                low, high = (middle, high) if probability_below(middle) > probability else (low, middle)
-            return high
-
-        lower, estimate, upper = (min(scale_of(p) * self.error, 1.0) for p in (0.975, 0.5, 0.025))
+        low, high = np.zeros(3), np.ones(3)
+        while self.error > 0 and (probability_below(high) > at).any() and high[0] < 1e6:
+            high *= 2
+        for _ in range(32):  # halvings
+            middle = (low + high) / 2
+            above = probability_below(middle) > at
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        scales = np.where(probability_below(np.zeros(3)) > at, high, 0)
+        lower, estimate, upper = np.minimum(scales * self.error, 1).tolist()
         return estimate, (lower, upper)
 
     def rows(self) -> list[dict[str, float]]:
@@ -133,16 +127,21 @@ def fitted_temperature(logits: Tensor, labels: NDArray[np.int64]) -> float:
     """The temperature by which logits are divided so that the log loss is least  (Guo et al. 2017).
 
     Newton's method on log T in double precision, kept inside a bracket that halves; the same bits for the same logits.
+    A temperature that wins less than one nat over all pictures is not told from chance (Akaike 1974) and left at 1.
 
     Args:
         logits: N K of pictures that the network was not trained on.
         labels: class indices, N.
 
     Returns:
-        1.0 where the data cannot say: every answer right, or wrong, at any temperature between 0.01 and 100.
+        1.0 where the data cannot say, such as every answer being right, which asks for ever lower temperatures.
     """
     values = logits.double().numpy()
     shown = values[np.arange(len(values)), labels]
+
+    def loss(log_t: float) -> float:
+        scaled = values * math.exp(-log_t)
+        return float(np.sum(special.logsumexp(scaled, axis=1)) - np.sum(shown) * math.exp(-log_t))
 
     def slopes(log_t: float) -> tuple[float, float]:
         """First and second derivative of the mean log loss by log T."""
@@ -165,7 +164,7 @@ def fitted_temperature(logits: Tensor, labels: NDArray[np.int64]) -> float:
         if abs(following - log_t) < 1e-12:
             break
         log_t = following
-    return math.exp(log_t)
+    return math.exp(log_t) if loss(0.0) - loss(log_t) > 1 else 1.0
 
 
 def identity(split: Split) -> str:

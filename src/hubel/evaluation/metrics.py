@@ -1,4 +1,4 @@
-"""The figures of a classifier on one split with their intervals, per class and as a whole, and its worst errors."""
+"""The figures of a classifier on one split with their intervals, per class and as a whole."""
 
 import math
 from dataclasses import asdict, dataclass, field, replace
@@ -12,21 +12,16 @@ from torch import Tensor
 
 from hubel.classifier import Classifier
 from hubel.data import Split
-from hubel.evaluation.calibration import identity, reliability
+from hubel.evaluation.calibration import fitted_temperature, identity, reliability
 from hubel.evaluation.intervals import Interval, mean_interval, wilson_interval
 from hubel.evaluation.outcomes import counted
-from hubel.evaluation.rejection import area, risk_coverage
+from hubel.evaluation.rejection import area, rejected, risk_coverage
 from hubel.training.losses import PLAIN
 
 SEED = 0  # of the bootstrap: the same figures have the same intervals
+CALIBRATED = ("temperature", "calibrated_on", "risk_coverage")  # what a classifier's file says of its probabilities
 CHUNK = 1024  # pictures held at once: a split may be larger than the memory
-TABLES = (
-    "confusion",
-    "per_class",
-    "reliability",
-    "risk_coverage",
-    "split",
-)  # of an evaluation, that are no single figure
+TABLES = ("confusion", "per_class", "reliability", "risk_coverage", "rejection", "split")  # no single figures
 
 
 @dataclass(frozen=True)
@@ -53,6 +48,7 @@ class Evaluation:
         reliability: per bin low, high, n, confidence, accuracy, accuracy_low, accuracy_high: a reliability diagram.
         aurc: area under the risk-coverage curve, 0 being best.
         risk_coverage: threshold, coverage, risk: columns of that curve, at most 200 points; n.
+        rejection: what a threshold that was asked for does: see `rejection.Rejection`.
         temperature: what the logits were divided by before all of this.
         before_scaling: loss and calibration_error at temperature 1, with their intervals; None where it is 1.
         temperature_fitted_here: whether these very pictures decided it, so that they cannot judge it.
@@ -79,6 +75,7 @@ class Evaluation:
     reliability: list[dict[str, float]] | None = None
     aurc: float | None = None
     risk_coverage: dict[str, Any] | None = None
+    rejection: dict[str, Any] | None = None
     temperature: float = 1.0
     before_scaling: dict[str, Any] | None = None
     temperature_fitted_here: bool = False
@@ -93,17 +90,26 @@ class Evaluation:
         return {key: value for key, value in asdict(self).items() if key not in TABLES}
 
 
-def evaluate(classifier: Classifier, split: Split, name: str) -> tuple[Evaluation, Tensor]:
+def evaluate(classifier: Classifier, split: Split, name: str,
+             threshold: float | None = None) -> tuple[Evaluation, Tensor]:  # fmt: skip
     """The figures of a classifier on a split whose labels index its classes, and the logits, scaled, they come from.
 
     Args:
         classifier: what is scored.
         split: on which pictures.
         name: of the split, for the record.
+        threshold: of the largest probability, whose `rejection` is judged.
     """
+    found, logits = scaled(logits_of(classifier, split), split, classifier, name)
+    if threshold is not None:
+        found = replace(found, rejection=asdict(rejected(*surest(logits, split.labels), threshold)))
+    return found, logits
+
+
+def logits_of(classifier: Classifier, split: Split) -> Tensor:
+    """N classes, of the pictures of a split, before they are divided by the temperature."""
     chunks = [slice(first, first + CHUNK) for first in range(0, len(split), CHUNK)]
-    logits = torch.cat([classifier.logits(split.take(chunk)) for chunk in chunks])
-    return scaled(logits, split, classifier, name)
+    return torch.cat([classifier.logits(split.take(chunk)) for chunk in chunks])
 
 
 def scaled(logits: Tensor, split: Split, classifier: Classifier, name: str) -> tuple[Evaluation, Tensor]:
@@ -118,6 +124,20 @@ def scaled(logits: Tensor, split: Split, classifier: Classifier, name: str) -> t
               "intervals": {"loss": mean_interval(losses), "calibration_error": equal.error_interval()[1]}}  # fmt: skip
     here = classifier.about.get("calibrated_on") == identity(split)
     return replace(found, temperature=temperature, before_scaling=before, temperature_fitted_here=here), after
+
+
+def calibrated(classifier: Classifier, logits: Tensor, split: Split) -> Classifier:
+    """The classifier with the temperature that its logits of a split ask for, described by the keys of `CALIBRATED`.
+
+    Multi-label classifiers stay as they are: each class has a probability of its own, and one temperature for all of them
+    has no such justification.
+    """
+    if split.labels.ndim == 2:
+        return classifier
+    temperature = fitted_temperature(logits, split.labels)
+    curve = risk_coverage(*surest(logits / temperature, split.labels)).thinned().to_dict()
+    about = dict(zip(CALIBRATED, (temperature, identity(split), curve), strict=True))
+    return replace(classifier, temperature=temperature, about=classifier.about | about)
 
 
 def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...], name: str) -> Evaluation:
@@ -200,40 +220,3 @@ def _with_confidence(found: Evaluation, confidence: NDArray[np.float64], right: 
         intervals=found.intervals | {"calibration_error": interval, "aurc": aurc_interval,
                                      "calibration_error_adaptive": adaptive.error_interval()[1]},
     )  # fmt: skip
-
-
-def worst_errors(logits: Tensor, split: Split, classes: tuple[str, ...], most: int = 24) -> list[dict[str, Any]]:
-    """The mistakes made with the greatest confidence, with their pictures (uint8 size size channels)."""
-    if split.labels.ndim == 2:
-        return _worst_missed_or_invented(logits, split, classes, most)
-    probabilities = logits.softmax(dim=1)
-    confidence, predicted = (value.numpy() for value in probabilities.max(dim=1))
-    wrong = np.flatnonzero(predicted != split.labels)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-    said = [(classes[split.labels[i]], classes[predicted[i]]) for i in wrong]
-    return _shown(split, wrong, confidence[wrong], said)
-
-
-def _worst_missed_or_invented(
-    logits: Tensor, split: Split, classes: tuple[str, ...], most: int
-) -> list[dict[str, Any]]:
-    """Multi-label: the pictures with the surest single mistake about a class; both sets of classes in words."""
-    probabilities = logits.sigmoid().numpy()
-    wrong = (probabilities > 0.5) != (split.labels > 0)
-    surest = np.where(wrong, np.abs(probabilities - 0.5) + 0.5, 0).max(axis=1)
-    which = np.argsort(-surest, kind="stable")[: min(most, int((surest > 0).sum()))]
-
-    def words(shown: NDArray[np.bool_]) -> str:
-        return ", ".join(classes[k] for k in np.flatnonzero(shown)) or "none"
-
-    said = [(words(split.labels[i] > 0), words(probabilities[i] > 0.5)) for i in which]
-    return _shown(split, which, surest[which], said)
-
-
-def _shown(split: Split, which: NDArray[np.int64], confidence: NDArray[np.float32],
-           said: list[tuple[str, str]]) -> list[dict[str, Any]]:  # fmt: skip
-    pictures = split.take(which)
-    return [
-        {"picture": picture, "path": split.names[int(i)], "label": label, "predicted": predicted, "probability": float(sure)}
-        for picture, i, sure, (label, predicted) in zip(pictures, which, confidence, said, strict=True)
-    ]  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel.classifier import Classifier
 from hubel.errors import UsageError
 from hubel.evaluation.intervals import Interval, wilson_interval
 
@@ -85,6 +86,24 @@ class Rejection:
     coverage_interval: Interval
     risk: float | None  # None where nothing is answered
     risk_interval: Interval | None
+
+
+def chosen_threshold(classifier: Classifier, risk: float | None, coverage: float | None) -> float | None:
+    """The threshold of a wanted risk or coverage on the validation part of a classifier's run; None where none is wanted.
+
+    Raises:
+        UsageError: it cannot be reached, or nothing is known about the classifier's risk.
+    """
+    if risk is None and coverage is None:
+        return None
+    word = "risk" if coverage is None else "coverage"
+    if classifier.multilabel:
+        raise UsageError(f"{word} would have no effect: a multi-label classifier answers about each class on its own, and "
+                         f"none of them is its answer already")  # fmt: skip
+    if "risk_coverage" not in classifier.about:
+        raise UsageError(f"{word} needs a classifier that knows its risk on validation pictures; this file has no "
+                         f"risk-coverage curve, a run that hubel train finishes has one")  # fmt: skip
+    return RiskCoverage.from_dict(classifier.about["risk_coverage"]).threshold_for(risk=risk, coverage=coverage)
 
 
 def rejected(confidence: Floats, right: NDArray[np.bool_], threshold: float) -> Rejection:

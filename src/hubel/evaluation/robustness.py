@@ -17,7 +17,7 @@ from hubel.classifier import Classifier
 from hubel.data import Split
 from hubel.data.batches import derived_seed
 from hubel.evaluation.challenges import CHALLENGES, STRENGTHS, challenged
-from hubel.evaluation.metrics import wilson_interval
+from hubel.evaluation.intervals import mean_interval, wilson_interval
 from hubel.files import Track, silently
 
 MOST = 1000  # pictures, each looked at 46 times
@@ -111,14 +111,15 @@ def measure_robustness(classifier: Classifier, split: Split, name: str, *, seed:
               wilson_interval(int(found.sum()), len(found)), math.sqrt(squares[challenge, strength] / len(found)))
         for (challenge, strength), found in right.items())  # fmt: skip
     per_picture = harder.mean(axis=0)
-    mean, half = float(per_picture.mean()), 1.96 * float(per_picture.std()) / math.sqrt(max(len(numbers) - 1, 1))
+    low, high = mean_interval(per_picture) or (0.0, 1.0)
+    mean = float(per_picture.mean())
     return Robustness(
         split=name,
         n=len(numbers),
         clean=float(clean.mean()),
         interval=wilson_interval(int(clean.sum()), len(clean)),
         mean=mean,
-        mean_interval=(max(0.0, mean - half), min(1.0, mean + half)),
+        mean_interval=(max(0.0, low), min(1.0, high)),
         relative=mean / float(clean.mean()) if clean.any() else None,
         levels=levels,
         computed_by=classifier.computed_by,

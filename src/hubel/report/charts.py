@@ -59,14 +59,14 @@ def charts(rows: Rows, best_epoch: int) -> list[Chart]:
 
 def _chart(rows: Rows, best_epoch: int, key: str, title: str, words: Callable[[float], str]) -> Chart:
     """One metric of training and validation; losses start at 0, accuracies where the curves do."""
-    x_of, x_ticks = _scale([row["epoch"] for row in rows], LEFT, RIGHT, EPOCH_TICKS)
+    x_of, x_ticks = scale([row["epoch"] for row in rows], LEFT, RIGHT, EPOCH_TICKS)
     values = {side: curve(rows, f"{side}_{key}") for side, _ in SIDES}
     defined = [v for side in values.values() for v in side if not isnan(v)]
     if key == "loss":
-        y_of, y_ticks = _scale([0.0, *defined], BOTTOM, TOP, VALUE_TICKS, whole=True)
+        y_of, y_ticks = scale([0.0, *defined], BOTTOM, TOP, VALUE_TICKS, whole=True)
     else:
         room = 0.05 if min(defined) == max(defined) else 0.0  # or a single value would have no scale
-        y_of, y_ticks = _scale(
+        y_of, y_ticks = scale(
             [min(defined) - room, max(defined) + room], BOTTOM, TOP, VALUE_TICKS, 0.0, 1.0, whole=True
         )
 
@@ -98,7 +98,7 @@ def _chart(rows: Rows, best_epoch: int, key: str, title: str, words: Callable[[f
     )
 
 
-def _scale(
+def scale(
     values: list[float],
     first: float,
     last: float,

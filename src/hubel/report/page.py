@@ -2,7 +2,7 @@
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -10,11 +10,12 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from hubel.report import charts, words
+from hubel.report import charts, diagrams, words
 
 NAMED = 30  # classes up to which every cell of the confusion matrix is written out
 SHOWN = 20  # rows of a long table before the rest is folded away
 TINY = 64  # px: a smaller picture is enlarged without smoothing
+SMALL = 96  # px: side of a sample of a challenge
 LARGE = 320  # px: a larger picture is reduced; cards are never wider
 SPLITS = (("train", "training"), ("val", "validation"), ("test", "test"))
 
@@ -37,6 +38,11 @@ class RunPage:
         versions: of the software, and the machine.
         command: exactly as typed.
         openings: every time the test split was opened: when, by.
+        uncertain: pictures between two classes, as errors, with second and second_probability.
+        cost: latencies (batch, seconds, low, high, runs), computed_by, threads, bytes of weights, activations and process.
+        robustness: see `evaluation.robustness.Robustness.to_dict`; None where it was not measured.
+        ensembles: every one that was scored: combine, split, members, figures.
+        samples: per challenge a picture at every strength, uint8 6 S S C.
     """
 
     name: str
@@ -50,27 +56,43 @@ class RunPage:
     versions: dict[str, Any]
     command: str
     openings: list[dict[str, Any]]
+    uncertain: list[dict[str, Any]] = field(default_factory=list)
+    cost: dict[str, Any] = field(default_factory=dict)
+    robustness: dict[str, Any] | None = None
+    ensembles: list[dict[str, Any]] = field(default_factory=list)
+    samples: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def render(page: RunPage) -> str:
     """The page as HTML: styles and pictures inside, no script, nothing fetched."""
-    html = _template().render(
-        page=page,
-        confusion=_confusion(page),
-        at=_epochs_in_words(page),
-        charts=charts.charts(page.epochs, page.best_epoch),
-        frame=charts,
-        classes=sorted(page.evaluation["per_class"], key=_weakest_first),
-        errors=[error | {"source": _picture(error["picture"]), "tiny": _is_tiny(error)} for error in page.errors],
-        data=_data(page),
-        splits=SPLITS,
-        shown=SHOWN,
+    html = (
+        environment()
+        .get_template("page.html.jinja")
+        .render(
+            page=page,
+            confusion=_confusion(page),
+            at=_epochs_in_words(page),
+            charts=charts.charts(page.epochs, page.best_epoch),
+            frame=charts,
+            classes=sorted(page.evaluation["per_class"], key=_weakest_first),
+            errors=_shown(page.errors),
+            uncertain=_shown(page.uncertain),
+            reliability=diagrams.reliability(page.evaluation),
+            rejection=diagrams.rejection(page.evaluation),
+            challenges=_challenges(page),
+            used={key: value for key, value in page.recipe.items() if value is not None},
+            unused=[key for key, value in page.recipe.items() if value is None],
+            data=_data(page),
+            splits=SPLITS,
+            shown=SHOWN,
+        )
     )
     return html.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are no text
 
 
 @cache
-def _template():
+def environment() -> Environment:
+    """The templates of this room, with the filters and macros that every page uses."""
     folder = Environment(
         loader=PackageLoader("hubel.report", "."),
         autoescape=True,  # class names and paths are the user's
@@ -78,9 +100,20 @@ def _template():
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    folder.filters |= {f.__name__: f for f in (words.points, words.percent, words.number, words.duration, words.value)}
+    folder.filters |= {
+        f.__name__: f
+        for f in (
+            words.points,
+            words.percent,
+            words.number,
+            words.duration,
+            words.value,
+            words.megabytes,
+            words.milliseconds,
+        )
+    }
     folder.globals["plural"] = words.plural
-    return folder.get_template("page.html.jinja")
+    return folder
 
 
 def _confusion(page: RunPage) -> dict[str, Any]:
@@ -120,7 +153,7 @@ def _heat_map(shares: np.ndarray) -> str:
     pixels = np.empty((*shares.shape, 4), dtype=np.uint8)
     pixels[..., :3] = np.where(np.eye(len(shares), dtype=bool)[..., None], (38, 128, 184), (222, 98, 42))
     pixels[..., 3] = 255 * _shade(shares, faintest=0.4)
-    return _picture(pixels)
+    return picture(pixels)
 
 
 def _shade(shares: np.ndarray, faintest: float = 0.12) -> np.ndarray:
@@ -128,7 +161,7 @@ def _shade(shares: np.ndarray, faintest: float = 0.12) -> np.ndarray:
     return np.where(shares > 0, faintest + (1 - faintest) * np.sqrt(shares), 0)
 
 
-def _picture(pixels: np.ndarray) -> str:
+def picture(pixels: np.ndarray) -> str:
     """A picture as a data URI: PNG where every pixel counts, JPEG for photographs."""
     pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     picture, stream = Image.fromarray(np.ascontiguousarray(pixels)), io.BytesIO()
@@ -139,6 +172,31 @@ def _picture(pixels: np.ndarray) -> str:
         picture.save(stream, "JPEG", quality=88)
     kind = "png" if stream.getvalue().startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row | {"source": picture(row["picture"]), "tiny": _is_tiny(row)} for row in rows]
+
+
+def _challenges(page: RunPage) -> list[dict[str, Any]]:
+    """A diagram per challenge, its mean, and a picture at every strength."""
+    if page.robustness is None:
+        return []
+    found, rows = page.robustness, []
+    for name, diagram in zip(found["units"], diagrams.challenges(found), strict=True):
+        shown = [picture(_reduced(one)) for one in page.samples.get(name, ())]
+        row = {"name": name, "diagram": diagram, "mean": diagrams.mean_of(found, name), "shown": shown}
+        rows.append(row)
+    return rows
+
+
+def _reduced(pixels: np.ndarray) -> np.ndarray:
+    """A picture at most `SMALL` px high and wide."""
+    if max(pixels.shape[:2]) <= SMALL:
+        return pixels
+    image = Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
+    image.thumbnail((SMALL, SMALL))
+    return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def _is_tiny(error: dict[str, Any]) -> bool:

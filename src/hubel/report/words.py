@@ -88,3 +88,25 @@ def value(setting: Any) -> str:
     if setting is None:
         return "none"
     return setting if isinstance(setting, str) else json.dumps(setting, default=str, ensure_ascii=False)
+
+
+def megabytes(count: int | None) -> str:
+    """Bytes as MB, which are 10^6.
+
+    >>> megabytes(1_234_567).replace(chr(160), " ")
+    '1.23 MB'
+    """
+    if count is None:
+        return number(None)
+    million = count / 1e6
+    return f"{million:,.{0 if million >= 100 else 1 if million >= 10 else 2}f}\N{NO-BREAK SPACE}MB"
+
+
+def milliseconds(seconds: float) -> str:
+    """A time with three significant figures.
+
+    >>> milliseconds(0.00123).replace(chr(160), " "), milliseconds(0.25).replace(chr(160), " ")
+    ('1.23 ms', '250 ms')
+    """
+    milli = 1000 * seconds
+    return f"{milli:,.{0 if milli >= 100 else 1 if milli >= 10 else 2}f}\N{NO-BREAK SPACE}ms"

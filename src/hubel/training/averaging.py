@@ -1,6 +1,6 @@
 """Averages of the weights: exponential (EMA), and over the last epochs (SWA)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -62,12 +62,12 @@ def ema_share(decay: float, step: int) -> float:
 
 
 @torch.no_grad()
-def recompute_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def recompute_statistics(model: nn.Module, norms: Sequence[_BatchNorm], batches: Iterable[Tensor]) -> None:
     """Gives averaged weights the batch-norm statistics that belong to them  (Izmailov et al. 2018, section 3.2).
 
-    Plain means over the batches; everything but batch norm is in evaluation mode, dropout off. The model keeps its mode.
+    Plain means over the batches; everything but `norms`, whose statistics move, is in evaluation mode, dropout off. The
+    model keeps its mode.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not norms:
         return
     modes, momenta = {module: module.training for module in model.modules()}, [norm.momentum for norm in norms]

@@ -1,12 +1,12 @@
 """Batch norm of a batch that is computed in parts: its running statistics, and its statistics over several processes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from hubel.training.distributed import Team
@@ -18,11 +18,10 @@ class Statistics:
     So neither the number of parts nor of processes changes how long they remember, and a step can be taken back.
 
     Args:
-        model: the network.
+        norms: those whose statistics move.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    def __init__(self, norms: Sequence[nn.Module]) -> None:
         buffers = [buffer for norm in norms for buffer in norm.buffers()]
         self.values = [buffer for buffer in buffers if buffer.is_floating_point()]
         self.counts = [buffer for buffer in buffers if not buffer.is_floating_point()]

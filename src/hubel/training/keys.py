@@ -22,6 +22,8 @@ Policy = Literal["none", "randaugment", "trivialaugment"]
 Edge = Literal["fill", "reflect"]
 Views = Literal["one", "flip", "shift", "six", "crops", "ten"]
 Precision = Literal["float32", "bfloat16"]
+Unfreeze = Literal["head", "all", "gradual"]
+FreezeBatchNorm = Literal["none", "frozen", "all"]
 
 # fmt: off
 RANGES: dict[str, tuple[float, float]] = {  # both ends included
@@ -36,6 +38,9 @@ RANGES: dict[str, tuple[float, float]] = {  # both ends included
     "beta2":              (0, 0.99999),
     "eps":                (1e-15, 10),
     "weight_decay":       (0, 10),
+    "layer_decay":        (0.01, 1),
+    "distill_temperature": (0.01, 1000),
+    "distill_weight":     (0.0001, 1),
     "l1":                 (0, 1e6),
     "l2":                 (0, 1e6),
     "clip_norm":          (0, 1e6),
@@ -96,6 +101,13 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {  # key: the other key, and its
     "cutmix":           ("loss", ("cross_entropy", "bce")),
     "policy_count":     ("policy", ("randaugment",)),
     "policy_magnitude": ("policy", ("randaugment",)),
+}
+
+COMPANIONS: dict[str, tuple[str, Any]] = {  # key: the one without which it has no effect, and its default beside that one
+    "unfreeze":            ("weights", "all"),
+    "freeze_batch_norm":   ("weights", "frozen"),
+    "distill_temperature": ("teacher", 4.0),
+    "distill_weight":      ("teacher", 0.9),
 }
 
 DEFAULTS: dict[str, Any] = {  # what needs neither data nor machine; a key of NEEDS stays open where it has no effect

@@ -17,6 +17,7 @@ from hubel.data import Splits
 from hubel.data.batches import derived_seed
 from hubel.training import course, losses, optimisers
 from hubel.training.averaging import ema_share, recompute_statistics
+from hubel.training.distillation import soft_loss
 from hubel.training.distributed import Team
 from hubel.training.divergence import EXPLODED
 from hubel.training.fusion import forward
@@ -91,24 +92,28 @@ def train(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None
     return (record for record in records(model, data, recipe, run) if isinstance(record, Epoch))
 
 
-def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None,
-            team: Team | None = None) -> Iterator[Step | Halved | Epoch]:  # fmt: skip
+def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None, team: Team | None = None,
+            teacher: nn.Module | None = None) -> Iterator[Step | Halved | Epoch]:  # fmt: skip
     """As `train`, and a record of every step too.
 
     Closing the generator between two records keeps a checkpoint first, so that nothing is lost. The processes of a `team`
-    yield the same records, and the first of them keeps the run.
+    yield the same records, and the first of them keeps the run. A `teacher` gives logits of the model's input, by which the
+    model is taught besides the labels.
     """
-    training = Training.begin(model, data, recipe, run, team or Team())
-    while not training.finished:
-        yield from train_epoch(training)
-        yield finish_epoch(training)
+    training = Training.begin(model, data, recipe, run, team or Team(), teacher)
+    try:
+        while not training.finished:
+            yield from train_epoch(training)
+            yield finish_epoch(training)
+    finally:
+        training.freezing.thaw()
 
 
 def train_epoch(training: Training) -> Iterator[Step | Halved]:
     """The steps of the epoch under way that are still to do."""
     progress, run, recipe, steps = training.progress, training.run, training.recipe, training.steps
     team = training.team
-    training.model.train()
+    training.begin_epoch()
     started = time.perf_counter() - progress.seconds
     for x, targets in training.batches(progress.step):
         if training.left <= 0:
@@ -220,6 +225,13 @@ def backward(training: Training, x: Tensor, targets: Tensor, share: float,
     outputs = forward(network, x, recipe.precision or "float32", fused=fused, device=x.device.type)
     logits, *auxiliary = (output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
     loss = training.criterion(logits, targets)
+    if training.teacher is not None:
+        assert recipe.distill_weight is not None
+        assert recipe.distill_temperature is not None
+        with training.autocast():
+            teachers = training.teacher(x)
+        soft = soft_loss(logits, teachers, recipe.distill_temperature)
+        loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * soft
     for output in auxiliary:
         loss = loss + losses.AUXILIARY * training.criterion(output, targets)
     loss = loss * share
@@ -248,7 +260,7 @@ def averaged(training: Training) -> Iterator[None]:
         if recipe.swa_epochs:
             parts = (part for x, _ in training.batches(0) for part in x.tensor_split(training.accumulate))
             with training.autocast(), training.synchronised():
-                recompute_statistics(training.model, parts)
+                recompute_statistics(training.model, training.freezing.moving_norms(), parts)
             training.statistics.begin()
             training.statistics.end(training.team)
         yield

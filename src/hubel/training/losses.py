@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from hubel.data.splits import pictures_per_class
+from hubel.data.division import pictures_per_class
 from hubel.errors import UsageError, nearest
 from hubel.training.recipe import Recipe
 

@@ -71,7 +71,6 @@ def find(model: nn.Module, data: Splits, recipe: Recipe, *, low: float = 1e-5, h
     growth = (high / low) ** (1 / (steps - 1))
     rates, losses, smoothed = [], [], []
     mean = 0.0
-    model.train()
     for k, (x, targets) in enumerate(itertools.islice(_endless(training), steps)):
         rate = low * growth**k
         loss, _ = train_step(training, x.to(training.device), targets.to(training.device), rate)

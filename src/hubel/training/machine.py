@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hubel.data.augmentation import kernels as pictures
 from hubel.errors import UsageError
 from hubel.training import fusion, kernels
 from hubel.training.recipe import Precision, Recipe
@@ -25,6 +26,7 @@ class Machine:
         precision: arithmetic of convolutions and matrix products in training.
         threads: cores used by torch.
         fused: whether batch norms are fused with what follows them (`training.fusion`).
+        fused_input: whether pictures are augmented and normalised in one pass (`augmentation.kernels`).
         why: the choices in one line, for a person.
     """
 
@@ -32,6 +34,7 @@ class Machine:
     precision: Precision
     threads: int
     fused: bool
+    fused_input: bool
     why: str
 
 
@@ -47,7 +50,7 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
     """The machine's part of a recipe, with None replaced.
 
     Args:
-        recipe: its device, precision, threads and fused.
+        recipe: its device, precision, threads, fused and fused_input.
         model: what will be trained.
         macs: multiply-accumulates of the network for one picture.
 
@@ -73,10 +76,16 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
     if fused and not fusion.available(model, device):
         raise UsageError(f"fused=true needs {_needed(device)}; use fused=false, or leave it open on a new run")
     fused = fusion.available(model, device) and fusion.pays(model) if fused is None else fused
+    compiled = device == "cpu" and pictures.available()
+    if recipe.fused_input and not compiled:
+        raise UsageError(
+            f"fused_input=true needs {_needed(device)}; use fused_input=false, or leave it open on a new run"
+        )
+    fused_input = compiled if recipe.fused_input is None else recipe.fused_input
     where = f"{threads} threads" if device == "cpu" else torch.cuda.get_device_name(device)
     norms = ", fused batch norm" if fused else ""
     why = f"{device}, {where}, {precision} ({reason}), channels-last{norms}, fused optimiser"
-    return Machine(device, precision, threads, fused, why)
+    return Machine(device, precision, threads, fused, fused_input, why)
 
 
 def _needed(device: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hubel.errors import UsageError
+from hubel.training.freezing import parts
 from hubel.training.muon import Muon
 from hubel.training.recipe import Recipe
 
@@ -23,10 +24,12 @@ def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     coupled = recipe.decay != "decoupled" or recipe.optimizer in DECOUPLED_BY_ITSELF
     decay = (recipe.weight_decay or 0.0) if coupled else 0.0
     groups: list[dict[str, Any]] = [
-        {"params": part, "decayed": decayed, "factor": factor, "weight_decay": decay / factor if decayed else 0.0}
+        {"params": part, "decayed": decayed, "factor": factor * depth, "depth": depth,
+         "weight_decay": decay / factor if decayed else 0.0}
         for decayed, parameters in ((True, decayed_parameters(model, recipe)), (False, _others(model, recipe)))
-        for factor, part in by_factor(model, recipe, parameters).items()
-    ]
+        for factor, some in by_factor(model, recipe, parameters).items()
+        for depth, part in by_depth(model, recipe, some)
+    ]  # fmt: skip
     lr = 0.0  # every step sets its own
     match recipe.optimizer:
         case "rmsprop":  # torch has no fused kernel of it
@@ -76,6 +79,23 @@ def by_factor(model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]) 
     return found
 
 
+def by_depth(
+    model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]
+) -> list[tuple[float, list[nn.Parameter]]]:
+    """Parameters by what `layer_decay` multiplies their rate by, and with it their decay; one group per part of the network.
+
+    With unfreeze=gradual too: torch's fused SGD cannot begin with some parameters of a group later than with others.
+    """
+    if recipe.layer_decay is None and recipe.unfreeze != "gradual":
+        return [(1.0, parameters)] if parameters else []
+    left, found = set(parameters), []
+    for depth, part in enumerate(parts(model)):
+        some = [p for module in part for p in module.parameters() if p in left]
+        left -= set(some)  # a parameter that two parts share belongs to the upper one
+        found += [((recipe.layer_decay or 1.0) ** depth, some)] * bool(some)
+    return found
+
+
 def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: int) -> None:
     """One step with the gradients at hand, which are gone afterwards.
 
@@ -94,8 +114,10 @@ def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: 
         nn.utils.clip_grad_norm_(moving, recipe.clip_norm)
     if recipe.decay == "decoupled":
         with torch.no_grad():
-            for parameter in decaying:
-                parameter.mul_(1 - lr * (recipe.weight_decay or 0.0))
+            for group in optimiser.param_groups:
+                for parameter in group["params"] if group["decayed"] else ():
+                    if parameter.grad is not None:
+                        parameter.mul_(1 - lr * group["depth"] * (recipe.weight_decay or 0.0))
     for group in optimiser.param_groups:
         group["lr"] = lr * group["factor"]
     optimiser.step()

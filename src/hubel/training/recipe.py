@@ -12,6 +12,7 @@ from hubel.training.keys import (
     DecayOn,
     Edge,
     Fit,
+    FreezeBatchNorm,
     Loss,
     Monitor,
     Optimizer,
@@ -19,6 +20,7 @@ from hubel.training.keys import (
     Precision,
     Sampler,
     Schedule,
+    Unfreeze,
     Views,
 )
 
@@ -32,6 +34,14 @@ class Recipe:
     Args:
         recipe: a published recipe, whose values fill what is left open; see `hubel.recipes`.
         model: a name of the zoo, or FILE.py:NAME for a network of your own.
+        weights: what training starts from: a run, a weights file, or the name of a network; `from` says the same. Size,
+            channels and normalisation follow it.
+        unfreeze: what of it is trained: the head, so many of the last stages and the head, all, or gradual: the head
+            first, the other parts one after the other during the first half of the epochs.
+        freeze_batch_norm: which batch norms keep the statistics of the weights: none, those of frozen parts, or all.
+        teacher: a trained network, named as `weights` is, whose probabilities are learned besides the labels.
+        distill_temperature: by which the logits of both are divided before they are compared; 4 unless given.
+        distill_weight: share of the teacher in the loss, the labels having the rest; 0.9 unless given.
         epochs: passes over the training pictures.
         steps: optimiser steps in all, in the place of epochs; the last epoch is cut short.
         budget: time that the whole command may take, such as 60s, 5min or 2h; model, size and steps are planned to keep
@@ -42,6 +52,7 @@ class Recipe:
         lr: peak learning rate; auto searches for one as `hubel lr-find` does.
         lr_factors: what the learning rate of some parameters is multiplied by, such as biases:64,head:0.1; weight decay
             per step stays.
+        layer_decay: the learning rate of a stage is that of the part above it times this, from the head down to the stem.
         momentum: of momentum, nesterov and rmsprop; 0.9 unless given, with rmsprop 0.
         alpha: decay of rmsprop's running mean of squared gradients; 0.99 unless given.
         beta1: decay of Adam's first moment; 0.9 unless given.
@@ -100,6 +111,7 @@ class Recipe:
         size: side of the square input [px].
         channels: 1 for grey, 3 for RGB.
         fit: how pictures that are not square become so.
+        exclude: a list of pictures to leave out, as hubel check DATA --fix FILE writes it.
         val_fraction: share of the training part to validate on, where the data bring no validation part.
         test_fraction: share of the training part to test on, where the data bring no test part; 0 for none.
         tta: views of a picture whose predictions the final scores average: one, flip, shift, six, crops or ten.
@@ -110,6 +122,7 @@ class Recipe:
         split: a split.json, or the folder of the run that has it, in the place of a new draw.
         precision: arithmetic of convolutions and matrix products during training.
         fused: batch norm, sum and activation in one pass, by kernels compiled on this machine (CPU only).
+        fused_input: augmentation and normalisation in one pass, likewise.
         device: cpu, cuda or cuda:N.
         threads: cores to compute with.
         prefetch: batches prepared ahead.
@@ -121,6 +134,14 @@ class Recipe:
 
     recipe: str | None = None
     model: str | None = None
+    # what is there already
+    weights: str | None = None
+    unfreeze: int | Unfreeze | None = None
+    freeze_batch_norm: FreezeBatchNorm | None = None
+    teacher: str | None = None
+    distill_temperature: float | None = None
+    distill_weight: float | None = None
+    # how long
     epochs: int | None = None
     steps: int | None = None
     budget: float | None = None
@@ -130,6 +151,7 @@ class Recipe:
     optimizer: Optimizer | None = None
     lr: float | Literal["auto"] | None = None
     lr_factors: str | None = None
+    layer_decay: float | None = None
     momentum: float | None = None
     alpha: float | None = None
     beta1: float | None = None
@@ -189,6 +211,7 @@ class Recipe:
     size: int | None = None
     channels: Literal[1, 3] | None = None
     fit: Fit | None = None
+    exclude: str | None = None
     val_fraction: float | None = None
     test_fraction: float | None = None
     group: str | None = None
@@ -199,6 +222,7 @@ class Recipe:
     # the machine
     precision: Precision | None = None
     fused: bool | None = None
+    fused_input: bool | None = None
     device: str | None = None
     threads: int | None = None
     prefetch: int | None = None
@@ -241,6 +265,11 @@ class Recipe:
             found["milestones"] = f"{epochs / 2:g},{epochs * 3 / 4:g}"  # where ResNet's rate fell on CIFAR
             found["step_epochs"] = epochs / 3 if schedule == "step" else min(1, epochs / 2)
             found["plateau_patience"] = max(1, min(5, (self.patience or epochs) // 2))
+        for key, (other, default) in keys.COMPANIONS.items():
+            if getattr(self, other) is not None:
+                found[key] = default
+        if self.weights is not None and self.unfreeze in (None, "all"):
+            found["freeze_batch_norm"] = "none"
         for key, (other, wanted) in keys.NEEDS.items():
             if key in found and found.get(other, getattr(self, other)) not in wanted:
                 del found[key]

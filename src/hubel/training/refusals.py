@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 WORDS = {
     "fit": keys.Fit, "optimizer": keys.Optimizer, "decay": keys.Decay, "decay_on": keys.DecayOn, "schedule": keys.Schedule,
     "loss": keys.Loss, "sampler": keys.Sampler, "monitor": keys.Monitor, "augment": keys.Augment, "policy": keys.Policy,
-    "precision": keys.Precision, "edge": keys.Edge, "tta": keys.Views,
+    "precision": keys.Precision, "freeze_batch_norm": keys.FreezeBatchNorm, "edge": keys.Edge, "tta": keys.Views,
 }  # fmt: skip
 CLASS_WEIGHTS = ("none", "balanced", "sqrt")
 
 
 def refuse(recipe: "Recipe") -> None:
     """Raises a UsageError with the first reason not to train with these values."""
-    for reasons in (_values, _contradictions, _without_effect, _longer_than_the_run):
+    for reasons in (_values, _contradictions, _without_effect, _of_transfer, _longer_than_the_run):
         for reason in reasons(recipe):
             raise UsageError(reason)
 
@@ -58,6 +58,30 @@ def _without_effect(recipe: "Recipe") -> Iterator[str]:
         yield f"decay={recipe.decay} would have no effect: weight_decay is 0"
     if recipe.gamma == 1:
         yield "gamma=1 would have no effect: it is what the learning rate is multiplied by; use schedule=constant"
+
+
+def _of_transfer(recipe: "Recipe") -> Iterator[str]:
+    unfreeze, words = recipe.unfreeze, get_args(keys.Unfreeze)
+    if unfreeze is not None and unfreeze not in words and not (isinstance(unfreeze, int) and unfreeze > 0):
+        yield f"unfreeze is {unfreeze!r}; give {', '.join(words)}, or a number of stages from 1 on"
+    for name, (other, _) in keys.COMPANIONS.items():
+        if getattr(recipe, name) is not None and getattr(recipe, other) is None:
+            spelled = {"weights": "from=WEIGHTS"}.get(other, f"{other}=RUN")
+            yield f"{name}={getattr(recipe, name)} would have no effect without {spelled}"
+    if recipe.freeze_batch_norm == "frozen" and unfreeze in (None, "all"):
+        yield "freeze_batch_norm=frozen would have no effect: nothing is frozen; use all, or unfreeze=head"
+    if recipe.layer_decay is not None and unfreeze == "head":
+        yield f"layer_decay={recipe.layer_decay:g} would have no effect with unfreeze=head: only the head is trained"
+    if recipe.layer_decay == 1:
+        yield "layer_decay=1 would have no effect: every part has the same rate; leave it out"
+    if unfreeze == "gradual" and recipe.epochs == 1:
+        yield "unfreeze=gradual needs 2 epochs or more: in the first one only the head is trained; use unfreeze=head"
+    if recipe.budget is not None and (recipe.teacher or unfreeze == "gradual"):
+        given = "unfreeze=gradual" if unfreeze == "gradual" else f"teacher={recipe.teacher}"
+        yield f"a budget is planned from steps that all cost the same and have no teacher; leave out {given}, or give epochs"
+    if recipe.teacher is not None and recipe.loss in ("hinge", "bce"):
+        yield (f"loss={recipe.loss} has no place for teacher={recipe.teacher}, whose probabilities sum to 1 over the classes; "
+               f"use loss=cross_entropy")  # fmt: skip
 
 
 def _longer_than_the_run(recipe: "Recipe") -> Iterator[str]:

@@ -115,10 +115,15 @@ class Run:
 
     def keep_best(self, model: nn.Module, epoch: int) -> None:
         """Writes the classifier of the best epoch so far."""
-        card = {
-            key: self.about.get(key) for key in ("model", "classes", "multilabel", "preprocessing", "data", "versions")
-        }
+        kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights")
+        card = {key: self.about.get(key) for key in kept}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
+
+    def describe_best(self, said: dict[str, Any]) -> None:
+        """Adds to the description of the best epoch's classifier; said twice, it is the same file."""
+        path = self.folder / "best.safetensors"
+        tensors, about = checkpoint.read(path)
+        checkpoint.save(path, tensors, {**about, **said})
 
     def openings(self) -> list[dict[str, str]]:
         """Every time the test part was looked at, oldest first."""

@@ -19,6 +19,7 @@ from hubel.training.batch_norm import Statistics, SyncBatchNorm
 from hubel.training.checkpoint import Progress
 from hubel.training.distributed import ALONE, Team
 from hubel.training.divergence import diverged
+from hubel.training.freezing import Freezing
 from hubel.training.losses import Criterion
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
@@ -46,16 +47,22 @@ class Training:
     time_limit: float | None  # for steps and validations, where the run has a budget [s]
     began: float  # time of the first step, as if there had been no interruption
     kept_at: float  # time of the last checkpoint
+    freezing: Freezing
     parallel: nn.Module | None = None  # the network as the processes share it, once the first step has been tried
+    teacher: nn.Module | None = None  # logits of the model's input, which the model is to learn
 
     @staticmethod
-    def begin(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None, team: Team = ALONE) -> "Training":
-        """At the first step, or where the run's last checkpoint stands."""
+    def begin(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None, team: Team = ALONE,
+              teacher: nn.Module | None = None) -> "Training":  # fmt: skip
+        """At the first step, or where the run's last checkpoint stands; the model is in training mode."""
         recipe, device = recipe.settled(), torch.device(recipe.device or "cpu")
         assert recipe.epochs is not None
         assert recipe.batch is not None
         refuse_what_does_not_fit(recipe, data, team)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if (teacher is None) != (recipe.teacher is None):
+            raise UsageError("a teacher is given as a key of the recipe and as a network, or not at all")
+        teacher = teacher.to(device) if teacher else None
         optimiser = optimisers.build(model, recipe)
         average = Average(model) if recipe.ema or recipe.swa_epochs else None
         criterion = losses.criterion(recipe, data.classes, data.train.labels, device)
@@ -63,9 +70,18 @@ class Training:
         accumulate = parts_of_share(recipe, progress, team)
         progress.parts = accumulate * (1 if recipe.sync_batch_norm else team.size)
         now, plan = time.monotonic(), (run.about.get("plan") if run else None) or {}
+        freezing = Freezing(model, recipe)
+        freezing.begin(progress.epoch)
         return Training(model, data, recipe, run if team.first else None, team, device, optimiser, criterion,
-                        augmentation(recipe, data.train), average, Statistics(model), progress, recipe.batch, accumulate,
-                        plan.get("training"), now - progress.elapsed, now, None if team.size > 1 else model)  # fmt: skip
+                        augmentation(recipe, data.train), average, Statistics(freezing.moving_norms()), progress, recipe.batch,
+                        accumulate, plan.get("training"), now - progress.elapsed, now, freezing,
+                        None if team.size > 1 else model, teacher)  # fmt: skip
+
+    def begin_epoch(self) -> None:
+        """Puts the network into training mode, apart from what is frozen in the epoch under way."""
+        if self.freezing.begin(self.progress.epoch):
+            self.statistics = Statistics(self.freezing.moving_norms())
+            self.parallel = None if self.team.size > 1 else self.model  # other gradients are to be summed
 
     @property
     def steps(self) -> int:
@@ -134,7 +150,7 @@ def augmentation(recipe: Recipe, split: Split) -> Augmentation:
     values: dict[str, Any] = {key: getattr(recipe, key) for key in (*KEYS, "edge")}
     if recipe.alternating_flip:
         values["flip"] = False  # not at random: `training_batches` turns the pictures
-    return Augmentation.measured(split, **values)
+    return Augmentation.measured(split, fused=bool(recipe.fused_input), **values)
 
 
 def parts_of_share(recipe: Recipe, progress: Progress, team: Team) -> int:

@@ -6,6 +6,9 @@ store.py        features that were computed once
 holdout.py      what is learnt from and what is judged, before the test part is opened
 neighbours.py   the pictures nearest in feature space, and their vote
 probe.py        a linear classifier on one stage
+save.py         such a probe as a classifier
+advice.py       the two-by-two table of how much data and how similar, measured
+chart.py        which depth transfers best, drawn
 """
 
 from hubel.transfer.features import Extracted, extract, features

@@ -1,14 +1,14 @@
 """Which pictures a probe learns from and which it is judged on, before the test part is ever opened."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubel.data import Split
-from hubel.data.division import grouped
+from hubel.data.division import grouped, stratified
 from hubel.data.splits import Splits
 
 ENOUGH = 200  # validation pictures from which a 95 % interval is at most 14 points wide; fewer are cross-validated
@@ -82,6 +82,18 @@ class Holdout:
     rounds: tuple[Round, ...]
     classes: tuple[str, ...]
     words: str
+
+    def thinned(self, share: float, seed: int) -> "Holdout":
+        """The same with only a share of the pictures of every class learnt from; the same are judged."""
+        labels = self.pictures.labels
+        rounds = tuple((known[stratified(labels[known], [share], seed)[0]] if share < 1 else known, judged)
+                       for known, judged in self.rounds)  # fmt: skip
+        return replace(self, rounds=rounds)
+
+    @property
+    def learnt(self) -> NDArray[np.int64]:
+        """The rows that are learnt from in any round: what a final fit may use."""
+        return np.unique(np.concatenate([known for known, _ in self.rounds]))
 
     @property
     def judged(self) -> NDArray[np.int64]:

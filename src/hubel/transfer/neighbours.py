@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from hubel.evaluation.metrics import wilson_interval
+from hubel.evaluation.intervals import wilson_interval
 from hubel.transfer.holdout import Holdout
 
 Metric = Literal["l2", "cosine"]

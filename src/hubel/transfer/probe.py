@@ -16,10 +16,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from hubel.evaluation.metrics import wilson_interval
+from hubel.evaluation.intervals import wilson_interval
 from hubel.transfer.holdout import Holdout
 
-CS = tuple(10.0**power for power in range(-5, 2))  # from features hardly used to features used freely
+CS = tuple(10.0**power for power in range(-4, 4))  # from features hardly used to features used freely
 ITERATIONS = 300  # of L-BFGS; a fit that has not settled by then is of a C too large to generalise
 
 

@@ -103,6 +103,12 @@ def fitting(state: Mapping[str, Tensor]) -> Iterator[Fitting]:
                 yield Fitting(name, found.classes, channels, model.state_dict().keys() == state.keys())
 
 
+def likely(state: Mapping[str, Tensor]) -> list[Fitting]:
+    """Of networks with the same shapes those that the names of the entries speak for."""
+    found = list(fitting(state))
+    return [fit for fit in found if (fit.by_name if is_ours(state) else not TWINS.fullmatch(fit.name))] or found
+
+
 def recognise(state: Mapping[str, Tensor]) -> str:
     """The network of the zoo that a state_dict is of, in our names or those of torchvision, timm or others.
 
@@ -110,11 +116,9 @@ def recognise(state: Mapping[str, Tensor]) -> str:
         UsageError: none has these shapes, or several have.
     """
     try:
-        found = list(fitting(state))
+        found = likely(state)
     except UsageError as error:
         raise UsageError(f"{error}; or name the network: model=NAME") from error
-    likelier = [fit for fit in found if (fit.by_name if is_ours(state) else not TWINS.fullmatch(fit.name))]
-    found = likelier or found
     if len(found) == 1:
         return found[0].name
     if not found:
@@ -135,7 +139,7 @@ def what_fits(name: str, state: Mapping[str, Tensor], options: Mapping[str, Any]
                 model = zoo.create(name, **given, **options)
             if weights.fit(model, state):
                 return f"these weights fit {name} with {' and '.join(f'{key}={value}' for key, value in given.items())}"
-        others = list(map(str, fitting(state)))
+        others = list(map(str, likely(state)))
     except UsageError:
         return "the file does not tell which network it is of"
     return f"these weights fit {' or '.join(others)}" if others else "no network of the zoo fits these weights"

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel.data import cache
-from hubel.data.audit.duplicates import near_duplicates
 from hubel.data.opened import Opened
 from hubel.data.preprocessing import fitted, recoloured
 from hubel.data.source import Part
@@ -62,18 +61,3 @@ def _of_array(pictures: NDArray[np.uint8], track: Track[Any]) -> NDArray[np.uint
 def _reasons(part: Part, found: cache.Decoded) -> dict[int, str]:
     number = {name: place for place, name in enumerate(part.names)}
     return {number[name]: reason for name, reason in found.broken}
-
-
-def look_alikes(opened: Opened, track: Track[Any] = silently) -> dict[str, NDArray[np.int64]]:
-    """Which pictures of a source show the same, also across its parts.
-
-    Returns:
-        for each part the group of each of its pictures, N int64. Pictures with the same number show the same; a broken
-        picture is alone in its group.
-    """
-    small = thumbnails(opened, track)
-    sizes = {name: len(part.labels) for name, part in opened.source.parts.items()}
-    groups = np.arange(sum(sizes.values()))
-    groups[small.which] = small.which[near_duplicates(small.images, track=track)]
-    ends = np.cumsum(list(sizes.values()))[:-1]
-    return dict(zip(sizes, np.split(groups, ends), strict=True))

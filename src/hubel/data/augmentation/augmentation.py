@@ -6,13 +6,13 @@ that also normalises, noise, and rectangles. What is drawn is a function of the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.data.augmentation import colour, erasing, geometry, mixing, policies
+from hubel.data.augmentation import colour, erasing, geometry, kernels, mixing, policies
 from hubel.data.augmentation.erasing import Boxes, uniform
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Split
@@ -74,6 +74,7 @@ class Augmentation:
         mixup, cutmix: alpha of the Beta distribution of the shares; see `mix`.
         policy: `randaugment` or `trivialaugment`, on top of the keys above.
         policy_count, policy_magnitude: changes per picture (2) and their magnitude 0..30 (9), of randaugment.
+        fused: shown, coloured and normalised in one pass, by kernels compiled on this machine (on the processor only).
 
     Raises:
         UsageError: a value out of range, or a key without effect.
@@ -103,6 +104,7 @@ class Augmentation:
     policy: policies.Policy | None = None
     policy_count: int | None = None
     policy_magnitude: float | None = None
+    fused: bool = False
 
     def __post_init__(self) -> None:
         """Refuses values out of range and keys without effect, one sentence each."""
@@ -178,18 +180,25 @@ class Augmentation:
             if result.device.type == "cpu"
             else count
         )
+        fused = self.fused and kernels.serve(images, matrices)
         for start in range(0, count, step):
             part = slice(start, start + step)
             drawn = own[part]
-            rows = self._rows(images[part], None if matrices is None else matrices[drawn], tint, drawn, preprocessing)
+            into, placed = erasing.lines(result)[part], None if matrices is None else matrices[drawn]
+            if fused:
+                rows = into if dtype == torch.float32 else torch.empty_like(into, dtype=torch.float32)
+                self._show(images[part], placed, tint, drawn, preprocessing, rows)
+            else:
+                rows = self._rows(images[part], placed, tint, drawn, preprocessing)
             if noise is not None:
                 rows += erasing.noise_like(rows, _per_column(preprocessing, self.noise, size[1]), noise[drawn])
             if self.noise or tint:
                 rows.clamp_(*(bound.to(rows.device) for bound in _limits(preprocessing, size[1])))
             for box in boxes:
                 left, top, right, bottom = (bound[drawn] for bound in box)
-                rows *= 1 - erasing.covered((left, top, right, bottom), size, channels).to(rows.device)
-            erasing.lines(result)[part] = rows
+                erasing.erase(rows, (left, top, right, bottom), channels)
+            if rows is not into:
+                into.copy_(rows)
         return result
 
     def mix(self, x: Tensor, labels: Tensor, classes: int, generator: torch.Generator, *, first: int = 0,
@@ -273,15 +282,41 @@ class Augmentation:
         if matrices is None:
             planes = geometry.planes(images)
         else:
-            cropped_only = not (
-                self.crop_padding or self.scale or self.rotate or self.shear or self.translate or self.policy
-            )
             size = (preprocessing.size, preprocessing.size)
-            edge = "repeat" if cropped_only else self.edge
-            planes = geometry.resampled(images, matrices, size, self._fill(images), edge)
+            planes = geometry.resampled(images, matrices, size, self._fill(images), self._edge)
         normal = colour.normalising(preprocessing.mean, preprocessing.std).expand(len(planes), -1, -1)
-        steps = normal if tint is None else colour.composed(tint.matrices(planes, part), normal)
+        steps = normal if tint is None else colour.composed(tint.matrices(_Statistics.of(planes), part), normal)
         return erasing.lines(colour.multiplied(planes, steps).contiguous(memory_format=torch.channels_last))
+
+    def _show(self, images: Tensor, matrices: Tensor | None, tint: "_Tint | None", part: Tensor,
+              preprocessing: Preprocessing, rows: Tensor) -> None:  # fmt: skip
+        """Writes what `_rows` makes, in one pass over the pictures, or two where a colour depends on their means."""
+        count = len(images)
+        matrices = geometry.identity(count) if matrices is None else matrices
+        shown = rows.view(count, preprocessing.size, preprocessing.size, images.shape[-1])
+        normal = colour.normalising(preprocessing.mean, preprocessing.std).expand(count, -1, -1)
+        found = kernels.show(images, matrices, self._fill(images), self._edge, None if tint else normal, shown)
+        if tint and found:
+            kernels.tint(shown, colour.composed(tint.matrices(_Statistics(*found), part), normal))
+
+    @property
+    def _edge(self) -> geometry.Edge:
+        """What is around a picture: for a crop that stays inside, its last pixel, so that none is blended with a fill."""
+        moved = self.crop_padding or self.scale or self.rotate or self.shear or self.translate or self.policy
+        return self.edge if moved else "repeat"
+
+
+class _Statistics(NamedTuple):
+    """Of every channel of every picture, N C each, values 0..255."""
+
+    mean: Tensor
+    low: Tensor
+    high: Tensor
+
+    @staticmethod
+    def of(planes: Tensor) -> "_Statistics":
+        """Of float32 N C H W."""
+        return _Statistics(planes.mean(dim=(2, 3)).cpu(), planes.amin(dim=(2, 3)).cpu(), planes.amax(dim=(2, 3)).cpu())
 
 
 class _Tint:
@@ -301,9 +336,9 @@ class _Tint:
             amounts = keys.pca * torch.randn(count, channels, generator=generator)
             self.shift = 255 * amounts @ torch.tensor(keys.pca_axes)
 
-    def matrices(self, planes: Tensor, part: Tensor) -> Tensor:
-        """N C C+1 for some of the pictures, float32 N C H W with values 0..255."""
-        mean = planes.mean(dim=(2, 3)).cpu()
+    def matrices(self, found: _Statistics, part: Tensor) -> Tensor:
+        """N C C+1 for some of the pictures."""
+        mean = found.mean
         total = colour.brightness(self.brightness[part], self.channels)
         total = colour.composed(total, colour.contrast(self.contrast[part], colour.moved(total, mean)))
         if self.channels == 3:
@@ -314,8 +349,7 @@ class _Tint:
             return total
         # a policy comes first, as torchvision's presets have it
         draws = [draw.only(part) for draw in self.draws]
-        low, high = planes.amin(dim=(2, 3)).cpu(), planes.amax(dim=(2, 3)).cpu()
-        return colour.composed(policies.tinted(draws, mean, low, high), total)
+        return colour.composed(policies.tinted(draws, mean, found.low, found.high), total)
 
 
 def _per_column(preprocessing: Preprocessing, value: float, width: int) -> Tensor:

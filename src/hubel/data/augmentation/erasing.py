@@ -60,6 +60,17 @@ def covered(boxes: Boxes, size: tuple[int, int], channels: int) -> Tensor:
     return rows[:, :, None] * columns[:, None, :]
 
 
+def erase(rows: Tensor, boxes: Boxes, channels: int) -> None:
+    """Makes float32 N H W*C zero inside its boxes, in place."""
+    if rows.device.type != "cpu":
+        size = (rows.shape[1], rows.shape[2] // channels)
+        rows *= 1 - covered(boxes, size, channels).to(rows.device)
+        return
+    bounds = torch.stack(boxes, dim=1).int().tolist()
+    for row, (left, top, right, bottom) in zip(rows, bounds, strict=True):
+        row[top:bottom, channels * left : channels * right] = 0
+
+
 def lines(x: Tensor) -> Tensor:
     """Channels-last pictures N C H W as N H W*C, sharing memory: long rows, which elementwise work needs to be quick."""
     count, channels, height, width = x.shape

@@ -1,0 +1,160 @@
+"""Faults planted among real photographs, and which of them `hubel check` finds.
+
+    python benchmarks/planted.py ../shared/data/clothing --from mobilenet_v2.safetensors --seeds 3
+
+In a copy of the folder, 200 pictures get a duplicate in their part and class (JPEG or WebP of quality 40 to 95 or PNG, 0.5 to
+1.8 times as large, half of them mirrored), 40 training pictures one in another part, 25 get a wrong label, and 12 files are
+broken (empty, cut short, not a picture). No picture is used twice. What else is found is compared with what is found in the
+untouched copy, so that copies that were there before are counted apart; what remains are false alarms.
+"""
+
+import argparse
+import io
+import json
+import platform
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hubel.commands.check import check
+from hubel.data import open_source
+
+PLANTED = {"duplicate": 200, "leak": 40, "label_error": 25, "broken": 12}
+COPIES = ("duplicate", "near_duplicate", "leak", "label_conflict")
+
+
+def copy(raw: bytes, random: np.random.Generator) -> tuple[bytes, str]:
+    """The same picture encoded anew, of another size, mirrored or not; and its ending."""
+    image = Image.open(io.BytesIO(raw)).convert("RGB")
+    scale = random.uniform(0.5, 1.8)
+    size = max(16, round(image.width * scale)), max(16, round(image.height * scale))
+    image = image.resize(size, [Image.Resampling.BILINEAR, Image.Resampling.LANCZOS][random.integers(2)])
+    if random.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    buffer, kind = io.BytesIO(), ["JPEG", "WEBP", "PNG"][random.integers(3)]
+    image.save(buffer, kind, quality=int(random.integers(40, 96)))
+    return buffer.getvalue(), {"JPEG": ".jpg", "WEBP": ".webp", "PNG": ".png"}[kind]
+
+
+def plant(root: Path, counts: dict[str, int], seed: int) -> dict[str, list[set[str]]]:
+    """Plants faults in a folder; per kind the file names that a finding has to name."""
+    random = np.random.default_rng(seed)
+    pictures = sorted(path for path in root.rglob("*") if path.is_file())
+    parts = sorted({path.relative_to(root).parts[0] for path in pictures})
+    train = next(part for part in parts if part.startswith("train"))
+    classes = sorted(path.name for path in (root / train).iterdir())
+    free = [path for path in pictures if path.relative_to(root).parts[0] == train]
+    chosen = iter([free[i] for i in random.permutation(len(free))])
+    planted: dict[str, list[set[str]]] = {kind: [] for kind in counts}
+    for kind in ("duplicate", "leak"):
+        for number in range(counts[kind]):
+            path = next(chosen)
+            raw, ending = copy(path.read_bytes(), random)
+            folder = path.parent
+            if kind == "leak":
+                folder = root / [part for part in parts if part != train][number % (len(parts) - 1)] / path.parent.name
+            target = folder / f"planted-{kind}-{number}{ending}"
+            target.write_bytes(raw)
+            planted[kind].append({path.name, target.name})
+    for number in range(counts["label_error"]):
+        path = next(chosen)
+        others = [name for name in classes if name != path.parent.name]
+        target = root / train / others[random.integers(len(others))] / f"planted-label-{number}{path.suffix}"
+        path.rename(target)
+        planted["label_error"].append({target.name})
+    for number in range(counts["broken"]):
+        path = next(chosen)
+        raw = path.read_bytes()
+        path.write_bytes([b"", raw[: len(raw) // 2], b"<html>404 Not Found</html>"][number % 3])
+        planted["broken"].append({path.name})
+    return planted
+
+
+def names(finding: dict[str, Any]) -> set[str]:
+    return {Path(path).name for path in finding["paths"]}
+
+
+def score(planted: dict[str, list[set[str]]], before: list[dict[str, Any]], after: list[dict[str, Any]], pictures: int,
+          ) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Per kind: planted, found, false alarms, and findings that the data had of their own."""
+    own = [names(finding) for finding in before if finding["kind"] in COPIES]
+    scored = {}
+    for kind, wanted in planted.items():
+        kinds = ("duplicate", "near_duplicate") if kind == "duplicate" else (kind,)
+        found = [names(finding) for finding in after if finding["kind"] in kinds]
+        hit = sum(any(want <= seen for seen in found) for want in wanted)
+        others = [seen for seen in found if not any(want <= seen for want in wanted)]
+        known = [seen for seen in others if kind in COPIES and any(seen <= had for had in own)]
+        false = len(others) - len(known)
+        scored[kind] = {"planted": len(wanted), "found": hit, "false_alarms": false, "false_alarm_share": false / pictures,
+                        "the_datas_own": len(known)}  # fmt: skip
+    return scored
+
+
+def curve(checked: Any, planted: list[set[str]]) -> list[dict[str, float]]:
+    """Of swapped labels: how many are found for how many false alarms, were the bound another one."""
+    wanted = set().union(*planted)
+    order = np.argsort(checked.own, kind="stable")
+    hits = np.array([Path(checked.audit.inventory.names[int(checked.judged[i])]).name in wanted for i in order])
+    found, false = np.cumsum(hits), np.cumsum(~hits)
+    return [{"false_alarm_share": share, "found": int(found[np.searchsorted(false, share * len(hits), "right") - 1])}
+            for share in (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)]  # fmt: skip
+
+
+def measured(folder: Path, weights: str | None, seed: int, counts: dict[str, int]) -> dict[str, Any]:
+    """Plants, checks, scores."""
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary) / "data"
+        shutil.copytree(folder, root, copy_function=shutil.copyfile)
+        for path in root.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        root.chmod(0o755)
+        before = check(root, labels=False).to_dict()["findings"]
+        planted = plant(root, counts, seed)
+        checked = check(root, weights=weights)
+        record = checked.to_dict()
+    pictures = sum(record["pictures"].values())
+    return {"seed": seed, "pictures": pictures, "seconds": record["seconds"], "labels": record["label_errors"],
+            "kinds": score(planted, before, record["findings"], pictures),
+            "swapped_labels_curve": curve(checked, planted["label_error"])}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--from", dest="weights")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    classes = len(open_source(arguments.folder).classes)
+    runs = []
+    for seed in range(arguments.seeds):
+        run = measured(arguments.folder, arguments.weights, seed, PLANTED)
+        runs.append(run)
+        for kind, row in run["kinds"].items():
+            print(f"seed {seed}  {kind:<12} found {row['found']:>3} of {row['planted']:>3}   false alarms {row['false_alarms']:>3} "
+                  f"({100 * row['false_alarm_share']:.2f} % of {run['pictures']:,})   the data's own {row['the_datas_own']}",
+                  flush=True)  # fmt: skip
+        print(
+            f"seed {seed}  swapped labels found against false alarms: "
+            + ", ".join(
+                f"{point['found']} at {100 * point['false_alarm_share']:g} %" for point in run["swapped_labels_curve"]
+            )
+        )
+    found = {
+        kind: statistics.mean(run["kinds"][kind]["found"] / count for run in runs) for kind, count in PLANTED.items()
+    }
+    evidence = {"data": arguments.folder.name, "classes": classes, "weights": arguments.weights and Path(arguments.weights).name,
+                "found_share": found, "runs": runs, "python": platform.python_version()}  # fmt: skip
+    print(json.dumps(found))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(evidence) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""`hubel baseline`: what came before convolutional networks, on the same splits, so that it shows whether one is worth it.
+
+The folder of a baseline: baseline.json (what was asked), openings.jsonl (when the test part was met), templates.png,
+baseline.html where asked for, and summary.json last.
+"""
+
+import datetime
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hubel import files
+from hubel.classic import METHODS, Fitted, Result, baselines
+from hubel.classic.baselines import MOST, capped
+from hubel.classic.templates import draw_templates, templates
+from hubel.commands.train import division as division_of
+from hubel.data import Division, Splits, load, open_data
+from hubel.data.arrays import BUILT_IN
+from hubel.data.division import FILE as SPLIT
+from hubel.errors import DataError, FileError, UsageError, lookup
+from hubel.files import Track, silently
+from hubel.report import baseline as page
+from hubel.training.machine import versions
+from hubel.training.recipe import Recipe
+from hubel.training.run import Run
+
+FILE, SUMMARY, TEMPLATES, PAGE = "baseline.json", "summary.json", "templates.png", "baseline.html"
+LARGEST = 64  # px; HOG of 8-px cells has 1,764 numbers there, and larger pictures told these features little more
+
+
+@dataclass(frozen=True)
+class Began:
+    """The pictures are there."""
+
+    folder: Path
+    about: dict[str, Any]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Every method has its row."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+
+def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str | None = None, seed: int = 0,
+             size: int | None = None, most: int = MOST, methods: str | None = None, html: bool = False,
+             project: str = "runs", command: str = "", track: Track[Any] = silently) -> Iterator[Began | Result | Finished]:  # fmt: skip
+    """Fits every baseline and leaves a folder with the table, the templates of the linear classifier and the page.
+
+    Args:
+        data: see `data.open_source`.
+        run: of ours on the same data: its splits are taken, and its figures are the last row.
+        split: a split.json to take, in the place of the draw by seed.
+        seed: of the splits, the pictures that are learnt from, the codebook and the MLP.
+        size: side of the pictures [px]; their own up to 64 unless given.
+        most: training pictures that are learnt from.
+        methods: names of `METHODS` with commas between them; all unless given.
+        html: write the page.
+        project: folder of the baseline's folder.
+        command: how the user started it, for the record.
+        track: shows the progress.
+
+    Raises:
+        UsageError: an unknown method, a number out of range, a key without effect beside `run`.
+        DataError: multi-label data, other data than the run's.
+        FileError: no such run, or it is not finished.
+    """
+    chosen = [lookup(name.strip(), {key: key for key in METHODS}, "method") for name in (methods or ",".join(METHODS)).split(",")]
+    if most < 1 or (size is not None and size < 4):
+        raise UsageError(f"most={most} and size={size}: learn from at least one picture of at least 4 px")
+    if run is not None and (split is not None or seed):
+        raise UsageError(f"{'split' if split else 'seed'} would have no effect with run={run}, whose splits are taken")
+    ours = None if run is None else _finished(Path(run))
+    opened = open_data(data, track)
+    how = _division(ours, split, seed)
+    side = size or min(opened.side, LARGEST)
+    splits = load(opened, size=side, channels=1 if opened.grey else 3, division=how, track=track)
+    if splits.multilabel:
+        raise DataError(f"{splits.name} shows several classes a picture; the baselines are classifiers of one class each")
+    if ours is not None and ours.about["splits"]["fingerprint"] != splits.fingerprint:
+        raise DataError(f"{run} was trained on other data than {splits.name}; name its data, {ours.about['data']}")
+    about = {
+        "command": command,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
+        "methods": chosen,
+        "size": side,
+        "seed": seed,
+        "most": most,
+        "splits": splits.describe(),
+        "versions": versions(),
+    }
+    folder = _made(Path(project), re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-baseline"), about)
+    yield Began(folder, about, [*splits.notes, *_cap(splits, most, seed)])
+    rows: list[Result] = []
+    record = Run(folder, about)
+    for found in baselines(splits, methods=chosen, most=most, seed=seed, track=track):
+        if isinstance(found, Result):
+            rows.append(found)
+            yield found
+            continue
+        if not rows and splits.test is not None:
+            _note_opening(record, ours, len(chosen))
+        if found.result.method == "pixels" and found.weights is not None:
+            pictures = templates(found.weights, splits.preprocessing.channels)
+            draw_templates(pictures, splits.classes, folder / TEMPLATES)
+            np.savez(folder / "templates.npz", templates=pictures, classes=np.array(splits.classes))
+    summary = {
+        **about,
+        "classes": list(splits.classes),
+        "notes": _cap(splits, most, seed),
+        "rows": [asdict(row) for row in rows],
+        "run": None if ours is None else _row_of(ours),
+        "templates": TEMPLATES if (folder / TEMPLATES).exists() else None,
+        "openings": record.openings(),
+    }
+    if html:
+        files.write(folder / PAGE, page.render(summary, _pictures(folder)))
+    files.write(folder / SUMMARY, json.dumps(summary, indent=2))
+    yield Finished(folder, summary)
+
+
+def _finished(folder: Path) -> Run:
+    run = Run.open(folder)
+    if not run.finished:
+        raise FileError(f"the run {folder} has no result yet; go on with it: hubel resume {folder}")
+    return run
+
+
+def _division(ours: Run | None, split: str | None, seed: int) -> Division:
+    if ours is None:
+        return Division(file=split) if split else Division(seed)
+    if (ours.folder / SPLIT).exists():
+        return Division(file=str(ours.folder))
+    return division_of(Recipe.from_dict(ours.about["recipe"]))
+
+
+def _made(project: Path, stem: str, about: dict[str, Any]) -> Path:
+    """The first of stem-1, stem-2, ... that is not there yet."""
+    number = 1
+    while True:
+        folder = project / f"{stem}-{number}"
+        if not folder.exists():
+            try:
+                files.write(folder / FILE, json.dumps(about, indent=2), exclusive=True)
+                return folder
+            except FileExistsError:  # another process was quicker
+                pass
+        number += 1
+
+
+def _cap(splits: Splits, most: int, seed: int) -> list[str]:
+    learnt = len(capped(splits.train, most, seed))
+    if learnt == len(splits.train):
+        return []
+    return [f"the baselines learn from {learnt:,} of {len(splits.train):,} training pictures, drawn by class with seed {seed}; "
+            f"most=N takes more"]  # fmt: skip
+
+
+def _note_opening(record: Run, ours: Run | None, methods: int) -> None:
+    record.record_opening(f"hubel baseline ({methods} methods)")
+    if ours is not None:
+        ours.record_opening("hubel baseline, beside the run")
+
+
+def _row_of(run: Run) -> dict[str, Any]:
+    """The figures of a run, under the names of a baseline's row."""
+    summary = json.loads((run.folder / SUMMARY).read_text())
+    keys = ("top1", "interval", "n", "balanced_accuracy")
+    parts = {part: summary[part] and {key: summary[part][key] for key in keys} for part in ("validation", "test")}
+    return {"method": run.folder.name, "title": f"ConvNet: {summary['model']}", "features": None,
+            "setting": f"epoch {summary['best_epoch']} of {summary['epochs']}, {summary['image_size']} px", **parts,
+            "seconds": {"features": 0.0, "fit": summary["seconds"], "predict": None}}  # fmt: skip
+
+
+def _pictures(folder: Path) -> Any:
+    path = folder / "templates.npz"
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as kept:
+        return kept["templates"]
+
+
+# -------------------------------------------------------------------------------------------------- the viewer
+
+WIDTHS = (31, 9, 22, 10, 10, 20, 9, 9, 9)
+COLUMNS = ("method", "features", "chosen on validation", "validation", "test", "95 % interval", "describe", "fit", "predict")
+
+
+def heading() -> str:
+    """The columns of `line`."""
+    return _laid_out(COLUMNS)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the table, as wide as `heading`."""
+    test, seconds = row["test"], row["seconds"]
+    interval = f"{100 * test['interval'][0]:.1f} to {100 * test['interval'][1]:.1f} %" if test else ""
+    return _laid_out((
+        row["title"], "" if not row["features"] else f"{row['features']:,}", row["setting"],
+        f"{100 * row['validation']['top1']:.1f} %", f"{100 * test['top1']:.1f} %" if test else "-", interval,
+        *("" if seconds[key] is None else f"{seconds[key]:.1f} s" for key in ("features", "fit", "predict")),
+    ))  # fmt: skip
+
+
+def _laid_out(cells: Sequence[str]) -> str:
+    left = (0, 2)
+    return " ".join(f"{cell:<{width}}" if place in left else f"{cell:>{width}}"
+                    for place, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))).rstrip()  # fmt: skip

@@ -1,0 +1,184 @@
+"""`hubel data`: what is in a data set, in numbers and as a sheet of its pictures."""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hubel import files
+from hubel.commands.check import pixels, printable
+from hubel.data import open_data
+from hubel.data.audit import Inventory
+from hubel.data.audit.headers import headers
+from hubel.data.splits import pictures_per_class
+from hubel.errors import UsageError
+from hubel.files import Track, silently
+
+LABEL, GAP, SIDE = 190, 4, 96  # px: width of the labels, space between pictures, side of a picture
+MOST = 100  # classes on a sheet and in the terminal
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is there.
+
+    Args:
+        name, kind: of the data, see `data.Source`.
+        counts: readable pictures of each class, by part.
+        sizes: least, median and largest shorter side [px], and least, median and largest shape (width / height).
+        formats, modes: how many files have which format, and which of Pillow's colour modes.
+        animated: files of several frames, of which the first is taken.
+        bytes: of all files; 0 of arrays.
+        broken: (path, reason).
+        notes: what a user should know about how the data were read.
+        sheet: the PNG, and how many classes it shows.
+    """
+
+    name: str
+    kind: str
+    counts: dict[str, dict[str, int]]
+    sizes: dict[str, list[float]]
+    formats: dict[str, int]
+    modes: dict[str, int]
+    animated: int
+    bytes: int
+    broken: list[tuple[str, str]]
+    notes: list[str]
+    sheet: Path
+    sheet_classes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "data": self.name,
+            "kind": self.kind,
+            "pictures": {part: sum(of.values()) for part, of in self.counts.items()},
+            "classes": len(next(iter(self.counts.values()))),
+            "counts": self.counts,
+            "sizes": self.sizes,
+            "formats": self.formats,
+            "modes": self.modes,
+            "animated": self.animated,
+            "bytes": self.bytes,
+            "broken": [list(entry) for entry in self.broken],
+            "notes": self.notes,
+            "sheet": str(self.sheet),
+        }
+
+
+def describe(data: str | os.PathLike[str], output: str = "contact_sheet.png", *, columns: int = 8, seed: int = 0,
+             track: Track[Any] = silently) -> Contents:  # fmt: skip
+    """Counts, sizes and formats, and a sheet with some pictures of every class.
+
+    Args:
+        data: see `data.open_source`.
+        output: the PNG to write.
+        columns: pictures per class.
+        seed: of which pictures are shown.
+        track: shows the progress.
+
+    Raises:
+        UsageError: no columns.
+        DataError: there are no labelled pictures.
+        FileError: the sheet cannot be written.
+    """
+    if columns < 1:
+        raise UsageError(f"columns is {columns}; show at least one picture of each class")
+    opened = open_data(data, track, lenient=True)
+    inventory = Inventory.of(opened)
+    found = [header for header in headers(inventory, track) if header]
+    counts = {}
+    for number, part in enumerate(inventory.parts):
+        own = inventory.labels[(inventory.part == number) & inventory.readable]
+        counts[part] = dict(
+            zip(inventory.classes, pictures_per_class(own, len(inventory.classes)).tolist(), strict=True)
+        )
+    width, height = inventory.sizes[inventory.readable].T
+    shown = inventory.classes[:MOST]
+    path = Path(output)
+    with files.replacing(path) as temporary:
+        _sheet(inventory, shown, columns, seed).save(temporary, format="PNG")
+    return Contents(
+        name=opened.source.name,
+        kind=opened.source.kind,
+        counts=counts,
+        sizes={"shorter_side": _spread(np.minimum(width, height)), "shape": _spread(width / np.maximum(height, 1))},
+        formats=dict(Counter(header.format for header in found).most_common()),
+        modes=dict(Counter(header.mode for header in found).most_common()),
+        animated=sum(header.frames > 1 for header in found),
+        bytes=sum(header.bytes for header in found),
+        broken=[(inventory.names[number], reason) for number, reason in sorted(inventory.reasons.items())],
+        notes=list(opened.source.notes),
+        sheet=path,
+        sheet_classes=len(shown),
+    )
+
+
+def _spread(values: Any) -> list[float]:
+    return [round(float(of), 4) for of in (values.min(), np.median(values), values.max())] if len(values) else []
+
+
+def _sheet(inventory: Inventory, classes: tuple[str, ...], columns: int, seed: int) -> Image.Image:
+    """A row per class, its name and count on the left."""
+    canvas = Image.new("RGB", (LABEL + columns * (SIDE + GAP), len(classes) * (SIDE + GAP)), "white")
+    draw, font = ImageDraw.Draw(canvas), cast("ImageFont.FreeTypeFont", ImageFont.load_default(13))
+    random = np.random.default_rng(seed)
+    for row, name in enumerate(classes):
+        top = row * (SIDE + GAP)
+        shows = inventory.labels[:, row] > 0 if inventory.labels.ndim == 2 else inventory.labels == row
+        members = np.flatnonzero(shows & inventory.readable)
+        draw.text((6, top + SIDE // 2 - 18), _fitting(printable(name), draw, font), fill="black", font=font)
+        draw.text((6, top + SIDE // 2), f"{len(members):,}", fill="#666666", font=font)
+        for column, number in enumerate(random.permutation(members)[:columns].tolist()):
+            picture = pixels(inventory, number, SIDE)
+            if picture is not None:
+                canvas.paste(Image.fromarray(picture), (LABEL + column * (SIDE + GAP), top))
+    return canvas
+
+
+def _fitting(name: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> str:
+    """A name cut to the width of its column."""
+    while draw.textlength(name, font=font) > LABEL - 12:
+        name = name.removesuffix("…")[:-1] + "…"
+    return name
+
+
+def show_contents(contents: Contents, console: Console) -> None:
+    """What is there, for a person."""
+    pictures = ", ".join(f"{sum(of.values()):,} {part}" for part, of in contents.counts.items())
+    console.print(f"[bold]{escape(contents.name)}[/]  {contents.kind}, {len(next(iter(contents.counts.values()))):,} classes, "
+                  f"{pictures} pictures", highlight=False, soft_wrap=True)  # fmt: skip
+    if contents.sizes["shorter_side"]:
+        least, middle, most = contents.sizes["shorter_side"]
+        narrow, usual, wide = contents.sizes["shape"]
+        console.print(f"shorter side {least:,.0f} to {most:,.0f} px, median {middle:,.0f}; shape (width / height) {narrow:.2f} to "
+                      f"{wide:.2f}, median {usual:.2f}", highlight=False, soft_wrap=True)  # fmt: skip
+    if contents.formats:
+        formats, modes = (", ".join(f"{count:,} {name}" for name, count in of.items())
+                          for of in (contents.formats, contents.modes))  # fmt: skip
+        several = f"; {contents.animated:,} of several frames, the first is taken" if contents.animated else ""
+        console.print(f"{formats} ({modes}), {contents.bytes / 1e6:,.1f} MB{several}", highlight=False, soft_wrap=True)
+    for note in contents.notes:
+        console.print(f"[yellow]note[/] {escape(printable(note))}", highlight=False, soft_wrap=True)
+    for path, reason in contents.broken[:10]:
+        console.print(f"[yellow]broken[/] {escape(printable(path))}: {escape(reason)}", highlight=False, soft_wrap=True)
+    if len(contents.broken) > 10:
+        console.print(f"[yellow]broken[/] {len(contents.broken) - 10:,} more", highlight=False)
+    table = Table("class", box=None, pad_edge=False)
+    for part in contents.counts:
+        table.add_column(part, justify="right")
+    names = list(next(iter(contents.counts.values())))
+    for name in names[:MOST]:
+        table.add_row(escape(printable(name)), *(f"{of[name]:,}" for of in contents.counts.values()))
+    console.print(table)
+    if len(names) > MOST:
+        console.print(f"and {len(names) - MOST:,} more classes; --json counts them all", highlight=False)
+    cut = f" (of the first {contents.sheet_classes} classes)" if contents.sheet_classes < len(names) else ""
+    console.print(f"some pictures of each class: {escape(str(contents.sheet))}{cut}", highlight=False, soft_wrap=True)

@@ -1,0 +1,192 @@
+"""What a training starts from and whom it learns from: trained networks, named as a run, a file, or one of the zoo."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hubel import zoo
+from hubel.classifier import Classifier
+from hubel.data import Splits
+from hubel.errors import DataError, UsageError, listed
+from hubel.training.distillation import Teacher
+from hubel.training.freezing import Freezing, norms
+from hubel.training.recipe import Recipe
+from hubel.weights import fetch
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A trained network with what the record of a run says of it.
+
+    Args:
+        name: as the user gave it.
+        classifier: the network, its classes and how pictures are prepared for it.
+        sha256: of its file.
+    """
+
+    name: str
+    classifier: Classifier
+    sha256: str
+
+    @staticmethod
+    def load(name: str | None, model: str | None = None, sha256: str | None = None) -> "Origin | None":
+        """The network that a name stands for (see `Classifier.load`); None where there is no name.
+
+        Raises:
+            DataError: the file is not the one with this `sha256` any more.
+        """
+        if name is None:
+            return None
+        classifier, found = Classifier.load(name, model), _digest(name)
+        if sha256 not in (None, found):
+            raise DataError(f"{name} has changed since the run was started (sha256 {found[:12]}, then {(sha256 or '')[:12]}); "
+                            f"restore it, or start a new run")  # fmt: skip
+        return Origin(name, classifier, found)
+
+    def describe(self) -> dict[str, Any]:
+        """For the run's record: what the weights are, and where they come from as far as is known."""
+        about = self.classifier.about
+        known = about.get("weights") or {}
+        path = Path(self.name)
+        return {
+            "from": str(path.resolve()) if path.exists() else self.name,
+            "model": self.classifier.model,
+            "sha256": self.sha256,
+            "classes": len(self.classifier.classes),
+            "source": known.get("source") or f"trained on {about.get('data')}",
+            "licence": known.get("licence"),
+        }
+
+
+def _digest(name: str) -> str:
+    """sha256 of the file that `Classifier.load` reads."""
+    path = Path(name)
+    if path.is_dir():
+        path = path / "best.safetensors"
+    elif not path.exists():
+        known = zoo.pretrained(name)
+        path = fetch(known.url, known.sha256)  # which is there by now
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def followed(recipe: Recipe, origin: Origin | None) -> Recipe:
+    """The recipe with the network, size and channels of what it starts from, where they are left open.
+
+    Raises:
+        UsageError: pictures of other channels than the weights read.
+    """
+    if origin is None:
+        return recipe
+    wanted = origin.classifier.preprocessing
+    if recipe.channels not in (None, wanted.channels):
+        raise UsageError(f"channels={recipe.channels} does not fit {origin.name}, whose first layer reads {wanted.channels}; "
+                         f"leave it out, and pictures are converted")  # fmt: skip
+    return recipe.with_(model=recipe.model or origin.classifier.model, size=recipe.size or wanted.size,
+                        channels=wanted.channels)  # fmt: skip
+
+
+def norms_kept(recipe: Recipe, origin: Origin | None) -> Recipe:
+    """The recipe with freeze_batch_norm=all, where that is open and the weights hold no statistics: mean 0, variance 1.
+
+    Such batch norms were folded into the convolutions before them. By a batch's statistics, which are others, they would
+    compute something else from the first step on, and nothing of what was learned would be left.
+    """
+    if origin is None or recipe.freeze_batch_norm is not None:
+        return recipe
+    found = [(norm.running_mean, norm.running_var) for norm in norms(origin.classifier.network)]
+    empty = all(bool((mean == 0).all() and ((variance - 1).abs() < 1e-4).all())
+                for mean, variance in found if mean is not None and variance is not None)  # fmt: skip
+    return recipe.with_(freeze_batch_norm="all") if found and empty else recipe
+
+
+def normalised_as(splits: Splits, origin: Origin | None) -> Splits:
+    """The data with the normalisation that the weights are used to."""
+    if origin is None:
+        return splits
+    mean, std = origin.classifier.preprocessing.mean, origin.classifier.preprocessing.std
+    return replace(splits, preprocessing=replace(splits.preprocessing, mean=mean, std=std))
+
+
+def carry_over(model: nn.Module, origin: Origin, classes: Sequence[str], size: int) -> str:
+    """Copies the weights into a fresh network, all but the head's layer of the classes; that too, where they are the same.
+
+    Args:
+        model: for `classes`.
+        origin: whose network has the same layers, for classes of its own.
+        classes: of the data.
+        size: of the pictures [px].
+
+    Returns:
+        What became of the layer of the classes, for a person.
+
+    Raises:
+        UsageError: the body does not fit, because its layers are made for another size.
+    """
+    given, own = origin.classifier.network.state_dict(), model.state_dict()
+    theirs = origin.classifier.classes
+    by_class = _by_class(origin.classifier)
+    kept = sorted(theirs) == sorted(classes)
+    columns = [theirs.index(name) for name in classes] if kept else []
+    for name, value in given.items():
+        if name in by_class:
+            if kept:
+                own[name].copy_(value.index_select(by_class[name], torch.tensor(columns, device=value.device)))
+        elif own[name].shape != value.shape:
+            at = origin.classifier.preprocessing.size
+            raise UsageError(f"size={size} does not fit the weights of {origin.name}: {name} has shape {tuple(own[name].shape)} "
+                             f"at that size, {tuple(value.shape)} at the {at} px it was trained at; leave size out")  # fmt: skip
+        else:
+            own[name].copy_(value)
+    if kept:
+        return f"the head is kept: the {len(classes)} classes are the same"
+    return f"a new head for {len(classes)} classes ({listed(classes, 4)}) in the place of the {len(theirs)} it had"
+
+
+def _by_class(classifier: Classifier) -> dict[str, int]:
+    """Entries whose shape depends on the number of classes, each with the dimension that does: found by building anew."""
+    sizes: list[dict[str, Tensor]] = []
+    for more in (0, 1):
+        with torch.device("cpu" if ".py:" in classifier.model else "meta"):
+            net = zoo.create(classifier.model, num_classes=len(classifier.classes) + more,
+                             in_channels=classifier.preprocessing.channels, image_size=classifier.preprocessing.size)  # fmt: skip
+        sizes.append(net.state_dict())
+    found = {}
+    for name, value in sizes[0].items():
+        differing = [k for k, (a, b) in enumerate(zip(value.shape, sizes[1][name].shape, strict=True)) if a != b]
+        if differing:
+            found[name] = differing[0]
+    return found
+
+
+def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str) -> str:
+    """What starts from where and what of it trains, in a line."""
+    freezing = Freezing(model, recipe)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    still = sum(parameter.numel() for part in freezing.frozen() for parameter in part.parameters())
+    share = f"{total - still:,} of {total:,} parameters train"
+    if recipe.unfreeze == "gradual":
+        share += " at first, and all of them from the middle of the epochs on"
+    elif not still:
+        share = f"all {total:,} parameters train"
+    if recipe.freeze_batch_norm == "all":
+        share += "; batch norm keeps the statistics of the weights"
+    return f"starts from {origin.name} ({origin.classifier.model}); {head}; {share}"
+
+
+def teacher_of(origin: Origin | None, splits: Splits) -> Teacher | None:
+    """The network that a training learns from, for the classes of the data.
+
+    Raises:
+        DataError: it does not know all of them.
+    """
+    if origin is None:
+        return None
+    classifier = origin.classifier
+    return Teacher(classifier.network, classifier.preprocessing, splits.preprocessing,
+                   classifier.places(splits.classes, splits.name))  # fmt: skip

@@ -1,0 +1,106 @@
+"""The page of a run: what it shows is kept beside it, so that it can be drawn again when something is added."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hubel import files, report
+from hubel.classifier import Classifier
+from hubel.data import Split, Splits
+from hubel.evaluation import Evaluation, most_uncertain, worst_errors
+from hubel.evaluation.cost import latencies, peak_bytes, peak_device_bytes
+from hubel.evaluation.robustness import samples
+from hubel.training.run import Run
+
+KEPT, ROBUSTNESS, ENSEMBLES = "evaluation.json", "robustness.json", "ensembles.json"
+SAMPLE = 16  # pictures that latency is measured with
+
+
+def keep(run: Run, shown: Evaluation, logits: Tensor, part: Split, classifier: Classifier) -> None:
+    """Writes what the page shows and no other file holds; of pictures their places in the part.
+
+    Raises:
+        FileError: the disk is full, or the folder cannot be written.
+    """
+    errors = worst_errors(logits, part, classifier.classes)
+    kept = {
+        "evaluation": shown.to_dict(),
+        "errors": [_without_picture(row) for row in errors],
+        "uncertain": [_without_picture(row) for row in most_uncertain(logits, part, classifier.classes)],
+        "cost": cost(run, classifier, part),
+    }
+    files.write(run.folder / KEPT, json.dumps(kept))
+
+
+def _without_picture(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "picture"}
+
+
+def cost(run: Run, classifier: Classifier, part: Split) -> dict[str, Any]:
+    """What the classifier costs on this machine."""
+    return {
+        "latencies": [asdict(row) for row in latencies(classifier, part.take(slice(0, SAMPLE)))],
+        "computed_by": classifier.computed_by,
+        "threads": torch.get_num_threads(),
+        "weight_bytes": sum(value.numel() * value.element_size() for value in classifier.network.state_dict().values()),
+        "activation_bytes": run.about.get("activation_bytes"),
+        "process_bytes": peak_bytes(),
+        "device_bytes": peak_device_bytes(),
+    }
+
+
+def draw(run: Run, splits: Splits, summary: Mapping[str, Any] | None = None) -> bool:
+    """Writes report.html from what the run's folder holds; False where it is too old to hold it.
+
+    Args:
+        run: with at least one finished epoch.
+        splits: its pictures.
+        summary: of the run; read from its folder unless given.
+
+    Raises:
+        FileError: the disk is full, or the folder cannot be written.
+    """
+    kept, known = kept_of(run, KEPT), summary or kept_of(run, "summary.json")
+    if kept is None or known is None:
+        return False
+    shown = splits.test if kept["evaluation"]["split"] == "test" and splits.test is not None else splits.val
+    progress, robustness = run.progress(), kept_of(run, ROBUSTNESS)
+    harder = getattr(splits, robustness["split"]) if robustness else None
+    page = report.RunPage(
+        name=run.about["name"],
+        summary=dict(known),
+        epochs=progress.history,
+        best_epoch=progress.best_epoch,
+        evaluation=kept["evaluation"],
+        errors=_with_pictures(kept["errors"], shown),
+        uncertain=_with_pictures(kept["uncertain"], shown),
+        recipe=run.about["recipe"],
+        data=run.about["splits"],
+        versions={**run.about["versions"], "computed on": run.about["machine"]},
+        command=run.about["command"],
+        openings=run.openings(),
+        cost=kept["cost"],
+        robustness=robustness,
+        samples={name: shown[0] for name, shown in samples(harder, count=1).items()} if harder is not None else {},
+        ensembles=kept_of(run, ENSEMBLES) or [],
+    )
+    files.write(run.folder / "report.html", report.render(page))
+    return True
+
+
+def _with_pictures(rows: list[dict[str, Any]], part: Split) -> list[dict[str, Any]]:
+    pictures = part.take(np.array([row["number"] for row in rows], dtype=np.int64)) if rows else []
+    return [row | {"picture": picture} for row, picture in zip(rows, pictures, strict=True)]
+
+
+def kept_of(run: Run, name: str) -> Any:
+    """What a file of the run's folder holds; None where there is none, or half of one."""
+    try:
+        return json.loads((run.folder / name).read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,329 @@
+"""`hubel train DATA --folds 5` and `--seeds 5`: runs that belong together, one after the other, and what they say together.
+
+A series is a folder of runs. series.json says what it is made of, predictions.csv holds the out-of-fold answers, and
+summary.json, written last, the figures: a series that was stopped goes on with the first run that has no result.
+"""
+
+import csv
+import datetime
+import io
+import json
+import os
+import re
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from hubel import files
+from hubel.classifier import Classifier
+from hubel.commands.train import Record, resume, splits_of, start
+from hubel.data import open_data
+from hubel.data.arrays import BUILT_IN
+from hubel.data.splits import fingerprint
+from hubel.errors import DataError, FileError, UsageError
+from hubel.evaluation import spread, wilson_interval
+from hubel.files import Track, silently
+from hubel.recipes import filled, plan_input
+from hubel.training.machine import versions
+from hubel.training.recipe import Recipe
+from hubel.training.run import Run
+
+FILE, SUMMARY, PREDICTIONS = "series.json", "summary.json", "predictions.csv"
+SAME = ("kind", "count", "data", "recipe")  # what makes two commands the same series
+
+
+@dataclass(frozen=True)
+class Series:
+    """The folder of a series and what its series.json says; the open file keeps other processes out."""
+
+    folder: Path
+    about: dict[str, Any]
+    held: IO[str] | None = field(default=None, repr=False, compare=False)
+
+    def release(self) -> None:
+        """Lets other processes go on with it."""
+        if self.held is not None:
+            self.held.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the series has its figures."""
+        return (self.folder / SUMMARY).is_file()
+
+    def runs(self) -> list[tuple[str, Recipe]]:
+        """Names and recipes of its runs."""
+        recipe = Recipe.from_dict(self.about["recipe"])
+        count = range(self.about["count"])
+        if self.about["kind"] == "folds":
+            return [(f"fold-{number + 1}", recipe.with_(fold=number + 1)) for number in count]
+        fixed = {} if self.about["split_seed"] is None else {"split_seed": self.about["split_seed"]}
+        seeds = [recipe.seed + number for number in count]
+        return [(f"seed-{seed}", recipe.with_(seed=seed, **fixed)) for seed in seeds]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A run of the series: its records, which end with its result at once where it was finished before."""
+
+    series: Series
+    name: str
+    number: int  # from 1
+    of: int
+    records: Generator[Record, None, None]
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Every run has its result, and the series its figures."""
+
+    series: Series
+    summary: dict[str, Any]
+
+
+def is_series(recipe: Recipe, seeds: int | None) -> bool:
+    """Whether the command asks for several runs."""
+    return seeds is not None or (recipe.folds is not None and recipe.fold is None)
+
+
+def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = None, name: str | None = None,
+          project: str = "runs", command: str = "", track: Track[Any] = silently) -> Iterator[Turn | Completed]:  # fmt: skip
+    """Trains the runs of a series; the same command goes on with a series that was stopped.
+
+    Args:
+        data: see `data.open_source`.
+        recipe: of every run; with `folds`, each fold validates once.
+        seeds: instead of folds, so many runs on the same splits whose seeds follow on the recipe's.
+        name: of the series; data, model, kind and a number unless given.
+        project: folder of the series.
+        command: how the user started it, for the record.
+        track: wraps long iterations to show progress.
+
+    Raises:
+        UsageError: seeds beside folds, a budget, torchrun, or a name that is taken.
+        DataError, FileError, Diverged: see `start`; finished runs stay.
+    """
+    _refuse(recipe, seeds)
+    opened = open_data(data, track)
+    drawn = recipe.split is None and not {"val", "test"} <= set(opened.source.parts)
+    about: dict[str, Any] = {
+        "kind": "seeds" if seeds else "folds",
+        "count": seeds or recipe.folds,
+        "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
+        "recipe": recipe.to_dict(),
+        "split_seed": (recipe.seed if recipe.split_seed is None else recipe.split_seed) if seeds and drawn else None,
+        "fingerprint": fingerprint(opened),
+        "command": command,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    model = Path(plan_input(filled(recipe), opened).model.split(":")[0]).stem
+    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{model}-{about['kind']}{about['count']}")
+    yield from _go(_found_or_made(Path(project), name, stem, about), track)
+
+
+def go_on(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Turn | Completed]:
+    """Goes on with a series in a folder; runs that have their result are not trained again.
+
+    Raises:
+        FileError: no series there, or another process trains it.
+    """
+    series = _opened(Path(folder))
+    if series is None:
+        raise FileError(f"{folder} is being trained by another process")
+    yield from _go(series, track)
+
+
+def _refuse(recipe: Recipe, seeds: int | None) -> None:
+    if seeds is not None and seeds < 2:
+        raise UsageError(f"seeds is {seeds}; a spread needs at least 2 runs")
+    if seeds is not None and recipe.folds is not None and recipe.fold is None:
+        raise UsageError(f"one at a time: seeds={seeds} and folds={recipe.folds} exclude each other; with fold= too, seeds "
+                         f"repeats that one")  # fmt: skip
+    if recipe.budget is not None:
+        raise UsageError(
+            f"budget={recipe.budget:g} plans one run and would plan each of a series differently; give epochs"
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a series trains its runs one after the other in one process; start each of them under torchrun: "
+                         "fold=1, fold=2 ... or seed=0, seed=1 ... with split_seed=0")  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------- the folder
+
+
+def _found_or_made(project: Path, name: str | None, stem: str, about: dict[str, Any]) -> Series:
+    """The series of this name or the first unfinished one that the same command began; else a new one."""
+    if name is not None:
+        folder = project / name
+        if not (folder / FILE).is_file():
+            return _made(folder, about)
+        series = _opened(folder)
+        if series is None or series.finished or not _same(series, about):
+            if series is not None:
+                series.release()
+            raise UsageError(f"there is another series {folder} already; choose another name, or go on with it: "
+                             f"hubel resume {folder}")  # fmt: skip
+        return series
+    for path in sorted(project.glob(f"*/{FILE}")):
+        if not (path.parent / SUMMARY).is_file():
+            with suppress(FileError):
+                series = _opened(path.parent)
+                if series is not None:
+                    if _same(series, about):
+                        return series
+                    series.release()
+    number = 1
+    while (project / f"{stem}-{number}").exists():
+        number += 1
+    return _made(project / f"{stem}-{number}", about)
+
+
+def _same(series: Series, about: dict[str, Any]) -> bool:
+    return all(series.about.get(key) == about[key] for key in SAME)
+
+
+def _made(folder: Path, about: dict[str, Any]) -> Series:
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds other files; choose another name for the series")
+    try:
+        files.write(folder / FILE, json.dumps(about, indent=2), exclusive=True)
+    except FileExistsError as error:  # another process was quicker
+        raise UsageError(f"there is a series {folder} already; choose another name") from error
+    series = _opened(folder)
+    if series is None:
+        raise UsageError(f"another process has begun the series {folder}; choose another name")
+    return series
+
+
+def _opened(folder: Path) -> Series | None:
+    """The series in a folder, for this process alone; None while another one trains it.
+
+    Raises:
+        FileError: there is none.
+    """
+    try:
+        held = (folder / FILE).open()
+        about = json.load(held)
+    except (OSError, ValueError) as error:
+        raise FileError(f"{folder} is not a series: it has no readable {FILE}") from error
+    with suppress(ImportError):  # Windows has no such lock
+        import fcntl
+
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            held.close()
+            return None
+    return Series(folder, about, held)
+
+
+# ---------------------------------------------------------------------------------------------------- the runs
+
+
+def _go(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
+    try:
+        yield from _turns(series, track)
+    finally:
+        series.release()
+
+
+def _turns(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
+    about = series.about
+    if not series.finished and fingerprint(open_data(about["data"], track)) != about["fingerprint"]:
+        raise DataError(f"the data at {about['data']} have changed since {series.folder} was begun; restore them, or begin a "
+                        f"new series")  # fmt: skip
+    runs = series.runs()
+    for number, (name, recipe) in enumerate(runs, start=1):
+        folder = series.folder / name
+        if (folder / "run.json").is_file():
+            records = resume(folder, track)
+        else:
+            records = start(
+                about["data"], recipe, name=name, project=str(series.folder), command=about["command"], track=track
+            )
+        yield Turn(series, name, number, len(runs), records)  # type: ignore[arg-type]
+    if not series.finished:
+        made = [Run.open(series.folder / name) for name, _ in runs]
+        summary = _summary(series, made, _out_of_fold(series, made, track) if about["kind"] == "folds" else None)
+        files.write(series.folder / SUMMARY, json.dumps(summary, indent=2))
+    yield Completed(series, json.loads((series.folder / SUMMARY).read_text()))
+
+
+def _summary(series: Series, runs: list[Run], out_of_fold: dict[str, Any] | None) -> dict[str, Any]:
+    results = [json.loads((run.folder / SUMMARY).read_text()) for run in runs]
+    found = {part: [result[part]["top1"] for result in results if result[part]] for part in ("validation", "test")}
+    keys = ("seed", "epochs", "best_epoch", "seconds", "validation", "test", "weights_sha256")
+    return {
+        "kind": series.about["kind"],
+        "figure": "validation top1",
+        "runs": [{"name": run.folder.name, "folder": str(run.folder), "fold": run.about["recipe"]["fold"]}
+                 | {key: result[key] for key in keys} for run, result in zip(runs, results, strict=True)],
+        **asdict(spread(found["validation"])),
+        "test": asdict(spread(found["test"])) if found["test"] else None,
+        "out_of_fold": out_of_fold,
+        "model": results[0]["model"],
+        "data": series.about["data"],
+        "fingerprint": series.about["fingerprint"],
+        "classes": results[0]["classes"],
+        "monitor": runs[0].about["recipe"]["monitor"],
+        "seconds": sum(result["seconds"] for result in results),
+        "versions": series.about["versions"],
+    }  # fmt: skip
+
+
+def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str, Any]:
+    """Writes what each network answers for the pictures that it did not train on, and returns the share that is right."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    classes = runs[0].about["classes"]
+    table.writerow(["path", "fold", "label", "predicted", *(f"p:{name}" for name in classes)])
+    correct = total = 0
+    for fold, run in enumerate(runs, start=1):
+        own = run.about["model"] if ".py:" in run.about["model"] else None
+        classifier = replace(Classifier.load(run.folder, own), views=run.about["recipe"]["tta"])
+        part = splits_of(run, track).val
+        for first in range(0, len(part), 1024):
+            some = slice(first, first + 1024)
+            logits, labels = classifier.logits(part.take(some)), part.labels[some]  # not scaled: that was fitted on these
+            if classifier.multilabel:
+                probabilities, shown, answers = logits.sigmoid().numpy(), labels > 0, (logits > 0).numpy()
+            else:
+                probabilities, every = logits.softmax(dim=1).numpy(), np.arange(len(classes))
+                shown, answers = labels[:, None] == every, logits.argmax(dim=1).numpy()[:, None] == every
+            correct += int((shown == answers).all(axis=1).sum())
+            total += len(labels)
+            for path, label, answer, row in zip(part.names[some], shown, answers, probabilities, strict=True):
+                words = [";".join(classes[k] for k in np.flatnonzero(of)) for of in (label, answer)]
+                table.writerow([path, fold, *words, *(f"{p:.6g}" for p in row.tolist())])
+    path = series.folder / PREDICTIONS
+    files.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    return {"top1": correct / total, "n": total, "interval": list(wilson_interval(correct, total)), "file": str(path)}
+
+
+# -------------------------------------------------------------------------------------------------- the viewer
+
+
+def lines(summary: dict[str, Any]) -> Iterator[str]:
+    """What a person reads of a series in the end."""
+    runs, kind = len(summary["runs"]), summary["kind"]
+    yield f"{runs} {kind}, {summary['model']}, {summary['seconds']:.1f} s of training"
+    yield f"validation accuracy {_words(summary)}"
+    if kind == "folds":
+        found = summary["out_of_fold"]
+        low, high = found["interval"]
+        yield (f"out of fold: {100 * found['top1']:.2f} % of {found['n']:,} pictures (95 % interval {100 * low:.2f} to "
+               f"{100 * high:.2f} %), each answered by a network that did not train on it: {found['file']}")  # fmt: skip
+    if summary["monitor"] != "last":
+        yield "the validation pictures chose the epochs, so this is a little optimistic; monitor=last takes the last epoch"
+    if summary["test"]:
+        yield f"test accuracy {_words(summary['test'])}"
+
+
+def _words(found: dict[str, Any]) -> str:
+    low, high = max(0.0, found["interval"][0]), min(1.0, found["interval"][1])
+    return (f"{100 * found['mean']:.2f} % +- {100 * found['sd']:.2f} (mean +- sd, n = {found['n']}; 95 % interval of the mean "
+            f"{100 * low:.2f} to {100 * high:.2f} %)")  # fmt: skip

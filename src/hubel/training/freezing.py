@@ -1,0 +1,125 @@
+"""Which parts of a network train when it starts from weights, from the head down: head, last stage, ..., first stage, stem.
+
+Sources: Yosinski et al., "How transferable are features in deep neural networks?", NIPS 2014 (frozen layers); Howard &
+Ruder, "Universal Language Model Fine-tuning", ACL 2018, sections 3.2 (rates by layer) and 3.3 (gradual unfreezing).
+"""
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hubel.errors import UsageError
+from hubel.training.recipe import Recipe
+
+
+def parts(model: nn.Module) -> list[list[nn.Module]]:
+    """The parts of a network from the head down; what is neither stem nor stage, such as auxiliary heads, is the head's.
+
+    Raises:
+        UsageError: the network is not made of stem, stages and head.
+    """
+    children = dict(model.named_children())
+    lacking = [name for name in ("stem", "stages", "head") if name not in children]
+    if lacking:
+        raise UsageError(f"the network has no {' and no '.join(lacking)}, so that unfreeze=all is the only choice, without "
+                         f"layer_decay; give its class the children stem, stages and head")  # fmt: skip
+    body = [children["stem"], *children["stages"].children()]
+    return [
+        [child for name, child in children.items() if name not in ("stem", "stages")],
+        *([part] for part in body[::-1]),
+    ]
+
+
+def needs_parts(recipe: Recipe) -> bool:
+    """Whether a recipe tells parts apart."""
+    return recipe.unfreeze not in (None, "all") or recipe.layer_decay is not None
+
+
+def trained(recipe: Recipe, count: int, epoch: int) -> int:
+    """How many of `count` parts train in an epoch, counted from the head.
+
+    Args:
+        recipe: settled. With unfreeze=gradual the head trains alone at first, and the other parts join it at equal
+            distances during the first half of the epochs.
+        count: parts of the network.
+        epoch: from 0.
+
+    Raises:
+        UsageError: more stages than there are.
+
+    >>> gradual = Recipe(weights="resnet18", unfreeze="gradual", epochs=10)
+    >>> [trained(gradual, 6, epoch) for epoch in range(7)]
+    [1, 2, 3, 4, 5, 6, 6]
+    """
+    match recipe.unfreeze:
+        case None | "all":
+            return count
+        case "head":
+            return 1
+        case "gradual":
+            assert recipe.epochs is not None
+            return 1 + min(count - 1, 2 * epoch * (count - 1) // recipe.epochs)
+        case stages:
+            if int(stages) > count - 2:
+                raise UsageError(
+                    f"unfreeze={stages}: the network has {count - 2} stages; use a smaller number, or unfreeze=all"
+                )
+            return 1 + int(stages)
+
+
+class Freezing:
+    """Keeps parts of a network as they are: no gradient, no dropout, and batch norm by the statistics of the weights.
+
+    Args:
+        model: the network.
+        recipe: settled.
+
+    Raises:
+        UsageError: the recipe tells parts apart, and the network has none, or fewer.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.parts = parts(model) if needs_parts(recipe) else [[model]]
+        self.trained = trained(recipe, len(self.parts), 0)
+        self.stilled: list[nn.Parameter] = []
+
+    def begin(self, epoch: int) -> bool:
+        """Training mode as an epoch has it; whether other parts train than before."""
+        before, self.trained = self.trained, trained(self.recipe, len(self.parts), epoch)
+        self.thaw()
+        self.model.train()
+        for part in self.frozen():
+            part.eval()
+            self.stilled += [parameter for parameter in part.parameters() if parameter.requires_grad]
+        for parameter in self.stilled:
+            parameter.requires_grad_(False)
+        moving = set(self.moving_norms())
+        for norm in norms(self.model):
+            norm.train(norm in moving)
+        return self.trained != before
+
+    def thaw(self) -> None:
+        """Parameters may have gradients again, those that could before."""
+        for parameter in self.stilled:
+            parameter.requires_grad_(True)
+        self.stilled = []
+
+    def frozen(self) -> list[nn.Module]:
+        """The modules that do not train."""
+        return [module for part in self.parts[self.trained :] for module in part]
+
+    def moving_norms(self) -> list[_BatchNorm]:
+        """The batch norms whose statistics are those of the batch."""
+        if self.recipe.freeze_batch_norm == "all":
+            return []
+        still = self.frozen() if self.recipe.freeze_batch_norm != "none" else []
+        kept = {norm for part in still for norm in norms(part)}
+        return [norm for norm in norms(self.model) if norm not in kept]
+
+
+def norms(model: nn.Module) -> Iterator[_BatchNorm]:
+    """The batch norms of a network."""
+    return (module for module in model.modules() if isinstance(module, _BatchNorm))
