@@ -18,7 +18,15 @@ from hubel.files import Track
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # C of the softmax classifier: the inverse of the penalty on its weights
+STRENGTHS = (
+    1e-4,
+    1e-3,
+    1e-2,
+    1e-1,
+    1.0,
+    10.0,
+    100.0,
+)  # C of the softmax classifier: the inverse of the penalty on its weights
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 HIDDEN = 256
 EPOCHS, PATIENCE = 40, 8
@@ -77,7 +85,7 @@ def linear(x: Features, y: Labels, val_x: Features, val_y: Labels, *, alike: boo
 
 
 def nearest(x: Features, y: Labels, val_x: Features, val_y: Labels, *, metric: str, track: Track[Any]) -> Chosen:
-    """k nearest neighbours by L1 ("manhattan") or L2 ("euclidean") distance; k is chosen, the largest of equals.
+    """K nearest neighbours by L1 ("manhattan") or L2 ("euclidean") distance; k is chosen, the largest of equals.
 
     Every neighbour has one vote, and of classes with equal votes the one with the nearest neighbour wins.
     """

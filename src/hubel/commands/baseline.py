@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hubel import files
-from hubel.classic import METHODS, Fitted, Result, baselines
+from hubel.classic import METHODS, Result, baselines
 from hubel.classic.baselines import MOST, capped
 from hubel.classic.templates import draw_templates, templates
 from hubel.commands.train import division as division_of
@@ -74,7 +74,10 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         DataError: multi-label data, other data than the run's.
         FileError: no such run, or it is not finished.
     """
-    chosen = [lookup(name.strip(), {key: key for key in METHODS}, "method") for name in (methods or ",".join(METHODS)).split(",")]
+    chosen = [
+        lookup(name.strip(), {key: key for key in METHODS}, "method")
+        for name in (methods or ",".join(METHODS)).split(",")
+    ]
     if most < 1 or (size is not None and size < 4):
         raise UsageError(f"most={most} and size={size}: learn from at least one picture of at least 4 px")
     if run is not None and (split is not None or seed):
@@ -85,7 +88,9 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
     side = size or min(opened.side, LARGEST)
     splits = load(opened, size=side, channels=1 if opened.grey else 3, division=how, track=track)
     if splits.multilabel:
-        raise DataError(f"{splits.name} shows several classes a picture; the baselines are classifiers of one class each")
+        raise DataError(
+            f"{splits.name} shows several classes a picture; the baselines are classifiers of one class each"
+        )
     if ours is not None and ours.about["splits"]["fingerprint"] != splits.fingerprint:
         raise DataError(f"{run} was trained on other data than {splits.name}; name its data, {ours.about['data']}")
     about = {
@@ -193,7 +198,17 @@ def _pictures(folder: Path) -> Any:
 # -------------------------------------------------------------------------------------------------- the viewer
 
 WIDTHS = (31, 9, 22, 10, 10, 20, 9, 9, 9)
-COLUMNS = ("method", "features", "chosen on validation", "validation", "test", "95 % interval", "describe", "fit", "predict")
+COLUMNS = (
+    "method",
+    "features",
+    "chosen on validation",
+    "validation",
+    "test",
+    "95 % interval",
+    "describe",
+    "fit",
+    "predict",
+)
 
 
 def heading() -> str:

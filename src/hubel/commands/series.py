@@ -288,7 +288,10 @@ def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str
         part = splits_of(run, track).val
         for first in range(0, len(part), 1024):
             some = slice(first, first + 1024)
-            logits, labels = classifier.logits(part.take(some)), part.labels[some]  # not scaled: that was fitted on these
+            logits, labels = (
+                classifier.logits(part.take(some)),
+                part.labels[some],
+            )  # not scaled: that was fitted on these
             if classifier.multilabel:
                 probabilities, shown, answers = logits.sigmoid().numpy(), labels > 0, (logits > 0).numpy()
             else:
