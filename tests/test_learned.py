@@ -46,7 +46,7 @@ class Bright(nn.Module):
 
     def forward(self, x):
         maps = self.conv(x).relu()
-        return maps[:, :, : x.shape[2] // 2, : x.shape[3] // 2].mean(dim=(2, 3)) * 4
+        return maps[:, :, : x.shape[2] // 2, : x.shape[3] // 2].mean(dim=(2, 3))
 
 
 def classifier(net, size=16, classes="ab", model="test"):
@@ -68,7 +68,7 @@ def noise(count, size=16, seed=0):
 
 def test_maps_that_are_right_beat_random_order():
     pictures = noise(4)
-    pictures[:, :8, :8] = 250  # bright where the class looks
+    pictures[:, :8, :8] = 255 * (np.add.outer(np.arange(8), np.arange(8)) % 2)[..., None]  # which a blur makes grey
     found = {
         one.method: one for one in faithfulness(classifier(Bright()), pictures, ["saliency", "integrated_gradients"])
     }
@@ -124,7 +124,7 @@ def test_the_planted_object_is_where_it_is_said_to_be():
     assert len({(corner[0].start, corner[1].start) for corner in corners}) > 1
     for number, corner in enumerate(corners):
         assert planted[number][corner].shape == (15, 15, 3)
-        assert planted[number][corner][5:10, 5:10].min() > 200
+        assert planted[number][corner][5:10, 5:10].min() > 190
     maps = torch.zeros(6, 30, 30)
     for number, corner in enumerate(corners):
         maps[number][corner] = 1
