@@ -445,6 +445,12 @@ def test_a_settled_recipe_can_be_read_again():
     assert Recipe().settled().unfreeze is None
 
 
+def test_a_word_of_a_key_is_not_pythons_none():
+    for key in ("augment", "freeze_batch_norm", "policy"):
+        assert cli.normalised([f"{key}=none"], "train") == [f"--{key.replace('_', '-')}", "none"]
+    assert cli.normalised(["schedule=none"], "train") == ["--schedule", "None"]
+
+
 def test_mistakes_on_the_command_line_are_one_sentence(base, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run, data = str(base / "run"), str(base / "high.npz")

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 import tyro
 
@@ -229,8 +229,15 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
             word = lookup(value.lower(), TRUTH, f"value of {key}")
             result.append(option if word else f"--no-{option[2:]}")
         else:
-            result += [option, value.capitalize() if value.lower() in ("true", "false", "none") else value]
+            python = value.lower() in ("true", "false", "none") and value not in _words(keys[key])
+            result += [option, value.capitalize() if python else value]
     return result
+
+
+def _words(kind: Any) -> set[Any]:
+    """The words that a type names, such as those of Literal["none", "standard"] | None."""
+    inside = get_args(kind)
+    return set(inside) | {word for part in inside for word in get_args(part)}
 
 
 def overview() -> str:

@@ -1,5 +1,6 @@
 """`hubel advise`: what to do with trained weights on some data, measured."""
 
+import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -62,8 +63,8 @@ class Advised:
             return {key: getattr(one, key) for key in ("stage", "width", "c", "accuracy", "interval", "seconds")}
 
         stages = [row(one) | {"neighbours": asdict(vote)} for one, vote in zip(found.probes, found.votes, strict=True)]
-        plain = ("pictures", "per_class", "rarest", "classes", "constant", "published", "own_classes", "avoided", "similar", "much",
-                 "helps", "beaten", "beaten_p", "rise")  # fmt: skip
+        plain = ("pictures", "per_class", "rarest", "classes", "constant", "published", "own_classes", "avoided", "useful",
+                 "similar", "much", "helps", "beaten", "beaten_p", "rise")  # fmt: skip
         return {
             "model": self.model, "data": self.data, "judged": self.judged, "n": found.top.n, "action": self.advice.action,
             "words": self.advice.words, "stage": self.advice.stage, "why": list(self.advice.why), "command": self.command,
@@ -95,12 +96,11 @@ def advised(data: str, weights: str | os.PathLike[str], *, model: str | None = N
     votes = tuple(neighbours(values[one.stage], held).best for one in probes)
     untrained, _ = _probed(_untrained(known.classifier, seed), held, engine, track)
     best = max(reversed(probes), key=lambda one: one.accuracy)
-    published = known.classifier.about.get("weights") or {}
     found = Evidence(
         pictures=len(known.splits.train), per_class=int(np.median(counts)), rarest=int(counts.min()), classes=len(counts),
         probes=probes, votes=votes, untrained=max(untrained, key=lambda one: one.accuracy),
         curve=curve(best, values[best.stage], held, seed), truth=held.pictures.labels[held.judged], constant=largest(held),
-        published=published.get("top1"), own_classes=len(known.classifier.classes),
+        published=_published(known.classifier, Path(weights)), own_classes=len(known.classifier.classes),
     )  # fmt: skip
     advice = advise(found)
     recipe = keys(advice, os.fspath(weights), known.classifier.model)
@@ -119,6 +119,16 @@ def _some(known: Seen, seed: int) -> Seen:
                        places=None)  # fmt: skip
 
     return replace(known, splits=replace(known.splits, train=some(known.splits.train), val=some(known.splits.val)))
+
+
+def _published(classifier: Classifier, weights: Path) -> float | None:
+    """Accuracy of the weights on their own task: of the run's validation, or published for the network and its classes."""
+    summary = (weights if weights.is_dir() else weights.parent) / "summary.json"
+    if "weights" not in classifier.about and summary.is_file():
+        return json.loads(summary.read_text())["validation"]["top1"]
+    known = zoo.facts().get(classifier.model, {})
+    given = (classifier.about.get("weights") or {}).get("top1")
+    return given or (known.get("top1") if known.get("classes") == len(classifier.classes) else None)
 
 
 def _probed(classifier: Classifier, held: Holdout, engine: str,
@@ -173,9 +183,6 @@ def show(result: Advised, console: Console) -> None:
     console.print(table)
     steps = ", ".join(f"{100 * point.accuracy:.1f} % of {point.pictures:,}" for point in found.curve)
     console.print(f"learning curve, pictures learnt from: {steps}", highlight=False, soft_wrap=True)
-    if found.published is not None:
-        console.print(f"on their own {found.own_classes:,} classes the weights are published with {100 * found.published:.1f} %",
-                      highlight=False, soft_wrap=True)  # fmt: skip
     console.print(result.judged, highlight=False, soft_wrap=True, style="dim")
     console.print()
     console.print(_two_by_two(found, result.advice))
@@ -194,6 +201,6 @@ def _two_by_two(found: Evidence, advice: Advice) -> Table:
         for similar in (True, False):
             action = CELLS[much, similar]
             here = (much, similar) == (found.much, found.similar) and action == advice.action
-            cells.append(f"[bold reverse] {WORDS[action]} [/]" if here else WORDS[action])
+            cells.append(f"[bold green]> {WORDS[action]}[/]" if here else WORDS[action])
         table.add_row(name, *cells)
     return table

@@ -152,7 +152,7 @@ def _looked(found: Audit, classifier: Classifier | None, opened: Opened, track: 
     wanted, parts, before = classifier.preprocessing, [], 0
     places = []
     for name, part in opened.source.parts.items():
-        split, _, _ = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track)
+        split, _ = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track)
         assert split.places is not None
         places.append(split.places + before)
         parts.append(split)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands.train import splits_of
-from hubel.commands.val import SAMPLE, SplitName, _new_part, _same, looking
+from hubel.commands.val import SAMPLE, SplitName, looking, new_part, same_data
 from hubel.data import Split
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.comparison import Comparison, compare
@@ -54,10 +54,10 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = N
                 run.record_opening("hubel compare")
     else:
         for run in runs:
-            if _same(data, run.about["data"]):
+            if same_data(data, run.about["data"]):
                 raise UsageError(f"{run.folder} was trained on {data}; leave data out to compare on the part that the runs "
                                  f"validated on, or name pictures that none of them was trained on")  # fmt: skip
-        parts, name = zip(*(_new_part(classifier, data, split, track) for classifier in classifiers), strict=True)
+        parts, name = zip(*(new_part(classifier, data, split, track) for classifier in classifiers), strict=True)
         name = name[0]
     use_all_cores()
     answers = {}

@@ -93,7 +93,7 @@ def every_picture(
     parts: list[Split] = []
     names: list[str] = []
     for name, part in opened.source.parts.items():
-        found, broken, _ = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
+        found, broken = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
                                        stream=stream)  # fmt: skip
         refuse_if_many(data, broken, len(part.labels))
         parts.append(found)

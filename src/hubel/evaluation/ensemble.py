@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hubel import files
 from hubel.classifier import Answer, Classifier, averaged
@@ -156,7 +157,8 @@ def souped(members: Sequence[Classifier], pictures: NDArray[np.uint8] | None) ->
                              "at hand first, or combine=mean")  # fmt: skip
         starts = range(0, len(pictures), STATISTICS_BATCH)
         batches = (torch.from_numpy(np.ascontiguousarray(pictures[i : i + STATISTICS_BATCH])) for i in starts)
-        recompute_statistics(network, (first.preprocessing.normalise(batch) for batch in batches))
+        norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        recompute_statistics(network, norms, (first.preprocessing.normalise(batch) for batch in batches))
     return replace(first, network=network, choice=None, temperature=1.0)
 
 

@@ -71,7 +71,7 @@ class Evidence:
         curve: of the best stage.
         truth: labels of the pictures judged.
         constant: accuracy of naming the most frequent class every time.
-        published: accuracy of the weights on their own task; None where it is not known.
+        published: accuracy of such weights on their own task; None where it is not known.
         own_classes: how many classes that task has.
     """
 
@@ -125,6 +125,11 @@ class Evidence:
         return (self.top.accuracy - self.untrained.accuracy) / errors if errors else 0.0
 
     @property
+    def useful(self) -> float:
+        """`avoided` as a share of what the weights avoid on their own task, where an untrained network knows nothing."""
+        return self.avoided / (self.published or 1.0)
+
+    @property
     def rise(self) -> float:
         """What the last doubling of the pictures added to the accuracy."""
         return self.curve[-1].accuracy - self.curve[-2].accuracy
@@ -137,7 +142,7 @@ class Evidence:
     @property
     def similar(self) -> bool:
         """The column of the table: very similar data."""
-        return self.avoided >= SIMILAR and not self.beaten
+        return self.useful >= SIMILAR and not self.beaten
 
 
 @dataclass(frozen=True)
@@ -164,10 +169,14 @@ def advise(found: Evidence) -> Advice:
     """The cell of the table that the evidence points to, and two cases it has not: solved already, and no use."""
     amount = (f"{'quite a lot of' if found.much else 'very little'} data: {found.per_class:,} training pictures in the median "
               f"class of {found.classes} (a lot is {A_LOT} or more; judgement)")  # fmt: skip
+    own = "how the weights do on their own task is not known"
+    if found.published:
+        own = (f"on their own {found.own_classes:,} classes such weights are right for {_percent(found.published)}, so they are "
+               f"{_percent(found.useful)} as useful here")  # fmt: skip
     likeness = (f"{'very similar' if found.similar else 'very different'} data: a probe of the top stage is right for "
                 f"{_percent(found.top.accuracy)}, of an untrained network's best stage for "
-                f"{_percent(found.untrained.accuracy)}, so {_percent(found.avoided)} of those errors are avoided (similar is "
-                f"{_percent(SIMILAR)} or more; judgement)")  # fmt: skip
+                f"{_percent(found.untrained.accuracy)}, so {_percent(found.avoided)} of those errors are avoided; {own} "
+                f"(similar is {_percent(SIMILAR)} or more, with no earlier stage better; judgement)")  # fmt: skip
     depth = (f"{found.best.stage} is better than the top stage {found.top.stage} by more than chance "
              f"(p = {found.beaten_p:.2g})" if found.beaten else
              f"no earlier stage is better than the top stage {found.top.stage} by more than chance")  # fmt: skip
