@@ -34,6 +34,7 @@ STEPS = 28  # of the deletion and insertion curves
 BLUR = 5.0  # px at 224 px: RISE's blur for insertion
 BLOCKS = 14  # per side: the background's blocks are shuffled
 CHANCE = 0.25  # share of the planted corner
+MANY = 20  # classes above which an object is recognised where its class is among the five likeliest
 RANDOM = "random order"
 
 
@@ -47,7 +48,8 @@ class Faithfulness:
         deletion_curve, insertion_curve: mean probability at each step, from nothing changed to all.
         energy: share of the map in the planted corner.
         pointing: whether the map's maximum lies there.
-        recognised: whether the class is still the likeliest where the picture is planted; else the two above say little.
+        recognised: whether the class is still the likeliest (of more than `MANY` classes among the five likeliest) where the
+            picture is planted; else the two above say little.
         randomised: part of the network, from the logits downwards -> mean rank correlation of the maps before and after it
             and all above it lost their weights.
     """
@@ -99,7 +101,8 @@ def faithfulness(classifier: Classifier, inputs: NDArray[np.uint8], methods: Seq
     with torch.no_grad():
         logits, there = (private(classifier.network)(pictures) for pictures in (x, y))
     targets = logits.argmax(dim=1) if target is None else torch.full((len(x),), target)
-    recognised = (there.argmax(dim=1) == targets).tolist()
+    likeliest = there.topk(5 if there.shape[1] > MANY else 1, dim=1).indices
+    recognised = (likeliest == targets[:, None]).any(dim=1).tolist()
     settings = Settings(layer=layer, seed=seed)
     noise = torch.rand(x.shape[0], *x.shape[2:], generator=torch.Generator().manual_seed(derived_seed(seed, 8)))
     found: list[Faithfulness] = []
