@@ -168,6 +168,8 @@ class Check:
     """the network of the weights, where it has to be named"""
     labels: bool = True
     """look for label errors, which takes the longest"""
+    exclude: str | None = None
+    """a list of pictures that are left out already"""
     fix: str | None = None
     """write a list of pictures to leave out, for hubel train DATA exclude=FILE; your files stay as they are"""
     html: str | None = None

@@ -185,7 +185,7 @@ def check(arguments: Check) -> int:
 
     console = console_for(arguments.json)
     checked = look(arguments.data, weights=arguments.weights, model=arguments.model, labels=arguments.labels,
-                   seed=arguments.seed, track=tracker(console))  # fmt: skip
+                   exclude=arguments.exclude, seed=arguments.seed, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(checked.to_dict()))
     else:
