@@ -107,7 +107,8 @@ def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = N
         DataError, FileError, Diverged: see `start`; finished runs stay.
     """
     _refuse(recipe, seeds)
-    opened = open_data(data, track)
+    recipe = recipe.with_(exclude=recipe.exclude and os.path.abspath(recipe.exclude))
+    opened = open_data(data, track, exclude=recipe.exclude)
     drawn = recipe.split is None and not {"val", "test"} <= set(opened.source.parts)
     about: dict[str, Any] = {
         "kind": "seeds" if seeds else "folds",
@@ -233,7 +234,8 @@ def _go(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
 
 def _turns(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
     about = series.about
-    if not series.finished and fingerprint(open_data(about["data"], track)) != about["fingerprint"]:
+    exclude = about["recipe"].get("exclude")
+    if not series.finished and fingerprint(open_data(about["data"], track, exclude=exclude)) != about["fingerprint"]:
         raise DataError(f"the data at {about['data']} have changed since {series.folder} was begun; restore them, or begin a "
                         f"new series")  # fmt: skip
     runs = series.runs()
