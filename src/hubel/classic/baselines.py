@@ -111,7 +111,9 @@ def baselines(splits: Splits, *, methods: Sequence[str] = tuple(METHODS), most: 
         DataError: multi-label data.
     """
     if splits.multilabel:
-        raise DataError(f"{splits.name} shows several classes a picture; the baselines are classifiers of one class each")
+        raise DataError(
+            f"{splits.name} shows several classes a picture; the baselines are classifiers of one class each"
+        )
     which = capped(splits.train, most, seed)
     parts = {"train": splits.train, "val": splits.val} | ({} if splits.test is None else {"test": splits.test})
     rows = {name: which if name == "train" else np.arange(len(part)) for name, part in parts.items()}

@@ -71,12 +71,12 @@ def explain(arguments: Explain) -> int:
 
 def _faithfulness(arguments: Explain, console: Any) -> int:
     from hubel.commands.explain import methods_named
-    from hubel.commands.faithfulness import show, tested
+    from hubel.commands.faithfulness import show, verdict
     from hubel.terminal import tracker
 
     if arguments.overlays is not None:
         raise UsageError("overlays would have no effect: faithfulness draws no maps; run explain once without it")
-    made = tested(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
+    made = verdict(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
                   layer=arguments.layer, seed=arguments.seed, model=arguments.model, count=arguments.count,
                   output=arguments.output, track=tracker(console))  # fmt: skip
     if arguments.json:

@@ -42,7 +42,8 @@ class Mapped:
         found = self.layout
         kept = f"the plane keeps {100 * found.explained:.0f} % of the variance, " if found.explained is not None else ""
         way = "PCA" if found.method == "pca" else "t-SNE"
-        text = f"{len(self.names):,} pictures by {way} on features of {self.stage}: {kept}trustworthiness {found.trustworthiness:.3f}"
+        text = f"{len(self.names):,} pictures by {way} on features of {self.stage}: {kept}"
+        text += f"trustworthiness {found.trustworthiness:.3f}"
         if found.accuracy is None:
             return text
         inside, plane = (100 * share for share in found.accuracy)

@@ -31,10 +31,10 @@ class Tested:
         return {"plot": str(self.plot), "methods": [one.to_dict() for one in self.found]}
 
 
-def tested(run: str, images: Sequence[str], *, methods: Sequence[str] = (), target: str | None = None, layer: str | None = None,
+def verdict(run: str, images: Sequence[str], *, methods: Sequence[str] = (), target: str | None = None, layer: str | None = None,
            seed: int = 0, model: str | None = None, count: int = 12, output: str | None = None,
            track: files.Track[Any] = files.silently) -> Tested:  # fmt: skip
-    """Tests the maps of pictures; arguments as of `commands.explain.explained`.
+    """Puts the maps of pictures to the test; arguments as of `commands.explain.explained`.
 
     Raises:
         UsageError: an output that is not a .png; an unknown method, class or layer.
@@ -56,7 +56,7 @@ def show(made: Tested, console: Console) -> None:
     """The table, and the plot's name."""
     table = Table(box=None, pad_edge=False)
     table.add_column("method", no_wrap=True)
-    for column in ("deletion ↓", "insertion ↑", "in the object ↑", "pointing ↑", "all weights lost"):
+    for column in ("deletion", "insertion", "in object", "pointing", "lost"):
         table.add_column(column, justify="right", no_wrap=True)
     for one in made.found:
         figures = one.to_dict()
@@ -65,7 +65,10 @@ def show(made: Tested, console: Console) -> None:
                       f"{100 * figures['energy_in_object']:.0f} %", f"{100 * figures['pointing_game']:.0f} %",
                       f"{lost[-1]:+.2f}" if lost else "")  # fmt: skip
     console.print(table)
-    console.print(f"n = {len(made.found[0].deletion)} pictures; areas under the probability of the class; the object fills a quarter, "
-                  f"which is chance; the last column is the rank correlation with the trained map, far from 0 is a bad sign",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    first = made.found[0]
+    words = (f"n = {len(first.deletion)} pictures. deletion, insertion: area under the probability of the class, low and high are "
+             f"good; in object, pointing: share of the map, and of maxima, inside a planted object that fills a quarter and is "
+             f"recognised in {sum(first.recognised)} of {len(first.recognised)}; lost: rank correlation with the map of a "
+             f"network without its weights, near 0 is good")  # fmt: skip
+    console.print(words, highlight=False, soft_wrap=True)
     console.print(str(made.plot), highlight=False, markup=False, soft_wrap=True)

@@ -34,6 +34,7 @@ STEPS = 28  # of the deletion and insertion curves
 BLUR = 5.0  # px at 224 px: RISE's blur for insertion
 BLOCKS = 14  # per side: the background's blocks are shuffled
 CHANCE = 0.25  # share of the planted corner
+MANY = 20  # classes above which an object is recognised where its class is among the five likeliest
 RANDOM = "random order"
 
 
@@ -47,6 +48,8 @@ class Faithfulness:
         deletion_curve, insertion_curve: mean probability at each step, from nothing changed to all.
         energy: share of the map in the planted corner.
         pointing: whether the map's maximum lies there.
+        recognised: whether the class is still the likeliest (of more than `MANY` classes among the five likeliest) where the
+            picture is planted; else the two above say little.
         randomised: part of the network, from the logits downwards -> mean rank correlation of the maps before and after it
             and all above it lost their weights.
     """
@@ -58,6 +61,7 @@ class Faithfulness:
     insertion_curve: list[float]
     energy: list[float]
     pointing: list[bool]
+    recognised: list[bool]
     randomised: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,7 +72,8 @@ class Faithfulness:
 
         return {"method": self.method, "n": len(self.deletion), "deletion_auc": mean(self.deletion),
                 "insertion_auc": mean(self.insertion), "energy_in_object": mean(self.energy),
-                "pointing_game": mean(self.pointing), "randomised": self.randomised,
+                "pointing_game": mean(self.pointing), "planted_recognised": mean(self.recognised),
+                "randomised": self.randomised,
                 "deletion": self.deletion, "insertion": self.insertion, "energy": self.energy, "pointing": self.pointing,
                 "deletion_curve": self.deletion_curve, "insertion_curve": self.insertion_curve}  # fmt: skip
 
@@ -94,28 +99,36 @@ def faithfulness(classifier: Classifier, inputs: NDArray[np.uint8], methods: Seq
     planted, corners = plant(inputs, seed)
     y = classifier.preprocessing.normalise(torch.from_numpy(planted))
     with torch.no_grad():
-        logits = private(classifier.network)(x)
+        logits, there = (private(classifier.network)(pictures) for pictures in (x, y))
     targets = logits.argmax(dim=1) if target is None else torch.full((len(x),), target)
+    likeliest = there.topk(5 if there.shape[1] > MANY else 1, dim=1).indices
+    recognised = (likeliest == targets[:, None]).any(dim=1).tolist()
     settings = Settings(layer=layer, seed=seed)
     noise = torch.rand(x.shape[0], *x.shape[2:], generator=torch.Generator().manual_seed(derived_seed(seed, 8)))
     found: list[Faithfulness] = []
     reasons: list[str] = []
     for name in track([*methods, RANDOM], "testing maps", len(methods) + 1):
         try:
-            maps, there = (noise, noise) if name == RANDOM else (_maps(classifier.network, name, pictures, targets, settings)
+            maps, planted_maps = (noise, noise) if name == RANDOM else (_maps(classifier.network, name, pictures, targets, settings)
                                                                   for pictures in (x, y))  # fmt: skip
         except UsageError as error:
             reasons.append(str(error))
             continue
         lost = {} if name == RANDOM else randomised(classifier.network, name, x, targets, maps, settings)
         deletion, insertion = curves(classifier, x, targets, maps)
-        energy, pointing = located(there, corners)
-        gone, back = (np.trapezoid(curve, dx=1 / STEPS, axis=1).tolist() for curve in (deletion, insertion))
-        found.append(Faithfulness(name, gone, back, deletion.mean(axis=0).tolist(), insertion.mean(axis=0).tolist(), energy,
-                                  pointing, lost))  # fmt: skip
+        energy, pointing = located(planted_maps, corners)
+        means = (deletion.mean(axis=0).tolist(), insertion.mean(axis=0).tolist())
+        found.append(
+            Faithfulness(name, _areas(deletion), _areas(insertion), *means, energy, pointing, recognised, lost)
+        )
     if len(found) < 2:
         raise UsageError(reasons[0])
     return found
+
+
+def _areas(curves: NDArray[np.float64]) -> list[float]:
+    """Area under each row, over [0, 1]."""
+    return ((curves[:, 1:] + curves[:, :-1]) / (2 * STEPS)).sum(axis=1).tolist()
 
 
 def _maps(network: nn.Module, name: str, x: Tensor, targets: Tensor, settings: Settings) -> Tensor:

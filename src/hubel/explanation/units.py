@@ -115,7 +115,8 @@ def excited(classifier: Classifier, split: Pictures, layers: Sequence[str], chan
     found = []
     for layer in layers:
         top, where = torch.cat(peaks[layer]), torch.cat(places[layer])
-        spread = (top.amax(dim=0) - top.mean(dim=0)) / (top.std(dim=0) + 1e-6) * (top.amax(dim=0) > 0)
+        least = top.topk(min(best, len(split)), dim=0).values[-1]
+        spread = (top.amax(dim=0) - top.mean(dim=0)) / (top.std(dim=0) + 1e-6) * (least > 0)  # else nothing excites it
         for channel in spread.topk(min(channels, top.shape[1])).indices.sort().values.tolist():
             order = top[:, channel].topk(min(best, len(split))).indices
             found.append(_excited(classifier, split, layer, channel, order, top[order, channel], where[order, channel]))

@@ -27,10 +27,10 @@ def draw(found: Sequence[Faithfulness], path: Path) -> None:
         one.method: GREY if one.method == RANDOM else colormaps["tab10"](number) for number, one in enumerate(found)
     }
     count = len(found[0].deletion)
-    for axes, curve, area, words in ((deletion, "deletion_curve", "deletion", "pixels removed, the strongest first: lower is better"),
-                                     (insertion, "insertion_curve", "insertion", "pixels shown, the strongest first: higher is better")):  # fmt: skip
+    for axes, area, words in ((deletion, "deletion", "pixels removed, the strongest first: lower is better"),
+                              (insertion, "insertion", "pixels shown, the strongest first: higher is better")):  # fmt: skip
         for one in found:
-            values = getattr(one, curve)
+            values = getattr(one, f"{area}_curve")
             label = f"{title(one.method)}  {np.mean(getattr(one, area)):.3f}"
             axes.plot(np.linspace(0, 1, len(values)), values, color=colours[one.method], label=label,
                       linestyle="--" if one.method == RANDOM else "-")  # fmt: skip
