@@ -45,7 +45,7 @@ def plant(root: Path, counts: dict[str, int], seed: int) -> dict[str, list[set[s
     """Plants faults in a folder; per kind the file names that a finding has to name."""
     random = np.random.default_rng(seed)
     pictures = sorted(path for path in root.rglob("*") if path.is_file())
-    parts = sorted({path.relative_to(root).parts[0] for path in pictures})
+    parts = sorted(path.name for path in root.iterdir() if path.is_dir())
     train = next(part for part in parts if part.startswith("train"))
     classes = sorted(path.name for path in (root / train).iterdir())
     free = [path for path in pictures if path.relative_to(root).parts[0] == train]

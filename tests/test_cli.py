@@ -56,8 +56,8 @@ def test_train_leaves_a_whole_run(finished):
     low, high = summary["test"]["interval"]
     assert 0.5 < low < summary["test"]["top1"] < high < 1
     assert sorted(path.name for path in run.iterdir()) == [
-        "best.safetensors", "curves.png", "last.safetensors", "metrics.jsonl", "openings.jsonl", "report.html", "run.json",
-        "split.json", "summary.json"]  # fmt: skip
+        "best.safetensors", "curves.png", "evaluation.json", "last.safetensors", "metrics.jsonl", "openings.jsonl", "report.html",
+        "run.json", "split.json", "summary.json"]  # fmt: skip
     page = (run / "report.html").read_text()
     assert f"{100 * summary['test']['top1']:.1f}" in page
     about = json.loads((run / "run.json").read_text())
@@ -88,6 +88,7 @@ def test_val_matches_the_summary_and_records_looks_at_the_test_part(finished, ca
     code, out, _ = ended(["val", str(run), "digits", "split=test", "--json"], capsys)
     assert json.loads(out)["top1"] == summary["test"]["top1"]
     assert len((run / "openings.jsonl").read_text().splitlines()) == before + 1
+    assert "opened 2 times" in (run / "report.html").read_text()
     code, out, _ = ended(["val", str(run)], capsys)
     assert "macro F1" in out
 

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from sklearn import metrics
 
 from hubel.data import Split
-from hubel.evaluation import worst_errors
+from hubel.evaluation import cost, most_uncertain, worst_errors
 from hubel.evaluation.intervals import wilson_interval
 from hubel.evaluation.metrics import measure
 
@@ -59,3 +59,41 @@ def test_worst_errors_are_the_most_confident_mistakes():
         ("z", "a", "b"),
     ]
     assert errors[0]["picture"].item() == 2
+
+
+def test_the_most_uncertain_pictures_are_those_between_two_classes():
+    images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1)
+    split = Split(images, np.arange(4), np.array([0, 1, 1, 0]), ["w", "x", "y", "z"])
+    logits = torch.tensor([[5.0, 0, -9], [2.0, 1.9, 0], [8.0, 0, 1], [0, 1.0, 0.5]])
+    found = most_uncertain(logits, split, ("a", "b", "c"), most=2)
+    assert [(row["path"], row["label"], row["predicted"], row["second"]) for row in found] == [
+        ("x", "b", "a", "b"), ("z", "a", "b", "c")]  # fmt: skip
+    chances = logits[1].softmax(0)
+    assert (found[0]["probability"], found[0]["second_probability"]) == pytest.approx(
+        (float(chances[0]), float(chances[1]))
+    )
+    sets = Split(images, np.arange(4), np.eye(4, 3, dtype=np.int64), ["w", "x", "y", "z"])
+    (one,) = most_uncertain(logits[:, :3] + 0.2, sets, ("a", "b", "c"), most=1)
+    assert (one["path"], one["label"], one["predicted"], one["second"]) == ("w", "a", "b", "no b")
+
+
+def test_a_latency_is_measured_at_the_largest_batch_that_does_not_take_long(monkeypatch):
+    class Slow:
+        def __init__(self, seconds):
+            self.seconds, self.asked = seconds, []
+
+        def logits(self, images):
+            self.asked.append(len(images))
+            clock[0] += self.seconds * len(images)
+
+    clock = [0.0]
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: clock[0])
+    pictures = np.zeros((5, 4, 4, 1), np.uint8)
+    quick, slow, slowest = Slow(0.0005), Slow(0.03), Slow(2.0)
+    assert [row.batch for row in cost.latencies(quick, pictures)] == [1, 64]
+    assert [row.batch for row in cost.latencies(slow, pictures)] == [1, 8]
+    assert [row.batch for row in cost.latencies(slowest, pictures)] == [1]
+    assert max(slowest.asked) == 1
+    row = cost.latencies(quick, pictures)[1]
+    assert row.seconds == pytest.approx(64 * 0.0005)
+    assert row.runs >= 3

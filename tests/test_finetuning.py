@@ -64,11 +64,11 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 # --- frozen is frozen
 
 
-@pytest.mark.parametrize("keys", [
-    {}, {"optimizer": "adamw", "ema": 0.9, "lr": 0.01}, {"swa_epochs": 1, "schedule": "constant"}, {"accumulate": 3},
-    {"decay": "decoupled", "optimizer": "sgd", "clip_norm": 1.0}, {"optimizer": "muon"}, {"precision": "bfloat16", "fused": True},
+@pytest.mark.parametrize(("keys", "unfreeze", "moving"), [
+    ({}, "head", 1), *(({**keys}, 1, 2) for keys in (
+    {"optimizer": "adamw", "ema": 0.9, "lr": 0.01}, {"swa_epochs": 1, "schedule": "constant"}, {"accumulate": 3},
+    {"decay": "decoupled", "optimizer": "sgd", "clip_norm": 1.0}, {"optimizer": "muon"}, {"precision": "bfloat16", "fused": True})),
 ], ids=str)  # fmt: skip
-@pytest.mark.parametrize(("unfreeze", "moving"), [("head", 1), (1, 2)])
 def test_what_is_frozen_keeps_every_bit_and_the_rest_moves(few, keys, unfreeze, moving):
     model, before = network(), network().state_dict()
     epochs = list(train(model, few, dataclasses.replace(BASE, unfreeze=unfreeze, epochs=1, **keys)))
@@ -359,6 +359,25 @@ def test_only_the_last_layer_of_a_deep_head_is_new(tmp_path):
         UsageError, match=r"size=32 does not fit the weights of .*w\.pth: \S+ has shape .* at the 28 px it was"
     ):
         carry_over(zoo.create("lenet5", num_classes=7, image_size=32), origin, list("abcdefg"), 32)
+
+
+def test_a_network_of_ones_own_is_the_start_too_and_the_file_does_not_choose_its_code(base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "from torch import nn\nfrom hubel.layers import Network\ndef Net(num_classes, in_channels):\n"
+        "    return Network(nn.Conv2d(in_channels, 4, 3), [nn.ReLU()], nn.Sequential(nn.Flatten(), nn.Linear(144, num_classes)))\n"
+    )
+    (tmp_path / "mine.py").write_text(code)
+    about = checkpoint.read(base / "run" / "best.safetensors")[1] | {"model": str(tmp_path / "mine.py:Net")}
+    net = zoo.create("mine.py:Net", num_classes=5, in_channels=1)
+    checkpoint.save(tmp_path / "own.safetensors", net.state_dict(), about)
+    (tmp_path / "mine.py").write_text("raise SystemExit('the code that the file names was run')\n")
+    (tmp_path / "moved.py").write_text(code)
+    recipe = Recipe(model="moved.py:Net", weights="own.safetensors", unfreeze="head", epochs=1)
+    _, model, _ = planned(base / "high.npz", recipe, silently)
+    torch.testing.assert_close(model.stem.weight, net.stem.weight, check_stride=False)
+    with pytest.raises(UsageError, match=r"needs the code of .*mine\.py:Net"):
+        next(start(base / "high.npz", Recipe(weights="own.safetensors"), name="none", project=str(tmp_path)))
 
 
 def test_batch_norms_without_statistics_stay_as_they_are(base, tmp_path):

@@ -10,7 +10,7 @@ import hubel
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
     "errors", "process", "files", "compiled", "arithmetic", "layers", "weights", "zoo", "analysis", "data", "training",
-    "recipes", "inference", "classifier", "evaluation", "transfer", "explanation", "report", "benchmark", "commands",
+    "recipes", "inference", "classifier", "evaluation", "transfer", "classic", "explanation", "report", "benchmark", "commands",
     "estimator", "terminal",
     "cli", "__main__",
 ]  # fmt: skip

@@ -268,6 +268,12 @@ def test_an_engine_that_fails_is_out_whatever_its_speed(clock, net, pictures, sp
         choose(net, pictures, pictures=1000, engine="wrong")
 
 
+def test_an_engine_that_was_asked_for_is_used_however_slow(clock, net, pictures):
+    clock.add("slow", precisions=("float32", "bfloat16"))
+    assert choose(net, pictures, engine="slow").engine == "slow"
+    assert choose(net, pictures, precision="bfloat16").precision == "bfloat16"
+
+
 def test_bfloat16_may_differ_more_but_not_in_the_class(clock, net, pictures):
     clock.add("quick", lambda logits: logits * 1.01, ("float32", "bfloat16"))
     assert choose(net, pictures).precision == "bfloat16"

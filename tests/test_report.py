@@ -12,14 +12,22 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from hubel.classifier import Classifier
+from hubel.data import Preprocessing, Split
 from hubel.errors import FileError
-from hubel.report import RunPage, charts, draw_curves, render, words
+from hubel.evaluation import most_uncertain
+from hubel.evaluation.challenges import CHALLENGES
+from hubel.evaluation.metrics import scaled
+from hubel.report import RunPage, charts, diagrams, draw_curves, render, words
+
+PLAIN = Preprocessing(size=8, channels=1, fit="pad", mean=(0.5,), std=(0.25,))
 
 SCRIPT = "<script>alert('x')</script>"
 VOID = {"meta", "link", "img", "path", "circle", "rect", "polygon", "col", "br"}
@@ -101,7 +109,7 @@ def make(labels, answers, names, **changes) -> RunPage:
         summary={"model": "lenet5", "data": "digits", "seed": 7, "classes": names, "epochs": 4, "seconds": 194.0,
                  "images_per_second": 2391.4, "validation": {"top1": 0.91, "loss": 0.44},
                  "test": {k: tested[k] for k in ("top1", "interval", "n")}, "weights_sha256": "c0ffee" * 10,
-                 "parameters": 61706, "image_size": 28, "in_channels": 1, "stopped": None},
+                 "parameters": 61706, "macs": 416_520, "image_size": 28, "in_channels": 1, "stopped": None},
         epochs=EPOCHS,
         best_epoch=3,
         evaluation=tested,
@@ -233,6 +241,101 @@ def test_a_page_without_errors_says_so():
     assert "No confusions" in page.text
     assert "None: all 24 test pictures" in page.text
     assert "Most confused" not in page.text
+
+
+def judged(**changes) -> RunPage:
+    """A page with everything that may be measured about a run."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    logits = torch.from_numpy(rng.normal(size=(300, 3)) + 2.0 * np.eye(3)[labels]).float()
+    split = Split(
+        rng.integers(0, 256, (300, 8, 8, 1), dtype=np.uint8), np.arange(300), labels, [f"p{i}" for i in range(300)]
+    )
+    classifier = Classifier(torch.nn.Identity(), ("cat", "dog", "owl"), PLAIN, "lenet5", {}, temperature=0.8)
+    found, scaled_logits = scaled(logits, split, classifier, "test")
+    member = {"path": "runs/other", "model": "vgg11", "size": 64, "weight": 3.0} | found.headline()
+    levels = [{"challenge": name, "strength": s, "amount": challenge.amounts[s], "top1": 0.8 - s / 10,
+               "interval": [0.7 - s / 10, 0.9 - s / 10], "distance": s / 100}
+              for name, challenge in CHALLENGES.items() for s in range(1, 6)]  # fmt: skip
+    robustness = {"split": "val", "n": 288, "clean": 0.8, "interval": [0.75, 0.85], "mean": 0.5, "mean_interval": [0.4, 0.6],
+                  "relative": 0.625, "levels": levels, "computed_by": "eager, float32", "seed": 0,
+                  "units": {name: challenge.unit for name, challenge in CHALLENGES.items()}}  # fmt: skip
+    page = make(labels, logits.argmax(1).numpy(), ["cat", "dog", "owl"])
+    return replace(
+        page, evaluation=found.to_dict(), uncertain=most_uncertain(scaled_logits, split, classifier.classes), robustness=robustness,
+        samples={name: np.zeros((6, 8, 8, 1), np.uint8) for name in CHALLENGES},
+        ensembles=[found.headline() | {"combine": "greedy_soup", "split": "val", "members": [member, member], "notes": ["a note"]}],
+        cost={"latencies": [{"batch": 1, "seconds": 0.00215, "low": 0.002, "high": 0.003, "runs": 5},
+                            {"batch": 64, "seconds": 0.05, "low": 0.04, "high": 0.06, "runs": 3}], "computed_by": "eager, float32",
+              "threads": 2, "weight_bytes": 246_824, "activation_bytes": 12_345_678, "process_bytes": 912_000_000,
+              "device_bytes": None},
+        **changes)  # fmt: skip
+
+
+def test_what_was_measured_about_a_run_is_on_its_page():
+    run = judged()
+    html = render(run)
+    page, e = Parsed(html), run.evaluation
+    percent = lambda share: words.percent(share).replace("\xa0", " ")  # noqa: E731
+    before = percent(e["before_scaling"]["calibration_error"])
+    assert f"off by {percent(e['calibration_error'])} on average" in page.text
+    assert f"temperature 0.800, fitted on the validation pictures, it was {before}" in page.text
+    assert f"The area under the curve of errors by coverage is {percent(e['aurc'])}" in page.text
+    assert "50.0 % of 288 validation pictures are classified correctly" in page.text
+    assert "(95 % interval over pictures 40.0 % to 60.0 %), which is 62.5 % of the 80.0 %" in page.text
+    assert "Greedy soup of 2 members, on 300 validation pictures" in page.text
+    assert page.text.count("runs/other vgg11 64 px 3") == 2
+    assert "a note" in page.text
+    for said in (
+        "2.15 ms",
+        "465 images/s",
+        "50.0 ms",
+        "1,280 images/s",
+        "0.25 MB",
+        "12.3 MB",
+        "912 MB",
+        "eager, float32, 2 threads",
+    ):
+        assert said in page.text
+    assert len(pictures(html)) == 1 + 12 + 6 * len(CHALLENGES)
+    figures = [row for row in page.cells["dense"] if row[0] == "occlusion"]
+    assert figures == [["occlusion", "80.0", "70.0", "60.0", "50.0", "40.0", "30.0", "50.0"]]
+    assert (
+        "Probabilities" not in Parsed(render(of_classes(3))).text.split("Confusions")[0]
+    )  # nothing measured, nothing linked
+    links = {a["href"][1:] for tag, a in page.elements if tag == "a"}
+    assert {"probabilities", "robustness", "ensembles", "cost"} <= links <= {a.get("id") for _, a in page.elements}
+
+
+def test_diagrams_stand_where_the_values_say():
+    run = judged()
+    bins, diagram = run.evaluation["reliability"], diagrams.reliability(run.evaluation)
+    across, up = diagram.right - diagram.left, diagram.bottom - diagram.top
+    for row, (x, y, _), (_, high, low) in zip(bins, diagram.dots, diagram.bars, strict=True):
+        assert (x - diagram.left) / across == pytest.approx(row["confidence"])
+        assert (diagram.bottom - y) / up == pytest.approx(row["accuracy"])
+        assert (diagram.bottom - high) / up == pytest.approx(row["accuracy_high"])
+        assert (diagram.bottom - low) / up == pytest.approx(row["accuracy_low"])
+    for diagram in diagrams.challenges(run.robustness):
+        assert [(diagram.bottom - y) / (diagram.bottom - diagram.top) for _, y, _ in diagram.dots] == pytest.approx(
+            [0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
+        )
+    assert diagrams.rejection(run.evaluation | {"top1": 1}) is None  # no error, no curve
+
+
+def test_settings_without_a_value_are_folded_away(digits):
+    page = Parsed(render(digits))
+    assert "1 setting without a value mixup" in page.text
+    assert "mixup none" not in page.text
+
+
+def test_where_training_stopped_is_said(digits):
+    assert "Training went on for 1 epoch after it, to the end of the plan." in Parsed(render(digits)).text
+    best_last = replace(digits, best_epoch=4)
+    assert "The best epoch is the last, so a longer training may be better." in Parsed(render(best_last)).text
+    early = replace(digits, summary=digits.summary | {"stopped": "no better top1 for 1 epochs"},
+                    recipe=digits.recipe | {"epochs": 30})  # fmt: skip
+    assert "Training stopped after epoch 4 of 30: no better top1 for 1 epochs." in Parsed(render(early)).text
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,30 @@
 """Features of any stage, their cache, nearest neighbours, linear probes."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.testing import assert_close
 
 from hubel import zoo
 from hubel.classifier import Classifier
-from hubel.data import Preprocessing, Split
+from hubel.cli import main
+from hubel.data import Preprocessing, Split, load, open_data
 from hubel.errors import UsageError
-from hubel.transfer import extract, features, locate, stages
+from hubel.training import checkpoint
+from hubel.transfer import Holdout, Place, Probe, extract, features, fitted, holdout, locate, neighbours, probe, stages
+from hubel.transfer.advice import A_LOT, CELLS, Evidence, Point, advise
+from hubel.transfer.holdout import Joined
+from hubel.transfer.neighbours import nearest, voted
+from hubel.transfer.save import with_head
 
 
 def pictures(count, size, channels=3, seed=0):
@@ -156,3 +170,262 @@ def test_other_weights_or_another_normalisation_are_computed_anew(cache_folder):
     for path in (cache_folder / "features").rglob("*.safetensors"):
         path.write_bytes(b"damaged")
     np.testing.assert_array_equal(features(classifier, images, "middle"), other)
+
+
+# ------------------------------------------------------------------------------------------------ lower stages
+
+
+@pytest.mark.parametrize(("name", "kept"), [("resnet20_cifar", 2), ("nasnet_a_cifar", 1), ("resnet20_cifar", 0)])
+def test_a_truncated_network_is_the_lower_part_and_a_linear_head(name, kept):
+    cut = zoo.create(f"{name}[:{kept}]", num_classes=5).eval()
+    assert len(cut.stages) == kept
+    place = Place("", f"stages.{kept - 1}" if kept else "stem")
+    x = torch.rand(2, 3, 32, 32)
+    read = hooked(classifier_of(cut, 32), (x.permute(0, 2, 3, 1) * 255).byte().numpy(), place.module)
+    linear = next(module for module in cut.head if isinstance(module, nn.Linear))
+    with torch.no_grad():
+        logits = cut(classifier_of(cut, 32).preprocessing.normalise((x.permute(0, 2, 3, 1) * 255).byte()))
+        assert_close(logits, linear(read), rtol=1e-4, atol=1e-5)
+
+
+def test_a_slice_that_is_not_there():
+    with pytest.raises(UsageError, match=r"resnet20_cifar has 3 stages, so there is no resnet20_cifar\[:4\]"):
+        zoo.create("resnet20_cifar[:4]")
+
+
+# -------------------------------------------------------------------------------------- held out, near, linear
+
+
+def clusters(count, classes, width, seed=0, spread=1.0):
+    """Labelled features that a linear classifier tells apart nearly always."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    centres = generator.normal(0, 2, (classes, width))
+    return (centres[labels] + generator.normal(0, spread, (count, width))).astype(np.float32), labels
+
+
+def held_of(labels, learnt):
+    split = Split(
+        np.zeros((len(labels), 1, 1, 1), np.uint8), np.arange(len(labels)), labels, [str(i) for i in range(len(labels))]
+    )
+    rows = np.arange(len(labels))
+    return Holdout(Joined((split,)), ((rows[:learnt], rows[learnt:]),), tuple("abcdefgh"[: labels.max() + 1]), "")
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_neighbours_are_those_of_brute_force(metric):
+    values, labels = clusters(300, 4, 6, spread=3)
+    rows, distances = nearest(values[:200], values[200:], 5, metric)
+    theirs = KNeighborsClassifier(5, algorithm="brute", metric="euclidean" if metric == "l2" else "cosine")
+    far, near = theirs.fit(values[:200].astype(np.float64), labels[:200]).kneighbors(values[200:].astype(np.float64))
+    np.testing.assert_array_equal(rows, near)
+    np.testing.assert_allclose(distances, far, rtol=1e-3, atol=1e-5)
+    found = neighbours(values, held_of(labels, 200), metrics=[metric], ks=[1])
+    one = KNeighborsClassifier(1, metric=theirs.metric).fit(values[:200], labels[:200])
+    assert found.best.accuracy == one.score(values[200:], labels[200:])
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=1, max_size=5))
+@settings(max_examples=50)
+def test_the_vote_is_a_majority_and_of_equals_the_nearest(rows):
+    labels = np.array(rows)
+    for line, answer in zip(rows, voted(labels, 4).tolist(), strict=True):
+        most = max(line.count(label) for label in line)
+        assert answer == next(label for label in line if line.count(label) == most)
+
+
+def test_a_probe_is_logistic_regression_on_scaled_features():
+    values, labels = clusters(240, 3, 5, spread=2.5)
+    found = probe("x", values, held_of(labels, 180))
+    scaler = StandardScaler().fit(values[:180])
+    theirs = {c: LogisticRegression(C=c, max_iter=1000).fit(scaler.transform(values[:180]), labels[:180])
+              .score(scaler.transform(values[180:]), labels[180:]) for c in found.by_c}  # fmt: skip
+    assert found.by_c == pytest.approx(theirs, abs=1.01 / 60)  # a picture on the border may fall to either side
+    assert found.accuracy == max(found.by_c.values())
+    assert found.interval[0] < found.accuracy < found.interval[1]
+    linear = fitted(values, labels, 3, 1.0)
+    logits = LogisticRegression(C=1.0, max_iter=1000).fit(StandardScaler().fit_transform(values), labels)
+    own = np.log(logits.predict_proba(StandardScaler().fit_transform(values)))
+    ours = linear.logits(values)
+    np.testing.assert_allclose(ours - ours.mean(1, keepdims=True), own - own.mean(1, keepdims=True), atol=0.05)
+
+
+def test_two_classes_have_two_logits():
+    values, labels = clusters(60, 2, 3)
+    scaled = StandardScaler().fit_transform(values)
+    theirs = LogisticRegression(C=1.0).fit(scaled, labels).predict_proba(scaled)
+    ours = torch.from_numpy(fitted(values, labels, 2, 1.0).logits(values)).softmax(dim=1).numpy()
+    np.testing.assert_allclose(ours, theirs, atol=0.01)
+
+
+def test_few_pictures_are_cross_validated_and_copies_stay_together(photos):
+    for number in range(3):  # copies of one picture
+        (photos / "cat" / f"copy{number}.jpg").write_bytes((photos / "cat" / "00.jpg").read_bytes())
+    splits = load(open_data(photos), size=16, channels=3)
+    held = holdout(splits, seen=False)
+    assert len(held.rounds) == 5
+    assert sorted(held.judged.tolist()) == list(range(len(splits.train) + len(splits.val)))
+    digests = held.pictures.pixel_digests().view("V16").ravel()
+    for learnt, judged in held.rounds:
+        assert not set(digests[learnt].tolist()) & set(digests[judged].tolist())
+    known = holdout(splits, seen=True)  # a network that was trained on them
+    assert [len(part) for part in known.rounds[0]] == [len(splits.train), len(splits.val)]
+    assert held.thinned(0.5, 0).rounds[0][1] is held.rounds[0][1]
+    np.testing.assert_array_equal(held.pictures.take(known.judged), splits.val.take(slice(None)))
+
+
+# ------------------------------------------------------------------------------------------------------ advice
+
+
+def evidence(*, per_class, untrained, top, earlier=0.3, published=0.9):
+    """Two stages and an untrained network that are right for these shares of a thousand pictures."""
+    truth = np.zeros(1000, np.int64)
+
+    def row(stage, accuracy):
+        predicted = (np.arange(1000) >= 1000 * accuracy).astype(np.int64)
+        return Probe(stage, 8, 1.0, 1000, accuracy, (accuracy - 0.01, accuracy + 0.01), 0.1, {}, predicted)
+
+    probes = (row("stages.0", earlier), row("stages.1", top))
+    curve = tuple(Point(share, int(100 * share), top) for share in (0.25, 0.5, 1.0))
+    return Evidence(
+        1000, per_class, per_class, 10, probes, (), row("stages.0", untrained), curve, truth, 0.1, published, 1000
+    )
+
+
+@pytest.mark.parametrize(("much", "similar"), list(CELLS))
+def test_the_four_cells_of_the_table(much, similar):
+    found = evidence(per_class=A_LOT if much else A_LOT - 1, untrained=0.4, top=0.9 if similar else 0.5)
+    advice = advise(found)
+    assert advice.action == CELLS[much, similar]
+    assert (advice.stage is None) == much
+
+
+def test_an_earlier_stage_that_is_better_makes_the_data_different():
+    advice = advise(evidence(per_class=20, untrained=0.4, top=0.85, earlier=0.9))
+    assert (advice.action, advice.stage) == ("probe_stage", "stages.0")
+    assert "stages.0 is better than the top stage stages.1" in " ".join(advice.why)
+
+
+def test_weights_without_use_and_a_task_that_is_solved():
+    assert advise(evidence(per_class=500, untrained=0.9, top=0.9)).action == "scratch"
+    assert advise(evidence(per_class=5, untrained=0.9, top=0.9)).action == "probe_stage"
+    assert advise(evidence(per_class=500, untrained=0.4, top=0.995)).action == "probe_top"
+
+
+# --------------------------------------------------------------------------------------------------- the verbs
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A classifier file of a small network for grey pictures of 8 px."""
+    torch.manual_seed(0)
+    network = zoo.create("resnet8_cifar", num_classes=4, in_channels=1)
+    preprocessing = Preprocessing(size=8, channels=1, fit="pad", mean=(0.3,), std=(0.3,))
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    about = {"model": "resnet8_cifar", "classes": list("wxyz"), "preprocessing": preprocessing.to_dict()}
+    checkpoint.save(path, network.state_dict(), about)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def some_digits(tmp_path_factory):
+    """Three hundred digits of five classes."""
+    source = open_data("digits").source.parts["all"]
+    which = np.flatnonzero(source.labels < 5)[:300]
+    path = tmp_path_factory.mktemp("digits") / "some.npz"
+    np.savez(path, images=source.pictures[which], labels=source.labels[which])
+    return str(path)
+
+
+def test_probe_saves_a_classifier_that_val_takes(weights, some_digits, tmp_path, capsys):
+    save, plot = tmp_path / "made.safetensors", tmp_path / "probe.png"
+    assert main(["probe", weights, some_digits, "--save", str(save), "--plot", str(plot), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["stage"] for row in found["stages"]] == ["stem", "stages.0", "stages.1", "stages.2"]
+    assert {"width", "c", "accuracy", "interval", "seconds", "by_c", "n"} <= set(found["stages"][0])
+    best = next(row for row in found["stages"] if row["stage"] == found["best"])
+    assert best["accuracy"] > 0.7 > found["constant"]
+    assert found["judged"].startswith("5-fold cross-validation")
+    assert plot.read_bytes()[1:4] == b"PNG"
+    assert main(["val", str(save), some_digits, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["top1"] > best["accuracy"]  # most of these it has learnt from
+    again = tmp_path / "stem.safetensors"
+    assert (
+        main(["probe", weights, some_digits, "--stage", "0", "--save", str(again), "--plot", str(plot), "--json"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out)["saved"] == {"path": str(again), "model": "resnet8_cifar[:1]"}
+    assert Classifier.load(again).classes == tuple("01234")
+
+
+def test_a_probe_that_cannot_end_a_classifier_is_refused():
+    classifier = classifier_of(zoo.create("resnet8_cifar", num_classes=4), 8, model="resnet8_cifar")
+    values, labels = clusters(40, 2, 16)
+    place = Place("stages.0.0", "stages.0.0")
+    with pytest.raises(UsageError, match=r"a probe of stages.0.0 of resnet8_cifar cannot be saved"):
+        with_head(classifier, place, fitted(values, labels, 2, 1.0), ("a", "b"), pictures(2, 8), {})
+
+
+def test_knn_draws_a_page_that_needs_nothing_else(weights, some_digits, photos, tmp_path, capsys):
+    page = tmp_path / "near.html"
+    assert (
+        main(["knn", weights, some_digits, "--output", str(page), "--shown", "6", "--neighbours", "3", "--json"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["best"]["accuracy"] == max(vote["accuracy"] for vote in found["votes"]) > 0.7
+    assert {(vote["metric"], vote["k"]) for vote in found["votes"]} >= {("l2", 1), ("cosine", 10)}
+    assert [len(query["neighbours"]) for query in found["queries"]] == [3] * 6
+    assert sum(query["right"] for query in found["queries"]) >= 3
+    assert all(query["right"] == (query["label"] == query["predicted"]) for query in found["queries"])
+    html = page.read_text()
+    assert html.count('<li class="thumb') == 18
+    assert not re.search(r'(?:src|href)="(?!data:|#)', html)
+    own = photos / "cat" / "00.jpg"
+    assert main(["knn", weights, some_digits, "--query", str(own), "--output", str(page), "--json"]) == 0
+    (query,) = json.loads(capsys.readouterr().out)["queries"]
+    assert (query["path"], query["label"], query["right"]) == (str(own), None, None)
+    assert "Your pictures" in page.read_text()
+
+
+def test_embed_writes_names_labels_and_features(weights, some_digits, tmp_path, capsys):
+    path = tmp_path / "features.npz"
+    assert main(["embed", weights, some_digits, "--stage", "stem", "last", "--output", str(path), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    with np.load(path) as kept:
+        assert set(kept) == set(about["columns"])
+        assert kept["features:stem"].shape == (300, about["widths"]["stem"])
+        assert sorted(set(kept["labels"])) == list("01234")
+        source = open_data(some_digits).source.parts["all"]
+        np.testing.assert_array_equal(kept["labels"].astype(int), source.labels)
+        classifier = Classifier.load(weights)
+        np.testing.assert_allclose(kept["features:stages.2"][:5], features(classifier, source.pictures[:5]), atol=1e-4)
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["embed", "{w}", "{d}", "--output", "x.csv"], "it ends in .npz or .parquet"),
+    (["embed", "{w}", "{d}", "--stage", "all", "last"], "stage=all names every stage already"),
+    (["knn", "{w}"], "name the data to look at"),
+    (["knn", "{w}", "{d}", "--k", "0"], "at least 1"),
+    (["probe", "{w}", "{d}", "--plot", "x.txt"], "it ends in .png or .svg"),
+    (["probe", "{w}", "{d}", "--save", "x.pt"], "a classifier file ends in .safetensors"),
+    (["probe", "{w}", "{d}", "--stage", "7"], "there is no stage 7"),
+])  # fmt: skip
+def test_mistakes_are_one_sentence(arguments, sentence, weights, some_digits, capsys):
+    assert main([argument.format(w=weights, d=some_digits) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_advise_does_what_it_says(weights, some_digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["advise", some_digits, f"from={weights}", "--do", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["action"] == "probe_stage"  # little data, and weights that are random themselves
+    assert not found["helps"]
+    assert found["why"][0].startswith("the weights are of no use")
+    assert [point["pictures"] for point in found["curve"]] == sorted(point["pictures"] for point in found["curve"])
+    assert (
+        found["command"] == f"hubel probe {weights} {some_digits} --stage {found['stage']} --save advised.safetensors"
+    )
+    assert found["done"]["saved"]["path"] == "advised.safetensors"
+    assert Classifier.load("advised.safetensors").about["probe"]["stage"] == found["stage"]

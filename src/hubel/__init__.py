@@ -90,11 +90,11 @@ _HOME = {
 _RENAMED = {"load_data": "load", "show_arithmetic": "arithmetic"}  # a room or another function has the name
 
 
-def load(path: Any) -> "Classifier":
-    """The classifier of a run folder or a classifier file; see `Classifier.load`."""
+def load(path: Any, model: str | None = None) -> "Classifier":
+    """The classifier of a run folder, a weights file or a network's name; see `Classifier.load`."""
     from hubel.classifier import Classifier
 
-    return Classifier.load(path)
+    return Classifier.load(path, model)
 
 
 def __getattr__(name: str) -> Any:

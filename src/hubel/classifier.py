@@ -128,7 +128,8 @@ class Classifier:
             raise FileError(f"{path} does not fit the network {about['model']} it names: "
                             f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        return Classifier(network, classes, preprocessing, about["model"], about, bool(about.get("multilabel")),
+        name = model or about["model"]  # whoever builds another one like it runs the user's code, not the file's
+        return Classifier(network, classes, preprocessing, name, about, bool(about.get("multilabel")),
                           temperature=float(about.get("temperature", 1)))  # fmt: skip
 
     def places(self, classes: Sequence[str], data: str) -> list[int]:

@@ -133,13 +133,13 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, index = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y holds one class only, {self.classes_[0]!r}; a classifier needs at least two classes")
-        self.image_shape_ = _shape(np.shape(X))
+        self.image_shape_ = _shape(_of(X))
         if rows.dtype != np.uint8:
             self.range_ = float(rows.min()), float(rows.max())
         names = [str(label) for label in self.classes_]
         names = names if len(set(names)) == len(names) else [f"{i}: {name}" for i, name in enumerate(names)]
-        temporary = tempfile.TemporaryDirectory(prefix="hubel-")
-        with temporary if self.run_dir is None else nullcontext(self.run_dir) as folder:
+        kept = self.run_dir
+        with tempfile.TemporaryDirectory(prefix="hubel-") if kept is None else nullcontext(kept) as folder:
             try:
                 self._train(Path(folder), self._pictures(rows), index.astype(np.int64), names)
             except HubelError as error:
@@ -153,7 +153,8 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The likeliest label of each picture X, N."""
-        return self.classes_[self._logits(X).argmax(dim=1).numpy()]
+        best = self._logits(X).argmax(dim=1).numpy()
+        return self.classes_[best]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -169,7 +170,8 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
             np.savez(file, images=images, labels=index, classes=np.array(names))
         keys = {key: value for key, value in self.get_params(deep=False).items() if key not in OWN}
         recipe = Recipe(**keys, test_fraction=0, seed=self._seed())
-        for record in start(data, recipe, project=str(folder), command=f"{self!r}.fit(X, y)"):
+        drawn = self.run_dir is not None
+        for record in start(data, recipe, project=str(folder), command=f"{self!r}.fit(X, y)", drawn=drawn):
             if isinstance(record, Finished):
                 self.classifier_, self.summary_ = _loaded(record.run), record.summary
         self.n_iter_ = max(self.summary_["epochs"], 1)
@@ -181,14 +183,15 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X: Any, y: Any = "no_validation") -> Any:
         """Rows N F, and labels where there are any; the form of a picture is that of the training pictures."""
-        shape: tuple[int, ...] = np.shape(X)
+        shape = _of(X)
         fitting = not isinstance(y, str)
         if fitting and hasattr(self, "range_"):
             del self.range_
         if not fitting and len(shape) > 2 and _shape(shape) != self.image_shape_:
             raise ValueError(f"X has pictures of {_shape(shape)}, but HubelClassifier is expecting {self.image_shape_} "
                              f"(height, width, channels)")  # fmt: skip
-        rows: Any = np.asarray(X).reshape(shape[0], -1) if len(shape) in (3, 4) and shape[0] else X
+        pictures = len(shape) in (3, 4) and 0 not in shape
+        rows: Any = np.asarray(X).reshape(-1, math.prod(shape[1:])) if pictures else X
         return validate_data(self, rows, y, dtype="numeric", reset=fitting)
 
     def _pictures(self, rows: NDArray[Any]) -> NDArray[np.uint8]:
@@ -213,6 +216,11 @@ def _loaded(run: Run) -> Classifier:
     """The best epoch; a network of the caller's own code was named by the caller."""
     model = run.about["model"]
     return Classifier.load(run.folder, model if ".py:" in model else None)
+
+
+def _of(X: Any) -> tuple[int, ...]:
+    """The shape of an array, of a table, or of what can be made one."""
+    return tuple(X.shape if hasattr(X, "shape") else np.asarray(X).shape)
 
 
 def _shape(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +50,14 @@ class Chosen:
     weights: NDArray[np.float64] | None = None
 
 
+def _share(answers: Any, labels: Labels) -> float:
+    return float(np.mean(answers == labels))
+
+
 def linear(x: Features, y: Labels, val_x: Features, val_y: Labels, *, alike: bool = False) -> Chosen:
     """Softmax regression on standardised features; the strength of its penalty is chosen, the strongest of equals.
 
-    Weaker penalties are tried until two of them in a row have not been better.
+    Weaker penalties are tried until three of them in a row have not been better.
 
     Args:
         x: training features N d.
@@ -69,13 +73,13 @@ def linear(x: Features, y: Labels, val_x: Features, val_y: Labels, *, alike: boo
     best: tuple[float, float, Any] | None = None
     model = LogisticRegression(max_iter=150, tol=1e-3, warm_start=True)
     for strength in STRENGTHS:
-        if best is not None and strength > 150 * best[1]:
+        if best is not None and strength > 1500 * best[1]:
             break
         model.set_params(C=strength)
         with warnings.catch_warnings():  # 150 steps of L-BFGS from the optimum before are as near as validation can see
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(scaled, y)
-        right = float((model.predict(val_scaled) == val_y).mean())
+        right = _share(model.predict(val_scaled), val_y)
         if best is None or right > best[0]:
             best = right, strength, copy.deepcopy(model)
     assert best is not None
@@ -99,7 +103,7 @@ def nearest(x: Features, y: Labels, val_x: Features, val_y: Labels, *, metric: s
         return y[np.concatenate(found)]
 
     near = labels_near(val_x, max(ks))
-    shares = {k: float((voted(near[:, :k]) == val_y).mean()) for k in ks}
+    shares = {k: _share(voted(near[:, :k]), val_y) for k in ks}
     best = max(reversed(ks), key=shares.__getitem__)
     return Chosen(lambda some: voted(labels_near(some, best)), f"k = {best}", shares[best])
 
@@ -118,20 +122,16 @@ def perceptron(x: Features, y: Labels, val_x: Features, val_y: Labels, *, seed: 
     """One hidden layer of 256 units, trained by Adam; the number of epochs is chosen."""
     mean, scale = x.mean(axis=0), max(float(x.std()), 1e-6)
     scaled, val_scaled = (x - mean) / scale, (val_x - mean) / scale
-    model: Any = MLPClassifier(HIDDEN, batch_size=min(128, len(x)), alpha=1e-3, random_state=seed)
+    perceptrons: Any = MLPClassifier  # its annotations name strings only
+    model = perceptrons(HIDDEN, batch_size=min(128, len(x)), alpha=1e-3, random_state=seed)
     best: tuple[float, int, Any] = (-1.0, 0, None)
-    for epoch in track(_until(lambda: best[1]), "training a perceptron", EPOCHS):
+    for epoch in track(range(1, EPOCHS + 1), "training a perceptron", EPOCHS):
+        if epoch - best[1] > PATIENCE:
+            break
         model.partial_fit(scaled, y, classes=np.unique(y))
-        right = float((model.predict(val_scaled) == val_y).mean())
+        right = _share(model.predict(val_scaled), val_y)
         if right > best[0]:
             best = right, epoch, copy.deepcopy(model)
     right, epochs, kept = best
+    assert kept is not None
     return Chosen(lambda some: kept.predict((some - mean) / scale), f"{epochs} epochs", right)
-
-
-def _until(best: Callable[[], int]) -> Iterator[int]:
-    """Epochs from 1 on, until none has been better for `PATIENCE`."""
-    for epoch in range(1, EPOCHS + 1):
-        if epoch - best() > PATIENCE:
-            return
-        yield epoch

@@ -74,4 +74,5 @@ def codebook(images: NDArray[np.uint8], seed: int, words: int = WORDS) -> Codebo
     whitening = PCA(VARIANCE, whiten=True, random_state=seed, svd_solver="full").fit(sample)
     white = whitening.transform(sample)
     clusters = min(words, len(np.unique(white, axis=0)))
-    return Codebook(whitening, MiniBatchKMeans(clusters, batch_size=4096, n_init=3, random_state=seed).fit(white))
+    k_means: Any = MiniBatchKMeans  # its annotations name strings only
+    return Codebook(whitening, k_means(clusters, batch_size=4096, n_init=3, random_state=seed).fit(white))

@@ -17,6 +17,7 @@ from hubel import process
 from hubel.cli import sight, transfer, verbs
 from hubel.cli.arguments import (
     Augment,
+    Baseline,
     Benchmark,
     Check,
     Compare,
@@ -114,6 +115,11 @@ VERBS = {
         "hubel train labels.csv --folds 5 --group patient_id",
         "hubel train labels.csv --size 128 --name first --json",
         "hubel train digits schedule=onecycle --plot-schedule",
+    )),
+    "baseline": Verb(Baseline, ("data",), verbs.baseline, (
+        "hubel baseline digits",
+        "hubel baseline photos/ --run runs/photos-resnet18-1 --html",
+        "hubel baseline photos/ methods=hog,words --json",
     )),
     "lr-find": Verb(LrFind, ("data",), verbs.lr_find, (
         "hubel lr-find photos/ --plot rates.png",

@@ -113,6 +113,34 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What came before ConvNets, on the same splits: colours, HOG, visual words, pixels, k-NN, MLP.  Is a ConvNet worth it?"""
+
+    data: Positional[str]
+    """as for train"""
+    run: str | None = None
+    """a finished run on these data: its splits are taken, and its figures are the last row"""
+    split: str | None = None
+    """a split.json, or the folder of the run that has it, in the place of the draw by seed"""
+    exclude: str | None = None
+    """a list of pictures to leave out, as hubel check DATA --fix FILE writes it"""
+    methods: str | None = None
+    """some of majority,colour,hog,words,pixels,knn_l1,knn_l2,mlp; all of them unless given"""
+    most: int = 5000
+    """training pictures that are learnt from; of more, so many are drawn by class"""
+    size: int | None = None
+    """side of the pictures [px]; their own up to 64 unless given"""
+    seed: int = 0
+    """of the splits, the pictures that are learnt from, the codebook and the MLP"""
+    html: bool = False
+    """write a page with the table and the templates of the linear classifier"""
+    project: str = "runs"
+    """folder of the results"""
+    json: bool = False
+    """print one JSON object"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """What is in a data set: parts, classes, sizes, formats, broken files, and a sheet of its pictures."""
 
@@ -140,6 +168,8 @@ class Check:
     """the network of the weights, where it has to be named"""
     labels: bool = True
     """look for label errors, which takes the longest"""
+    exclude: str | None = None
+    """a list of pictures that are left out already"""
     fix: str | None = None
     """write a list of pictures to leave out, for hubel train DATA exclude=FILE; your files stay as they are"""
     html: str | None = None

@@ -15,6 +15,7 @@ from typing import Any
 from hubel import process
 from hubel.cli.arguments import (
     Augment,
+    Baseline,
     Benchmark,
     Check,
     Compare,
@@ -184,7 +185,7 @@ def check(arguments: Check) -> int:
 
     console = console_for(arguments.json)
     checked = look(arguments.data, weights=arguments.weights, model=arguments.model, labels=arguments.labels,
-                   seed=arguments.seed, track=tracker(console))  # fmt: skip
+                   exclude=arguments.exclude, seed=arguments.seed, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(checked.to_dict()))
     else:
@@ -227,6 +228,23 @@ def _nothing_to_train(arguments: Train, instead: str) -> None:
     for key in ("name", "seeds"):
         if (value := getattr(arguments, key)) is not None:
             raise UsageError(f"{key}={value} would have no effect with {instead}, which trains nothing")
+
+
+def baseline(arguments: Baseline) -> int:
+    """Prints a row per method as it is done."""
+    from hubel.commands import baseline as job
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    records = job.baseline(
+        arguments.data, run=arguments.run, split=arguments.split, exclude=arguments.exclude, seed=arguments.seed,
+        size=arguments.size, most=arguments.most, methods=arguments.methods, html=arguments.html,
+        project=arguments.project, track=tracker(console), command=shlex.join(["hubel", *sys.argv[1:]]),
+    )  # fmt: skip
+    summary = job.show(records, console)
+    if arguments.json:
+        print(json.dumps(summary))
+    return 0
 
 
 def _plot_schedule(arguments: Train) -> int:

@@ -10,10 +10,13 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.markup import escape
 
 from hubel import files
 from hubel.classic import METHODS, Result, baselines
@@ -51,15 +54,19 @@ class Finished:
     summary: dict[str, Any]
 
 
-def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str | None = None, seed: int = 0,
-             size: int | None = None, most: int = MOST, methods: str | None = None, html: bool = False,
-             project: str = "runs", command: str = "", track: Track[Any] = silently) -> Iterator[Began | Result | Finished]:  # fmt: skip
+Record = Began | Result | Finished
+
+
+def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str | None = None, exclude: str | None = None,
+             seed: int = 0, size: int | None = None, most: int = MOST, methods: str | None = None, html: bool = False,
+             project: str = "runs", command: str = "", track: Track[Any] = silently) -> Iterator[Record]:  # fmt: skip
     """Fits every baseline and leaves a folder with the table, the templates of the linear classifier and the page.
 
     Args:
         data: see `data.open_source`.
         run: of ours on the same data: its splits are taken, and its figures are the last row.
         split: a split.json to take, in the place of the draw by seed.
+        exclude: a list of pictures to leave out.
         seed: of the splits, the pictures that are learnt from, the codebook and the MLP.
         size: side of the pictures [px]; their own up to 64 unless given.
         most: training pictures that are learnt from.
@@ -80,10 +87,11 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
     ]
     if most < 1 or (size is not None and size < 4):
         raise UsageError(f"most={most} and size={size}: learn from at least one picture of at least 4 px")
-    if run is not None and (split is not None or seed):
-        raise UsageError(f"{'split' if split else 'seed'} would have no effect with run={run}, whose splits are taken")
+    if run is not None and (split is not None or exclude is not None or seed):
+        key = "split" if split is not None else "exclude" if exclude is not None else "seed"
+        raise UsageError(f"{key} would have no effect with run={run}, whose splits are taken")
     ours = None if run is None else _finished(Path(run))
-    opened = open_data(data, track)
+    opened = open_data(data, track, exclude=exclude if ours is None else ours.about["recipe"].get("exclude"))
     how = _division(ours, split, seed)
     side = size or min(opened.side, LARGEST)
     splits = load(opened, size=side, channels=1 if opened.grey else 3, division=how, track=track)
@@ -102,7 +110,7 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         "seed": seed,
         "most": most,
         "splits": splits.describe(),
-        "versions": versions(),
+        "versions": versions() | {name: version(name) for name in ("scikit-learn", "scikit-image")},
     }
     folder = _made(Path(project), re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-baseline"), about)
     yield Began(folder, about, [*splits.notes, *_cap(splits, most, seed)])
@@ -197,6 +205,29 @@ def _pictures(folder: Path) -> Any:
 
 # -------------------------------------------------------------------------------------------------- the viewer
 
+
+def show(records: Iterator[Record], console: Console) -> dict[str, Any]:
+    """A line per method as it is done, and where the rest is; the summary."""
+    for record in records:
+        if isinstance(record, Began):
+            sizes, side = record.about["splits"]["sizes"], record.about["size"]
+            console.print(f"[bold]{record.folder.name}[/]  {escape(record.about['splits']['name'])}: {sizes['train']:,} train / "
+                          f"{sizes['val']:,} val / {sizes['test']:,} test pictures of {side}x{side} px",
+                          highlight=False, soft_wrap=True)  # fmt: skip
+            for note in record.notes:
+                console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+            console.print(f"[dim]{_laid_out(COLUMNS)}[/]", highlight=False, soft_wrap=True)
+        elif isinstance(record, Result):
+            console.print(line(asdict(record)), highlight=False, soft_wrap=True, markup=False)
+        else:
+            if record.summary["run"]:
+                console.print(line(record.summary["run"]), style="bold", highlight=False, soft_wrap=True, markup=False)
+            made = [name for name in (TEMPLATES, PAGE, SUMMARY) if (record.folder / name).exists()]
+            console.print(f"{record.folder}: {', '.join(made)}", highlight=False, soft_wrap=True, markup=False)
+            return record.summary
+    raise AssertionError("the baselines end with their summary")
+
+
 WIDTHS = (31, 9, 22, 10, 10, 20, 9, 9, 9)
 COLUMNS = (
     "method",
@@ -211,13 +242,8 @@ COLUMNS = (
 )
 
 
-def heading() -> str:
-    """The columns of `line`."""
-    return _laid_out(COLUMNS)
-
-
 def line(row: dict[str, Any]) -> str:
-    """A row of the table, as wide as `heading`."""
+    """A row of the table, under `COLUMNS`."""
     test, seconds = row["test"], row["seconds"]
     interval = f"{100 * test['interval'][0]:.1f} to {100 * test['interval'][1]:.1f} %" if test else ""
     return _laid_out((

@@ -92,7 +92,7 @@ class Checked:
 
 
 def check(data: str | os.PathLike[str], *, weights: str | None = None, model: str | None = None, labels: bool = True,
-          seed: int = 0, track: Track[Any] = silently) -> Checked:  # fmt: skip
+          exclude: str | None = None, seed: int = 0, track: Track[Any] = silently) -> Checked:  # fmt: skip
     """Looks at every picture and every label.
 
     Args:
@@ -100,6 +100,7 @@ def check(data: str | os.PathLike[str], *, weights: str | None = None, model: st
         weights: a trained network whose features judge the labels, see `Classifier.load`; without one, edges and colours do.
         model: the network of `weights`, where it has to be named.
         labels: look for label errors.
+        exclude: a list of pictures that are left out already.
         seed: of the folds.
         track: shows the progress.
 
@@ -114,7 +115,7 @@ def check(data: str | os.PathLike[str], *, weights: str | None = None, model: st
     if model and not weights:
         raise UsageError(f"model={model} would have no effect without weights")
     classifier = Classifier.load(weights, model) if weights else None
-    opened = open_data(data, track, lenient=True)
+    opened = open_data(data, track, exclude=exclude, lenient=True)
     found = audit(opened, track)
     why_not = _why_not(found) if labels else "not looked for"
     if why_not:
@@ -134,6 +135,9 @@ def _why_not(found: Audit) -> str:
     inventory = found.inventory
     if inventory.labels.ndim == 2:
         return "not looked for: pictures may show several classes"
+    shown = inventory.labels[found.thumbnails.which]
+    if (np.bincount(shown, minlength=2) >= FOLDS).sum() < 2:
+        return f"not looked for: fewer than two classes have {FOLDS} readable pictures"
     return ""
 
 
@@ -228,7 +232,7 @@ def printable(text: str) -> str:
 
 
 def pixels(inventory: Inventory, number: int, side: int) -> NDArray[np.uint8] | None:
-    """A picture by its number, whole, uint8 side side 3; None where it is broken."""
+    """A picture by its number, its longer side `side` px, uint8 H W 3; None where it is broken."""
     source, within = inventory.opened.source, number
     for part in source.parts.values():
         if within < len(part.labels):
@@ -236,12 +240,18 @@ def pixels(inventory: Inventory, number: int, side: int) -> NDArray[np.uint8] | 
         within -= len(part.labels)
     else:
         raise IndexError(number)
-    if isinstance(part.pictures, np.ndarray):
-        return fitted(recoloured(part.pictures[within], 3), side, "pad")
     try:
-        return decode(raw_bytes(part.pictures, within), side, 3, "pad")
+        if isinstance(part.pictures, np.ndarray):
+            padded = fitted(recoloured(part.pictures[within], 3), side, "pad")
+        else:
+            padded = decode(raw_bytes(part.pictures, within), side, 3, "pad")
     except (Unreadable, OSError, DataError):
         return None
+    width, height = (
+        max(1, round(extent)) for extent in inventory.sizes[number] * (side / inventory.sizes[number].max())
+    )
+    left, top = (side - width) // 2, (side - height) // 2
+    return padded[top : top + height, left : left + width]
 
 
 def page(checked: Checked) -> FindingsPage:

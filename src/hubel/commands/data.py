@@ -139,7 +139,9 @@ def _sheet(inventory: Inventory, classes: tuple[str, ...], columns: int, seed: i
         for column, number in enumerate(random.permutation(members)[:columns].tolist()):
             picture = pixels(inventory, number, SIDE)
             if picture is not None:
-                canvas.paste(Image.fromarray(picture), (LABEL + column * (SIDE + GAP), top))
+                height, width = picture.shape[:2]
+                left = LABEL + column * (SIDE + GAP) + (SIDE - width) // 2
+                canvas.paste(Image.fromarray(picture), (left, top + (SIDE - height) // 2))
     return canvas
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from hubel.training.machine import use_all_cores
 from hubel.training.run import Run
 from hubel.transfer import Extracted, Holdout, Place, Stage, extract, holdout, locate, stages
 from hubel.transfer.features import example_of
-from hubel.transfer.holdout import Joined, Pictures
+from hubel.transfer.holdout import Joined, Pictures, tested
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Seen:
             raise UsageError(f"{self.data} has no test part; leave split out to judge on validation pictures")
         if self.run is not None:
             self.run.record_opening(by)
-        return holdout(replace(self.splits, val=self.splits.test, given=(*self.splits.given, "val")), seen=True)
+        return tested(self.splits)
 
 
 def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None = None, seed: int = 0,

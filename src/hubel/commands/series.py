@@ -107,7 +107,9 @@ def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = N
         DataError, FileError, Diverged: see `start`; finished runs stay.
     """
     _refuse(recipe, seeds)
-    opened = open_data(data, track)
+    paths = {key: os.path.abspath(value) for key in ("exclude", "split") if (value := getattr(recipe, key)) is not None}
+    recipe = recipe.with_(**paths)  # it may be resumed elsewhere
+    opened = open_data(data, track, exclude=recipe.exclude)
     drawn = recipe.split is None and not {"val", "test"} <= set(opened.source.parts)
     about: dict[str, Any] = {
         "kind": "seeds" if seeds else "folds",
@@ -233,7 +235,7 @@ def _go(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
 
 def _turns(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
     about = series.about
-    if not series.finished and fingerprint(open_data(about["data"], track)) != about["fingerprint"]:
+    if not series.finished and _seen(about, track) != about["fingerprint"]:
         raise DataError(f"the data at {about['data']} have changed since {series.folder} was begun; restore them, or begin a "
                         f"new series")  # fmt: skip
     runs = series.runs()
@@ -251,6 +253,11 @@ def _turns(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
         summary = _summary(series, made, _out_of_fold(series, made, track) if about["kind"] == "folds" else None)
         files.write(series.folder / SUMMARY, json.dumps(summary, indent=2))
     yield Completed(series, json.loads((series.folder / SUMMARY).read_text()))
+
+
+def _seen(about: dict[str, Any], track: Track[Any]) -> str:
+    """The fingerprint of the data as they are now."""
+    return fingerprint(open_data(about["data"], track, exclude=about["recipe"]["exclude"]))
 
 
 def _summary(series: Series, runs: list[Run], out_of_fold: dict[str, Any] | None) -> dict[str, Any]:
@@ -288,10 +295,8 @@ def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str
         part = splits_of(run, track).val
         for first in range(0, len(part), 1024):
             some = slice(first, first + 1024)
-            logits, labels = (
-                classifier.logits(part.take(some)),
-                part.labels[some],
-            )  # not scaled: that was fitted on these
+            logits = classifier.logits(part.take(some))  # without the temperature, which was fitted on these pictures
+            labels = part.labels[some]
             if classifier.multilabel:
                 probabilities, shown, answers = logits.sigmoid().numpy(), labels > 0, (logits > 0).numpy()
             else:

@@ -66,7 +66,8 @@ Record = Started | Step | Halved | Epoch | Finished
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
-          command: str = "", track: Track[Any] = silently, began: float | None = None) -> Iterator[Record]:  # fmt: skip
+          command: str = "", track: Track[Any] = silently, began: float | None = None,
+          drawn: bool = True) -> Iterator[Record]:  # fmt: skip
     """Trains on the data a path names and leaves a finished run.
 
     Started by torchrun, every process yields the same records, and the first of them writes. Where torchrun starts the
@@ -79,6 +80,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         project: folder of the runs.
         command: how the user started it, for the record.
         track: wraps long iterations to show progress.
+        drawn: whether curves and report are drawn.
         began: when the command began, by `time.monotonic`, from which a budget counts; now unless given.
 
     Raises:
@@ -136,7 +138,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
         team.leave_word("run", str(run.folder.resolve()))
     run = team.told(run)
-    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught)
+    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, drawn=drawn)
 
 
 def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
@@ -304,7 +306,7 @@ def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
-        teacher: nn.Module | None) -> Iterator[Record]:  # fmt: skip
+        teacher: nn.Module | None, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
     assert recipe.threads is not None
     if team.first and not (run.folder / SPLIT).exists():
         write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division)
@@ -315,13 +317,13 @@ def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
         yield from records(model, splits, recipe, run, team, teacher)
         with team.first_before_others("result"):
             if team.first:
-                summary = finish(run, splits)
+                summary = finish(run, splits, drawn=drawn)
         summary = team.told(summary)
     leave()
     yield Finished(run, summary)
 
 
-def finish(run: Run, splits: Splits) -> dict[str, Any]:
+def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
     """Scores the best epoch, once on the test part, and writes curves, report and, last of all, summary.json."""
     progress = run.progress()
     run.write_metrics(progress)
@@ -362,8 +364,9 @@ def finish(run: Run, splits: Splits) -> dict[str, Any]:
         "in_channels": splits.preprocessing.channels,
         "weights_sha256": weights_sha256(classifier.network.state_dict()),
     }
-    report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
-    page.keep(run, shown, logits, shown_split, classifier)
-    page.draw(run, splits, summary)
+    if drawn:
+        report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
+        page.keep(run, shown, logits, shown_split, classifier)
+        page.draw(run, splits, summary)
     files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
     return summary

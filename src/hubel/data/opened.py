@@ -83,6 +83,8 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
     if not lenient:
         refuse_if_many(source.name, broken, files_read)
     shorter, longer = np.sort(np.concatenate(sizes), axis=1).T
+    if not len(shorter):  # opened leniently: everything is broken
+        shorter = longer = np.ones(1, np.int64)
     characters = source.kind == "idx" or are_characters(source.classes)
     return Opened(source, scans, int(np.median(shorter)), float(np.median(1 - shorter / longer)), grey,
                   bool((shorter == longer).all()), characters)  # fmt: skip

@@ -20,6 +20,7 @@ from torch.nn import functional
 Fit = str  # pad, crop, squash; crop:SHARE and crop:SHARE:bicubic as published weights are evaluated, see `centre_crop`
 PIXEL_LIMIT = 89_478_485  # Pillow's own bound: a quarter GiB of RGB; a header that asks for more is taken for a bomb
 PAD_GREY = 128  # close to zero after normalisation, so that the border says least
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of ISO/IEC 23008-12
 GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
 # EXIF 2.32, tag 0x0112, as operations on an array: first mirrored left to right, then so many quarter turns to the left
 ORIENTATIONS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
@@ -93,7 +94,9 @@ def _open(raw: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Unreadable(f"over the limit of {PIXEL_LIMIT:,} pixels (decompression bomb)") from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged headers
-        raise Unreadable("not a picture in any format Pillow reads") from error
+        heic = raw[4:8] == b"ftyp" and raw[8:12] in HEIC
+        raise Unreadable("HEIC, which Pillow does not read; convert it to JPEG or PNG" if heic else
+                         "not a picture in any format Pillow reads") from error  # fmt: skip
     if image.width * image.height > PIXEL_LIMIT:
         raise Unreadable(f"{image.width:,} x {image.height:,} pixels, over the limit of {PIXEL_LIMIT:,}")
     return image

@@ -55,16 +55,18 @@ class Reliability:
         """The error without the part that is chance, and its 95 % interval.
 
         Resampling would add the chance of the sample to that of the resample, and its intervals miss small errors nearly
-        always. Instead the true gaps are taken to be s times those seen, and the ends are the two s at which an error as
-        small, or as large, as the one seen has a probability of 2.5 %; where it has one half lies the estimate. The error
+        always. Instead the true gaps are taken to be s times the likely ones (`likely_gaps`), and the ends are the two s at
+        which an error as small, or as large, as the one seen has a probability of 2.5 %; where it has one half lies the
+        estimate. The error
         given s is a sum of folded normal variables, whose mean and variance are known (Leone et al. 1961) and whose
         distribution is close to a gamma distribution's.
         """
         total, at = self.n.sum(), np.array([0.975, 0.5, 0.025])
+        likely = self.likely_gaps()
 
         def probability_below(scale: Floats) -> Floats:
             """That an error as seen, or smaller, comes from gaps of these scales."""
-            centre, share = scale[:, None] * self.gaps, np.minimum(scale, 1)[:, None]
+            centre, share = scale[:, None] * likely, np.minimum(scale, 1)[:, None]
             seen = np.maximum((1 - share) * self.chance + share * self.seen, 1e-12)
             variance = np.maximum(seen / total**2 - centre**2 / total, 1e-18)
             ratio = centre / np.sqrt(2 * variance)
@@ -73,15 +75,28 @@ class Reliability:
             return special.gammainc(mu**2 / spread, self.error * mu / spread)
 
         low, high = np.zeros(3), np.ones(3)
-        while self.error > 0 and (probability_below(high) > at).any() and high[0] < 1e6:
+        while self.error > 0 and (probability_below(high) > at).any() and high[0] < 1e9:
             high *= 2
         for _ in range(32):  # halvings
             middle = (low + high) / 2
             above = probability_below(middle) > at
             low, high = np.where(above, middle, low), np.where(above, high, middle)
         scales = np.where(probability_below(np.zeros(3)) > at, high, 0)
-        lower, estimate, upper = np.minimum(scales * self.error, 1).tolist()
+        lower, estimate, upper = np.minimum(scales * abs(likely).sum(), 1).tolist()
         return estimate, (lower, upper)
+
+    def likely_gaps(self) -> Floats:
+        """The gaps with those of small bins drawn toward the mean of all, as far as chance explains why they differ, B.
+
+        Gaps of accuracy and confidence are taken to be normal around their mean  (DerSimonian & Laird 1986).
+        """
+        gap = self.accuracy - self.confidence
+        variance = np.maximum(np.maximum(self.chance, self.seen) / self.n**2, 1e-12)
+        weight = 1 / variance
+        mean = weight @ gap / weight.sum()
+        excess = weight @ (gap - mean) ** 2 - (len(gap) - 1)
+        between = max(0.0, excess / max(weight.sum() - weight @ weight / weight.sum(), 1e-12))
+        return self.n / self.n.sum() * (mean + between / (between + variance) * (gap - mean))
 
     def rows(self) -> list[dict[str, float]]:
         """Per bin: low, high, n, confidence, accuracy and its Wilson interval, for a diagram."""

@@ -69,10 +69,8 @@ class Challenge:
         return changed.clamp_(0, 255).round_().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def _placed(images: Tensor, matrices: Tensor) -> Tensor:
-    return geometry.resampled(
-        images, matrices, (images.shape[1], images.shape[2]), torch.zeros(images.shape[3]), "reflect"
-    )
+def _placed(images: Tensor, matrices: Tensor, edge: geometry.Edge) -> Tensor:
+    return geometry.resampled(images, matrices, (images.shape[1], images.shape[2]), torch.zeros(images.shape[3]), edge)
 
 
 def viewpoint(images: Tensor, degrees: float, draws: Draws) -> Tensor:
@@ -85,7 +83,7 @@ def viewpoint(images: Tensor, degrees: float, draws: Draws) -> Tensor:
     foreshortened = torch.full_like(axis, math.cos(math.radians(degrees)))
     matrices = geometry.composed(geometry.rotation(axis), geometry.scaling(foreshortened, torch.ones_like(axis)),
                                  geometry.rotation(-axis), geometry.rotation(roll))  # fmt: skip
-    return _placed(images, matrices)
+    return _placed(images, matrices, "reflect")
 
 
 def illumination(images: Tensor, stops: float, draws: Draws) -> Tensor:
@@ -135,9 +133,9 @@ def _inside(boxes: erasing.Boxes, count: int, size: int) -> Tensor:
 
 
 def scale(images: Tensor, octaves: float, draws: Draws) -> Tensor:
-    """Nearer, or for half of the pictures further away, by so many doublings; around a smaller one it is reflected."""
+    """Nearer, or for half of the pictures further away, by so many doublings; around a smaller one its border goes on."""
     factor = torch.exp2(octaves * torch.where(draws.uniform(1)[:, 0] < 0.5, -1.0, 1.0))
-    return _placed(images, geometry.scaling(factor, factor))
+    return _placed(images, geometry.scaling(factor, factor), "repeat")  # reflected, the object would be there again
 
 
 def noise(images: Tensor, deviation: float, draws: Draws) -> Tensor:
@@ -172,7 +170,7 @@ def compression(images: Tensor, lost: float, draws: Draws) -> Tensor:  # noqa: A
 # fmt: off
 CHALLENGES = {
     "viewpoint":    Challenge((0, 15,    30,    42,   52,   60),    "degrees from the front",          viewpoint),
-    "illumination": Challenge((0, 0.5,   1,     1.5,  2,    2.5),   "stops darker or brighter",        illumination),
+    "illumination": Challenge((0, 0.3,   0.6,   1,    1.4,  1.8),   "stops darker or brighter",        illumination),
     "deformation":  Challenge((0, 0.01,  0.02,  0.03, 0.045, 0.06), "of the side, typical shift",      deformation),
     "occlusion":    Challenge((0, 0.1,   0.2,   0.3,  0.4,  0.5),   "of the picture hidden",           occlusion),
     "clutter":      Challenge((0, 0.2,   0.35,  0.5,  0.62, 0.72),  "of the picture is another one",   clutter),

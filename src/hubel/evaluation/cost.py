@@ -12,7 +12,8 @@ from hubel.classifier import Classifier
 
 SECONDS = 0.05  # of measuring each batch size, so that the end of a training stays quick
 RUNS = (3, 20)  # of a batch size, at least and at most
-LONGEST = 0.75  # s: a batch that would take longer is measured at half its size, or a quarter ...
+LONGEST = 1.5  # s of all runs of a batch size: one that would take longer is halved until it does not
+FIRST_LOOK = 8  # pictures whose time foretells that of a larger batch
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,25 @@ def latencies(classifier: Classifier, pictures: NDArray[np.uint8], batches: tupl
         batches: sizes, the smallest first.
     """
     found: list[Latency] = []
-    for size in batches:
-        while found and size > found[-1].batch and size * found[-1].seconds / found[-1].batch > LONGEST:
-            size //= 2
-        if any(size <= one.batch for one in found):
-            continue
-        found.append(_measured(classifier, np.resize(pictures, (size, *pictures.shape[1:]))))
+    for wanted in batches:
+        size = wanted
+        if size > FIRST_LOOK and found:
+            some = _repeated(pictures, FIRST_LOOK)
+            each = found[-1].seconds / found[-1].batch
+            if each * FIRST_LOOK < LONGEST:  # or a single picture says enough
+                classifier.logits(some)
+                start = time.perf_counter()
+                classifier.logits(some)
+                each = (time.perf_counter() - start) / FIRST_LOOK
+            while size > 1 and size * each * (RUNS[0] + 1) > LONGEST:
+                size //= 2
+        if not any(size <= one.batch for one in found):
+            found.append(_measured(classifier, _repeated(pictures, size)))
     return found
+
+
+def _repeated(pictures: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    return np.resize(pictures, (count, *pictures.shape[1:]))
 
 
 def _measured(classifier: Classifier, images: NDArray[np.uint8]) -> Latency:

@@ -21,7 +21,12 @@ from hubel.data.division import grouped
 
 FOLDS = 5
 ALARMS = 0.02
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # of the logistic regression, inverse: the likeliest on held-out pictures is taken
+STRENGTHS = (
+    1e-4,
+    1e-3,
+    1e-2,
+    1e-1,
+)  # inverse, of regularisation; that under which the first fold's labels are likeliest
 ITERATIONS = 300  # of L-BFGS; a fit that has not settled by then is of a strength too weak to generalise
 
 
@@ -60,27 +65,32 @@ def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: 
     """
     folds = [fold for fold in grouped(labels, groups, [1 / FOLDS] * (FOLDS - 1), seed) if len(fold)]
     every = np.arange(len(labels))
-    answers = {c: np.zeros((len(labels), classes)) for c in STRENGTHS}
-    known = np.ones(len(labels), bool)
+    best = np.zeros((0, classes))
+    answers = np.zeros((len(labels), classes))
+    strengths = STRENGTHS
     for fold in folds:
         rest = np.setdiff1d(every, fold)
         there = np.unique(labels[rest])
-        known[fold] = np.isin(labels[fold], there)
+        answers[fold[~np.isin(labels[fold], there)]] = np.nan
         if len(there) < 2:
-            known[fold] = False
+            answers[fold] = np.nan
             continue
         scaler: Any = StandardScaler().fit(values[rest])
         learnt, asked = scaler.transform(values[rest]), scaler.transform(values[fold])
         model: Any = LogisticRegression(max_iter=ITERATIONS, warm_start=True)
-        for c in STRENGTHS:  # each begins where the stronger regularisation ended
+        likelihoods = {}
+        for c in strengths:  # of the first fold all, each begins where the stronger regularisation ended
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.set_params(C=c).fit(learnt, labels[rest])
-            answers[c][np.ix_(fold, there)] = model.predict_proba(asked)
-    own = {c: np.log(np.maximum(answer[every, labels][known], 1e-6)).sum() for c, answer in answers.items()}
-    best = answers[max(own, key=own.__getitem__)]
-    best[~known] = np.nan
-    return best
+            some = np.zeros((len(fold), classes))
+            some[:, there] = model.predict_proba(asked)
+            likelihoods[c] = np.log(np.maximum(some[np.arange(len(fold)), labels[fold]], 1e-6)).sum()
+            if likelihoods[c] == max(likelihoods.values()):
+                best = some
+        strengths = (max(likelihoods, key=likelihoods.__getitem__),)
+        answers[fold] = np.where(np.isnan(answers[fold]), np.nan, best)
+    return answers
 
 
 def suspects(probabilities: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS) -> list[Suspect]:

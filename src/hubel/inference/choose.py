@@ -162,12 +162,9 @@ class _Search:
                 trials.append(trial)
                 if call is not None:
                     calls[trial] = call
-                    best = max(known.images_per_second for known in calls)
+                    best = max(known.images_per_second for known in calls if self.asked(known))
                     calls = {known: its for known, its in calls.items() if known.images_per_second * CLOSE >= best}
-        if self.engine != "auto":
-            calls = {trial: call for trial, call in calls.items() if trial.engine == self.engine}
-        if self.precision:
-            calls = {trial: call for trial, call in calls.items() if trial.precision == self.precision}
+        calls = {trial: call for trial, call in calls.items() if self.asked(trial)}
         if not calls:
             raise UsageError(self.refusal(trials))
         finals = _in_turns(calls, self.example)
@@ -177,6 +174,10 @@ class _Search:
                      1 / trial.images_per_second)  # fmt: skip
         call = next(call for trial, call in calls.items() if finals[trial] is chosen)
         return self.choice(call, chosen, trials)
+
+    def asked(self, trial: Trial) -> bool:
+        """Whether it may be chosen: the engine and the precision that were asked for are taken however slow they are."""
+        return self.engine in ("auto", trial.engine) and self.precision in (None, trial.precision)
 
     def tried(self, name: str) -> Iterator[tuple[Trial, Call | None]]:
         """Every precision and arrangement of an engine, with its callable where it may be chosen."""

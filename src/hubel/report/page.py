@@ -84,6 +84,7 @@ def render(page: RunPage) -> str:
             unused=[key for key, value in page.recipe.items() if value is None],
             data=_data(page),
             splits=SPLITS,
+            word_of=dict(SPLITS),
             shown=SHOWN,
         )
     )

@@ -26,8 +26,8 @@ def draw_robustness(found: Mapping[str, Any], samples: Mapping[str, NDArray[np.u
     Raises:
         FileError: the file cannot be written.
     """
-    figure = Figure(figsize=(13, 2.3 * len(samples) + 0.9), layout="constrained")
-    grid = figure.add_gridspec(len(samples), 2, width_ratios=(1, 2.75))
+    figure = Figure(figsize=(10, 2.35 * len(samples) + 0.6), layout="constrained")
+    grid = figure.add_gridspec(len(samples), 2, width_ratios=(1, 1.8))
     figure.suptitle(
         f"Accuracy under nine challenges, mean {percent(found['mean'])} against {percent(found['clean'])} of the "
         f"pictures as they are ({found['n']:,} pictures, split {found['split']})", ha="left", x=0.01)  # fmt: skip
@@ -49,6 +49,7 @@ def draw_robustness(found: Mapping[str, Any], samples: Mapping[str, NDArray[np.u
         strip = figure.add_subplot(grid[row, 1])
         strip.imshow(_strip(pictures), cmap="grey", vmin=0, vmax=255, interpolation="nearest")
         strip.set_axis_off()
+        strip.set_anchor("W")
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
     files.write(path, drawn.getvalue())

@@ -112,13 +112,24 @@ def holdout(splits: Splits, *, seen: bool, seed: int = 0) -> Holdout:
         seen: whether the network was trained on the training part.
         seed: of the folds.
     """
-    pictures = Joined((splits.train, splits.val))
-    every, first = np.arange(len(pictures)), len(splits.train)
     if "val" in splits.given or seen or len(splits.val) >= ENOUGH:
-        words = f"learnt from {first:,} training pictures, judged on {len(splits.val):,} validation pictures"
-        return Holdout(pictures, ((every[:first], every[first:]),), splits.classes, words)
+        return _one_round(splits, splits.val, "validation")
+    pictures = Joined((splits.train, splits.val))
     _, identical = np.unique(pictures.pixel_digests().view("V16").ravel(), return_inverse=True)
     folds = [fold for fold in grouped(pictures.labels, identical, [1 / FOLDS] * (FOLDS - 1), seed) if len(fold)]
-    rounds = tuple((np.setdiff1d(every, fold), fold) for fold in folds)
-    words = f"{len(rounds)}-fold cross-validation over {len(every):,} training and validation pictures"
+    rounds = tuple((np.setdiff1d(np.arange(len(pictures)), fold), fold) for fold in folds)
+    words = f"{len(rounds)}-fold cross-validation over {len(pictures):,} training and validation pictures"
     return Holdout(pictures, rounds, splits.classes, words)
+
+
+def tested(splits: Splits) -> Holdout:
+    """Learns from the training part and judges on the test part, which must be there."""
+    assert splits.test is not None
+    return _one_round(splits, splits.test, "test")
+
+
+def _one_round(splits: Splits, judged: Split, name: str) -> Holdout:
+    pictures, first = Joined((splits.train, judged)), len(splits.train)
+    words = f"learnt from {first:,} training pictures, judged on {len(judged):,} {name} pictures"
+    rows = np.arange(len(pictures))
+    return Holdout(pictures, ((rows[:first], rows[first:]),), splits.classes, words)

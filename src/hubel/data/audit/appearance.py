@@ -8,7 +8,7 @@ from scipy.ndimage import uniform_filter
 
 from hubel.data.audit.duplicates import CHUNK, FLAT
 from hubel.data.audit.inventory import COMMON, Finding, Inventory
-from hubel.data.audit.thumbnails import Thumbnails
+from hubel.data.audit.thumbnails import SIDE, Thumbnails
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 DARK = 64  # of 255: a picture is dark where 99 % of its pixels are below
@@ -33,16 +33,17 @@ def appearance_findings(inventory: Inventory, small: Thumbnails) -> Iterator[Fin
     contrast, high, low, detail = np.concatenate(
         [np.zeros((0, 4), np.float32), *(measures(small.images[i : i + CHUNK]) for i in starts)]
     ).T
-    blank = contrast < FLAT
+    blank, middle = contrast < FLAT, float(np.median(detail)) if len(detail) else 0.0
+    whole = inventory.sizes[small.which].min(axis=1) >= SIDE  # a smaller picture was enlarged, which blurs it
     looks = {
         "blank": (blank, [f"all of one colour (contrast {value:.1f} of 255)" for value in contrast]),
         "dark": (~blank & (high < DARK), [f"99 % of the pixels are darker than {value:.0f} of 255" for value in high]),
         "bright": (~blank & (low > BRIGHT), [f"95 % of the pixels are brighter than {value:.0f} of 255" for value in low]),
-        "blurred": (~blank & (detail < DETAIL), [f"neighbouring pixels differ by {value:.3f} of its contrast, the median "
-                                                 f"picture's by {np.median(detail):.3f}" for value in detail]),
+        "blurred": (~blank & (detail < DETAIL) & whole, [f"neighbouring pixels differ by {value:.3f} of its contrast, the median "
+                                                 f"picture's by {middle:.3f}" for value in detail]),
     }  # fmt: skip
     for kind, (which, why) in looks.items():
-        if which.mean() > COMMON and kind != "blank":
+        if which.sum() > COMMON * len(which) and kind != "blank":
             continue
         for place in np.flatnonzero(which).tolist():
             number = int(small.which[place])

@@ -29,13 +29,13 @@ from hubel.files import Track, silently
 GRID = 16  # px: side of the picture whose frequencies are the signature
 FREQUENCIES = (7, 3, 3)  # per direction, of luma and both chromas
 NEAR = 0.10  # distance of two signatures; 2 is the largest
-DIFFERENT = 0.38  # root mean square of the worst of 8 x 8 blocks, in standard deviations of the picture
+DIFFERENT = 0.46  # root mean square of the worst of 8 x 8 blocks, in standard deviations of the picture
 NOISE = (
     9.0  # grey levels by which a block may differ in any case: what lossy encoders leave in pictures of little contrast
 )
 FLAT = 3.0  # standard deviation of the pixels below which a picture shows too little to be compared
 NEIGHBOURS = 9  # that each picture is compared with: groups of more hang together over each other
-CHUNK = 1024  # pictures at once
+CHUNK = 256  # pictures at once
 YCBCR = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
 
 
@@ -56,30 +56,38 @@ def near_duplicates(images: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64
     [0, 1, 2, 1]
     """
     rows = np.arange(images.shape[0]) if rows is None else rows
+    starts = range(0, len(rows), CHUNK)
     found = [_described(reduced(images, rows[start : start + CHUNK], GRID))
-             for start in track(range(0, len(rows), CHUNK), "comparing pictures", len(rows))]  # fmt: skip
+             for start in track(starts, "measuring pictures", len(starts))]  # fmt: skip
     if not found:
         return np.zeros(0, np.int64)
     signature, mirrored, contrast = (np.concatenate(of) for of in zip(*found, strict=True))
     _, first, same = np.unique(signature, axis=0, return_index=True, return_inverse=True)
     shown = first[contrast[first] >= FLAT]  # one of each, or many copies of one picture would hide its neighbours
     pairs = [np.stack([np.arange(len(rows)), first[same.ravel()]])]
-    tree = KDTree(signature[shown])
-    for query, mirror in ((signature, False), (mirrored, True)):
-        which: Any = tree.query(query[shown], NEIGHBOURS, distance_upper_bound=NEAR, workers=cores())[1]
-        place, neighbour = np.nonzero(which < len(shown))
-        one, other = shown[place], shown[which[place, neighbour]]
-        one, other = np.unique(np.sort(np.stack([one, other])[:, one != other], axis=0), axis=1)
-        alike = [_alike(reduced(images, rows[one[start : start + CHUNK]], 2 * GRID),
-                        reduced(images, rows[other[start : start + CHUNK]], 2 * GRID), mirror)
+    tree: Any = KDTree(signature[shown])
+    for query, mirror in ((signature[shown], False), (mirrored[shown], True)):
+        one, other = np.take(shown, _near(tree, query, track))
+        alike = [_alike(*(reduced(images, rows[of[start : start + CHUNK]], 2 * GRID) for of in (one, other)), mirror)
                  for start in range(0, len(one), CHUNK)]  # fmt: skip
-        keep = np.concatenate([np.zeros(0, bool), *alike])
-        pairs.append(np.stack([one[keep], other[keep]]))
+        pairs.append(np.stack([one, other])[:, np.concatenate([np.zeros(0, bool), *alike])])
     one, other = np.concatenate(pairs, axis=1)
     links = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(rows), len(rows)))
     _, group = connected_components(links, directed=False)
     _, first, group = np.unique(group, return_index=True, return_inverse=True)
     return first[group]
+
+
+def _near(tree: Any, query: NDArray[np.float32], track: Track[Any]) -> NDArray[np.int64]:
+    """Pairs of a point of the tree and one that lies near it, or whose query does, 2 P; each pair once."""
+    starts = range(0, len(query), CHUNK)
+    which = np.zeros((len(query), NEIGHBOURS), np.int64)
+    for start in track(starts, "comparing pictures", len(starts)):
+        some = query[start : start + CHUNK]
+        which[start : start + CHUNK] = tree.query(some, NEIGHBOURS, distance_upper_bound=NEAR, workers=cores())[1]
+    place, neighbour = np.nonzero(which < len(query))
+    pairs = np.sort(np.stack([place, which[place, neighbour]]), axis=0)
+    return np.unique(pairs[:, pairs[0] != pairs[1]], axis=1)
 
 
 def reduced(images: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64], side: int) -> NDArray[np.float32]:

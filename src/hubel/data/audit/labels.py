@@ -31,19 +31,18 @@ def label_findings(inventory: Inventory) -> Iterator[Finding]:
                                     pictures)  # fmt: skip
     known = np.array([name not in foreign for name in classes])
     for part, of in counts.items():
-        lacking = [classes[i] for i in np.flatnonzero((of == 0) & known).tolist()]
+        lacking = [repr(classes[i]) for i in np.flatnonzero((of == 0) & known).tolist()]
         if lacking:
             yield Finding("missing_class", (), f"{part} holds no readable picture of {listed(lacking)} ({len(lacking)} of "
                                                f"{int(known.sum())} classes)")  # fmt: skip
-    few = [f"{classes[i]} ({first[i]})" for i in np.argsort(first, kind="stable").tolist() if 0 < first[i] < FEW]
+    few = [f"{classes[i]!r} ({first[i]})" for i in np.argsort(first, kind="stable").tolist() if 0 < first[i] < FEW]
     if few:
-        yield Finding("rare_class", (), f"{len(few)} classes have fewer than {FEW} training pictures: {listed(few)}")
+        yield Finding("rare_class", (), f"fewer than {FEW} training pictures: {listed(few)}")
     there = first[first > 0]
     if len(there) > 1 and there.max() >= UNEVEN * there.min():
         most, least = int(first.argmax()), int(np.where(first > 0, first, first.max()).argmin())
-        yield Finding("imbalance", (), f"{classes[most]} has {first[most]:,} training pictures, {classes[least]} {first[least]:,}, "
-                                       f"{first[most] / first[least]:,.0f} times fewer; sampler=balanced or "
-                                       f"class_weight=sqrt evens it out")  # fmt: skip
+        yield Finding("imbalance", (), f"{classes[most]!r} has {first[most]:,} training pictures, {classes[least]!r} "
+                                       f"{first[least]:,}; sampler=balanced or class_weight=sqrt evens it out")  # fmt: skip
 
 
 def _names(inventory: Inventory) -> Iterator[Finding]:
