@@ -201,7 +201,16 @@ def test_baseline_of_the_digits_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "digits", "epochs=1", "threads=1", "seed=3", "name=net", "--json"]) == 0
     run = json.loads(capsys.readouterr().out)
-    command = ["baseline", "digits", "--run", "runs/net", "--html", "methods=majority,hog,pixels,knn_l2", "most=300"]
+    command = [
+        "baseline",
+        "digits",
+        "--run",
+        "runs/net",
+        "--html",
+        "page.html",
+        "methods=majority,hog,pixels,knn_l2",
+        "most=300",
+    ]
     assert main([*command, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     folder = tmp_path / "runs" / "digits-baseline-1"
@@ -219,7 +228,7 @@ def test_baseline_of_the_digits_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert looks == ["hubel train", "hubel baseline, beside the run"]
     with Image.open(folder / "templates.png") as drawn:
         assert drawn.size[0] > 300
-    page = (folder / "baseline.html").read_text()
+    page = (tmp_path / "page.html").read_text()
     assert page.count("<img") == 10
     assert f"{100 * summary['rows'][1]['test']['top1']:.1f}" in page
     assert main(["baseline", "digits", "methods=majority"]) == 0

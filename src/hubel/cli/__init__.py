@@ -118,7 +118,7 @@ VERBS = {
     )),
     "baseline": Verb(Baseline, ("data",), verbs.baseline, (
         "hubel baseline digits",
-        "hubel baseline photos/ --run runs/photos-resnet18-1 --html",
+        "hubel baseline photos/ --run runs/photos-resnet18-1 --html baseline.html",
         "hubel baseline photos/ methods=hog,words --json",
     )),
     "lr-find": Verb(LrFind, ("data",), verbs.lr_find, (

@@ -132,7 +132,7 @@ class Baseline:
     """side of the pictures [px]; their own up to 64 unless given"""
     seed: int = 0
     """of the splits, the pictures that are learnt from, the codebook and the MLP"""
-    html: bool = False
+    html: str | None = None
     """write a page with the table and the templates of the linear classifier"""
     project: str = "runs"
     """folder of the results"""

@@ -1,7 +1,7 @@
 """`hubel baseline`: what came before convolutional networks, on the same splits, so that it shows whether one is worth it.
 
 The folder of a baseline: baseline.json (what was asked), openings.jsonl (when the test part was met), templates.png,
-baseline.html where asked for, and summary.json last.
+and summary.json last.
 """
 
 import datetime
@@ -33,7 +33,7 @@ from hubel.training.machine import versions
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 
-FILE, SUMMARY, TEMPLATES, PAGE = "baseline.json", "summary.json", "templates.png", "baseline.html"
+FILE, SUMMARY, TEMPLATES = "baseline.json", "summary.json", "templates.png"
 LARGEST = 64  # px; HOG of 8-px cells has 1,764 numbers there, and larger pictures told these features little more
 
 
@@ -58,7 +58,7 @@ Record = Began | Result | Finished
 
 
 def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str | None = None, exclude: str | None = None,
-             seed: int = 0, size: int | None = None, most: int = MOST, methods: str | None = None, html: bool = False,
+             seed: int = 0, size: int | None = None, most: int = MOST, methods: str | None = None, html: str | None = None,
              project: str = "runs", command: str = "", track: Track[Any] = silently) -> Iterator[Record]:  # fmt: skip
     """Fits every baseline and leaves a folder with the table, the templates of the linear classifier and the page.
 
@@ -71,7 +71,7 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         size: side of the pictures [px]; their own up to 64 unless given.
         most: training pictures that are learnt from.
         methods: names of `METHODS` with commas between them; all unless given.
-        html: write the page.
+        html: write the page to this file.
         project: folder of the baseline's folder.
         command: how the user started it, for the record.
         track: shows the progress.
@@ -134,10 +134,11 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         "rows": [asdict(row) for row in rows],
         "run": None if ours is None else row_of(ours),
         "templates": TEMPLATES if (folder / TEMPLATES).exists() else None,
+        "page": html,
         "openings": record.openings(),
     }
     if html:
-        files.write(folder / PAGE, page.render(summary, _pictures(folder)))
+        files.write(Path(html), page.render(summary, _pictures(folder)))
     files.write(folder / SUMMARY, json.dumps(summary, indent=2))
     yield Finished(folder, summary)
 
@@ -222,8 +223,10 @@ def show(records: Iterator[Record], console: Console) -> dict[str, Any]:
         else:
             if record.summary["run"]:
                 console.print(line(record.summary["run"]), style="bold", highlight=False, soft_wrap=True, markup=False)
-            made = [name for name in (TEMPLATES, PAGE, SUMMARY) if (record.folder / name).exists()]
+            made = [name for name in (TEMPLATES, SUMMARY) if (record.folder / name).exists()]
             console.print(f"{record.folder}: {', '.join(made)}", highlight=False, soft_wrap=True, markup=False)
+            if record.summary["page"]:
+                console.print(record.summary["page"], highlight=False, soft_wrap=True, markup=False)
             return record.summary
     raise AssertionError("the baselines end with their summary")
 
