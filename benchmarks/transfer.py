@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--size", type=int, default=128, help="side of the pictures [px]")
     parser.add_argument("--epochs", type=int, default=15, help="of fine-tuning; from scratch three times as many")
+    parser.add_argument("--only", nargs="+", help="methods, by the names of the table")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     use_all_cores()
@@ -84,14 +85,16 @@ def compared(arguments: argparse.Namespace, classifier: Classifier, folder: Path
     data = load(open_data(folder), size=arguments.size, channels=3)
     common: dict[str, Any] = {"size": arguments.size, "monitor": "last", "batch": 16, "seed": seed}
     weights = {"weights": arguments.weights, "epochs": arguments.epochs}
-    for name, keys in {
-        "from scratch": {"model": classifier.model, "epochs": 3 * arguments.epochs},
-        "fine-tune a few": {**weights, "unfreeze": 1},
-        "fine-tune all": {**weights, "unfreeze": "all"},
-    }.items():
-        yield name, *timed(lambda keys=keys: trained(folder, Recipe(**common, **keys)))
-    yield "linear probe", *timed(lambda: probed(classifier, data, seed))
-    yield "k-NN", *timed(lambda: voted_on(classifier, data, seed))
+    jobs: dict[str, Callable[[], float]] = {
+        "k-NN": lambda: voted_on(classifier, data, seed),
+        "linear probe": lambda: probed(classifier, data, seed),
+        "fine-tune a few": lambda: trained(folder, Recipe(**common, **weights, unfreeze=1)),
+        "fine-tune all": lambda: trained(folder, Recipe(**common, **weights, unfreeze="all")),
+        "from scratch": lambda: trained(folder, Recipe(**common, model=classifier.model, epochs=3 * arguments.epochs)),
+    }
+    for name, job in jobs.items():
+        if arguments.only is None or name in arguments.only:
+            yield name, *timed(job)
 
 
 def timed(work: Callable[[], float]) -> tuple[float, float]:

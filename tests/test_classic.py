@@ -198,7 +198,7 @@ def test_a_cap_keeps_every_class_and_its_share(labels, most):
 
 def test_baseline_of_the_digits_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "digits", "epochs=1", "seed=3", "name=net", "--json"]) == 0
+    assert main(["train", "digits", "epochs=1", "threads=1", "seed=3", "name=net", "--json"]) == 0
     run = json.loads(capsys.readouterr().out)
     command = ["baseline", "digits", "--run", "runs/net", "--html", "methods=majority,hog,pixels,knn_l2", "most=300"]
     assert main([*command, "--json"]) == 0

@@ -420,6 +420,19 @@ def test_resuming_with_a_teacher_that_has_changed_is_refused(base, tmp_path):
         list(resume(tmp_path / "r"))
 
 
+def test_weights_that_know_the_held_out_pictures_are_refused(base, tmp_path):
+    recipe = Recipe(weights=str(base / "run"), epochs=1, split_seed=5)
+    with pytest.raises(
+        UsageError, match=r"of the \d+ (val|test) pictures were training pictures of \S+, whose weights know"
+    ):
+        next(start(base / "low.npz", recipe, name="r", project=str(tmp_path)))
+    running = start(
+        base / "low.npz", recipe.with_(split=str(base / "run"), split_seed=None), name="r", project=str(tmp_path)
+    )
+    assert isinstance(next(running), Started)
+    running.close()
+
+
 def test_searches_start_from_the_weights_too(base):
     _, model, complete = planned(base / "high.npz", Recipe(weights=str(base / "run"), unfreeze="head"), silently)
     theirs = Classifier.load(base / "run").network.state_dict()

@@ -19,7 +19,16 @@ from hubel import analysis, files, report, zoo
 from hubel.classifier import Classifier
 from hubel.commands import report as page
 from hubel.commands.calibrate import measure
-from hubel.commands.origin import Origin, carry_over, followed, normalised_as, norms_kept, said, teacher_of
+from hubel.commands.origin import (
+    Origin,
+    carry_over,
+    followed,
+    normalised_as,
+    norms_kept,
+    refuse_known,
+    said,
+    teacher_of,
+)
 from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
 from hubel.data.audit import glance, in_short
@@ -116,6 +125,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
     splits = splits or split(opened, recipe, track, origin)
+    refuse_known(splits, origin)
     splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
     taught = teacher_of(teacher, splits)
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
