@@ -51,8 +51,8 @@ def main() -> None:
         os.environ["HUBEL_CACHE"] = str(Path(folder) / "cache")
         data = folder_of(arguments.data, Path(folder) / "photos", arguments.pictures)
         known = seen(arguments.weights, str(data))  # decodes
-        probed, probing = timed(lambda: probe_stages(arguments.weights, str(data), stages=["last"],
-                                                     plot=Path(folder) / "probe.png", save=Path(folder) / "it.safetensors"))  # fmt: skip
+        where: dict[str, Any] = {"plot": Path(folder) / "probe.png", "save": Path(folder) / "it.safetensors"}
+        probed, probing = timed(lambda: probe_stages(arguments.weights, str(data), stages=["last"], **where))
         print(f"probe: {probing:.1f} s, {probed.best.accuracy:.3f}", file=sys.stderr, flush=True)
         speeds = in_turns(known.classifier, known.splits.train, arguments)
         recipe = Recipe(weights=arguments.weights, unfreeze="all", epochs=arguments.epochs)

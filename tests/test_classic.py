@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,7 +199,7 @@ def test_a_cap_keeps_every_class_and_its_share(labels, most):
 
 def test_baseline_of_the_digits_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "digits", "epochs=1", "seed=3", "name=net", "--json"]) == 0
+    assert main(["train", "digits", "epochs=1", "threads=1", "seed=3", "name=net", "--json"]) == 0
     run = json.loads(capsys.readouterr().out)
     command = ["baseline", "digits", "--run", "runs/net", "--html", "methods=majority,hog,pixels,knn_l2", "most=300"]
     assert main([*command, "--json"]) == 0
@@ -259,3 +260,14 @@ def test_the_test_part_is_met_after_the_choice():
     assert order == [Fitted, Result] * 2
     with pytest.raises(UsageError, match="split would have no effect"):
         next(baseline("digits", run="r", split="s"))
+
+
+def test_the_document_holds_the_tables_of_the_evidence(monkeypatch):
+    root = Path(__file__).resolve().parents[1]
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    import baselines as evidence
+
+    text = (root / "docs" / "baselines.md").read_text(encoding="utf-8")
+    found = evidence.tables()
+    assert set(found) == {"clothing", "mnist"}
+    assert all(table in text for table in found.values())

@@ -56,8 +56,8 @@ def test_train_leaves_a_whole_run(finished):
     low, high = summary["test"]["interval"]
     assert 0.5 < low < summary["test"]["top1"] < high < 1
     assert sorted(path.name for path in run.iterdir()) == [
-        "best.safetensors", "curves.png", "evaluation.json", "last.safetensors", "metrics.jsonl", "openings.jsonl", "report.html",
-        "run.json", "split.json", "summary.json"]  # fmt: skip
+        "best.safetensors", "curves.png", "evaluation.json", "last.safetensors", "metrics.jsonl", "openings.jsonl",
+        "report.html", "run.json", "split.json", "summary.json"]  # fmt: skip
     page = (run / "report.html").read_text()
     assert f"{100 * summary['test']['top1']:.1f}" in page
     about = json.loads((run / "run.json").read_text())

@@ -298,6 +298,21 @@ def test_networks_without_maps_rectifiers_or_switches_are_told_so(x):
     assert set(found.omitted) == {"gradcam", "guided_backprop", "deconvnet"} - ({"guided_backprop"} & set(found.maps))
 
 
+# where the animal is, by eye: left, top, right, bottom as shares of the picture
+BOXES = {"cat": (0.08, 0.2, 0.74, 1.0), "dragonfly": (0.2, 0.0, 1.0, 0.75), "bird": (0.05, 0.15, 0.97, 0.9)}
+
+
+def test_grad_cam_of_real_weights_points_at_the_animal(shared):
+    one = Classifier.load(shared / "weights" / "squeezenet1_0.safetensors")
+    pictures = [opened(str(shared / "photos" / f"{name}.png"), one) for name in BOXES]
+    for found, (left, top, right, bottom) in zip(explain(one, pictures, ["gradcam"]), BOXES.values(), strict=True):
+        values = np.nan_to_num(found.own_size("gradcam"))
+        (height, width), inside = values.shape, np.zeros(values.shape, bool)
+        inside[int(top * height) : int(bottom * height), int(left * width) : int(right * width)] = True
+        assert inside.flat[values.argmax()]
+        assert values[inside].sum() / values.sum() > 0.6
+
+
 def test_heat_is_never_negative_and_keeps_the_sign_where_there_is_one():
     values = torch.tensor([[[[-2.0, 1.0]], [[0.5, 1.0]]]])
     assert heat(METHODS["occlusion"], values).tolist() == [[[0.0, 2.0]]]

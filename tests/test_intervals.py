@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn import metrics
 
-from hubel.evaluation import calibration, comparison, intervals, rejection
+from hubel.evaluation import average_precision, calibration, comparison, intervals, rejection
 from hubel.evaluation.outcomes import counted
 
 SETS = 1000
@@ -115,6 +116,25 @@ def test_differences_between_two_classifiers(population):
         f1.append(comparison.paired_f1_interval(labels, first, second, 4, replicates=200)[1])
     held = {"accuracy": holds(differences, hits.sum() - its_hits.sum()), "macro F1": holds(f1, truth)}
     assert all(map(as_it_should, held.values())), held
+
+
+def test_mean_average_precision():
+    generator = np.random.default_rng(6)
+
+    def drawn(n):
+        labels = (generator.random((n, 3)) < [0.5, 0.3, 0.2]).astype(np.int64)
+        return generator.normal(size=(n, 3)) + 1.6 * labels, labels
+
+    scores, labels = drawn(100_000)
+    truth = metrics.average_precision_score(labels, scores)
+    found = []
+    for _ in range(200):
+        scores, labels = drawn(300)
+        scores = scores.round(2)  # with ties
+        estimate, interval = average_precision.interval(scores, labels, seed=0)
+        found.append(interval)
+    assert estimate == pytest.approx(metrics.average_precision_score(labels, scores))
+    assert as_it_should(holds(found, truth)), holds(found, truth)
 
 
 @given(st.integers(0, 40), st.integers(0, 40))

@@ -18,7 +18,7 @@ from hubel.evaluation import spread
 from hubel.training.loop import Step
 from hubel.training.recipe import Recipe
 
-SHORT = Recipe(epochs=2, batch=32)
+SHORT = Recipe(epochs=2, batch=32, threads=1)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def figures(summary) -> list:
 
 def test_a_killed_series_goes_on_with_the_same_command_to_the_same_figures(data, tmp_path, capsys):
     undisturbed = completed(series.train(data, SHORT.with_(folds=2), name="alone", project="undisturbed"))
-    command = ["train", "few.npz", "--folds", "2", "epochs=2", "batch=32"]
+    command = ["train", "few.npz", "--folds", "2", "epochs=2", "batch=32", "threads=1"]
     process = subprocess.Popen([sys.executable, "-u", "-m", "hubel", *command], stdout=subprocess.PIPE, text=True)
     second = False
     assert process.stdout is not None

@@ -400,6 +400,12 @@ def test_embed_writes_names_labels_and_features(weights, some_digits, tmp_path, 
         np.testing.assert_allclose(kept["features:stages.2"][:5], features(classifier, source.pictures[:5]), atol=1e-4)
 
 
+def test_parquet_without_pyarrow_names_the_way_out(weights, some_digits, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert main(["embed", weights, some_digits, "--output", "x.parquet"]) == 2
+    assert "pip install pyarrow, or write x.npz" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["embed", "{w}", "{d}", "--output", "x.csv"], "it ends in .npz or .parquet"),
     (["embed", "{w}", "{d}", "--stage", "all", "last"], "stage=all names every stage already"),

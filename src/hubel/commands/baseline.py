@@ -132,7 +132,7 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         "classes": list(splits.classes),
         "notes": _cap(splits, most, seed),
         "rows": [asdict(row) for row in rows],
-        "run": None if ours is None else _row_of(ours),
+        "run": None if ours is None else row_of(ours),
         "templates": TEMPLATES if (folder / TEMPLATES).exists() else None,
         "openings": record.openings(),
     }
@@ -185,7 +185,7 @@ def _note_opening(record: Run, ours: Run | None, methods: int) -> None:
         ours.record_opening("hubel baseline, beside the run")
 
 
-def _row_of(run: Run) -> dict[str, Any]:
+def row_of(run: Run) -> dict[str, Any]:
     """The figures of a run, under the names of a baseline's row."""
     summary = json.loads((run.folder / SUMMARY).read_text())
     keys = ("top1", "interval", "n", "balanced_accuracy")

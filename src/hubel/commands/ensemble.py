@@ -1,7 +1,6 @@
 """`hubel val RUN --ensemble RUN ...`: several trained classifiers scored beside their combination."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +17,10 @@ from torch import Tensor
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands import report
-from hubel.commands.train import splits_of
-from hubel.commands.val import SAMPLE, SplitName, looking, new_part, run_of, same_data
-from hubel.data import Preprocessing, Split, Splits
-from hubel.errors import DataError, UsageError
+from hubel.commands.members import Pictures
+from hubel.commands.val import SAMPLE, SplitName, looking, run_of
+from hubel.data import Split
+from hubel.errors import UsageError
 from hubel.evaluation import Evaluation
 from hubel.evaluation.ensemble import (
     LARGEST_STATISTICS,
@@ -43,7 +42,6 @@ from hubel.report.words import percent
 from hubel.training import checkpoint
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
-from hubel.training.run import Run
 from hubel.transfer import features
 
 
@@ -167,16 +165,16 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
     rows = tuple(Member(str(path), member.model, member.preprocessing.size, one, weight)
                  for path, member, one, weight in zip(paths, members, scored, found.weights, strict=True))  # fmt: skip
     chosen_on = len(pictures.of(members[0], "val")) if combine in CHOOSING else 0
-    found_all = Combined(combine, rows, result, chosen_on, tuple(dict.fromkeys(notes)), save)
-    pictures.keep(found_all)
-    return found_all
+    together = Combined(combine, rows, result, chosen_on, tuple(dict.fromkeys(notes)), save)
+    _keep(together, pictures)
+    return together
 
 
 @dataclass(frozen=True)
 class _Job:
     """What a combination works with: the members, and them again on their engines."""
 
-    pictures: "Pictures"
+    pictures: Pictures
     members: list[Classifier]
     ready: list[Classifier]
     orders: list[list[int]]
@@ -285,6 +283,21 @@ def whole(part: Split) -> NDArray[np.uint8]:
     return part.take(slice(0, len(part)))
 
 
+def _keep(found: Combined, pictures: Pictures) -> None:
+    """Adds the result to the first run, and draws its page again, where the pictures are its own."""
+    first = pictures.runs[0]
+    if not pictures.own or first is None:
+        return
+    row = {key: value for key, value in found.to_dict().items() if key not in TABLES} | {"split": pictures.name}
+    earlier = [kept for kept in report.kept_of(first, report.ENSEMBLES) or [] if _who(kept) != _who(row)]
+    files.write(first.folder / report.ENSEMBLES, json.dumps([*earlier, row]))
+    report.draw(first, pictures.splits(first, pictures.members[0].preprocessing))
+
+
+def _who(kept: dict[str, Any]) -> list[Any]:
+    return [kept["combine"], kept["split"], [member["path"] for member in kept["members"]]]
+
+
 def _save(path: Path, paths: Sequence[str], members: Sequence[Classifier], found: _Found) -> None:
     if found.kept is None:
         share = tuple(weight / sum(found.weights) for weight in found.weights)
@@ -292,123 +305,3 @@ def _save(path: Path, paths: Sequence[str], members: Sequence[Classifier], found
         return
     about = {key: value for key, value in found.kept.about.items() if key in CARD}
     checkpoint.save(path, found.kept.network.state_dict(), {**about, "soup": [str(path) for path in paths]})
-
-
-class Pictures:
-    """The same pictures as every member reads them: decoded once per size, in one order.
-
-    Args:
-        paths: of the members; the first brings the data.
-        members: their classifiers.
-        data: new data, or None.
-        split: the part asked for.
-        track: shows the progress of decoding.
-    """
-
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], members: Sequence[Classifier], data: str | None,
-                 split: SplitName | None, track: Track[Any]) -> None:  # fmt: skip
-        self.paths, self.members, self.data, self.track = paths, members, data, track
-        self.split: SplitName | None = split
-        self.runs = [run_of(path) for path in paths]
-        self.own = self.runs[0] is not None and (data is None or same_data(data, self.runs[0].about["data"]))
-        if not self.own and data is None:
-            raise UsageError(f"{paths[0]} is a classifier without its run; name the data to evaluate it on")
-        self.name: str = split or "val"  # of new data, what they bring
-        self.notes: list[str] = []
-        self._splits: dict[tuple[Any, ...], Splits] = {}
-        self._new: dict[tuple[Any, ...], Split] = {}
-
-    def of(self, member: Classifier, part: str) -> Split:
-        """A part of the first run's data as a member reads it.
-
-        Raises:
-            UsageError: the first member has no run, or the run no such part.
-        """
-        run = self.runs[0]
-        if run is None:
-            raise UsageError(f"{self.paths[0]} is a classifier without its run, and only a run has validation pictures to "
-                             f"choose on; name a run first, or combine=mean")  # fmt: skip
-        chosen = getattr(self.splits(run, member.preprocessing), part)
-        if chosen is None:
-            raise UsageError(f"{self.paths[0]} has no {part} part")
-        reference = getattr(self.splits(run, self.members[0].preprocessing), part)
-        return aligned(chosen, reference)
-
-    def splits(self, run: Run, wanted: Preprocessing) -> Splits:
-        """A run's splits, decoded as a classifier wants them."""
-        key = (run.folder, wanted.size, wanted.channels, wanted.fit)
-        if key not in self._splits:
-            recipe = run.about["recipe"] | {"size": wanted.size, "channels": wanted.channels, "fit": wanted.fit}
-            self._splits[key] = splits_of(Run(run.folder, {**run.about, "recipe": recipe}), self.track)
-        return self._splits[key]
-
-    def asked(self, member: Classifier) -> Split:
-        """The part asked for, as a member reads it; labels in the order of the first member's classes."""
-        if self.own:
-            return self.of(member, self.name)
-        wanted = member.preprocessing
-        key = (wanted.size, wanted.channels, wanted.fit)
-        if key not in self._new:
-            assert self.data is not None
-            ordered = replace(member, classes=self.members[0].classes)
-            self._new[key], name = new_part(ordered, self.data, self.split, self.track)
-            self.name = name
-        reference = self._new[next(iter(self._new))]
-        return aligned(self._new[key], reference)
-
-    def refuse_what_was_learnt(self, choosing: bool) -> None:
-        """Raises UsageError where a member was trained on pictures of the part asked for, or of those that choose."""
-        first = self.runs[0]
-        parts = dict.fromkeys([*[self.name] * self.own, *["val"] * choosing])
-        if first is None or not parts or self.name == "train":
-            return
-        recipe = first.about["recipe"]
-        drawn = recipe["seed"] if recipe.get("split_seed") is None else recipe["split_seed"]
-        for path, run in zip(self.paths[1:], self.runs[1:], strict=True):
-            if run is None or not same_data(run.about["data"], first.about["data"]):
-                self.notes.append(f"{path} was trained on other data; whether it has met these pictures is not known")
-                continue
-            learnt = set(self.splits(run, self.members[0].preprocessing).train.names)
-            for part in parts:
-                asked = self.of(self.members[0], part).names
-                met = sum(name in learnt for name in asked)
-                if met:
-                    raise UsageError(f"{path} was trained on {met:,} of the {len(asked):,} {part} pictures of {self.paths[0]}: "
-                                     f"their splits were drawn apart; train it again with split_seed={drawn}")  # fmt: skip
-
-    def keep(self, found: Combined) -> None:
-        """Adds the result to the first run, and draws its page again, where the pictures are its own."""
-        first = self.runs[0]
-        if not self.own or first is None:
-            return
-        row = {key: value for key, value in found.to_dict().items() if key not in TABLES} | {"split": self.name}
-        same = lambda kept: [kept["combine"], kept["split"], [m["path"] for m in kept["members"]]]  # noqa: E731
-        earlier = [kept for kept in report.kept_of(first, report.ENSEMBLES) or [] if same(kept) != same(row)]
-        files.write(first.folder / report.ENSEMBLES, json.dumps([*earlier, row]))
-        report.draw(first, self.splits(first, self.members[0].preprocessing))
-
-    def record(self) -> None:
-        """Notes in every run whose test part is about to be looked at."""
-        first = self.runs[0]
-        if not self.own or self.name != "test" or first is None:
-            return
-        for run in {run.folder.resolve(): run for run in self.runs if run is not None}.values():
-            if same_data(run.about["data"], first.about["data"]):
-                run.record_opening("hubel val --ensemble")
-
-
-def aligned(part: Split, reference: Split) -> Split:
-    """The pictures of a part in the order of another, by name.
-
-    Raises:
-        DataError: one of them is missing.
-    """
-    if list(part.names) == list(reference.names):
-        return part
-    places = {name: place for place, name in reversed(list(enumerate(part.names)))}
-    lacking = [name for name in reference.names if name not in places]
-    if lacking:
-        raise DataError(f"the picture {lacking[0]} is in another part at another size ({len(lacking)} such): identical at one "
-                        f"size, they are kept together there; combine runs of one size")  # fmt: skip
-    which = np.array([places[name] for name in reference.names], dtype=np.int64)
-    return replace(part, rows=part.rows[which], labels=part.labels[which], names=list(reference.names))

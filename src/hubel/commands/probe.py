@@ -93,7 +93,7 @@ def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, st
     linear = final(found, held, best)
     test = _tested(known, linear, place, engine, seed, track) if split == "test" else None
     constant = largest(held)
-    chart.draw(probes, [], constant, f"{known.classifier.model} on {Path(known.data).name}", held.words, Path(plot))
+    chart.draw(probes, constant, f"{known.classifier.model} on {Path(known.data).name}", held.words, Path(plot))
     saved = save_probe(known, held, best, linear, place, Path(save), test) if save is not None else None
     return Probed(known.classifier.model, known.data, held.words, constant, tuple(probes), best, test, Path(plot), saved,
                   found.computed_by)  # fmt: skip

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
 from hubel.classifier import Classifier
 from hubel.data import Split
+from hubel.evaluation import average_precision
 from hubel.evaluation.calibration import fitted_temperature, identity, reliability
 from hubel.evaluation.intervals import Interval, mean_interval, wilson_interval
 from hubel.evaluation.outcomes import counted
@@ -160,7 +161,9 @@ def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...],
         "loss": mean_interval(losses),
     }
     intervals["balanced_accuracy"] = intervals["macro_recall"]
-    top5 = None
+    top5 = ranked = None
+    if several:
+        ranked, intervals["mean_average_precision"] = average_precision.interval(logits.numpy(), labels, SEED)
     if not several and len(classes) > 5:
         among = int((logits.topk(5, dim=1).indices.numpy() == labels[:, None]).any(axis=1).sum())
         top5, intervals["top5"] = among / n, wilson_interval(among, n)
@@ -186,7 +189,7 @@ def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...],
             }
             for i in every
         ],
-        mean_average_precision=float(average_precision_score(labels[:, occurs], logits.numpy()[:, occurs])) if several else None,
+        mean_average_precision=ranked,
         intervals={figure: interval for figure, interval in intervals.items() if interval is not None},
     )  # fmt: skip
     return found if several else _with_confidence(found, *surest(logits, labels))

@@ -13,6 +13,7 @@ from captum.attr import IntegratedGradients, NoiseTunnel, Occlusion, Saliency
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hubel import files
 from hubel.data.batches import derived_seed
 from hubel.errors import UsageError
 from hubel.explanation.grad_cam import ALTERNATIVES, cut_at, grad_cam
@@ -26,6 +27,17 @@ NOISE, SAMPLES = (
 STEPS = 32  # of the integral; completeness is tested with them
 TOGETHER = 16  # altered pictures that are computed at once
 WINDOW, STRIDES = 5, 14  # the hidden square is a fifth of the side, and moves by a fourteenth
+
+
+def counter(track: files.Track[int], description: str, total: int) -> Callable[[int], None]:
+    """What to call with a number of pictures each time so many have gone through the network, to show progress."""
+    ticks = iter(track(range(total), description, total))
+
+    def passed(number: int) -> None:
+        for _ in range(number):
+            next(ticks, None)
+
+    return passed
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hubel import files
 from hubel.classifier import Classifier
 from hubel.data.preprocessing import Placement, Unreadable, decode_whole, fitted, place
 from hubel.errors import DataError, UsageError, lookup, nearest
-from hubel.explanation.attribution import METHODS, Settings, heat
+from hubel.explanation.attribution import METHODS, Settings, counter, heat
 from hubel.explanation.overlay import at_own_size, in_colours, laid_over
 from hubel.explanation.private import private
 from hubel.explanation.sheet import Panel, Section
@@ -159,13 +159,8 @@ def explain(classifier: Classifier, pictures: Sequence[Shown], methods: Sequence
     wanted = None if target is None else class_index(classifier, target)
     size = classifier.preprocessing.size
     total = len(pictures) * (1 + sum(METHODS[name].passes(size) for name in names))
-    ticks = iter(track(range(total), "explaining", total))
+    passed = counter(track, "explaining", total)
     device = next((p.device for p in classifier.network.parameters()), torch.device("cpu"))
-
-    def passed(number: int) -> None:
-        for _ in range(number):
-            next(ticks, None)
-
     for start in range(0, len(pictures), BATCH):
         some = pictures[start : start + BATCH]
         x = classifier.preprocessing.normalise(torch.from_numpy(np.stack([one.input for one in some]))).to(device)

@@ -10,7 +10,7 @@ Three questions that need no human judge:
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from hubel import files
 from hubel.classifier import Classifier
 from hubel.data.batches import derived_seed
 from hubel.errors import UsageError
-from hubel.explanation.attribution import METHODS, Settings, heat
+from hubel.explanation.attribution import METHODS, Settings, counter, heat
 from hubel.explanation.grad_cam import stage_names
 from hubel.explanation.maximisation import blurred
 from hubel.explanation.private import private
@@ -90,7 +90,7 @@ def faithfulness(classifier: Classifier, inputs: NDArray[np.uint8], methods: Seq
         target: class that is explained; the likeliest of each picture unless given.
         layer: of Grad-CAM and deconvnet.
         seed: of the random order, the planting, the lost weights and SmoothGrad.
-        track: shows progress, in methods.
+        track: shows progress in pictures that went through the network.
 
     Raises:
         UsageError: none of the methods works with this network.
@@ -103,11 +103,13 @@ def faithfulness(classifier: Classifier, inputs: NDArray[np.uint8], methods: Seq
     targets = logits.argmax(dim=1) if target is None else torch.full((len(x),), target)
     likeliest = there.topk(5 if there.shape[1] > MANY else 1, dim=1).indices
     recognised = (likeliest == targets[:, None]).any(dim=1).tolist()
-    settings = Settings(layer=layer, seed=seed)
+    size, depth, curve = x.shape[2], len(parts(classifier.network)), 2 * (STEPS + 1)
+    total = len(x) * (curve + sum(METHODS[name].passes(size) * (2 + depth) + curve for name in methods))
+    settings = Settings(layer=layer, seed=seed, passed=counter(track, "testing maps", total))
     noise = torch.rand(x.shape[0], *x.shape[2:], generator=torch.Generator().manual_seed(derived_seed(seed, 8)))
     found: list[Faithfulness] = []
     reasons: list[str] = []
-    for name in track([*methods, RANDOM], "testing maps", len(methods) + 1):
+    for name in (*methods, RANDOM):
         try:
             maps, planted_maps = (noise, noise) if name == RANDOM else (_maps(classifier.network, name, pictures, targets, settings)
                                                                   for pictures in (x, y))  # fmt: skip
@@ -115,7 +117,7 @@ def faithfulness(classifier: Classifier, inputs: NDArray[np.uint8], methods: Seq
             reasons.append(str(error))
             continue
         lost = {} if name == RANDOM else randomised(classifier.network, name, x, targets, maps, settings)
-        deletion, insertion = curves(classifier, x, targets, maps)
+        deletion, insertion = curves(classifier, x, targets, maps, settings.passed)
         energy, pointing = located(planted_maps, corners)
         means = (deletion.mean(axis=0).tolist(), insertion.mean(axis=0).tolist())
         found.append(
@@ -138,7 +140,7 @@ def _maps(network: nn.Module, name: str, x: Tensor, targets: Tensor, settings: S
 
 
 def curves(
-    classifier: Classifier, x: Tensor, targets: Tensor, maps: Tensor
+    classifier: Classifier, x: Tensor, targets: Tensor, maps: Tensor, passed: Callable[[int], None] = lambda _: None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Probability of the target N STEPS+1 while pixels vanish, and while they appear, in the order of the maps N H W."""
     network, size = private(classifier.network), x.shape[2]
@@ -153,6 +155,7 @@ def curves(
             steps = torch.where(gone, after, before)
             with torch.no_grad():
                 logits = torch.cat([network(part) for part in steps.split(16)]).float()
+            passed(len(steps))
             curve[number] = classifier.probabilities(logits)[:, targets[number]].numpy()
     return deletion, insertion
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.data.batches import derived_seed
+from hubel.explanation.attribution import counter
 from hubel.explanation.private import private
 
 STEPS, RATE = 96, 0.1  # of Adam-like normalised steps, in standard deviations of the network's input
@@ -44,7 +45,8 @@ def maximised(classifier: Classifier, layer: str | None, units: list[int], *, st
     x = 0.1 * torch.randn(len(units), wanted.channels, wanted.size, wanted.size, generator=generator)
     goal = torch.tensor(units)
     reach = wanted.size // 14
-    for step in track(range(steps), "maximising activations", steps):
+    passed = counter(track, "maximising activations", steps * len(units))
+    for step in range(steps):
         down, across = (
             torch.randint(-reach, reach + 1, (2,), generator=generator) if reach else torch.zeros(2)
         ).tolist()
@@ -54,6 +56,7 @@ def maximised(classifier: Classifier, layer: str | None, units: list[int], *, st
             logits = network(leaf)
             response = logits if layer is None else given[-1].flatten(2).mean(dim=2)
             (gradient,) = torch.autograd.grad(response.gather(1, goal[:, None]).sum(), leaf)
+        passed(len(units))
         gradient = gradient.roll((-int(down), -int(across)), dims=(2, 3))
         size = gradient.flatten(1).std(dim=1).view(-1, 1, 1, 1).clamp(min=1e-12)
         x = (x + RATE * gradient / size) * (1 - DECAY)

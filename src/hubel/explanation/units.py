@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.errors import UsageError
-from hubel.explanation.attribution import project
+from hubel.explanation.attribution import counter, project
 from hubel.explanation.private import private
 from hubel.transfer import stages
 from hubel.transfer.holdout import Pictures
@@ -106,12 +106,14 @@ def excited(classifier: Classifier, split: Pictures, layers: Sequence[str], chan
     """
     peaks: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     places: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    for start in track(range(0, len(split), BATCH), "looking for what excites units", -(-len(split) // BATCH)):
+    passed = counter(track, "looking for what excites units", len(split))
+    for start in range(0, len(split), BATCH):
         x = _inputs(classifier, split, np.arange(start, min(start + BATCH, len(split))))
         for layer, maps in maps_at(classifier.network, layers, x).items():
             values, at = maps.flatten(2).max(dim=2)
             peaks[layer].append(values)
             places[layer].append(at)
+        passed(len(x))
     found = []
     for layer in layers:
         top, where = torch.cat(peaks[layer]), torch.cat(places[layer])

@@ -1,4 +1,4 @@
-"""Which depth transfers best, drawn: accuracy of the linear probe and of the neighbours by stage."""
+"""Which depth transfers best, drawn: accuracy of the linear probe by stage."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +8,9 @@ from matplotlib.ticker import FuncFormatter
 
 from hubel import files
 from hubel.errors import UsageError
-from hubel.transfer.neighbours import Vote
 from hubel.transfer.probe import Probe
 
-BLUE, GREY, ORANGE = "#0b5c8a", "#8a929c", "#b4430f"
+BLUE, ORANGE = "#0b5c8a", "#b4430f"
 ENDINGS = (".png", ".svg")
 
 
@@ -25,12 +24,11 @@ def check(path: Path) -> None:
         raise UsageError(f"plot is {path}; it ends in {' or '.join(ENDINGS)}, which names the format")
 
 
-def draw(probes: Sequence[Probe], votes: Sequence[Vote], constant: float, title: str, judged: str, path: Path) -> None:
+def draw(probes: Sequence[Probe], constant: float, title: str, judged: str, path: Path) -> None:
     """Writes the chart.
 
     Args:
         probes: one per stage, from the picture upwards.
-        votes: the best vote of neighbours of the same stages; none at all where they were not asked.
         constant: accuracy of naming the most frequent class every time.
         title: network and data.
         judged: what was learnt from and what judged.
@@ -45,16 +43,6 @@ def draw(probes: Sequence[Probe], votes: Sequence[Vote], constant: float, title:
     axes = figure.subplots()
     at = range(len(probes))
     best = max(probes, key=lambda probe: probe.accuracy)
-    if votes:
-        axes.plot(
-            at,
-            [vote.accuracy for vote in votes],
-            "s-",
-            color=GREY,
-            markersize=4,
-            linewidth=1,
-            label="nearest neighbours",
-        )
     low, high = ([abs(probe.interval[side] - probe.accuracy) for probe in probes] for side in (0, 1))
     axes.errorbar(at, [probe.accuracy for probe in probes], [low, high], fmt="o-", color=BLUE, capsize=3, elinewidth=1,
                   linewidth=1.6, label="linear probe, 95 % interval")  # fmt: skip
@@ -64,7 +52,7 @@ def draw(probes: Sequence[Probe], votes: Sequence[Vote], constant: float, title:
     axes.set_xticks(list(at), [f"{probe.stage}\n{probe.width}" for probe in probes], fontsize=8)
     axes.set_xlim(-0.4, len(probes) - 0.6)
     top = max(probe.interval[1] for probe in probes)
-    bottom = min(constant, *(probe.interval[0] for probe in probes), *(vote.accuracy for vote in votes))
+    bottom = min(constant, *(probe.interval[0] for probe in probes))
     axes.set_ylim(max(0.0, bottom - 0.05), min(1.0, top + 0.05) + 0.005)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.set_title(title, loc="left", fontweight="bold", fontsize=10)

@@ -1,5 +1,6 @@
 """Everything at once, or what is known already: the two ways to look at data before training."""
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -85,7 +86,7 @@ def in_short(findings: Sequence[Finding], data: str) -> list[str]:
     if not counts:
         return []
     said = ", ".join(f"{KINDS[kind].title.lower()} ({count:,})" for kind, count in counts.items())
-    return [f"found at a glance: {said}; hubel check {data} shows them, and looks for more"]
+    return [f"found at a glance: {said}; hubel check {shlex.quote(data)} shows them, and looks for more"]
 
 
 def gravest_first(findings: list[Finding]) -> list[Finding]:

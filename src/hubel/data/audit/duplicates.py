@@ -68,8 +68,8 @@ def near_duplicates(images: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64
     tree: Any = KDTree(signature[shown])
     for query, mirror in ((signature[shown], False), (mirrored[shown], True)):
         one, other = np.take(shown, _near(tree, query, track))
-        alike = [_alike(*(reduced(images, rows[of[start : start + CHUNK]], 2 * GRID) for of in (one, other)), mirror)
-                 for start in range(0, len(one), CHUNK)]  # fmt: skip
+        alike = [_alike(reduced(images, rows[one[i : i + CHUNK]], 2 * GRID), reduced(images, rows[other[i : i + CHUNK]], 2 * GRID),
+                        mirror) for i in range(0, len(one), CHUNK)]  # fmt: skip
         pairs.append(np.stack([one, other])[:, np.concatenate([np.zeros(0, bool), *alike])])
     one, other = np.concatenate(pairs, axis=1)
     links = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(rows), len(rows)))
