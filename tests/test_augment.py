@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hubel.cli import main
-from hubel.cli.arguments import Augment
+from hubel.cli.data import Augment
 from hubel.data import load, open_data, safe
 from hubel.data.augmentation import KEYS
 from hubel.data.augmentation.augmentation import RANGES

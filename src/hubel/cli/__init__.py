@@ -14,14 +14,10 @@ from typing import Any, get_args
 import tyro
 
 from hubel import process
-from hubel.cli import sight, transfer, verbs
+from hubel.cli import data, sight, transfer, verbs
 from hubel.cli.arguments import (
-    Augment,
-    Baseline,
     Benchmark,
-    Check,
     Compare,
-    Data,
     Gradcheck,
     Lint,
     LrFind,
@@ -29,7 +25,6 @@ from hubel.cli.arguments import (
     Predict,
     Recipes,
     Resume,
-    Shard,
     Summary,
     Train,
     Val,
@@ -91,16 +86,16 @@ VERBS = {
         "hubel lint vgg16",
         "hubel lint mycode.py:Net --input 3x64x64 --json",
     )),
-    "data": Verb(Data, ("data",), verbs.data, (
+    "data": Verb(data.Data, ("data",), data.data, (
         "hubel data photos/",
         "hubel data labels.csv output=sheet.png --json",
     )),
-    "check": Verb(Check, ("data",), verbs.check, (
+    "check": Verb(data.Check, ("data",), data.check, (
         "hubel check photos/",
         "hubel check photos/ --html check.html --fix leave_out.csv",
         "hubel check photos/ from=mobilenet_v2 --json",
     )),
-    "augment": Verb(Augment, ("data",), verbs.augment, (
+    "augment": Verb(data.Augment, ("data",), data.augment, (
         "hubel augment photos/",
         "hubel augment photos/ crop_scale=0.35 flip=true policy=trivialaugment",
         "hubel augment digits --auto",
@@ -116,7 +111,7 @@ VERBS = {
         "hubel train labels.csv --size 128 --name first --json",
         "hubel train digits schedule=onecycle --plot-schedule",
     )),
-    "baseline": Verb(Baseline, ("data",), verbs.baseline, (
+    "baseline": Verb(data.Baseline, ("data",), data.baseline, (
         "hubel baseline digits",
         "hubel baseline photos/ --run runs/photos-resnet18-1 --html baseline.html",
         "hubel baseline photos/ methods=hog,words --json",
@@ -133,7 +128,7 @@ VERBS = {
         "hubel recipes",
         "hubel recipes '*cifar*' --json",
     )),
-    "shard": Verb(Shard, ("data", "folder"), verbs.shard, (
+    "shard": Verb(data.Shard, ("data", "folder"), data.shard, (
         "hubel shard photos/ shards/",
         "hubel shard photos/ shards/ megabytes=1000 --json",
     )),

@@ -14,12 +14,8 @@ from typing import Any
 
 from hubel import process
 from hubel.cli.arguments import (
-    Augment,
-    Baseline,
     Benchmark,
-    Check,
     Compare,
-    Data,
     Gradcheck,
     Lint,
     LrFind,
@@ -27,7 +23,6 @@ from hubel.cli.arguments import (
     Predict,
     Recipes,
     Resume,
-    Shard,
     Summary,
     Train,
     Val,
@@ -162,38 +157,6 @@ def train(arguments: Train) -> int:
     ))  # fmt: skip
 
 
-def data(arguments: Data) -> int:
-    """Says what is there."""
-    from hubel.commands.data import describe, show_contents
-    from hubel.terminal import console_for, tracker
-
-    console = console_for(arguments.json)
-    contents = describe(arguments.data, arguments.output, columns=arguments.columns, seed=arguments.seed,
-                        track=tracker(console))  # fmt: skip
-    if arguments.json:
-        print(json.dumps(contents.to_dict()))
-    else:
-        show_contents(contents, console)
-    return 0
-
-
-def check(arguments: Check) -> int:
-    """Says what is wrong."""
-    from hubel.commands.check import check as look
-    from hubel.commands.check import conclude, show_findings
-    from hubel.terminal import console_for, tracker
-
-    console = console_for(arguments.json)
-    checked = look(arguments.data, weights=arguments.weights, model=arguments.model, labels=arguments.labels,
-                   exclude=arguments.exclude, seed=arguments.seed, track=tracker(console))  # fmt: skip
-    if arguments.json:
-        print(json.dumps(checked.to_dict()))
-    else:
-        show_findings(checked, console)
-    conclude(checked, console, fix=arguments.fix, html=arguments.html)
-    return 1 if checked.findings else 0
-
-
 def recipes(arguments: Recipes) -> int:
     """Prints the recipes."""
     from hubel.commands.recipes import listed
@@ -208,43 +171,10 @@ def recipes(arguments: Recipes) -> int:
     return 0
 
 
-def shard(arguments: Shard) -> int:
-    """Packs, and says what was left out."""
-    from hubel.commands.shard import shard as pack
-    from hubel.terminal import console_for, show_shards, tracker
-
-    console = console_for(arguments.json)
-    made = pack(
-        arguments.data, arguments.folder, megabytes=arguments.megabytes, seed=arguments.seed, track=tracker(console)
-    )
-    if arguments.json:
-        print(json.dumps(made.to_dict()))
-    else:
-        show_shards(made, console)
-    return 0
-
-
 def _nothing_to_train(arguments: Train, instead: str) -> None:
     for key in ("name", "seeds"):
         if (value := getattr(arguments, key)) is not None:
             raise UsageError(f"{key}={value} would have no effect with {instead}, which trains nothing")
-
-
-def baseline(arguments: Baseline) -> int:
-    """Prints a row per method as it is done."""
-    from hubel.commands import baseline as job
-    from hubel.terminal import console_for, tracker
-
-    console = console_for(arguments.json)
-    records = job.baseline(
-        arguments.data, run=arguments.run, split=arguments.split, exclude=arguments.exclude, seed=arguments.seed,
-        size=arguments.size, most=arguments.most, methods=arguments.methods, html=arguments.html,
-        project=arguments.project, track=tracker(console), command=shlex.join(["hubel", *sys.argv[1:]]),
-    )  # fmt: skip
-    summary = job.show(records, console)
-    if arguments.json:
-        print(json.dumps(summary))
-    return 0
 
 
 def _plot_schedule(arguments: Train) -> int:
@@ -446,23 +376,6 @@ def predict(arguments: Predict) -> int:
             for p in predictions
         ], "threshold": threshold, **_speed(arguments, classifier)}))  # fmt: skip
     return 3 if any(p.answer is None for p in predictions) else 0
-
-
-def augment(arguments: Augment) -> int:
-    """Draws the sheet."""
-    from hubel.commands.augment import sheet
-    from hubel.data.augmentation import KEYS
-
-    keys = {key: value for key in KEYS if (value := getattr(arguments, key)) is not None}
-    drawn = sheet(arguments.data, keys, auto=arguments.auto, size=arguments.size, columns=arguments.columns,
-                  seed=arguments.seed, output=arguments.output)  # fmt: skip
-    if arguments.json:
-        print(
-            json.dumps({"sheet": str(drawn.path), "rows": drawn.rows, "auto": [asdict(row) for row in drawn.evidence]})
-        )
-    else:
-        print("\n".join([*map(str, drawn.evidence), str(drawn.path)]))
-    return 0
 
 
 def _speed(arguments: Val | Predict, classifier: Any) -> dict[str, Any]:
