@@ -263,13 +263,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; a user's mistake is one sentence on standard error and an exit code."""
     process.tune()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        if len(arguments) < 2:
-            print(overview())
-            return 0
-        arguments = [arguments[1], "--help"]
-    name = arguments[0].replace("_", "-")
+    if arguments[:1] and arguments[0] in ("-h", "--help", "help"):
+        arguments = [*arguments[1:2], "--help"] if arguments[1:] else []
     try:
+        if not arguments:
+            print(overview(), flush=True)
+            return 0
+        name = arguments[0].replace("_", "-")
         verb = lookup(name, VERBS, "verb")
         rest = normalised(arguments[1:], name)
         described = f"{verb.arguments.__doc__}\n\nexamples:\n" + "\n".join(f"  {example}" for example in verb.examples)
