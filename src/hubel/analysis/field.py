@@ -8,7 +8,6 @@ nothing.
 
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import lru_cache
 from math import ceil, prod
 from typing import NamedTuple
 
@@ -229,6 +228,9 @@ def union(fields: Sequence[Field], shape: Sequence[int]) -> Field:
 
 
 def _union(a: Field, b: Field) -> Field:
+    spans = tuple([None if x is None or y is None else x.joined(y) for x, y in zip(a.spans, b.spans, strict=True)])
+    if a.dims == b.dims:
+        return Field(a.dims, spans)
     axes = range(len(a.spans))
     whole = [(bool(x and x.whole), bool(y and y.whole)) for x, y in zip(a.spans, b.spans, strict=True)]
     dims: list[Dim] = []
@@ -243,8 +245,7 @@ def _union(a: Field, b: Field) -> Field:
         factors = [(n, tuple(_merged_steps(n, (s[axis], t[axis]), whole[axis]) for axis in axes))
                    for (n, s), (_, t) in zip(*same, strict=True)]  # fmt: skip
         dims.append(simplified(tuple(factors)))
-    spans = [None if x is None or y is None else x.joined(y) for x, y in zip(a.spans, b.spans, strict=True)]
-    return Field(tuple(dims), tuple(spans))
+    return Field(tuple(dims), spans)
 
 
 def concatenate(fields: Sequence[Field], dim: int, shape: Sequence[int]) -> Field:
@@ -273,14 +274,23 @@ def seen(field: Field | None, image: Sequence[int]) -> Seen:
     if field is None:
         nothing = (None,) * len(image)
         return Seen(nothing, nothing, nothing, nothing, moving=False)
-    moves = [tuple([(n, steps[axis]) for dim in field.dims for n, steps in dim if steps[axis] != 0])
-             for axis in range(len(image))]  # fmt: skip
-    columns = [*map(_seen, field.spans, moves, image)]
+    moves: list[list[tuple[int, Number | None]]] = [[] for _ in image]
+    for dim in field.dims:
+        for n, steps in dim:
+            for axis, step in enumerate(steps):
+                if step != 0:
+                    moves[axis].append((n, step))
+    columns: list[tuple[int | None, float | None, float | None, float | None]] = []
+    for axis, (span, moved, pixels) in enumerate(zip(field.spans, moves, image, strict=True)):
+        before = axis - 1
+        if axis and moved == moves[before] and span == field.spans[before] and pixels == image[before]:
+            columns.append(columns[-1])  # of a square picture
+        else:
+            columns.append(_seen(span, moved, pixels))
     size, jump, start, share = zip(*columns, strict=True) if columns else ((),) * 4
-    return Seen(size, jump, start, share, moving=any(moves) or not all(map(still, field.dims)))
+    return Seen(size, jump, start, share, moving=any(moves))
 
 
-@lru_cache(maxsize=4)  # the axes of a square picture ask for the same
 def _seen(span: Span | None, moving: Sequence[tuple[int, Number | None]],
           pixels: int) -> tuple[int | None, float | None, float | None, float | None]:  # fmt: skip
     jump = _number(moving[0][1]) if len(moving) == 1 and moving[0][1] is not None else None

@@ -104,6 +104,8 @@ def propagate(call: Call, given: list[Field], look: Look) -> list[Field | None]:
 
 def _checked(results: list[Field | None], call: Call) -> list[Field | None]:
     """A field whose positions do not match its tensor would be a wrong answer; it becomes an unknown one."""
+    if len(results) == 1 and (results[0] is None or results[0].shape == call.shape):
+        return results
     return [seen if seen is None or seen.shape == out.shape else unknown(out.shape, [seen])
             for seen, out in zip(results, call.outputs, strict=True)]  # fmt: skip
 

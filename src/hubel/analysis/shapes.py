@@ -56,9 +56,8 @@ def like(x: Tensor) -> Tensor:
 def _batch_norm(x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, training: bool,
                 *_: Any) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The shape of a batch norm; the generic kernel takes a millisecond each, most of a deep network's pass."""
-    kept = (x.shape[1],) if training else (0,)
-    mean = torch.empty_strided(kept, (1,), dtype=x.dtype, device=META)
-    return like(x), mean, torch.empty_strided(kept, (1,), dtype=x.dtype, device=META)
+    mean = torch.empty_strided((x.shape[1] if training else 0,), (1,), dtype=x.dtype, device=META)
+    return like(x), mean, torch.empty_strided((x.shape[1],), (1,), dtype=x.dtype, device=META) if training else mean
 
 
 def _linear(bias: Tensor, x: Tensor, weight: Tensor, **scales: Any) -> Tensor:

@@ -23,9 +23,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from hubel.analysis.calls import Call, operator, storage, tensors
-from hubel.analysis.shapes import like
+from hubel.analysis.shapes import ATEN, META, like
 from hubel.errors import HubelError, UsageError
 
+EMPTY = ATEN.empty.memory_format
 NOTHING: dict[str, Any] = {}  # what most operators are given by name
 ROOT = "(network)"  # the name of what the outermost forward itself does
 REBOUND = {list, dict, OrderedDict, types.MethodType}  # attributes that may hold modules or tensors
@@ -89,6 +90,8 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         """Runs one operator and records it."""
         kwargs = kwargs or NOTHING
+        if func is EMPTY and args[0] == [0]:  # what a batch norm sets aside for the backward pass of other devices
+            return torch.empty(0, dtype=kwargs.get("dtype"), device=META)
         self.begun = (func, args)
         traits = operator(func)
         inputs: list[Tensor] = []
@@ -161,6 +164,8 @@ def _empty(tensor: Tensor) -> Tensor:
     """The same tensor without its numbers."""
     if type(tensor) is Tensor:
         return like(tensor)
+    if type(tensor) is nn.Parameter:
+        return nn.Parameter(like(tensor), tensor.requires_grad)
     if is_lazy(tensor):
         raise UsageError("the network has lazy layers without a shape yet; run it once on a picture, then inspect it")
     empty = like(tensor)
@@ -178,7 +183,7 @@ class Shadow:
         if isinstance(model, torch.jit.ScriptModule):
             raise UsageError("a TorchScript network cannot be inspected; pass the nn.Module it was made from")
         self.recorder = Recorder()
-        modules = dict(model.named_modules())
+        modules = _by_path(model)
         twins = {id(module): module.__class__.__new__(module.__class__) for module in modules.values()}
         empty: dict[int, Tensor] = {}
 
@@ -216,7 +221,8 @@ class Shadow:
         """Gives a twin its own tensors, children and a forward that names it."""
         own = twin.__dict__
         own.update(module.__dict__)
-        own["_modules"] = {name: replace(child) for name, child in own["_modules"].items()}
+        children = own["_modules"]
+        own["_modules"] = {name: replace(child) for name, child in children.items()} if children else {}
         for kind in ("_parameters", "_buffers"):
             if own[kind]:
                 own[kind] = {name: replace(tensor) for name, tensor in own[kind].items()}
@@ -290,6 +296,22 @@ class Shadow:
     def _dtype(self) -> torch.dtype:
         kinds = [tensor.dtype for tensor in self.parameters.values() if tensor.is_floating_point()]
         return kinds[0] if kinds else torch.get_default_dtype()
+
+
+def _by_path(model: nn.Module) -> dict[str, nn.Module]:
+    """What `named_modules` gives, in its order, without a generator for each level."""
+    found: dict[str, nn.Module] = {}
+    seen: set[int] = set()
+    waiting = [("", model)]
+    while waiting:
+        path, module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        found[path] = module
+        prefix = f"{path}." if path else ""
+        waiting += [(prefix + name, child) for name, child in reversed(module._modules.items()) if child is not None]
+    return found
 
 
 def _looks_at_mode(module: nn.Module) -> bool:
