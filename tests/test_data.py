@@ -12,7 +12,7 @@ from PIL import Image
 from hubel import files
 from hubel.data import Division, cache, load, open_data
 from hubel.data.division import stratified
-from hubel.data.preprocessing import Unreadable, decode, read_header
+from hubel.data.preprocessing import Unreadable, decode, fitted, read_header
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError
 from pictures import RNG, encoded, noise
 
@@ -56,6 +56,13 @@ def test_every_mode_becomes_plain_pixels_of_the_right_brightness(mode, kind, cha
 def test_transparent_pixels_show_white():
     image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     assert (decode(encoded(image), 8, 3, "pad") == 255).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 3), (9, 1, 3), (7, 5, 1)], ids=str)
+@pytest.mark.parametrize("turn", [lambda x: np.rot90(x), lambda x: x[:, ::-1], lambda x: x[::-1]])
+def test_turned_and_mirrored_views_are_fitted_as_their_copies(shape, turn):
+    view = turn(np.arange(np.prod(shape), dtype=np.uint8).reshape(shape))
+    np.testing.assert_array_equal(fitted(view, 8, "pad"), fitted(view.copy(), 8, "pad"))
 
 
 def test_fit_pads_crops_or_squashes():

@@ -228,10 +228,12 @@ def fitted(pixels: NDArray[np.uint8], size: int, fit: Fit) -> NDArray[np.uint8]:
         pixels, height, width = pixels[top : top + side, left : left + side], side, side
     height, width = _whole(height, width, size, fit)
     if pixels.shape[:2] != (height, width):
-        planes = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)[None]
+        plain = pixels if pixels.flags.writeable and min(pixels.strides) > 0 else pixels.copy()
+        # with the batch's dimension before the permutation, or PyTorch overlooks that channels are innermost: twice as slow
+        planes = torch.from_numpy(plain)[None].contiguous().permute(0, 3, 1, 2)
         # PyTorch's kernel for uint8 gives Pillow's values within 1 of 255, in a quarter of the time
         resized = functional.interpolate(planes, size=(height, width), mode=mode, antialias=True)
-        pixels = resized[0].permute(1, 2, 0).numpy()
+        pixels = resized[0].permute(1, 2, 0).contiguous().numpy()
     if share:
         top, left = round((height - size) / 2), round((width - size) / 2)
         pixels, height, width = pixels[top : top + size, left : left + size], size, size
