@@ -203,11 +203,14 @@ class Shadow:
         self.classes = {path: type(module).__name__ for path, module in modules.items()}
         self.learning = {memory for memory, path in self.weights.items()
                          if path in self.parameters and self.parameters[path].requires_grad}  # fmt: skip
-        self.plainly_used = [parameter for twin, _ in self.twins if type(twin).__module__ in PLAIN
+        kinds = set(map(type, modules.values()))  # few, of many modules
+        plain = {kind for kind in kinds if kind.__module__ in PLAIN}
+        self.plainly_used = [parameter for twin, _ in self.twins if type(twin) in plain
                              for parameter in twin.__dict__["_parameters"].values()
                              if parameter is not None and parameter.requires_grad]  # fmt: skip
-        self.plain = all(type(module).train is nn.Module.train for module in modules.values())
-        self.steady = self.plain and not any(map(_looks_at_mode, modules.values()))
+        self.plain = all(kind.train is nn.Module.train for kind in kinds)
+        wary = {kind for kind in kinds if kind.__module__ != nn.BatchNorm2d.__module__ and _reads_mode(kind)}
+        self.steady = self.plain and not any([_looks_at_mode(module, wary) for module in modules.values()])
 
     def __enter__(self) -> "Shadow":
         return self
@@ -314,11 +317,11 @@ def _by_path(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def _looks_at_mode(module: nn.Module) -> bool:
-    """Whether a module may compute something else in training, batch norm's statistics apart."""
-    if type(module).__module__ == nn.BatchNorm2d.__module__:
-        return False
-    return "forward" in module.__dict__ or (_reads_mode(type(module)) and getattr(module, "p", None) != 0)
+def _looks_at_mode(module: nn.Module, wary: set[type]) -> bool:
+    """Whether a module may compute something else in training, batch norm's statistics apart; `wary` classes may."""
+    return ("forward" in module.__dict__ and type(module).__module__ != nn.BatchNorm2d.__module__) or (
+        type(module) in wary and getattr(module, "p", None) != 0
+    )
 
 
 @cache

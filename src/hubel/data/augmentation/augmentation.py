@@ -180,7 +180,8 @@ class Augmentation:
             if result.device.type == "cpu"
             else count
         )
-        fused = self.fused and kernels.serve(images, matrices)
+        # what is only normalised is one pass anyway
+        fused = self.fused and (matrices is not None or tint is not None) and kernels.serve(images, matrices)
         for start in range(0, count, step):
             part = slice(start, start + step)
             drawn = own[part]
@@ -292,7 +293,6 @@ class Augmentation:
               preprocessing: Preprocessing, rows: Tensor) -> None:  # fmt: skip
         """Writes what `_rows` makes, in one pass over the pictures, or two where a colour depends on their means."""
         count = len(images)
-        matrices = geometry.identity(count) if matrices is None else matrices
         shown = rows.view(count, preprocessing.size, preprocessing.size, images.shape[-1])
         normal = colour.normalising(preprocessing.mean, preprocessing.std).expand(count, -1, -1)
         found = kernels.show(images, matrices, self._fill(images), self._edge, None if tint else normal, shown)

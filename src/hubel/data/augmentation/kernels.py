@@ -25,13 +25,13 @@ def serve(images: Tensor, matrices: Tensor | None) -> bool:
     return matrices is None or bool((torch.linalg.det(matrices[:, :, :2]).abs() * LARGEST_STEP**2 >= 1).all())
 
 
-def show(images: Tensor, matrices: Tensor, fill: Tensor, edge: Edge, tints: Tensor | None,
+def show(images: Tensor, matrices: Tensor | None, fill: Tensor, edge: Edge, tints: Tensor | None,
          into: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:  # fmt: skip
     """Pictures through their matrices and colour matrices, bilinear; see `geometry.resampled` and `colour.multiplied`.
 
     Args:
         images: uint8 N H W C.
-        matrices: from a point of the stored picture to where it is shown, N 2 3.
+        matrices: from a point of the stored picture to where it is shown, N 2 3; None: as they are.
         fill: colour around the picture, C, values 0..255.
         edge: what is around it.
         tints: N C C+1.
@@ -43,6 +43,7 @@ def show(images: Tensor, matrices: Tensor, fill: Tensor, edge: Edge, tints: Tens
     images = images.contiguous()
     count, height, width, channels = images.shape
     size = (into.shape[1], into.shape[2])
+    matrices = torch.eye(2, 3, dtype=torch.float64).repeat(count, 1, 1) if matrices is None else matrices
     back = _from_corner(inverse(matrices), (width, height), size)
     mean, low, high = torch.empty(3, count, channels)
     wanted = (mean, low, high) if tints is None else (None, None, None)
