@@ -5,7 +5,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hubel import process  # noqa: F401  # before torch's threads begin
 from hubel.data import Augmentation, Preprocessing
 from hubel.data.augmentation import kernels
 from hubel.errors import UsageError

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.feature import hog as skimage_hog
 from torch.nn import functional
 
+from hubel.data.audit import descriptors
+
 LEVELS = {1: 64, 3: 8}  # bins per channel, by the number of channels
-ORIENTATIONS = 9
 CELL = 8  # px
 PIXELS = 32  # px, the side at which raw pixels are compared
 
@@ -34,10 +34,7 @@ def cell(side: int) -> int:
 
 def hog(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Histograms of oriented gradients: 9 directions per cell, cells normalised in blocks of 2 x 2  (Dalal & Triggs 2005)."""
-    side = cell(images.shape[1])
-    return np.stack([
-        skimage_hog(picture, ORIENTATIONS, (side, side), (2, 2), channel_axis=-1).astype(np.float32) for picture in images
-    ])  # fmt: skip
+    return descriptors.hog(images, cell(images.shape[1]))
 
 
 def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:

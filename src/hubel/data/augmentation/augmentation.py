@@ -286,7 +286,7 @@ class Augmentation:
             size = (preprocessing.size, preprocessing.size)
             planes = geometry.resampled(images, matrices, size, self._fill(images), self._edge)
         normal = colour.normalising(preprocessing.mean, preprocessing.std).expand(len(planes), -1, -1)
-        steps = normal if tint is None else colour.composed(tint.matrices(_Statistics.of(planes), part), normal)
+        steps = normal if tint is None else colour.composed(tint.matrices(tint.statistics(planes), part), normal)
         return erasing.lines(colour.multiplied(planes, steps).contiguous(memory_format=torch.channels_last))
 
     def _show(self, images: Tensor, matrices: Tensor | None, tint: "_Tint | None", part: Tensor,
@@ -307,16 +307,11 @@ class Augmentation:
 
 
 class _Statistics(NamedTuple):
-    """Of every channel of every picture, N C each, values 0..255."""
+    """Of every channel of every picture, N C each, values 0..255; the extremes matter to policies only."""
 
     mean: Tensor
     low: Tensor
     high: Tensor
-
-    @staticmethod
-    def of(planes: Tensor) -> "_Statistics":
-        """Of float32 N C H W."""
-        return _Statistics(planes.mean(dim=(2, 3)).cpu(), planes.amin(dim=(2, 3)).cpu(), planes.amax(dim=(2, 3)).cpu())
 
 
 class _Tint:
@@ -335,6 +330,13 @@ class _Tint:
         if keys.pca and keys.pca_axes:
             amounts = keys.pca * torch.randn(count, channels, generator=generator)
             self.shift = 255 * amounts @ torch.tensor(keys.pca_axes)
+
+    def statistics(self, planes: Tensor) -> _Statistics:
+        """Of float32 N C H W; without a policy the mean stands for the extremes, which nobody then reads."""
+        mean = planes.mean(dim=(2, 3)).cpu()
+        if not self.draws:
+            return _Statistics(mean, mean, mean)
+        return _Statistics(mean, planes.amin(dim=(2, 3)).cpu(), planes.amax(dim=(2, 3)).cpu())
 
     def matrices(self, found: _Statistics, part: Tensor) -> Tensor:
         """N C C+1 for some of the pictures."""
