@@ -86,6 +86,8 @@ def followed(recipe: Recipe, origin: Origin | None) -> Recipe:
     """
     if origin is None:
         return recipe
+    if recipe.budget is not None and recipe.unfreeze == "head":
+        recipe = recipe.with_(cache_features=False)  # a budget is planned from steps that all cost the same
     wanted = origin.classifier.preprocessing
     if recipe.channels not in (None, wanted.channels):
         raise UsageError(f"channels={recipe.channels} does not fit {origin.name}, whose first layer reads {wanted.channels}; "
@@ -181,8 +183,8 @@ def _by_class(classifier: Classifier) -> dict[str, int]:
     return found
 
 
-def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str) -> str:
-    """What starts from where and what of it trains, in a line."""
+def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str, features: str = "") -> str:
+    """What starts from where, what of it trains, and what becomes of the rest, in a line."""
     freezing = Freezing(model, recipe)
     total = sum(parameter.numel() for parameter in model.parameters())
     still = sum(parameter.numel() for part in freezing.frozen() for parameter in part.parameters())
@@ -193,7 +195,7 @@ def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str) -> str:
         share = f"all {total:,} parameters train"
     if recipe.freeze_batch_norm == "all":
         share += "; batch norm keeps the statistics of the weights"
-    return f"starts from {origin.name} ({origin.classifier.model}); {head}; {share}"
+    return f"starts from {origin.name} ({origin.classifier.model}); {head}; {share}{'; ' * bool(features)}{features}"
 
 
 def teacher_of(origin: Origin | None, splits: Splits) -> Teacher | None:

@@ -42,6 +42,7 @@ from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.distributed import Team, join, leave
+from hubel.training.frozen import Computed, decided
 from hubel.training.loop import Epoch, Step, records, seeded
 from hubel.training.machine import choose, prepare, versions
 from hubel.training.memory import Halved
@@ -71,7 +72,7 @@ class Finished:
     summary: dict[str, Any]
 
 
-Record = Started | Step | Halved | Epoch | Finished
+Record = Started | Computed | Step | Halved | Epoch | Finished
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
@@ -206,9 +207,9 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         raise UsageError(
             f"freeze_batch_norm={recipe.freeze_batch_norm} would have no effect: {plan.model} has no batch norm"
         )
-    recipe = norms_kept(recipe, origin)
+    recipe, of_body = decided(norms_kept(recipe, origin), model, splits)
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
-    started = {**origin.describe(), "said": said(model, recipe, origin, head)} if origin else None
+    started = {**origin.describe(), "said": said(model, recipe, origin, head, of_body)} if origin else None
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused, fused_input=machine.fused_input,
                           exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip

@@ -38,6 +38,8 @@ class Recipe:
             channels and normalisation follow it.
         unfreeze: what of it is trained: the head, so many of the last stages and the head, all, or gradual: the head
             first, the other parts one after the other during the first half of the epochs.
+        cache_features: whether what a frozen body makes of the pictures is computed once and kept in memory; with
+            unfreeze=head, wherever it is the same in every epoch.
         freeze_batch_norm: which batch norms keep the statistics of the weights: none, those of frozen parts, or all.
         teacher: a trained network, named as `weights` is, whose probabilities are learned besides the labels.
         distill_temperature: by which the logits of both are divided before they are compared; 4 unless given.
@@ -138,6 +140,7 @@ class Recipe:
     weights: str | None = None
     unfreeze: int | Unfreeze | None = None
     freeze_batch_norm: FreezeBatchNorm | None = None
+    cache_features: bool | None = None
     teacher: str | None = None
     distill_temperature: float | None = None
     distill_weight: float | None = None
