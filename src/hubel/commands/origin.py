@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hubel import zoo
+from hubel import hub, zoo
 from hubel.classifier import Classifier
 from hubel.data import Splits
 from hubel.data.division import FILE
@@ -57,7 +57,11 @@ class Origin:
         known = about.get("weights") or {}
         path = Path(self.name)
         return {
-            "from": str(path.resolve()) if path.exists() else self.name,
+            "from": hub.fetch(self.name).name
+            if hub.is_named(self.name)
+            else str(path.resolve())
+            if path.exists()
+            else self.name,
             "model": self.classifier.model,
             "sha256": self.sha256,
             "classes": len(self.classifier.classes),
@@ -68,7 +72,7 @@ class Origin:
 
 def _digest(name: str) -> str:
     """sha256 of the file that `Classifier.load` reads."""
-    path = Path(name)
+    path = hub.fetch(name).path if hub.is_named(name) else Path(name)
     if path.is_dir():
         path = path / "best.safetensors"
     elif not path.exists():
