@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from hubel import cli, zoo
 from hubel.classifier import Classifier
-from hubel.commands.origin import Origin, carry_over
+from hubel.commands.origin import Origin, carry_over, taught_by, teacher_of
 from hubel.commands.train import Finished, Started, planned, resume, start
 from hubel.data import Preprocessing, load, open_data
 from hubel.errors import DataError, UsageError
@@ -513,6 +513,66 @@ def test_a_run_with_weights_and_a_teacher_resumes_to_the_same_bits(base, tmp_pat
     assert isinstance(again, Finished)
     assert again.summary["weights_sha256"] == ended.summary["weights_sha256"]
     assert again.summary["teacher"]["model"] == "resnet8_cifar"
+
+
+OWN = """import torch
+from torch import nn
+from hubel.layers import Network
+
+def Net(num_classes, in_channels):
+    return Network(nn.Conv2d(in_channels, 4, 3), [nn.ReLU()], nn.Sequential(nn.Flatten(), nn.Linear(144, num_classes)))
+
+def Trained(num_classes, in_channels):
+    network = Net(num_classes, in_channels)
+    network.load_state_dict(torch.load("WEIGHTS", weights_only=True))
+    return network
+"""
+
+
+@pytest.mark.parametrize(("teacher", "model"), [("mine.py:Trained", None), ("net.pth", "mine.py:Net")])
+def test_a_network_of_ones_own_teaches_and_its_run_resumes(base, tmp_path, monkeypatch, teacher, model):
+    """Once built with its weights by the user's code, once as weights with the code they belong to."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN.replace("WEIGHTS", str(tmp_path / "net.pth")))
+
+    def trained_anew(seed: int) -> nn.Module:
+        with seeded(seed):
+            net = zoo.create(str(tmp_path / "mine.py:Net"), num_classes=5, in_channels=1)
+        torch.save(net.state_dict(), tmp_path / "net.pth")
+        return net.eval()
+
+    net, splits = trained_anew(3), load(open_data(base / "low.npz"), size=8, channels=1)
+    recipe = Recipe(model="linear", teacher=teacher, teacher_model=model, epochs=2, seed=1)
+    origin = taught_by(recipe, splits)
+    assert origin is not None
+    x = torch.randn(3, 1, 8, 8)
+    torch.testing.assert_close(origin.classifier.network(x), net(x))
+    torch.testing.assert_close(teacher_of(origin, splits)(x), net(x))  # what the student sees is what it sees
+    running = start(base / "low.npz", recipe, name="run", project=str(tmp_path))
+    begun = next(record for record in running if isinstance(record, Started))
+    running.close()
+    assert begun.run.about["teacher"]["model"] == str(tmp_path / f"mine.py:{'Net' if model else 'Trained'}")
+    monkeypatch.chdir(base)  # names were kept with their whole paths
+    *_, ended = resume(tmp_path / "run")
+    assert isinstance(ended, Finished)
+    trained_anew(4)
+    with pytest.raises(DataError, match=r"has changed since the run was started \(sha256"):
+        taught_by(recipe, splits, begun.run.about["teacher"])
+
+
+def test_a_teacher_that_nobody_has_trained_is_refused(few, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    with pytest.raises(
+        UsageError, match=r"other weights each time, so it is not trained; .* teacher=WEIGHTS teacher_model=mine"
+    ):
+        taught_by(Recipe(teacher="mine.py:Net"), few)
+    with pytest.raises(
+        UsageError, match=r"teacher_model=resnet18 would have no effect: teacher=mine\.py:Net is a network"
+    ):
+        taught_by(Recipe(teacher="mine.py:Net", teacher_model="resnet18"), few)
+    with pytest.raises(UsageError, match=r"teacher_model=resnet18 would have no effect without teacher=RUN"):
+        Recipe(teacher_model="resnet18")
 
 
 def test_resuming_with_a_teacher_that_has_changed_is_refused(base, tmp_path):

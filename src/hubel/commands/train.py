@@ -27,6 +27,7 @@ from hubel.commands.origin import (
     norms_kept,
     refuse_known,
     said,
+    taught_by,
     teacher_of,
 )
 from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
@@ -114,7 +115,6 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         origin = Origin.load(recipe.weights, recipe.model)
         recipe = followed(recipe, origin)
         splits = None if recipe.budget else split(opened, recipe, track, origin)
-        teacher = Origin.load(recipe.teacher)
     calibration = None
     if recipe.budget is not None:
 
@@ -128,6 +128,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     splits = splits or split(opened, recipe, track, origin)
     refuse_known(splits, origin)
     splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
+    teacher = taught_by(recipe, splits)
     taught = teacher_of(teacher, splits)
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, origin)
@@ -215,7 +216,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
                           exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
     if recipe.lr == "auto":
         prepare(machine)
-        trial = recipe.with_(teacher=None, distill_temperature=None, distill_weight=None)
+        trial = recipe.with_(teacher=None, teacher_model=None, distill_temperature=None, distill_weight=None)
         found = lr_find.find(_initial(plan.model, splits, recipe, origin)[0], splits, trial)  # on a network of its own
         recipe = recipe.with_(lr=found.suggestion)
     return model, {
@@ -256,13 +257,9 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iter
     with team.first_before_others("data"):
         splits = splits_of(run, track)
     begun = team.told((run.folder / "last.safetensors").exists() if team.first else None)
-    origin, teacher = (
-        Origin.load(getattr(recipe, key) and run.about[key]["from"], own, run.about[key]["sha256"]) if wanted else None
-        for key, own, wanted in (
-            ("weights", recipe.model, recipe.weights and not begun),
-            ("teacher", None, recipe.teacher),
-        )
-    )
+    given = run.about["weights"] if recipe.weights and not begun else None
+    origin = Origin.load(given["from"], recipe.model, given["sha256"]) if given else None
+    teacher = taught_by(recipe, splits, run.about["teacher"])
     model, _ = _initial(run.about["model"], splits, recipe, origin)
     yield from _go(run, model, splits, recipe, team, teacher_of(teacher, splits))
 
