@@ -20,8 +20,9 @@ from hubel.cli import main
 from hubel.data import Preprocessing, Split, load, open_data
 from hubel.errors import UsageError
 from hubel.training import checkpoint
+from hubel.training.run import Run
 from hubel.transfer import Holdout, Place, Probe, extract, features, fitted, holdout, locate, neighbours, probe, stages
-from hubel.transfer.advice import A_LOT, CELLS, Evidence, Point, advise
+from hubel.transfer.advice import A_LOT, CELLS, Advice, Evidence, Point, advise
 from hubel.transfer.holdout import Joined
 from hubel.transfer.neighbours import nearest, voted
 from hubel.transfer.save import with_head
@@ -435,3 +436,22 @@ def test_advise_does_what_it_says(weights, some_digits, tmp_path, monkeypatch, c
     )
     assert found["done"]["saved"]["path"] == "advised.safetensors"
     assert Classifier.load("advised.safetensors").about["probe"]["stage"] == found["stage"]
+
+
+@pytest.mark.parametrize("action", ["tune_few", "tune_more"])
+def test_advise_fine_tunes_to_a_finished_run(weights, some_digits, tmp_path, monkeypatch, capsys, action):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hubel.recipes.default.EPOCHS", (2, 2))
+    monkeypatch.setattr("hubel.commands.advise.advise", lambda _: Advice(action, None, ("because",)))
+    assert main(["advise", some_digits, "--from", weights, "--do", "--json", "--engine", "eager", "--seed", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    run = Run.open(tmp_path / "runs" / "some-resnet8_cifar-1")
+    assert run.finished
+    assert found["done"]["epochs"] == 2
+    assert found["recipe"] == {"tune_few": {"weights": weights, "unfreeze": 1},
+                               "tune_more": {"weights": weights, "unfreeze": "all", "layer_decay": 0.7}}[action]  # fmt: skip
+    given = " ".join(f"{key}={value}" for key, value in found["recipe"].items() if key != "weights")
+    assert found["command"] == run.about["command"] == f"hubel train {some_digits} from={weights} {given} seed=3"
+    assert {key: run.about["recipe"][key] for key in found["recipe"]} == found["recipe"]
+    assert run.about["recipe"]["seed"] == 3
+    assert Classifier.load(run.folder).classes == ("0", "1", "2", "3", "4")
