@@ -27,7 +27,7 @@ class Data:
 
 def data(arguments: Data) -> int:
     """Says what is there."""
-    from hubel.commands.data import describe, show_contents
+    from hubel.commands.data import describe, show
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
@@ -36,7 +36,7 @@ def data(arguments: Data) -> int:
     if arguments.json:
         print(json.dumps(contents.to_dict()))
     else:
-        show_contents(contents, console)
+        show(contents, console)
     return 0
 
 
@@ -178,17 +178,17 @@ class Shard:
 
 def shard(arguments: Shard) -> int:
     """Packs, and says what was left out."""
-    from hubel.commands.shard import shard as pack
-    from hubel.terminal import console_for, show_shards, tracker
+    from hubel.commands import shard as job
+    from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    made = pack(
+    made = job.shard(
         arguments.data, arguments.folder, megabytes=arguments.megabytes, seed=arguments.seed, track=tracker(console)
     )
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:
-        show_shards(made, console)
+        job.show(made, console)
     return 0
 
 

@@ -34,15 +34,15 @@ from hubel.training.recipe import Recipe
 
 def models(arguments: Models) -> int:
     """Prints the zoo."""
-    from hubel.commands.models import listed
+    from hubel.commands.models import listed, table
 
     rows = listed(arguments.pattern)
     if arguments.json:
         print(json.dumps({"models": rows}))
         return 0
-    from hubel.terminal import console_for, models_table
+    from hubel.terminal import console_for
 
-    console_for(False).print(models_table(rows))
+    console_for(False).print(table(rows))
     return 0
 
 
@@ -103,8 +103,8 @@ def compare(arguments: Compare) -> int:
 
 
 def _compare_runs(arguments: Compare) -> int:
-    from hubel.commands.compare import compare_runs, draw
-    from hubel.terminal import console_for, show_comparison, tracker
+    from hubel.commands.compare import compare_runs, draw, show
+    from hubel.terminal import console_for, tracker
 
     if arguments.input or arguments.markdown:
         raise UsageError(
@@ -118,7 +118,7 @@ def _compare_runs(arguments: Compare) -> int:
     if arguments.json:
         print(json.dumps(comparison.to_dict()))
     else:
-        show_comparison(comparison, console)
+        show(comparison, console)
     return 0
 
 
@@ -159,15 +159,15 @@ def train(arguments: Train) -> int:
 
 def recipes(arguments: Recipes) -> int:
     """Prints the recipes."""
-    from hubel.commands.recipes import listed
+    from hubel.commands.recipes import listed, show
 
     rows = listed(arguments.pattern)
     if arguments.json:
         print(json.dumps({"recipes": rows}))
         return 0
-    from hubel.terminal import console_for, show_recipes
+    from hubel.terminal import console_for
 
-    show_recipes(rows, console_for(False))
+    show(rows, console_for(False))
     return 0
 
 
@@ -188,12 +188,12 @@ def _plot_schedule(arguments: Train) -> int:
 
 
 def _explain_speed(arguments: Train) -> int:
-    from hubel.commands.explain_speed import explain_speed
-    from hubel.terminal import console_for, show_alternatives, tracker
+    from hubel.commands.explain_speed import explain_speed, show
+    from hubel.terminal import console_for, tracker
 
     _nothing_to_train(arguments, "explain-speed")
     console = console_for(arguments.json)
-    explained = show_alternatives(explain_speed(arguments.data, arguments.recipe, track=tracker(console)), console)
+    explained = show(explain_speed(arguments.data, arguments.recipe, track=tracker(console)), console)
     if arguments.json:
         print(json.dumps(explained.to_dict()))
     return 0
@@ -217,12 +217,12 @@ def lr_find(arguments: LrFind) -> int:
 
 def gradcheck(arguments: Gradcheck) -> int:
     """Prints the worst relative error of every layer."""
-    from hubel.commands.gradcheck import gradcheck as check
-    from hubel.terminal import console_for, show_gradients
+    from hubel.commands import gradcheck as job
+    from hubel.terminal import console_for
 
-    layers = check(arguments.model, arguments.input, loss=arguments.loss, samples=arguments.samples,
+    layers = job.gradcheck(arguments.model, arguments.input, loss=arguments.loss, samples=arguments.samples,
                    tolerance=arguments.tolerance, seed=arguments.seed)  # fmt: skip
-    found = show_gradients(layers, console_for(arguments.json))
+    found = job.show(layers, console_for(arguments.json))
     if arguments.json:
         print(
             json.dumps({"passed": all(layer.passed for layer in found), "layers": [asdict(layer) for layer in found]})
@@ -279,13 +279,13 @@ def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
 
 def verify_resume(arguments: VerifyResume) -> int:
     """Kills, resumes, compares."""
-    from hubel.commands.verify_resume import verify
-    from hubel.terminal import console_for, show_verification
+    from hubel.commands.verify_resume import show, verify
+    from hubel.terminal import console_for
 
     plain = Recipe().to_dict()
     keys = [f"{key}={value}" for key, value in arguments.recipe.to_dict().items() if value != plain[key]]
     records = verify([arguments.data, *keys], arguments.kills, arguments.moments)
-    verdict = show_verification(records, console_for(arguments.json))
+    verdict = show(records, console_for(arguments.json))
     if arguments.json:
         print(json.dumps({"same": verdict.same, "kills": verdict.kills, "undisturbed": verdict.undisturbed,
                           "resumed": verdict.resumed}))  # fmt: skip
@@ -300,9 +300,9 @@ def val(arguments: Val) -> int:
             if value not in (None, "mean")]  # fmt: skip
     if idle:
         raise UsageError(f"{idle[0]} would have no effect without --ensemble")
-    from hubel.commands.val import ready
+    from hubel.commands.val import ready, show, show_choice
     from hubel.evaluation import evaluate
-    from hubel.terminal import console_for, show_choice, show_evaluation, show_notes, tracker
+    from hubel.terminal import console_for, show_notes, tracker
 
     console = console_for(arguments.json)
     found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, tta=arguments.tta,
@@ -315,7 +315,7 @@ def val(arguments: Val) -> int:
     evaluation, _ = evaluate(found.classifier, found.part, found.name, found.threshold)
     told = evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)
     if not arguments.json:
-        show_evaluation(evaluation, console)
+        show(evaluation, console)
     if arguments.robustness:
         from hubel.commands import robustness
 
@@ -333,7 +333,8 @@ def _val_ensemble(arguments: Val) -> int:
     if idle:
         raise UsageError(f"{idle[0].replace('_', '-')} would have no effect with --ensemble")
     from hubel.commands import ensemble
-    from hubel.terminal import console_for, show_evaluation, tracker
+    from hubel.commands.val import show
+    from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
     found = ensemble.combined(
@@ -343,32 +344,32 @@ def _val_ensemble(arguments: Val) -> int:
     if arguments.json:
         print(json.dumps(found.to_dict()))
     else:
-        show_evaluation(found.evaluation, console)
+        show(found.evaluation, console)
         ensemble.show(found, console)
     return 0
 
 
 def predict(arguments: Predict) -> int:
     """Prints the answers."""
-    from hubel.commands.predict import predict as answers
-    from hubel.commands.predict import ready
-    from hubel.terminal import console_for, show_choice, show_notes, show_prediction
+    from hubel.commands import predict as job
+    from hubel.commands.val import show_choice
+    from hubel.terminal import console_for, show_notes
 
     if arguments.top < 1:
         raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
-    found = ready(arguments.run, arguments.images, model=arguments.model, tta=arguments.tta, risk=arguments.risk,
+    found = job.ready(arguments.run, arguments.images, model=arguments.model, tta=arguments.tta, risk=arguments.risk,
                   coverage=arguments.coverage, engine=arguments.engine, precision=arguments.precision,
                   thorough=arguments.explain_speed)  # fmt: skip
     classifier, threshold = found.classifier, found.threshold
     show_notes(found.notes, console)
     if arguments.explain_speed:
         show_choice(getattr(classifier, "choice", None), console)
-    for prediction in answers(classifier, arguments.images, arguments.top, threshold):
+    for prediction in job.predict(classifier, arguments.images, arguments.top, threshold):
         predictions.append(prediction)
         if not arguments.json:
-            show_prediction(prediction, console)
+            job.show(prediction, console)
     if arguments.json:
         print(json.dumps({"computed_by": classifier.computed_by, "predictions": [
             {"path": p.path, "reason": p.reason} if p.answer is None else
@@ -388,14 +389,14 @@ def _speed(arguments: Val | Predict, classifier: Any) -> dict[str, Any]:
 def benchmark(arguments: Benchmark) -> int:
     """Measures, prints and draws."""
     from hubel.benchmark import Options, chart
-    from hubel.commands.benchmark import benchmark as measure
-    from hubel.terminal import console_for, show_benchmark
+    from hubel.commands import benchmark as job
+    from hubel.terminal import console_for
 
     chart.check(Path(arguments.chart))
     options = Options(model=arguments.model, batch=arguments.batch, size=arguments.size,
                       precision=arguments.precision)  # fmt: skip
-    records = measure(arguments.works, options, arguments.rounds, arguments.seconds, arguments.threads)
-    result = show_benchmark(records, console_for(arguments.json))
+    records = job.benchmark(arguments.works, options, arguments.rounds, arguments.seconds, arguments.threads)
+    result = job.show(records, console_for(arguments.json))
     chart.draw(result.rows, Path(arguments.chart))
     print(
         json.dumps(result.to_dict()) if arguments.json else arguments.chart, flush=True
