@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.train import splits_of
+from hubel.commands.preparation import splits_of
 from hubel.commands.val import SAMPLE, SplitName, looking, new_part, same_data
 from hubel.data import Split
 from hubel.errors import DataError, UsageError

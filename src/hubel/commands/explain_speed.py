@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hubel.benchmark import Conditions, Timing, Turn, interleave, timings, watching
 from hubel.benchmark.alternatives import Alternative, alternatives, contenders
-from hubel.commands.train import planned
+from hubel.commands.preparation import planned
 from hubel.errors import UsageError
 from hubel.files import Track, silently
 from hubel.training.machine import versions

@@ -20,7 +20,8 @@ import numpy as np
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.train import Record, resume, splits_of, start
+from hubel.commands.preparation import splits_of
+from hubel.commands.train import Record, resume, start
 from hubel.data import open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.splits import fingerprint

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hubel.classifier import Classifier
 from hubel.commands import report
-from hubel.commands.train import splits_of
+from hubel.commands.preparation import splits_of
 from hubel.data import Split, Splits, open_data
 from hubel.data.augmentation import views
 from hubel.data.opened import are_characters, refuse_if_many
