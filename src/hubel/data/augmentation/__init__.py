@@ -1,6 +1,7 @@
 """Changes to training pictures that keep their class, as two matrices per picture: one for places, one for colours."""
 
-from hubel.data.augmentation.augmentation import KEYS, Augmentation, border_colour, colour_axes
+from hubel.data.augmentation.augmentation import KEYS, Augmentation
+from hubel.data.augmentation.measurement import border_colour, colour_axes
 from hubel.data.augmentation.safety import Evidence, safe
 from hubel.data.augmentation.views import VIEWS, View
 
