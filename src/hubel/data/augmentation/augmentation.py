@@ -41,7 +41,6 @@ RANGES = {
     "policy_magnitude": (0, policies.STRONGEST),
 }
 # fmt: on
-KEYS = ("flip", *RANGES, "policy")  # the fields that a recipe has too
 COLOURED = ("saturation", "hue", "grey")  # keys that grey pictures cannot have
 CACHED = (
     2_500_000  # values worked on at once on a processor, so that one step finds what the last one left in its cache
@@ -123,7 +122,7 @@ class Augmentation:
     def measured(split: Split, **keys: Any) -> "Augmentation":
         """An augmentation for the pictures of a split: the border's colour and the colours' axes are measured on it.
 
-        Keys that are None or "none" are off, so that a recipe's can be handed over as they are (see `KEYS`).
+        Keys that are None or "none" are off, so that a recipe's can be handed over as they are.
 
         Raises:
             UsageError: as the class; a key that grey pictures cannot have.
