@@ -159,8 +159,9 @@ def resume(arguments: Resume) -> int:
     """Resumes and shows it."""
     from hubel.commands import series
     from hubel.commands.train import resume as go_on
+    from hubel.training.series import FILE
 
-    if (Path(arguments.run) / series.FILE).is_file():
+    if (Path(arguments.run) / FILE).is_file():
         return _watch_series(arguments.json, lambda track: series.go_on(arguments.run, track))
     return _watch(arguments.json, lambda track: go_on(arguments.run, track))
 
@@ -180,13 +181,13 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
 
 
 def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
-    from hubel.commands.series import Turn, lines
+    from hubel.commands.series import Turn, show
     from hubel.terminal import Stopped, console_for, show_training, tracker
 
     console = console_for(json_output)
     for record in begin(tracker(console)):
         if not isinstance(record, Turn):
-            console.print("\n".join(lines(record.summary)), highlight=False, soft_wrap=True, markup=False)
+            show(record.summary, console)
             if json_output:
                 print(json.dumps(record.summary))
             continue
