@@ -210,7 +210,7 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
         view = operators.is_view(call)
         if _is_row(call, found, view) or mine:
             read = [] if view else [fresh.pop(key) for key in call.reads if key in fresh]
-            params = sum([trace.parameters[path].numel() for path in read])
+            params = sum([trace.parameters[path].numel() for path in read]) if read else 0
             op = operators.op_name(call, weighted=len(given) < len(call.inputs))
             rows.append(_row(call, seen_by[id(found)], op, given, params, mine, trace))
     return rows

@@ -10,21 +10,23 @@ import inspect
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled, nn
+from torch._C import _DisableTorchDispatch
 from torch._C._autograd import _top_saved_tensors_default_hooks as packing_hooks
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from hubel.analysis.calls import Call, operator, storage, tensors
+from hubel.analysis import direct
+from hubel.analysis.calls import Call, Operator, operator, tensors
 from hubel.analysis.shapes import ATEN, META, like
-from hubel.errors import HubelError, UsageError
+from hubel.errors import HubelError, ShapeError, UsageError
 
 EMPTY = ATEN.empty.memory_format
 NOTHING: dict[str, Any] = {}  # what most operators are given by name
@@ -70,13 +72,14 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.begin()
+        self.plain = False  # no autograd graph is asked for: some modules need not be run
+        self.begin({}, {})
 
-    def begin(self) -> None:
-        """Forgets what earlier passes wrote down."""
+    def begin(self, memory: dict[int, int], sizes: dict[int, int]) -> None:
+        """Forgets what earlier passes wrote down, the memory of the weights apart."""
         self.calls: list[Call] = []
-        self.memory: dict[int, int] = {}
-        self.sizes: dict[int, int] = {}
+        self.memory = dict(memory)
+        self.sizes = dict(sizes)
         self.meddled = False
         self.path = ROOT
         self.begun: tuple[Any, tuple] | None = None
@@ -99,7 +102,7 @@ class Recorder(TorchDispatchMode):
             if at < len(args):
                 if isinstance(args[at], Tensor):
                     inputs.append(args[at])
-                else:
+                elif args[at] is not None:
                     inputs += tensors(args[at])
         if kwargs:
             inputs += tensors(kwargs)
@@ -110,29 +113,33 @@ class Recorder(TorchDispatchMode):
             self.meddled = True  # autograd keeps the one that was given, not the one on the meta device
         if "device" in kwargs and inputs and inputs[0].is_meta:
             kwargs = {**kwargs, "device": torch.device("meta")}
+        result = None
         if traits.quick and (True in on_meta or not traits.given):
-            try:
+            with suppress(ShapeError):  # let torch say what does not fit
                 result = traits.quick(*args, **kwargs)
-            except HubelError:
-                result = func(*args, **kwargs)  # let torch say what does not fit
-        else:
-            if traits.composite:
-                with self:  # what a composite operator is made of is recorded, not the composite
-                    return func.decompose(*args, **kwargs)
+        elif traits.composite:
+            with self:  # what a composite operator is made of is recorded, not the composite
+                return func.decompose(*args, **kwargs)
+        if result is None:
             result = func(*args, **kwargs)
-        outputs = [result] if type(result) is Tensor else tensors(result)
-        if inputs or any(tensor.numel() for tensor in outputs):  # nothing made of nothing: a batch norm's spare memory
-            if traits.mutates:
-                for tensor in outputs:
-                    self.memory.pop(id(tensor), None)  # it may be a larger one now
-            known = self.memory
-            reads = [known.get(id(tensor)) or self.looks_at(tensor) for tensor in inputs]
-            writes = [known.get(id(tensor)) or self.looks_at(tensor) for tensor in outputs]
-            shape = tuple(outputs[0].shape) if outputs else ()
-            self.calls.append(Call(self.path, traits, args, kwargs, inputs, outputs, reads, writes, traits.name, shape))
-            self.meddled |= not is_grad_enabled() or packing_hooks(True) is not None
+        self._note(traits, args, kwargs, inputs, result)
         self.begun = None
         return result
+
+    def _note(self, traits: Operator, args: tuple, kwargs: dict[str, Any], inputs: list[Tensor], result: Any) -> None:
+        """Writes down a call that has been made."""
+        outputs = [result] if type(result) is Tensor else tensors(result)
+        if not inputs and not any(tensor.numel() for tensor in outputs):
+            return  # nothing made of nothing: a batch norm's spare memory
+        known = self.memory
+        if traits.mutates:
+            for tensor in outputs:
+                known.pop(id(tensor), None)  # it may be a larger one now
+        reads = [known.get(id(tensor)) or self.looks_at(tensor) for tensor in inputs]
+        writes = [known.get(id(tensor)) or self.looks_at(tensor) for tensor in outputs]
+        shape = tuple(outputs[0].shape) if outputs else ()
+        self.calls.append(Call(self.path, traits, args, kwargs, inputs, outputs, reads, writes, traits.name, shape))
+        self.meddled |= not is_grad_enabled() or packing_hooks(True) is not None
 
     def looks_at(self, tensor: Tensor) -> int:
         """The memory of a tensor that stays alive as long as this record, so that its id stays its own."""
@@ -143,12 +150,30 @@ class Recorder(TorchDispatchMode):
             self.sizes[key] = made.nbytes()
         return key
 
-    def wrap(self, path: str, forward: Callable) -> Callable:
+    def direct(self, named: direct.Named) -> Any:
+        """The result of an operator, written down without the way through torch; None where it has to be gone."""
+        func, args = named
+        traits = operator(func)
+        result = None
+        with _DisableTorchDispatch(), suppress(ShapeError):
+            result = traits.quick(*args) if traits.quick else None
+        if result is not None:
+            self._note(traits, args, NOTHING, [args[at] for at in traits.given if args[at] is not None], result)
+        return result
+
+    def wrap(self, path: str, module: nn.Module) -> Callable:
         """A forward that says which module is at work, and where a pass stopped."""
+        forward = module.forward
+        name_call = direct.OF.get(type(module)) if "forward" not in module.__dict__ else None
 
         def traced(*args: Any, **kwargs: Any) -> Any:
             outer, self.path = self.path, path
             try:
+                if name_call and self.plain and len(args) == 1 and not kwargs and type(x := args[0]) is Tensor \
+                        and x.is_meta and not x.requires_grad and (named := name_call(module, x)):  # fmt: skip
+                    result = self.direct(named)
+                    if result is not None:
+                        return result[0] if type(result) is tuple else result
                 return forward(*args, **kwargs)
             except Exception as error:
                 if self.failed is None:
@@ -196,13 +221,17 @@ class Shadow:
         self.model = twins[id(model)]
         self.parameters: dict[str, nn.Parameter] = {}
         self.weights: dict[int, str] = {}  # the memory of parameters and buffers -> their path
+        self.memory: dict[int, int] = {}  # id of a parameter or buffer -> its memory
+        self.sizes: dict[int, int] = {}  # memory -> its bytes
+        self.empty = empty  # so that the ids stay theirs even if a forward pass lets go of a buffer
         self.twins = [(twins[id(module)], path) for path, module in modules.items()]
         with torch.inference_mode(False):  # a parameter made inside it would never ask for a gradient
             for (twin, path), module in zip(self.twins, modules.values(), strict=True):
                 self._fill(twin, module, path, replace)
         self.classes = {path: type(module).__name__ for path, module in modules.items()}
-        self.learning = {memory for memory, path in self.weights.items()
-                         if path in self.parameters and self.parameters[path].requires_grad}  # fmt: skip
+        self.learning = {
+            self.memory[id(parameter)] for parameter in self.parameters.values() if parameter.requires_grad
+        }
         kinds = set(map(type, modules.values()))  # few, of many modules
         plain = {kind for kind in kinds if kind.__module__ in PLAIN}
         self.plainly_used = [parameter for twin, _ in self.twins if type(twin) in plain
@@ -229,7 +258,7 @@ class Shadow:
         for kind in ("_parameters", "_buffers"):
             if own[kind]:
                 own[kind] = {name: replace(tensor) for name, tensor in own[kind].items()}
-                self._name(own[kind], f"{path}." if path else "")
+                self._name(own[kind], f"{path}." if path else "", learnable=kind == "_parameters")
             else:
                 own[kind] = {}
         for kind in OBSERVERS:
@@ -242,7 +271,7 @@ class Shadow:
                 own[name] = _copied(value, replace)
             elif type(value) is types.MethodType and isinstance(value.__self__, nn.Module):
                 own[name] = types.MethodType(value.__func__, replace(value.__self__))
-        own["forward"] = self.recorder.wrap(path or ROOT, twin.forward)
+        own["forward"] = self.recorder.wrap(path or ROOT, twin)
 
     def run(self, input: Sequence[int], *, training: bool = False, gradients: bool = False, graph: bool = True,
             batch: int = 1) -> Trace:  # fmt: skip
@@ -259,7 +288,8 @@ class Shadow:
         for parameter in self.plainly_used:
             parameter.requires_grad = graph
         recorder = self.recorder
-        recorder.begin()
+        recorder.begin(self.memory, self.sizes)
+        recorder.plain = not (gradients and graph)
         with torch.inference_mode(False):
             x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
         with _undisturbed(), torch.set_grad_enabled(gradients), recorder:
@@ -288,13 +318,17 @@ class Shadow:
         for twin, _ in self.twins:
             twin.__dict__["training"] = training
 
-    def _name(self, tensors: dict[str, Tensor | None], prefix: str) -> None:
-        """Notes the paths of a module's parameters or buffers, each at its first."""
+    def _name(self, tensors: dict[str, Any], prefix: str, *, learnable: bool) -> None:
+        """Notes the paths of a module's parameters or buffers, each at its first, and their memory."""
         for name, tensor in tensors.items():
-            if tensor is not None and (memory := storage(tensor)) not in self.weights:
-                self.weights[memory] = prefix + name
-                if isinstance(tensor, nn.Parameter):
-                    self.parameters[prefix + name] = tensor
+            if tensor is None or id(tensor) in self.memory:
+                continue
+            made = tensor.untyped_storage()
+            self.memory[id(tensor)] = memory = made._cdata
+            self.sizes[memory] = made.nbytes()
+            self.weights[memory] = prefix + name
+            if learnable:
+                self.parameters[prefix + name] = tensor
 
     def _dtype(self) -> torch.dtype:
         kinds = [tensor.dtype for tensor in self.parameters.values() if tensor.is_floating_point()]
