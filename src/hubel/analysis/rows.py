@@ -12,7 +12,8 @@ from hubel.analysis.calls import Call, storage
 from hubel.analysis.field import Field
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
-from hubel.analysis.trace import ROOT, Shadow, Stopped, Trace, uncollected
+from hubel.analysis.shadow import Shadow, uncollected
+from hubel.analysis.trace import ROOT, Stopped, Trace
 from hubel.errors import UsageError, nearest
 
 Axes = tuple[float | None, ...]
