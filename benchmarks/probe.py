@@ -30,8 +30,9 @@ import torch
 from hubel.benchmark.conditions import all_versions, hardware, watching
 from hubel.classifier import Classifier, FromPictures
 from hubel.commands.pictures import placed, seen
+from hubel.commands.preparation import planned
 from hubel.commands.probe import probe_stages
-from hubel.commands.train import Finished, planned, start
+from hubel.commands.train import Finished, start
 from hubel.data import Split
 from hubel.files import silently
 from hubel.inference import choose

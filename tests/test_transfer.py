@@ -438,7 +438,7 @@ def test_advise_does_what_it_says(weights, some_digits, tmp_path, monkeypatch, c
     assert Classifier.load("advised.safetensors").about["probe"]["stage"] == found["stage"]
 
 
-@pytest.mark.parametrize("action", ["tune_few", "tune_more"])
+@pytest.mark.parametrize("action", ["tune_more"])
 def test_advise_fine_tunes_to_a_finished_run(weights, some_digits, tmp_path, monkeypatch, capsys, action):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hubel.recipes.default.EPOCHS", (2, 2))

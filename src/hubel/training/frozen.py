@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hubel.data import Split, Splits, batches
-from hubel.data.augmentation import KEYS
 from hubel.data.batches import Share
 from hubel.errors import UsageError
 from hubel.layers import Network
 from hubel.training.freezing import norms
+from hubel.training.keys import AUGMENTATION
 from hubel.training.recipe import Recipe
 from hubel.training.validation import EVALUATION_BATCH
 
@@ -103,7 +103,7 @@ def _why_not(recipe: Recipe, model: nn.Module, data: Splits) -> str:
         return "freeze_batch_norm=none moves its statistics"
     if recipe.teacher is not None:
         return "the teacher sees the pictures"
-    changes = [key for key in (*KEYS, "alternating_flip") if getattr(recipe, key) not in (None, "none", False, 0)
+    changes = [key for key in (*AUGMENTATION, "alternating_flip") if getattr(recipe, key) not in (None, "none", False, 0)
                and (key, getattr(recipe, key)) != ("crop_scale", 1)]  # fmt: skip
     if recipe.augment not in (None, "none") or changes:
         return f"{f'augment={recipe.augment}' if recipe.augment else changes[0]} shows other views"
