@@ -17,6 +17,7 @@ from hubel.classifier import Classifier
 from hubel.data.batches import derived_seed
 from hubel.explanation.attribution import counter
 from hubel.explanation.private import Reader, private
+from hubel.explanation.units import place_of
 from hubel.training.machine import multiplies_bf16
 
 STEPS, RATE = 96, 0.1  # of Adam-like normalised steps, in standard deviations of the network's input
@@ -36,13 +37,16 @@ def maximised(classifier: Classifier, layer: str | None, units: list[int], *, st
         track: shows progress.
     """
     wanted = classifier.preprocessing
-    mean, std = (torch.tensor(of)[:, None, None] for of in (wanted.mean, wanted.std))
+    where = place_of(classifier.network)
+    mean, std = (torch.tensor(of, device=where)[:, None, None] for of in (wanted.mean, wanted.std))
     low, high = (0 - mean) / std, (1 - mean) / std
     generator = torch.Generator().manual_seed(derived_seed(seed, 7))
     x = 0.1 * torch.randn(len(units), wanted.channels, wanted.size, wanted.size, generator=generator)
-    goal = torch.tensor(units)
+    x, goal = x.to(where), torch.tensor(units, device=where)
     network, read = private(classifier.network), None if layer is None else Reader(classifier.network, [layer], x)
-    quick = torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16("cpu"))  # a step's direction needs no more
+    quick = torch.autocast(
+        where.type, torch.bfloat16, enabled=multiplies_bf16(where.type)
+    )  # a step's direction needs no more
     reach = wanted.size // 14
     passed = counter(track, "maximising activations", steps * len(units))
     for step in range(steps):
@@ -61,7 +65,7 @@ def maximised(classifier: Classifier, layer: str | None, units: list[int], *, st
             x = blurred(x, SIGMA)
         x = torch.maximum(torch.minimum(x, high), low)
     pixels = (255 * (x * std + mean)).clamp(0, 255).round().to(torch.uint8)
-    return list(pixels.permute(0, 2, 3, 1).numpy())
+    return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def blurred(x: Tensor, sigma: float) -> Tensor:

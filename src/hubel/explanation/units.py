@@ -62,9 +62,15 @@ def spatial_stages(classifier: Classifier) -> list[str]:
 
 
 def blank(classifier: Classifier) -> Tensor:
-    """A network input of the mean colour, 1 C S S."""
+    """A network input of the mean colour, 1 C S S, on the network's device."""
     wanted = classifier.preprocessing
-    return torch.zeros(1, wanted.channels, wanted.size, wanted.size)
+    return torch.zeros(1, wanted.channels, wanted.size, wanted.size, device=place_of(classifier.network))
+
+
+def place_of(network: nn.Module) -> torch.device:
+    """The device that a network is on."""
+    weight = next(network.parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device
 
 
 def maps_at(network: nn.Module, layers: Sequence[str], x: Tensor) -> dict[str, Tensor]:
@@ -99,8 +105,8 @@ def excited(classifier: Classifier, split: Pictures, layers: Sequence[str], chan
         with torch.inference_mode():
             peaked = strongest(x)
         for layer, (values, at) in peaked.items():
-            peaks[layer].append(values)
-            places[layer].append(at)
+            peaks[layer].append(values.cpu())
+            places[layer].append(at.cpu())
         passed(len(x))
     found = []
     for layer in layers:
@@ -114,7 +120,8 @@ def excited(classifier: Classifier, split: Pictures, layers: Sequence[str], chan
 
 
 def _inputs(classifier: Classifier, split: Pictures, which: NDArray[np.int64]) -> Tensor:
-    return classifier.preprocessing.normalise(torch.from_numpy(np.ascontiguousarray(split.take(which))))
+    pictures = torch.from_numpy(np.ascontiguousarray(split.take(which)))
+    return classifier.preprocessing.normalise(pictures.to(place_of(classifier.network)))
 
 
 def _excited(classifier: Classifier, split: Pictures, layer: str, channel: int, order: Tensor, values: Tensor,
@@ -125,9 +132,10 @@ def _excited(classifier: Classifier, split: Pictures, layer: str, channel: int, 
     shape = maps_at(classifier.network, [layer], x[:1])[layer].shape
     units = torch.zeros(len(x), *shape[1:])
     units[:, channel].flatten(1).scatter_(1, places[:, None], values[:, None].clamp(min=1e-6))
+    units = units.to(x.device)
     seen = _support(classifier.network, x, layer, units)
     try:
-        projections = project(classifier.network, x, layer, units).permute(0, 2, 3, 1).numpy()
+        projections = project(classifier.network, x, layer, units).permute(0, 2, 3, 1).cpu().numpy()
     except UsageError:  # no ReLU, or no max pooling: the patches still tell
         projections = None
     pictures, patches, cut = split.take(which), [], []
