@@ -25,6 +25,7 @@ from hubel.transfer.advice import A_LOT, CELLS, Evidence, Point, advise
 from hubel.transfer.holdout import Joined
 from hubel.transfer.neighbours import nearest, voted
 from hubel.transfer.save import with_head
+from hubel.transfer.stages import pooled
 
 
 def pictures(count, size, channels=3, seed=0):
@@ -435,3 +436,11 @@ def test_advise_does_what_it_says(weights, some_digits, tmp_path, monkeypatch, c
     )
     assert found["done"]["saved"]["path"] == "advised.safetensors"
     assert Classifier.load("advised.safetensors").about["probe"]["stage"] == found["stage"]
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 14])
+def test_parts_of_maps_are_those_of_adaptive_pooling(side):
+    maps = torch.randn(2, 5, side, side + 1, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.adaptive_avg_pool2d(maps, 3).permute(0, 2, 3, 1).flatten(1)
+    torch.testing.assert_close(pooled(maps, 3), wanted)
+    torch.testing.assert_close(pooled(maps, 1), maps.mean(dim=(2, 3)))

@@ -100,7 +100,7 @@ def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: 
             continue
         ridge: Any = Ridge(RIDGE).fit(likeness[rest], np.eye(classes, dtype=np.float32)[labels[rest]])
         curved[judged] = ridge.predict(likeness[judged])
-        linear[judged] = _discriminant(values[rest], labels[rest], classes, values[judged])
+        linear[judged] = discriminant(values[rest], labels[rest], classes, values[judged])
     known = ~np.isnan(linear).any(axis=1)
     answers = np.full((len(labels), classes), np.nan)
     if known.any():
@@ -109,9 +109,18 @@ def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: 
     return answers
 
 
-def _discriminant(values: NDArray[np.float32], labels: NDArray[np.int64], classes: int, asked: NDArray[np.float32],
+def discriminant(values: NDArray[np.float32], labels: NDArray[np.int64], classes: int, asked: NDArray[np.float32],
                   ) -> NDArray[np.float64]:  # fmt: skip
-    """Log densities times priors of Gaussian classes of one shrunk covariance; scikit-learn's warns of classes of one picture."""
+    """Scores of the linear discriminant, N K: log prior and density of Gaussian classes of one shrunk covariance.
+
+    As scikit-learn's, which warns of classes of one picture and does not know classes without any.
+
+    Args:
+        values: features of the pictures that are learnt from, M d.
+        labels: of these, M.
+        classes: how many there are, K; one without pictures is as unlikely as the least likely.
+        asked: features of others, N d.
+    """
     counts = np.bincount(labels, minlength=classes)
     means = np.zeros((classes, values.shape[1]))
     np.add.at(means, labels, values)
