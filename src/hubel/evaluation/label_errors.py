@@ -53,7 +53,7 @@ class Suspect:
     Args:
         picture: its position.
         said: its label.
-        seen: the class that classifiers which did not train on it are sure of.
+        seen: the class that is likeliest to classifiers which did not train on it.
         own: the probability they give its label.
         other: the probability they give `seen`.
     """
