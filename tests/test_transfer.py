@@ -28,6 +28,7 @@ from hubel.transfer.features import Features
 from hubel.transfer.holdout import Joined
 from hubel.transfer.neighbours import nearest, voted
 from hubel.transfer.save import with_head
+from hubel.transfer.stages import pooled
 
 
 def pictures(count, size, channels=3, seed=0):
@@ -494,3 +495,9 @@ def test_embed_on_the_named_device_writes_what_it_writes_without(weights, some_d
         assert main(["embed", weights, some_digits, "--output", str(tmp_path / f"{number}.npz"), *more]) == 0
         written.append(np.load(tmp_path / f"{number}.npz")["features"])
     assert_close(*written)
+@pytest.mark.parametrize("side", [1, 2, 7, 14])
+def test_parts_of_maps_are_those_of_adaptive_pooling(side):
+    maps = torch.randn(2, 5, side, side + 1, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.adaptive_avg_pool2d(maps, 3).permute(0, 2, 3, 1).flatten(1)
+    torch.testing.assert_close(pooled(maps, 3), wanted)
+    torch.testing.assert_close(pooled(maps, 1), maps.mean(dim=(2, 3)))

@@ -63,7 +63,7 @@ class Features(nn.Module):
         found: dict[Place, Tensor] = {}
 
         def keep(place: Place, value: Any) -> None:
-            found.setdefault(place, pooled(value))  # at once: a ReLU in place would write over it
+            found.setdefault(place, pooled(value, place.cells))  # at once: a ReLU in place would write over it
             if len(found) == len(set(self.places)):
                 raise _Enough
 
