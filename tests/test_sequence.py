@@ -57,7 +57,7 @@ def test_the_sums_of_the_lectures(alexnet):
 def test_every_sum_gives_the_number_of_its_row():
     net = model("(16c3p1 bn r)x2 p3s2p1 32c5s3g2 r 8c3d2p2 a2 [8c3p1 r 16c1] gap 10", input=(3, 61, 47))
     for row in summary(net, (3, 61, 47)).rows:
-        lines = dict(line.strip().split(": ", 1) for line in arithmetic(row).splitlines()[1:])
+        lines = dict(line.strip().split(": ", 1) for line in arithmetic(row).splitlines()[1:] if "fit" not in line)
         results = {what: int(text.split(" = ")[1].split()[0].replace(",", "")) for what, text in lines.items()}
         sides = row.output[-2:] if len(row.output) > 2 else (None, None)
         for name, side in zip(("height", "width"), sides, strict=True):

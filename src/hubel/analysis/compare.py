@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
-from rich.table import Table
 from torch import nn
 
 from hubel import files, zoo
 from hubel.analysis.rows import Summary, summary
-from hubel.analysis.tables import axes, number, rendered
+from hubel.analysis.tables import axes, grid, number
 from hubel.errors import UsageError
 
 COLUMNS = ("model", "input", "params", "MACs", "FLOPs", "peak activations", "saved", "receptive field", "top-1", "year")
+SPARE = ("FLOPs", "saved", "peak activations", "input", "receptive field", "year")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +23,8 @@ class Entry:
 
     name: str
     input: tuple[int, ...]
-    params: int
+    params: int  # of the layers that an inference runs
+    training_params: int  # of those that only training uses, such as auxiliary heads
     macs: int | None
     peak_activation_bytes: int
     saved_bytes: int | None
@@ -49,16 +49,16 @@ class Comparison:
         """One object that scripts can rely on."""
         return {"models": [asdict(entry) | {"flops": entry.flops} for entry in self.entries]}
 
-    def text(self) -> str:
-        """The complexity table."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in COLUMNS:
-            table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-        for entry in self.entries:
-            table.add_row(*_cells(entry))
+    def text(self, width: int | None = None) -> str:
+        """The complexity table; where there is room for so many columns of text only, without what can best be missed."""
         sources = sorted({entry.accuracy_of for entry in self.entries if entry.accuracy_of})
-        notes = ["For one picture; 1 MAC = 2 FLOP; memory in bytes; receptive field in px; ?: unknown or unpublished."]
-        return rendered(table) + "\n".join([*notes, *(f"Top-1: {source}." for source in sources)]) + "\n"
+        trained = [f"{entry.name}: {entry.training_params:,} more parameters in layers that only training uses."
+                   for entry in self.entries if entry.training_params]  # fmt: skip
+        notes = ["For one picture; 1 MAC = 2 FLOP; memory in bytes; receptive field in px; ?: unknown or unpublished.",
+                 *trained, *(f"Top-1: {source}." for source in sources)]  # fmt: skip
+        return grid(
+            COLUMNS, [_cells(entry) for entry in self.entries], None, "\n".join(notes), left=1, width=width, spare=SPARE
+        )
 
     def markdown(self) -> str:
         """The complexity table as Markdown."""
@@ -105,8 +105,9 @@ def _named(name: str, input: Sequence[int] | None) -> Summary:
 def _entry(described: Summary) -> Entry:
     facts = zoo.facts().get(described.model, {})
     total = described.total
+    aside = sum(row.params for row in described.rows if row.op == "training only")
     return Entry(
-        name=described.model, input=described.input, params=total.params, macs=total.macs,
+        name=described.model, input=described.input, params=total.params - aside, training_params=aside, macs=total.macs,
         peak_activation_bytes=total.peak_activation_bytes, saved_bytes=total.saved_bytes,
         receptive_field=total.receptive_field, top1=facts.get("top1"), accuracy_of=facts.get("accuracy_of", ""),
         year=facts.get("year"),
