@@ -231,11 +231,30 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, code, sentence, c
     assert half == []
 
 
-def test_wrong_values_are_refused_with_usage(capsys):
-    with pytest.raises(SystemExit) as ended_with:
-        main(["train", "digits", "epochs=many"])
-    assert ended_with.value.code == 2
-    assert "epochs" in capsys.readouterr().err
+@pytest.mark.parametrize(("given", "sentence"), [
+    (["epochs=many"],             "epochs is 'many'; it is a whole number"),
+    (["--epochs", "1.5"],         "epochs is '1.5'; it is a whole number"),
+    (["--epochs"],                "epochs has no value; write epochs=VALUE, see hubel train --help"),
+    (["--optimizer", "adamx"],    "optimizer is 'adamx'; did you mean adam or adamw?"),
+    (["monitor=f1"],              "monitor is 'f1'; known: balanced_accuracy, last, loss, macro_f1, top1"),
+    (["unfreeze=haed"],           "unfreeze is 'haed'; did you mean head? Or give a whole number"),
+    (["flip=maybe"],              "unknown value of flip 'maybe'; known: 0, 1, false, no, true, yes"),
+    (["channels=2"],              "channels is '2'; known: 1, 3"),
+])  # fmt: skip
+def test_wrong_values_are_one_sentence_that_names_the_right_ones(given, sentence, capsys):
+    assert main(["train", "digits", *given]) == 2
+    assert capsys.readouterr().err == f"hubel: {sentence}\n"
+
+
+def test_help_names_every_key_once_and_no_default_where_none_is(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: hubel train [-h] [OPTIONS] DATA")
+    assert "None" not in shown
+    assert "default: False" not in shown
+    for key in VERBS["train"].keys():
+        assert f"--{key.replace('_', '-')}" in shown
 
 
 def test_a_full_disk_stops_training_with_one_sentence(tmp_path):
