@@ -5,11 +5,16 @@ import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from hubel.cli import VERBS, main
+from hubel.commands.models import listed, table
+from hubel.terminal import epoch_line
+from hubel.training.recipe import Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -253,7 +258,7 @@ def test_help_names_every_key_once_and_no_default_where_none_is(capsys):
     assert shown.startswith("usage: hubel train [-h] [OPTIONS] DATA")
     assert "None" not in shown
     assert "default: False" not in shown
-    for key in VERBS["train"].keys():
+    for key in [*VERBS["train"].keys()]:
         assert f"--{key.replace('_', '-')}" in shown
 
 
@@ -353,3 +358,60 @@ def test_compare_draws_and_lint_finds(capsys, tmp_path):
     assert "102,764,544 of 138,357,544 parameters (74%)" in out
     code, out, _ = ended(["lint", "resnet18", "--json"], capsys)
     assert code == (1 if json.loads(out)["findings"] else 0)
+
+
+@pytest.mark.parametrize(("key", "sentence"), [
+    ("class_weight=cat:2", "there is no class 'cat'"),
+    ("hue=0.1",            "hue would have no effect on grey pictures"),
+    ("policy_count=3",     "policy_count would have no effect"),
+])  # fmt: skip
+def test_what_cannot_be_meant_for_the_data_is_refused_before_there_is_a_run(key, sentence, capsys, tmp_path):
+    assert main(["train", "digits", "epochs=1", key]) == 2
+    out, err = capsys.readouterr()
+    assert sentence in err
+    assert out.strip() == ""
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("width", ["80", "100"])
+def test_the_list_of_networks_never_loses_a_figure(width, capsys):
+    rows = listed("*")
+    console = Console(width=int(width), color_system=None)
+    console.print(table(rows, int(width)))
+    shown = capsys.readouterr().out.splitlines()[1:]
+    for row, line in zip(rows, shown, strict=True):
+        assert line.startswith(row["name"])
+        assert "x".join(map(str, row["input"])) in line
+        assert re.search(r"\d ?[kMG] .*\d ?[kMG] ", line)
+    assert main(["models"]) == 0  # into a pipe: nothing is cut
+    whole = capsys.readouterr().out
+    assert "…" not in whole
+    assert all(row["source"] in whole for row in rows)
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["summary", "lenet5", "--classes", "-3"],  "num_classes is -3; it is at least 1"),
+    (["summary", "lenet5", "--classes", "0"],   "num_classes is 0; it is at least 1"),
+    (["summary", "lenet5", "--depth", "-1"],    "depth is -1; 0 shows the network in one row, 1 its parts"),
+    (["lr-find", "digits", "samples=1"],        "1 rates are too few; at least 20 are needed to see how the loss falls"),
+])  # fmt: skip
+def test_numbers_that_mean_nothing_are_one_sentence(arguments, sentence, capsys):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.strip() == f"hubel: {sentence}"
+
+
+def test_the_sums_of_a_module_are_those_of_its_layers(capsys):
+    def shown(layer):
+        assert main(["summary", "lenet5", "--arithmetic", layer]) == 0
+        return capsys.readouterr().out
+
+    assert shown("head") == "".join(shown(f"head.{i}") for i in range(6))
+
+
+def test_epochs_of_a_budget_have_no_end_that_could_be_passed():
+    epoch = SimpleNamespace(epoch=14, train_loss=0.1, train_top1=1.0, val_loss=0.1, val_top1=1.0, images_per_second=1.0,
+                            seconds=1.0, best=False)  # fmt: skip
+    planned, fixed = (epoch_line(epoch, Recipe(epochs=9, budget=budget)) for budget in (30.0, None))
+    assert planned.split()[0] == "14"
+    assert fixed.split()[0] == "14/9"
+    assert len(planned) == len(fixed)

@@ -144,3 +144,7 @@ def test_json_is_the_contract_and_the_other_forms_hold_the_same_numbers(alexnet)
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")  # loads nothing from elsewhere
     assert page.count("<polygon") >= 3 * 10
     assert alexnet._repr_html_() in page
+
+
+def test_a_list_may_end_in_a_number_of_classes():
+    assert str(model([{"conv": 8, "kernel": 3}, "r", "gap", 10])) == str(model("8c3 r gap 10"))

@@ -13,6 +13,7 @@ from rich.table import Table
 from hubel.analysis.operators import Window
 from hubel.analysis.rows import Row, Summary
 from hubel.arithmetic import unread
+from hubel.errors import UsageError
 
 COLUMNS = ("layer", "operation", "output", "params", "MACs", "FLOPs", "activations", "saved", "receptive field", "jump",
            "start", "sees")  # fmt: skip
@@ -28,6 +29,8 @@ def at_depth(summary: Summary, depth: int | None) -> list[Row]:
     """The rows with consecutive calls inside a module at `depth` added up to one; every call where it is None."""
     if depth is None:
         return list(summary.rows)
+    if depth < 0:
+        raise UsageError(f"depth is {depth}; 0 shows the network in one row, 1 its parts")
     prefix = lambda row: ".".join(row.name.split(".")[:depth])  # noqa: E731
     rows: list[Row] = []
     for path, group in groupby(summary.rows, prefix):
