@@ -415,3 +415,54 @@ def test_epochs_of_a_budget_have_no_end_that_could_be_passed():
     assert planned.split()[0] == "14"
     assert fixed.split()[0] == "14/9"
     assert len(planned) == len(fixed)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Pictures twice as wide as high whose class stands at their ends, and a run that learned from all of them."""
+    folder = tmp_path_factory.mktemp("wide")
+    for name, colour in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
+        (folder / "data" / name).mkdir(parents=True)
+        for i in range(30):
+            picture = Image.new("RGB", (64, 32), colour)
+            picture.paste((i, 2 * i, i), (16, 0, 48, 32))  # the centre says nothing
+            picture.save(folder / "data" / name / f"{i}.png")
+    run = [
+        "train",
+        str(folder / "data"),
+        "model=linear",
+        "size=16",
+        "epochs=8",
+        "batch=8",
+        "lr=0.01",
+        "fit=pad",
+        "--name",
+        "wide",
+    ]
+    assert main([*run, "--project", str(folder / "runs")]) == 0
+    return folder
+
+
+def test_fit_means_the_same_to_train_val_and_predict(wide, capsys):
+    run, picture = str(wide / "runs" / "wide"), str(wide / "data" / "red" / "0.png")
+
+    def top1(*given):
+        assert main(["val", run, "--json", *given]) == 0
+        told = json.loads(capsys.readouterr().out)
+        return told["top1"], told["notes"]
+
+    capsys.readouterr()
+    page = (wide / "runs" / "wide" / "report.html").read_bytes()
+    as_trained, cropped = top1(), top1("fit=crop")
+    assert (as_trained, top1("fit=pad")) == ((1.0, []), (1.0, []))
+    assert cropped[0] < 1  # the ends are cut off
+    assert cropped[1] == ["pictures are made square by fit=crop; the network was trained with fit=pad"]
+    assert top1(str(wide / "data"), "fit=crop")[0] < 1
+    assert (wide / "runs" / "wide" / "report.html").read_bytes() == page
+    answers = []
+    for fit in ("pad", "crop"):
+        assert main(["predict", run, picture, "--json", f"fit={fit}"]) == 0
+        answers.append(json.loads(capsys.readouterr().out)["predictions"][0])
+    assert answers[0] != answers[1]
+    assert main(["predict", run, picture, "fit=stretch"]) == 2
+    assert "fit is 'stretch'; known: crop, pad, squash" in capsys.readouterr().err
