@@ -121,6 +121,11 @@ def _cells(entry: Entry) -> list[str]:
             str(entry.year or "?")]  # fmt: skip
 
 
+def _dated(years: Sequence[int]) -> str:
+    first, last = min(years), max(years)
+    return f"Year: {first}." if first == last else f"Colour: year, {first} (dark) to {last} (bright)."
+
+
 def _chart(entries: Sequence[Entry], path: Path) -> Path:
     shown = [entry for entry in entries if entry.top1 is not None and entry.macs]
     if not shown:
@@ -145,7 +150,7 @@ def _chart(entries: Sequence[Entry], path: Path) -> Path:
         plot.annotate(entry.name, (x, 100 * (entry.top1 or 0)), xytext=(-beside if taken else beside, 0),
                       textcoords="offset points", va="center", ha="right" if taken else "left", fontsize=8)  # fmt: skip
     plot.set(xscale="log", xlabel="operations for one picture  [GMAC]", ylabel="published top-1 accuracy  [%]",
-             title=f"Area: parameters, up to {largest / 1e6:.1f} million. Colour: year.")  # fmt: skip
+             title=f"Area: parameters, up to {largest / 1e6:.1f} million. {_dated(years)}")  # fmt: skip
     plot.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     for axis in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
         axis(lambda value, _: f"{value:g}")
