@@ -66,6 +66,7 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
     reason = f"{'the hardware multiplies' if multiplies_bf16(device) else 'the hardware does not multiply'} bfloat16"
     if precision == "float32" and multiplies_bf16(device) and macs < BF16_PAYS_FROM:
         reason = f"{macs / 1e6:.1f} M MACs per picture are too few for bfloat16 to pay"
+    reason = "as asked" if recipe.precision else reason
     if fused and not fusion.available(model, device):
         raise UsageError(f"fused=true needs {_needed(device)}; use fused=false, or leave it open on a new run")
     fused = fusion.available(model, device) and fusion.pays(model) if fused is None else fused
@@ -75,7 +76,7 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
             f"fused_input=true needs {_needed(device)}; use fused_input=false, or leave it open on a new run"
         )
     fused_input = compiled if recipe.fused_input is None else recipe.fused_input
-    where = f"{threads} threads" if device == "cpu" else torch.cuda.get_device_name(device)
+    where = f"{threads} thread{'s' * (threads != 1)}" if device == "cpu" else torch.cuda.get_device_name(device)
     norms = ", fused batch norm" if fused else ""
     why = f"{device}, {where}, {precision} ({reason}), channels-last{norms}, fused optimiser"
     return Machine(device, precision, threads, fused, fused_input, why)

@@ -15,7 +15,7 @@ class Recipe:
     """How to train. What is None is chosen for the data and the machine, and the choice is written into the run.
 
     Args:
-        recipe: a published recipe, whose values fill what is left open; see `hubel.recipes`.
+        recipe: a published recipe, whose values fill what is left open; `hubel recipes` lists them.
         model: a name of the zoo, or FILE.py:NAME for a network of your own.
         weights: what training starts from: a run, a weights file, or the name of a network; `from` says the same. Size,
             channels and normalisation follow it.

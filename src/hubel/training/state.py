@@ -176,10 +176,14 @@ class Training:
 
 def augmentation(recipe: Recipe, split: Split) -> Augmentation:
     """What a recipe makes of the pictures of a split."""
+    return Augmentation.measured(split, fused=bool(recipe.fused_input), **_augmentation_keys(recipe))
+
+
+def _augmentation_keys(recipe: Recipe) -> dict[str, Any]:
     values: dict[str, Any] = {key: getattr(recipe, key) for key in (*AUGMENTATION, "edge")}
     if recipe.alternating_flip:
         values["flip"] = False  # not at random: `training_batches` turns the pictures
-    return Augmentation.measured(split, fused=bool(recipe.fused_input), **values)
+    return values
 
 
 def parts_of_share(recipe: Recipe, progress: Progress, team: Team) -> int:
@@ -204,6 +208,11 @@ def refuse_what_does_not_fit(recipe: Recipe, data: Splits, team: Team) -> None:
     if (recipe.accumulate or 1) > share:
         raise UsageError(f"accumulate={recipe.accumulate} is more than the {share} pictures of a process's share of "
                          f"batch={batch}")  # fmt: skip
+    losses.class_weights(recipe, data.classes, data.train.labels)
+    given = {
+        key: value for key, value in _augmentation_keys(recipe).items() if key != "pca" and value not in (None, "none")
+    }
+    Augmentation(**given).fits(data.train.images.shape[-1])
     if data.multilabel and recipe.loss != "bce":
         raise UsageError(
             f"loss={recipe.loss} needs one class per picture, and {data.name} has any number of them; use loss=bce"
