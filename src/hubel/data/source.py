@@ -169,33 +169,47 @@ def _visible(path: Path) -> list[Path]:
 
 def _holds_runs(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(entry.is_dir() and _is_ours(entry.path) for entry in entries)
+        return any(_is_folder(entry) and _is_ours(entry.path) for entry in entries)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself is no folder
+        return False
 
 
 def _is_ours(folder: str) -> bool:
     return any(os.path.isfile(os.path.join(folder, name)) for name in RECORDS)
 
 
-def _pictures_below(folder: Path) -> tuple[list[str], int]:
-    """Paths of picture files below a class folder, and how many other files lie there; links are followed once."""
-    found, others, seen = [], 0, set()
+def _pictures_below(folder: Path) -> tuple[list[str], int, list[str]]:
+    """Paths of picture files below a class folder, how many other files lie there, and links that lead out and back in.
+
+    Links are followed once; one to a folder that holds the class folder would bring the pictures of all classes.
+    """
+    found, others, loops = [], 0, []
+    around = set(map(str, Path(os.path.realpath(folder)).parents))
+    seen: set[str] = set()
     waiting = [os.fspath(folder)]
     while waiting:
         root = waiting.pop()
         real = os.path.realpath(root)
-        if real in seen:
+        if real in around:
+            loops.append(root)
+        if real in around or real in seen:
             continue
         seen.add(real)
         folders, files = [], []
         with os.scandir(root) as entries:  # no object per file: a tree may hold millions
             for entry in entries:
                 if not entry.name.startswith(".") and entry.name not in NOT_DATA:
-                    (folders if entry.is_dir() else files).append(entry.name)
+                    (folders if _is_folder(entry) else files).append(entry.name)
         pictures = [name for name in files if os.path.splitext(name)[1].lower() in EXTENSIONS]
         others += len(files) - len(pictures)
         found += [f"{root}{os.sep}{name}" for name in sorted(pictures)]
         waiting += [f"{root}{os.sep}{name}" for name in sorted(folders, reverse=True)]
-    return found, others
+    return found, others, loops
 
 
 def _from_folder(path: Path, name: str) -> Source:
@@ -218,11 +232,12 @@ def _from_folder(path: Path, name: str) -> Source:
         for class_folder in _visible(folder):
             if not class_folder.is_dir():
                 continue
-            paths, others = _pictures_below(class_folder)
+            paths, others, loops = _pictures_below(class_folder)
             listing.paths += paths
             listing.labels += [class_folder.name] * len(paths)
             if others:
                 notes.append(f"{others} files in {class_folder} have no picture's extension and were passed over")
+            notes += [f"{link} leads to a folder that holds it and was not followed" for link in loops]
             if not paths:
                 notes.append(f"{class_folder} holds no pictures and is not taken for a class")
     for split in [name for name in ("val", "test") if name in listings and not listings[name].paths]:
