@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import reference
 from hubel import zoo
 from hubel.analysis import check_input, memory, summary
-from hubel.analysis.trace import Shadow
+from hubel.analysis.shadow import Shadow
 from hubel.errors import ShapeError, UsageError
 
 FACTS = zoo.facts()

@@ -1,7 +1,9 @@
 """The inspector: what any network is made of and what it costs, found in one pass on the meta device.
 
 calls.py            one operator call
-trace.py            a forward pass without numbers, written down call by call
+shadow.py           a network without numbers, run in the place of the user's
+trace.py            its forward pass, written down call by call
+direct.py           plain modules, whose call is named instead of made
 shapes.py           output shapes where the generic way is slow
 operators.py        names and multiply-accumulates of operators
 field.py            receptive fields as algebra

@@ -23,6 +23,7 @@ class Operator(NamedTuple):
     composite: bool  # comes apart into others; resizing would too, into index arithmetic that says nothing
     given: tuple[int, ...]  # which positional arguments may be tensors, or lists of them
     quick: Callable | None  # its output's shape, where the generic way is slow
+    own: bool  # of torch itself, not of an extension
 
 
 @cache
@@ -33,7 +34,8 @@ def operator(func: Any) -> Operator:
     composite = "upsample" not in name and (key in func.py_kernels or func.has_kernel_for_dispatch_key(key))
     given = tuple(at for at, each in enumerate(func._schema.arguments) if "Tensor" in str(each.type))
     pointwise = torch.Tag.pointwise in func.tags
-    return Operator(func, name, func._schema.is_mutable, pointwise, composite, given, QUICK.get(func))
+    own = func.namespace in ("aten", "prims", "prim")
+    return Operator(func, name, func._schema.is_mutable, pointwise, composite, given, QUICK.get(func), own)
 
 
 @dataclass(slots=True)

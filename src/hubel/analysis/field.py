@@ -39,12 +39,12 @@ class Field(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         """Positions along each dimension."""
-        return tuple([dim[0][0] if len(dim) == 1 else positions(dim) for dim in self.dims])
+        return tuple([positions(dim) for dim in self.dims])
 
 
 def positions(dim: Dim) -> int:
     """How many positions a dimension has."""
-    return prod(n for n, _ in dim)
+    return dim[0][0] if len(dim) == 1 else prod([n for n, _ in dim])
 
 
 def picture(shape: Sequence[int]) -> Field:
@@ -167,6 +167,10 @@ def window(field: Field, dim: int, *, kernel: int, stride: int, padding: int, di
     if kernel == 1 and stride == 1 and padding == 0 and out == positions(field.dims[dim]):
         return field
     *others, (n, steps) = factors = simplified(field.dims[dim])
+    if not others:
+        moved = steps if stride == 1 else tuple([None if step is None else step * stride for step in steps])
+        spans = _seen_through(field, steps, (kernel - 1) * dilation, padding)
+        return Field(_with(field.dims, dim, ((out, moved),)), spans)
     whole_blocks = dilation == 1 and padding % n == 0 and stride % n == 0 and (kernel <= n or kernel % n == 0)
     if len(others) == 1 and whole_blocks:  # such as pooling what was upsampled: a window over blocks of n positions
         inside = _seen_through(field, steps, (min(kernel, n) - 1), 0)
@@ -174,14 +178,10 @@ def window(field: Field, dim: int, *, kernel: int, stride: int, padding: int, di
         return window(
             blocks, dim, kernel=-(-kernel // n), stride=stride // n, padding=padding // n, dilation=1, out=out
         )
-    if others:
-        moves = [any(steps[axis] != 0 for _, steps in factors) for axis in range(len(steps))]
-        spans = [None if span and move and not span.whole else span
-                 for span, move in zip(field.spans, moves, strict=True)]  # fmt: skip
-        return Field(_with(field.dims, dim, uneven(out, len(steps))), tuple(spans))
-    moved = tuple(None if step is None else step * stride for step in steps)
-    spans = _seen_through(field, steps, (kernel - 1) * dilation, padding)
-    return Field(_with(field.dims, dim, ((out, moved),)), spans)
+    moves = [any(steps[axis] != 0 for _, steps in factors) for axis in range(len(steps))]
+    unsure = [None if span and move and not span.whole else span
+              for span, move in zip(field.spans, moves, strict=True)]  # fmt: skip
+    return Field(_with(field.dims, dim, uneven(out, len(steps))), tuple(unsure))
 
 
 def _seen_through(field: Field, steps: Steps, reach: int, padding: int) -> tuple[Span | None, ...]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hubel.analysis.trace import Shadow, Stopped, Trace
+from hubel.analysis.shadow import Shadow
+from hubel.analysis.trace import Stopped, Trace
 from hubel.arithmetic import out_size
 from hubel.errors import ShapeError
 

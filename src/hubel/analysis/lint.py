@@ -18,8 +18,9 @@ from hubel.analysis import operators
 from hubel.analysis.calls import Call, storage
 from hubel.analysis.receptive_field import receptive_fields
 from hubel.analysis.rows import Summary, summary
+from hubel.analysis.shadow import Shadow
 from hubel.analysis.tables import volume
-from hubel.analysis.trace import ROOT, Shadow, Trace
+from hubel.analysis.trace import ROOT, Trace
 
 FALL = 5  # a pooling by 2 divides the volume by 4, or nearly 5 where it drops an edge; more is a tight bottleneck
 DENSE = 0.5  # share of the parameters in one dense layer from which on it is worth a word

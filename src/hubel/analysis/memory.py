@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hubel.analysis.calls import Call, storage
-from hubel.analysis.trace import Shadow, Stopped, Trace
+from hubel.analysis.shadow import Shadow
+from hubel.analysis.trace import Stopped, Trace
 
 # What the derivative of an operator needs (torch's derivatives.yaml): which of its arguments, which of its results.
 KEEPS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {

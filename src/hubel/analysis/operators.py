@@ -48,6 +48,11 @@ def op_name(call: Call, weighted: bool) -> str:
         return "attention"
     if name in ("mm", "addmm"):
         return "linear" if weighted else "matmul"
+    return _plain(name)
+
+
+@cache
+def _plain(name: str) -> str:
     name = NAMES.get(name, name)
     return name[:-1] if name.endswith("_") and not name.startswith("__") else name
 
@@ -56,7 +61,7 @@ def is_view(call: Call) -> bool:
     """Whether the call only looks at memory another call made."""
     if not call.outputs or not call.inputs or call.operator.mutates:
         return False
-    return call.writes[0] in call.reads and set(call.writes) <= set(call.reads)
+    return call.writes[0] in call.reads and set(call.writes).issubset(call.reads)
 
 
 def window(call: Call) -> Window | None:
@@ -65,7 +70,7 @@ def window(call: Call) -> Window | None:
     if name == "convolution":
         count = args[1].dim() - 2
         return _window(tuple(args[1].shape[2:]), *(_each(given, count) for given in args[3:6]))
-    if "pool" not in name or not name.startswith(("max_pool", "avg_pool")):
+    if not name.startswith(("max_pool", "avg_pool")):
         return None
     count, maximum = int(name.split("pool")[1][0]), name.startswith("max")
     given: list[Any] = [*args, *(None, None, None, None)[len(args) :]]
@@ -100,7 +105,7 @@ def macs(call: Call) -> int | None:
         return rule(call)
     if call.name.startswith("_scaled_dot_product"):
         return _attention(call)
-    return 0 if call.operator.func.namespace in ("aten", "prims", "prim") and call.name not in UNCOUNTED else None
+    return 0 if call.operator.own and call.name not in UNCOUNTED else None
 
 
 def _attention(call: Call) -> int:

@@ -12,7 +12,8 @@ from hubel.analysis.calls import Call, storage
 from hubel.analysis.field import Field
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
-from hubel.analysis.trace import ROOT, Shadow, Stopped, Trace, uncollected
+from hubel.analysis.shadow import Shadow, uncollected
+from hubel.analysis.trace import ROOT, Stopped, Trace
 from hubel.errors import UsageError, nearest
 
 Axes = tuple[float | None, ...]
@@ -210,7 +211,7 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
         view = operators.is_view(call)
         if _is_row(call, found, view) or mine:
             read = [] if view else [fresh.pop(key) for key in call.reads if key in fresh]
-            params = sum([trace.parameters[path].numel() for path in read])
+            params = sum([trace.parameters[path].numel() for path in read]) if read else 0
             op = operators.op_name(call, weighted=len(given) < len(call.inputs))
             rows.append(_row(call, seen_by[id(found)], op, given, params, mine, trace))
     return rows

@@ -1,7 +1,7 @@
 """Output shapes of the operators whose generic kernels on the meta device are slow Python.
 
-Anything unusual (another layout, mixed types, a mismatch) is left to the operator itself, which also says what is
-wrong.
+For anything unusual (another layout, mixed types, a mismatch) the answer is None: it is left to the operator itself, which
+also says what is wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,35 +16,35 @@ ATEN = torch.ops.aten
 META = torch.device("meta")
 
 
-def _convolution(x: Tensor, weight: Tensor, bias: Any, stride: list[int], padding: list[int], dilation: list[int],
-                 transposed: bool, output_padding: Any, groups: int) -> Tensor:  # fmt: skip
-    """The shape of a convolution without the slow generic kernel; anything unusual is left to that one."""
+def _convolution(x: Tensor, weight: Tensor, _bias: Any, stride: list[int], padding: list[int], dilation: list[int],
+                 transposed: bool, _output_padding: Any, groups: int) -> Tensor | None:  # fmt: skip
+    """The shape of a convolution without the slow generic kernel."""
     (batch, c_in, *sides), (c_out, c_each, *kernel) = x.shape, weight.shape
     odd = transposed or len(sides) != len(kernel) or c_in != c_each * groups or not x.is_contiguous()
     if odd or not len(stride) == len(padding) == len(dilation) == len(sides) or x.dtype != weight.dtype:
-        return ATEN.convolution.default(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
+        return None
     out = map(out_size, sides, kernel, stride, padding, dilation)
     return torch.empty((batch, c_out, *out), dtype=x.dtype, device=META)
 
 
 def _max_pool(x: Tensor, kernel: list[int], stride: Sequence[int] = (), padding: Sequence[int] = (0, 0),
-              dilation: Sequence[int] = (1, 1), ceil_mode: bool = False) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The shape of a maximum pooling and its indices; anything unusual is left to the operator itself."""
+              dilation: Sequence[int] = (1, 1), ceil_mode: bool = False) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+    """The shape of a maximum pooling and its indices."""
     stride = stride or kernel
     usual = x.dim() == 4 and x.is_contiguous() and len(kernel) == len(stride) == len(padding) == len(dilation) == 2
     if not usual or 2 * max(padding) > min(kernel) or min(stride) < 1:
-        return ATEN.max_pool2d_with_indices.default(x, kernel, stride, padding, dilation, ceil_mode)
+        return None
     out = [out_size(*each, ceil_mode=ceil_mode)
            for each in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)]  # fmt: skip
     shape = (*x.shape[:2], *out)
     return torch.empty(shape, dtype=x.dtype, device=META), torch.empty(shape, dtype=torch.int64, device=META)
 
 
-def _empty_like(x: Tensor, memory_format: Any = None, **options: Any) -> Tensor:
+def _empty_like(x: Tensor, memory_format: Any = None, **options: Any) -> Tensor | None:
     """The shape of memory that a dropout fills."""
     usual = x.is_contiguous() and memory_format in (None, torch.preserve_format, torch.contiguous_format)
     if not usual or any(options.values()):
-        return ATEN.empty_like.default(x, memory_format=memory_format, **options)
+        return None
     return like(x)
 
 
@@ -60,51 +60,51 @@ def _batch_norm(x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, trai
     return like(x), mean, torch.empty_strided((x.shape[1],), (1,), dtype=x.dtype, device=META) if training else mean
 
 
-def _linear(bias: Tensor, x: Tensor, weight: Tensor, **scales: Any) -> Tensor:
-    """The shape of a linear layer; a mismatch is left to the operator itself."""
+def _linear(bias: Tensor, x: Tensor, weight: Tensor, **scales: Any) -> Tensor | None:
+    """The shape of a linear layer."""
     if scales or x.shape[1] != weight.shape[0] or x.dtype != weight.dtype or bias.shape != weight.shape[1:]:
-        return ATEN.addmm.default(bias, x, weight, **scales)
+        return None
     return torch.empty((x.shape[0], weight.shape[1]), dtype=x.dtype, device=META)
 
 
-def _cat(parts: list[Tensor], dim: int = 0) -> Tensor:
-    """The shape of a concatenation; anything unusual is left to the operator itself."""
+def _cat(parts: list[Tensor], dim: int = 0) -> Tensor | None:
+    """The shape of a concatenation."""
     first = parts[0]
     dim %= max(first.dim(), 1)
     for part in parts:
         same = part.dim() == first.dim() and part.dtype == first.dtype and part.is_contiguous()
         if not same or part.shape[:dim] != first.shape[:dim] or part.shape[dim + 1 :] != first.shape[dim + 1 :]:
-            return ATEN.cat.default(parts, dim)
+            return None
     shape = (*first.shape[:dim], sum(part.shape[dim] for part in parts), *first.shape[dim + 1 :])
     return torch.empty(shape, dtype=first.dtype, device=META)
 
 
-def _same(operator: Any, in_place: bool) -> Callable:
-    """The shape of a sum or product of two tensors of one shape; broadcasting is left to the operator itself."""
+def _same(in_place: bool) -> Callable:
+    """The shape of a sum or product of two tensors of one shape, without broadcasting."""
 
-    def quick(x: Tensor, y: Any, **scales: Any) -> Tensor:
+    def quick(x: Tensor, y: Any, **_scales: Any) -> Tensor | None:
         if not isinstance(y, Tensor) or y.shape != x.shape or y.dtype != x.dtype or y.stride() != x.stride():
-            return operator(x, y, **scales)
+            return None
         return x if in_place else like(x)
 
     return quick
 
 
-def _activation(operator: Any, in_place: bool) -> Callable:
+def _activation(in_place: bool) -> Callable:
     """The shape of an activation of floating-point numbers: that of its input."""
 
-    def quick(x: Tensor, *args: Any, **options: Any) -> Tensor:
+    def quick(x: Tensor, *_args: Any, **_options: Any) -> Tensor | None:
         if not x.is_floating_point() or not x.is_contiguous():
-            return operator(x, *args, **options)
+            return None
         return x if in_place else like(x)
 
     return quick
 
 
-def _mean(x: Tensor, over: Any, keepdim: bool = False, **options: Any) -> Tensor:
+def _mean(x: Tensor, over: Any, keepdim: bool = False, **options: Any) -> Tensor | None:
     """The shape of a mean over dimensions."""
     if not over or options or not x.is_floating_point():
-        return ATEN.mean.dim(x, over, keepdim, **options)
+        return None
     summed = {dim % x.dim() for dim in over}
     shape = [1 if dim in summed else size for dim, size in enumerate(x.shape) if keepdim or dim not in summed]
     return torch.empty(shape, dtype=x.dtype, device=META)
@@ -124,8 +124,8 @@ QUICK: dict[Any, Callable] = {
     ATEN.empty_like.default: _empty_like,
     ATEN.cat.default: _cat,
     ATEN.mean.dim: _mean,
-    **{operator: _same(operator, False) for operator in (ATEN.add.Tensor, ATEN.mul.Tensor)},
-    **{packet.default: _activation(packet.default, False) for packet in ACTIVATIONS},
-    **{packet.default: _activation(packet.default, True) for packet in IN_PLACE},
-    **{operator: _same(operator, True) for operator in (ATEN.add_.Tensor, ATEN.mul_.Tensor)},
+    **{operator: _same(in_place=False) for operator in (ATEN.add.Tensor, ATEN.mul.Tensor)},
+    **{packet.default: _activation(in_place=False) for packet in ACTIVATIONS},
+    **{packet.default: _activation(in_place=True) for packet in IN_PLACE},
+    **{operator: _same(in_place=True) for operator in (ATEN.add_.Tensor, ATEN.mul_.Tensor)},
 }
