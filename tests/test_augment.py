@@ -9,7 +9,6 @@ from PIL import Image
 from hubel.cli import main
 from hubel.cli.data import Augment
 from hubel.data import load, open_data, safe
-from hubel.data.augmentation import KEYS
 from hubel.data.augmentation.augmentation import RANGES
 from hubel.training import keys
 from hubel.training.recipe import Recipe
@@ -62,7 +61,7 @@ def test_the_sheet_shows_each_key_alone_and_all_together(arrows, tmp_path, capsy
 def test_the_sheet_of_no_keys_shows_everything_grey_pictures_can_have(arrows, tmp_path, capsys):
     assert main(["augment", arrows, f"output={tmp_path / 'sheet.png'}", "--json", "columns=2"]) == 0
     shown = {row.partition("=")[0] for row in json.loads(capsys.readouterr().out)["rows"]}
-    every = set(KEYS) - {"policy_count", "policy_magnitude", "saturation", "hue", "grey"}
+    every = set(keys.AUGMENTATION) - {"policy_count", "policy_magnitude", "saturation", "hue", "grey"}
     assert shown == every | {"original"}
 
 
@@ -81,7 +80,7 @@ def test_bad_input_is_one_sentence(arrows, more, sentence, capsys, tmp_path):
 
 
 def test_the_keys_are_those_of_a_recipe():
-    for key in KEYS:
+    assert RANGES == keys.STRENGTHS
+    for key in keys.AUGMENTATION:
         assert key in Recipe.__dataclass_fields__
         assert key in Augment.__dataclass_fields__
-        assert RANGES.get(key) == keys.RANGES.get(key), key

@@ -323,7 +323,7 @@ def test_random_resized_crops_lie_inside_and_keep_their_share(smallest, seed):
 
 
 def _cropped(count, smallest, seed):
-    from hubel.data.augmentation.augmentation import cropped
+    from hubel.data.augmentation.placement import cropped
 
     return cropped(count, smallest, (30, 40), (16, 24), seeded(seed))
 

@@ -17,7 +17,8 @@ from sklearn.datasets import load_digits
 from hubel import zoo
 from hubel.cli import main
 from hubel.commands.check import check, pixels
-from hubel.commands.train import splits_of, start
+from hubel.commands.preparation import splits_of
+from hubel.commands.train import start
 from hubel.data import load, open_data
 from hubel.data.audit import Inventory, look_alikes, near_duplicates
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError

@@ -12,7 +12,8 @@ from torch.nn import functional
 from hubel import cli, zoo
 from hubel.classifier import Classifier
 from hubel.commands.origin import Origin, carry_over
-from hubel.commands.train import Finished, Started, planned, resume, start
+from hubel.commands.preparation import planned
+from hubel.commands.train import Finished, Started, resume, start
 from hubel.data import Preprocessing, load, open_data
 from hubel.errors import DataError, UsageError
 from hubel.files import silently

@@ -19,6 +19,7 @@ from hubel.files import cache_folder
 from hubel.inference import ENGINES, choose, fold, prepare
 from hubel.inference.engines import Engine
 from hubel.inference.fold import pairs
+from hubel.inference.verification import compare
 from hubel.layers import Residual, SqueezeExcite
 
 choosing = importlib.import_module("hubel.inference.choose")
@@ -278,12 +279,12 @@ def test_bfloat16_may_differ_more_but_not_in_the_class(clock, net, pictures):
     clock.add("quick", lambda logits: logits * 1.01, ("float32", "bfloat16"))
     assert choose(net, pictures).precision == "bfloat16"
     reference = torch.tensor([[1.0, 0.0, -1.0]])
-    assert choosing.compare(reference, torch.tensor([[1.04, 0.0, -1.0]]), "bfloat16")["dropped"] == ""
-    assert "more than 5 %" in choosing.compare(reference, torch.tensor([[1.06, 0.0, -1.0]]), "bfloat16")["dropped"]
+    assert compare(reference, torch.tensor([[1.04, 0.0, -1.0]]), "bfloat16")["dropped"] == ""
+    assert "more than 5 %" in compare(reference, torch.tensor([[1.06, 0.0, -1.0]]), "bfloat16")["dropped"]
     tie = torch.tensor([[1.0, 0.99, -2.0]]), torch.tensor([[0.99, 1.0, -2.0]])
-    asked = choosing.compare(*tie, "bfloat16", asked=True)
+    asked = compare(*tie, "bfloat16", asked=True)
     assert (asked["dropped"], asked["agreement"]) == ("", 0.0)
-    assert choosing.compare(*tie, "bfloat16")["dropped"] == "another class than eager's for 1 of 1 pictures"
+    assert compare(*tie, "bfloat16")["dropped"] == "another class than eager's for 1 of 1 pictures"
 
 
 def test_few_pictures_are_answered_by_eager_at_once(clock, net, pictures):

@@ -10,7 +10,7 @@ from torch import nn
 
 from hubel import cli
 from hubel.commands.gradcheck import gradcheck
-from hubel.commands.train import planned
+from hubel.commands.preparation import planned
 from hubel.data import load, open_data
 from hubel.data.batches import balanced_order
 from hubel.errors import Diverged, UsageError

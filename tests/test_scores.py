@@ -15,7 +15,8 @@ from sklearn import metrics
 
 from hubel import cli
 from hubel.classifier import Classifier
-from hubel.commands.train import finish, splits_of
+from hubel.commands.preparation import splits_of
+from hubel.commands.result import finish
 from hubel.errors import UsageError
 from hubel.evaluation import comparison
 from hubel.evaluation.calibration import fitted_temperature, identity, reliability

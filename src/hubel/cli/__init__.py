@@ -14,22 +14,7 @@ from typing import Any, get_args
 import tyro
 
 from hubel import process
-from hubel.cli import data, sight, transfer, verbs
-from hubel.cli.arguments import (
-    Benchmark,
-    Compare,
-    Gradcheck,
-    Lint,
-    LrFind,
-    Models,
-    Predict,
-    Recipes,
-    Resume,
-    Summary,
-    Train,
-    Val,
-    VerifyResume,
-)
+from hubel.cli import benchmark, data, evaluation, networks, sight, training, transfer
 from hubel.errors import HubelError, UsageError, lookup, nearest
 from hubel.training.keys import seconds
 from hubel.training.recipe import Recipe
@@ -67,22 +52,22 @@ class Verb:
 
 # fmt: off
 VERBS = {
-    "models": Verb(Models, ("pattern",), verbs.models, (
+    "models": Verb(networks.Models, ("pattern",), networks.models, (
         "hubel models",
         "hubel models 'resnet*' --json",
     )),
-    "summary": Verb(Summary, ("model",), verbs.summary, (
+    "summary": Verb(networks.Summary, ("model",), networks.summary, (
         "hubel summary lenet5 --input 1x28x28",
         "hubel summary vgg16 --html",
         "hubel summary alexnet_lecture --arithmetic stages.0.0",
         "hubel summary mycode.py:Net input=3x64x64 depth=1",
     )),
-    "compare": Verb(Compare, ("models",), verbs.compare, (
+    "compare": Verb(networks.Compare, ("models",), networks.compare, (
         "hubel compare alexnet vgg16 googlenet resnet50",
         "hubel compare 'resnet18' 'resnet50' --chart accuracy.png",
         "hubel compare runs/first runs/second runs/third",
     )),
-    "lint": Verb(Lint, ("model",), verbs.lint, (
+    "lint": Verb(networks.Lint, ("model",), networks.lint, (
         "hubel lint vgg16",
         "hubel lint mycode.py:Net --input 3x64x64 --json",
     )),
@@ -100,7 +85,7 @@ VERBS = {
         "hubel augment photos/ crop_scale=0.35 flip=true policy=trivialaugment",
         "hubel augment digits --auto",
     )),
-    "train": Verb(Train, ("data",), verbs.train, (
+    "train": Verb(training.Train, ("data",), training.train, (
         "hubel train digits",
         "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
         "hubel train photos/ --budget 5min",
@@ -116,15 +101,15 @@ VERBS = {
         "hubel baseline photos/ --run runs/photos-resnet18-1 --html baseline.html",
         "hubel baseline photos/ methods=hog,words --json",
     )),
-    "lr-find": Verb(LrFind, ("data",), verbs.lr_find, (
+    "lr-find": Verb(training.LrFind, ("data",), training.lr_find, (
         "hubel lr-find photos/ --plot rates.png",
         "hubel lr-find digits optimizer=adam --json",
     )),
-    "gradcheck": Verb(Gradcheck, ("model",), verbs.gradcheck, (
+    "gradcheck": Verb(networks.Gradcheck, ("model",), networks.gradcheck, (
         "hubel gradcheck resnet20_cifar",
         "hubel gradcheck mycode.py:Net --input 3x32x32 --loss hinge",
     )),
-    "recipes": Verb(Recipes, ("pattern",), verbs.recipes, (
+    "recipes": Verb(training.Recipes, ("pattern",), training.recipes, (
         "hubel recipes",
         "hubel recipes '*cifar*' --json",
     )),
@@ -132,19 +117,19 @@ VERBS = {
         "hubel shard photos/ shards/",
         "hubel shard photos/ shards/ megabytes=1000 --json",
     )),
-    "resume": Verb(Resume, ("run",), verbs.resume, (
+    "resume": Verb(training.Resume, ("run",), training.resume, (
         "hubel resume runs/digits-resnet8_cifar-1",
     )),
-    "verify-resume": Verb(VerifyResume, ("data",), verbs.verify_resume, (
+    "verify-resume": Verb(training.VerifyResume, ("data",), training.verify_resume, (
         "hubel verify-resume",
         "hubel verify-resume photos/ epochs=3 kills=20",
     )),
-    "val": Verb(Val, ("run", "data"), verbs.val, (
+    "val": Verb(evaluation.Val, ("run", "data"), evaluation.val, (
         "hubel val runs/photos-resnet18-1",
         "hubel val runs/photos-resnet18-1 new_photos/ --json",
         "hubel val runs/photos-resnet18-1 tta=flips",
     )),
-    "predict": Verb(Predict, ("run", "images"), verbs.predict, (
+    "predict": Verb(evaluation.Predict, ("run", "images"), evaluation.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
         "hubel predict runs/photos-resnet18-1 holiday/ risk=0.05",
@@ -187,7 +172,7 @@ VERBS = {
         "hubel arithmetic",
         "hubel arithmetic input=5x5 kernel=3x3 stride=2 padding=1 gif=steps.gif",
     )),
-    "benchmark": Verb(Benchmark, ("works",), verbs.benchmark, (
+    "benchmark": Verb(benchmark.Benchmark, ("works",), benchmark.benchmark, (
         "hubel benchmark",
         "hubel benchmark train model=resnet50 batch=8 rounds=5",
         "hubel benchmark infer data --json",

@@ -3,10 +3,11 @@
 import json
 import shlex
 import sys
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, fields, make_dataclass
 
 from hubel.cli.arguments import Positional
+from hubel.training.keys import AUGMENTATION
+from hubel.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Data:
 
 def data(arguments: Data) -> int:
     """Says what is there."""
-    from hubel.commands.data import describe, show_contents
+    from hubel.commands.data import describe, show
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
@@ -36,7 +37,7 @@ def data(arguments: Data) -> int:
     if arguments.json:
         print(json.dumps(contents.to_dict()))
     else:
-        show_contents(contents, console)
+        show(contents, console)
     return 0
 
 
@@ -81,8 +82,13 @@ def check(arguments: Check) -> int:
     return 1 if checked.findings else 0
 
 
+Keys = make_dataclass("Keys", [(f.name, f.type, None) for f in fields(Recipe) if f.name in AUGMENTATION], frozen=True,
+                      kw_only=True)  # fmt: skip
+Keys.__doc__ = Recipe.__doc__  # their help
+
+
 @dataclass(frozen=True, kw_only=True)
-class Augment:
+class Augment(Keys):
     """Draw a sheet of training pictures and what augmentation makes of them; without keys, every augmentation."""
 
     data: Positional[str]
@@ -99,56 +105,13 @@ class Augment:
     """the PNG to write"""
     json: bool = False
     """print one JSON object"""
-    crop_padding: int | None = None
-    """pixels added on each side before a random crop"""
-    crop_scale: float | None = None
-    """smallest share of the area that a random resized crop keeps"""
-    flip: bool | None = None
-    """mirror half of the pictures"""
-    scale: float | None = None
-    """largest change of size, as a share"""
-    rotate: float | None = None
-    """largest angle [degrees]"""
-    shear: float | None = None
-    """largest angle [degrees]"""
-    translate: float | None = None
-    """largest shift, as a share of the side"""
-    brightness: float | None = None
-    """largest change, as a share"""
-    contrast: float | None = None
-    """largest change, as a share"""
-    saturation: float | None = None
-    """largest change, as a share"""
-    hue: float | None = None
-    """largest turn of the colour circle, in turns"""
-    grey: float | None = None
-    """probability of losing the colours"""
-    pca: float | None = None
-    """standard deviation of AlexNet's colour jitter"""
-    noise: float | None = None
-    """standard deviation of noise, white being 1"""
-    erasing: float | None = None
-    """probability of losing a random rectangle"""
-    cutout: int | None = None
-    """side of a square that is hidden [px]"""
-    mixup: float | None = None
-    """alpha of the shares by which two pictures are blended"""
-    cutmix: float | None = None
-    """alpha of the shares by which one picture is cut into another"""
-    policy: Literal["randaugment", "trivialaugment"] | None = None
-    """a set of changes drawn anew for every picture"""
-    policy_count: int | None = None
-    """changes per picture of randaugment"""
-    policy_magnitude: float | None = None
-    """strength of randaugment, of 30"""
 
 
 def augment(arguments: Augment) -> int:
     """Draws the sheet."""
     from hubel.commands.augment import sheet
-    from hubel.data.augmentation import KEYS
 
-    keys = {key: value for key in KEYS if (value := getattr(arguments, key)) is not None}
+    keys = {key: value for key in AUGMENTATION if (value := getattr(arguments, key)) is not None}
     drawn = sheet(arguments.data, keys, auto=arguments.auto, size=arguments.size, columns=arguments.columns,
                   seed=arguments.seed, output=arguments.output)  # fmt: skip
     if arguments.json:
@@ -178,17 +141,17 @@ class Shard:
 
 def shard(arguments: Shard) -> int:
     """Packs, and says what was left out."""
-    from hubel.commands.shard import shard as pack
-    from hubel.terminal import console_for, show_shards, tracker
+    from hubel.commands import shard as job
+    from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    made = pack(
+    made = job.shard(
         arguments.data, arguments.folder, megabytes=arguments.megabytes, seed=arguments.seed, track=tracker(console)
     )
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:
-        show_shards(made, console)
+        job.show(made, console)
     return 0
 
 

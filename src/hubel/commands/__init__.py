@@ -1,1 +1,1 @@
-"""One file per job of the command line; each function yields or returns records and prints nothing."""
+"""One file per job of the command line: functions that yield or return records and print nothing, and `show`, their viewer."""

@@ -22,7 +22,7 @@ from hubel import files
 from hubel.classic import METHODS, Result, baselines
 from hubel.classic.baselines import MOST, capped
 from hubel.classic.templates import draw_templates, templates
-from hubel.commands.train import division as division_of
+from hubel.commands.preparation import division as division_of
 from hubel.data import Division, Splits, load, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.division import FILE as SPLIT

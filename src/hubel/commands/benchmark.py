@@ -1,12 +1,15 @@
 """`hubel benchmark`: every case measured, one after the other, its contenders taking turns."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hubel.benchmark import (
     WORKS,
@@ -23,6 +26,7 @@ from hubel.benchmark import (
     watching,
 )
 from hubel.benchmark.ceiling import ceilings
+from hubel.benchmark.chart import speed
 from hubel.benchmark.conditions import all_versions, hardware
 from hubel.errors import UsageError, listed, lookup
 from hubel.training.machine import physical_cores
@@ -126,3 +130,51 @@ def _measured(planned: list[Plan], rounds: int, seconds: float) -> Iterator[Bega
             products += [turn for turn in turns if turn.contender in {bound.name for bound in bounds}]
             yield Measured(measured)
     yield Benchmarked(found, timings(products), conditions)
+
+
+def show(records: Iterable[Began | Took | Measured | Benchmarked], console: Console) -> Benchmarked:
+    """A bar while contenders take their turns, then the table and what to know of it; returns the result."""
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("turns, time left"),
+                   TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=None)
+        for record in records:
+            if isinstance(record, Began):
+                where = f"{record.number}/{record.cases}  {record.plan.work}: {record.plan.title}"
+                bar.reset(task, description=f"{where}: building", total=None)
+                if not console.is_terminal:
+                    console.print(where, highlight=False)
+            elif isinstance(record, Took):
+                bar.update(task, description=f"{record.plan.work}: {record.plan.title}", completed=record.done,
+                           total=record.total)  # fmt: skip
+            elif isinstance(record, Benchmarked):
+                bar.stop()
+                _conclude(record, console)
+                return record
+    raise AssertionError("a benchmark ends with its result")
+
+
+def _conclude(result: Benchmarked, console: Console) -> None:
+    """The table, the ceilings, and what casts doubt on them."""
+    for line in _lines(result.rows):
+        console.print(line, highlight=False, soft_wrap=True)
+    for name, timing in result.ceiling.items():
+        console.print(f"{name}: {timing.median / 1e9:,.0f} GFLOP/s ({timing.low / 1e9:,.0f} to {timing.high / 1e9:,.0f}, "
+                      f"n = {timing.n})", highlight=False)  # fmt: skip
+    for note in result.conditions.notes:
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+
+
+def _lines(rows: Iterable[Row]) -> list[str]:
+    """Per case: Hubel's median speed and its share of the ceiling, then each baseline and their ratio with its range."""
+    lines, before = [], None
+    for row in rows:
+        if before != (before := (row.work, row.case)):
+            share = f", {100 * row.ceiling_share:.0f} % of the {row.precision} ceiling" if row.ceiling_share else ""
+            lines.append(f"[bold]{row.work}: {escape(row.case)}[/]  [dim]n = {row.n}[/]")
+            lines.append(f"  {'hubel':<28}[bold]{speed(row.ours):>9}[/] {row.unit}{share}")
+        if row.baseline and row.baseline_name and row.ratio_spread:
+            low, high = row.ratio_spread
+            lines.append(f"  {escape(row.baseline_name):<28}{speed(row.baseline):>9} hubel is [bold]{row.ratio:.2f}x[/] as fast "
+                         f"({low:.2f} to {high:.2f})")  # fmt: skip
+    return lines

@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.train import splits_of
+from hubel.commands.preparation import splits_of
 from hubel.commands.val import SAMPLE, SplitName, looking, new_part, same_data
 from hubel.data import Split
 from hubel.errors import DataError, UsageError
+from hubel.evaluation import words
 from hubel.evaluation.comparison import Comparison, compare
 from hubel.evaluation.metrics import logits_of
 from hubel.files import Track, silently
@@ -141,3 +145,16 @@ def draw(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
     with files.replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format=path.suffix.lstrip(".") or "png")
     return path
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """The figures of runs on the same pictures, and a sentence per pair."""
+    table = Table("run", box=None, pad_edge=False)
+    for column in ("accuracy", "95 % interval", "macro F1", "95 % interval"):
+        table.add_column(column, justify="right")
+    for row in words.of_scored(comparison):
+        table.add_row(*map(escape, row))
+    console.print(f"{comparison.n:,} pictures of {escape(comparison.data)}, {comparison.split}", highlight=False)
+    console.print(table)
+    for sentence in words.of_pairs(comparison):
+        console.print(escape(sentence), highlight=False, soft_wrap=True)

@@ -152,7 +152,7 @@ def _fitting(name: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont)
     return name
 
 
-def show_contents(contents: Contents, console: Console) -> None:
+def show(contents: Contents, console: Console) -> None:
     """What is there, for a person."""
     pictures = ", ".join(f"{sum(of.values()):,} {part}" for part, of in contents.counts.items())
     console.print(f"[bold]{escape(contents.name)}[/]  {contents.kind}, {len(next(iter(contents.counts.values()))):,} classes, "

@@ -10,7 +10,7 @@ import numpy as np
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands.pictures import every_picture, read
-from hubel.commands.train import splits_of
+from hubel.commands.preparation import splits_of
 from hubel.commands.val import run_of
 from hubel.errors import DataError, UsageError
 from hubel.explanation.embedding import EmbeddingMap, Method, draw, lay_out

@@ -12,7 +12,7 @@ from PIL import Image
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands.predict import expanded
-from hubel.commands.train import splits_of
+from hubel.commands.preparation import splits_of
 from hubel.commands.val import run_of
 from hubel.errors import UsageError
 from hubel.evaluation import worst_errors

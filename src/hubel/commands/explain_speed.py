@@ -1,15 +1,19 @@
 """`hubel train --explain-speed`: what the machine's choices win, measured; nothing is trained."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
 
 from hubel.benchmark import Conditions, Timing, Turn, interleave, timings, watching
 from hubel.benchmark.alternatives import Alternative, alternatives, contenders
-from hubel.commands.train import planned
+from hubel.commands.preparation import planned
 from hubel.errors import UsageError
 from hubel.files import Track, silently
 from hubel.training.machine import versions
@@ -95,3 +99,32 @@ def explain_speed(data: str | os.PathLike[str], recipe: Recipe, *, rounds: int =
     speeds = timings(turns)
     rows = [(one, speeds[one.changed]) for one in found]
     yield Explained(complete.model, complete.batch, pictures, rows, conditions)
+
+
+def show(records: Iterable[Took | Explained], console: Console) -> Explained:
+    """A bar while the alternatives take turns, then their table, the choice marked; returns the result."""
+    bar = Progress(TextColumn("measuring {task.description}"), BarColumn(), MofNCompleteColumn(), console=console,
+                   transient=True)  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=None)
+        for record in records:
+            if isinstance(record, Took):
+                bar.update(task, description=record.turn.contender, completed=record.done, total=record.total)
+                continue
+            bar.stop()
+            table = Table(box=None, pad_edge=False)
+            for column in ("changed", "setting", "images/s", "range", "n", "of the choice"):
+                table.add_column(column, justify="left" if column in ("changed", "setting") else "right")
+            choice = record.rows[0][1].median
+            for number, (one, its) in enumerate(record.rows):
+                table.add_row(one.changed if number else "chosen *", one.setting.name, f"{its.median:,.0f}",
+                              f"{its.low:,.0f} to {its.high:,.0f}", str(its.n), f"{its.median / choice:.2f}x",
+                              style="" if number else "bold")  # fmt: skip
+            console.print(f"{escape(record.model)}, training steps of {record.pictures} of the batch's {record.batch} "
+                          f"pictures", highlight=False)  # fmt: skip
+            console.print(table)
+            console.print(record.why, highlight=False, soft_wrap=True)
+            for note in record.conditions.notes:
+                console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+            return record
+    raise AssertionError("an explanation ends with its result")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands.pictures import every_picture
-from hubel.commands.train import splits_of
+from hubel.commands.preparation import splits_of
 from hubel.commands.val import run_of
 from hubel.errors import UsageError
 from hubel.explanation.explain import class_index, opened

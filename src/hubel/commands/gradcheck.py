@@ -1,8 +1,10 @@
 """`hubel gradcheck`: is the gradient of a network what its loss says?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
+from rich.console import Console
+from rich.markup import escape
 
 from hubel import zoo
 from hubel.commands.summary import named_network
@@ -53,3 +55,29 @@ def _smallest(model: str) -> str | None:
         if zoo.fits(model, in_channels=channels, image_size=side):
             return f"{channels}x{side}x{side}"
     return None
+
+
+def show(layers: Iterable[Layer], console: Console) -> list[Layer]:
+    """One row per layer as it is checked, and the verdict; the layers."""
+    console.print(
+        f"[dim]{'layer':<32} {'kind':<18} {'compared':>8} {'kinks':>6}  {'relative error':>14}[/]", highlight=False
+    )
+    found = []
+    for layer in layers:
+        found.append(layer)
+        error = "-" if layer.worst is None else f"{layer.worst:.1e}"
+        line = f"{escape(layer.name):<32} {layer.kind:<18} {layer.compared:>8} {layer.kinks:>6}  {error:>14}"
+        wrong = (
+            f"  {escape(layer.at or '')}: analytic {layer.analytic:.6g}, numeric {layer.numeric:.6g}"
+            if not layer.passed
+            else ""
+        )
+        console.print(line if layer.passed else f"[red]{line}[/]{wrong}", highlight=False, soft_wrap=True)
+    compared, kinks = sum(layer.compared for layer in found), sum(layer.kinks for layer in found)
+    off = sum(not layer.passed for layer in found)
+    verdict = f"[red]{off} layers are off[/]" if off else "[green]every gradient agrees[/]"
+    bends = f"; {kinks} more lie where the loss bends (ReLU, max pooling) and cannot be compared" if kinks else ""
+    console.print(
+        f"{verdict}: {compared} parameters of {len(found)} layers compared{bends}", highlight=False, soft_wrap=True
+    )
+    return found

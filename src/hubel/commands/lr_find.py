@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hubel.commands.train import planned
+from hubel.commands.preparation import planned
 from hubel.errors import UsageError
 from hubel.files import Track, silently
 from hubel.report import rates

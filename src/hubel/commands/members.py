@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hubel.classifier import Classifier
-from hubel.commands.train import splits_of
+from hubel.commands.preparation import splits_of
 from hubel.commands.val import SplitName, new_part, run_of, same_data
 from hubel.data import Preprocessing, Split, Splits
 from hubel.errors import DataError, UsageError

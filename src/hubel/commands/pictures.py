@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel.classifier import Classifier
-from hubel.commands.train import splits_of
+from hubel.commands.preparation import splits_of
 from hubel.data import Split, load, open_data
 from hubel.data.division import Division
 from hubel.data.opened import refuse_if_many

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.markup import escape
 
 from hubel.classifier import Answer, Classifier
 from hubel.commands.val import looking, run_of
@@ -16,6 +18,7 @@ from hubel.data.source import EXTENSIONS
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.ensemble import Ensemble
 from hubel.evaluation.rejection import chosen_threshold
+from hubel.evaluation.words import percent
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
 
@@ -138,3 +141,16 @@ def expanded(paths: Sequence[str]) -> list[str]:
             raise DataError(f"the folder {path} holds no pictures")
         found += inside
     return found
+
+
+def show(prediction: Prediction, console: Console) -> None:
+    """One picture's answer, or why there is none."""
+    if prediction.answer is None:
+        console.print(
+            f"{escape(prediction.path)}: [red]{escape(prediction.reason)}[/]", highlight=False, soft_wrap=True
+        )
+        return
+    pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
+    said = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
+    said = f"none of these (likeliest {said})" if prediction.rejected else said
+    console.print(f"{prediction.path}: {said}", highlight=False, soft_wrap=True, markup=False)

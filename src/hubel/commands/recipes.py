@@ -3,6 +3,9 @@
 import fnmatch
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+
 from hubel.errors import UsageError, nearest
 from hubel.recipes import RECIPES, described
 
@@ -17,3 +20,12 @@ def listed(pattern: str = "*") -> list[dict[str, Any]]:
     if not names:
         raise UsageError(f"no recipe matches {pattern!r}; {nearest(pattern, RECIPES)}")
     return [described(name) for name in names]
+
+
+def show(rows: list[dict[str, Any]], console: Console) -> None:
+    """Title, claim, command and cost of every recipe."""
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/]  {escape(row['title'])}", highlight=False, soft_wrap=True)
+        for word in ("claim", "run", "cost", "left_out"):
+            if word in row:
+                console.print(f"  {word.replace('_', ' '):<9} {escape(row[word])}", highlight=False, soft_wrap=True)

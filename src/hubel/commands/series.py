@@ -1,7 +1,7 @@
 """`hubel train DATA --folds 5` and `--seeds 5`: runs that belong together, one after the other, and what they say together.
 
-A series is a folder of runs. series.json says what it is made of, predictions.csv holds the out-of-fold answers, and
-summary.json, written last, the figures: a series that was stopped goes on with the first run that has no result.
+A series is a folder of runs, see `training.series`; predictions.csv holds the out-of-fold answers. A series that was stopped
+goes on with the first run that has no result.
 """
 
 import csv
@@ -11,16 +11,17 @@ import json
 import os
 import re
 from collections.abc import Generator, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.train import Record, resume, splits_of, start
+from hubel.commands.preparation import splits_of
+from hubel.commands.train import Record, resume, start
 from hubel.data import open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.splits import fingerprint
@@ -31,38 +32,9 @@ from hubel.recipes import filled, plan_input
 from hubel.training.machine import versions
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
+from hubel.training.series import SUMMARY, Series, found_or_made, open_series
 
-FILE, SUMMARY, PREDICTIONS = "series.json", "summary.json", "predictions.csv"
-SAME = ("kind", "count", "data", "recipe")  # what makes two commands the same series
-
-
-@dataclass(frozen=True)
-class Series:
-    """The folder of a series and what its series.json says; the open file keeps other processes out."""
-
-    folder: Path
-    about: dict[str, Any]
-    held: IO[str] | None = field(default=None, repr=False, compare=False)
-
-    def release(self) -> None:
-        """Lets other processes go on with it."""
-        if self.held is not None:
-            self.held.close()
-
-    @property
-    def finished(self) -> bool:
-        """Whether the series has its figures."""
-        return (self.folder / SUMMARY).is_file()
-
-    def runs(self) -> list[tuple[str, Recipe]]:
-        """Names and recipes of its runs."""
-        recipe = Recipe.from_dict(self.about["recipe"])
-        count = range(self.about["count"])
-        if self.about["kind"] == "folds":
-            return [(f"fold-{number + 1}", recipe.with_(fold=number + 1)) for number in count]
-        fixed = {} if self.about["split_seed"] is None else {"split_seed": self.about["split_seed"]}
-        seeds = [recipe.seed + number for number in count]
-        return [(f"seed-{seed}", recipe.with_(seed=seed, **fixed)) for seed in seeds]
+PREDICTIONS = "predictions.csv"
 
 
 @dataclass(frozen=True)
@@ -124,7 +96,7 @@ def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = N
     }
     model = Path(plan_input(filled(recipe), opened).model.split(":")[0]).stem
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{model}-{about['kind']}{about['count']}")
-    yield from _go(_found_or_made(Path(project), name, stem, about), track)
+    yield from _go(found_or_made(Path(project), name, stem, about), track)
 
 
 def go_on(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Turn | Completed]:
@@ -133,7 +105,7 @@ def go_on(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Itera
     Raises:
         FileError: no series there, or another process trains it.
     """
-    series = _opened(Path(folder))
+    series = open_series(Path(folder))
     if series is None:
         raise FileError(f"{folder} is being trained by another process")
     yield from _go(series, track)
@@ -152,75 +124,6 @@ def _refuse(recipe: Recipe, seeds: int | None) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a series trains its runs one after the other in one process; start each of them under torchrun: "
                          "fold=1, fold=2 ... or seed=0, seed=1 ... with split_seed=0")  # fmt: skip
-
-
-# ------------------------------------------------------------------------------------------------- the folder
-
-
-def _found_or_made(project: Path, name: str | None, stem: str, about: dict[str, Any]) -> Series:
-    """The series of this name or the first unfinished one that the same command began; else a new one."""
-    if name is not None:
-        folder = project / name
-        if not (folder / FILE).is_file():
-            return _made(folder, about)
-        series = _opened(folder)
-        if series is None or series.finished or not _same(series, about):
-            if series is not None:
-                series.release()
-            raise UsageError(f"there is another series {folder} already; choose another name, or go on with it: "
-                             f"hubel resume {folder}")  # fmt: skip
-        return series
-    for path in sorted(project.glob(f"*/{FILE}")):
-        if not (path.parent / SUMMARY).is_file():
-            with suppress(FileError):
-                series = _opened(path.parent)
-                if series is not None:
-                    if _same(series, about):
-                        return series
-                    series.release()
-    number = 1
-    while (project / f"{stem}-{number}").exists():
-        number += 1
-    return _made(project / f"{stem}-{number}", about)
-
-
-def _same(series: Series, about: dict[str, Any]) -> bool:
-    return all(series.about.get(key) == about[key] for key in SAME)
-
-
-def _made(folder: Path, about: dict[str, Any]) -> Series:
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} holds other files; choose another name for the series")
-    try:
-        files.write(folder / FILE, json.dumps(about, indent=2), exclusive=True)
-    except FileExistsError as error:  # another process was quicker
-        raise UsageError(f"there is a series {folder} already; choose another name") from error
-    series = _opened(folder)
-    if series is None:
-        raise UsageError(f"another process has begun the series {folder}; choose another name")
-    return series
-
-
-def _opened(folder: Path) -> Series | None:
-    """The series in a folder, for this process alone; None while another one trains it.
-
-    Raises:
-        FileError: there is none.
-    """
-    try:
-        held = (folder / FILE).open()
-        about = json.load(held)
-    except (OSError, ValueError) as error:
-        raise FileError(f"{folder} is not a series: it has no readable {FILE}") from error
-    with suppress(ImportError):  # Windows has no such lock
-        import fcntl
-
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            held.close()
-            return None
-    return Series(folder, about, held)
 
 
 # ---------------------------------------------------------------------------------------------------- the runs
@@ -315,8 +218,13 @@ def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str
 # -------------------------------------------------------------------------------------------------- the viewer
 
 
-def lines(summary: dict[str, Any]) -> Iterator[str]:
+def show(summary: dict[str, Any], console: Console) -> None:
     """What a person reads of a series in the end."""
+    for line in _lines(summary):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _lines(summary: dict[str, Any]) -> Iterator[str]:
     runs, kind = len(summary["runs"]), summary["kind"]
     yield f"{runs} {kind}, {summary['model']}, {summary['seconds']:.1f} s of training"
     yield f"validation accuracy {_words(summary)}"

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
+from rich.markup import escape
 
 from hubel.data import Opened, open_data
 from hubel.data.opened import refuse_if_many
@@ -140,3 +142,16 @@ def _described(raw: bytes, picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8
     """`CONTENT` of a picture that came as an array."""
     height, width, channels = picture.shape
     return np.frombuffer(digest(raw), np.uint8), width, height, channels == 1, True
+
+
+def show(made: Sharded, console: Console) -> None:
+    """What `hubel shard` wrote and what it left out."""
+    for name, reason in made.broken[:10]:
+        console.print(f"[yellow]left out[/] {escape(name)}: {escape(reason)}", highlight=False, soft_wrap=True)
+    if len(made.broken) > 10:
+        console.print(f"[yellow]left out[/] {len(made.broken) - 10:,} more", highlight=False)
+    written = made.to_dict()
+    pictures = ", ".join(f"{count:,} {part}" for part, count in written["pictures"].items())
+    console.print(f"{written['shards']:,} shards of {len(written['classes'])} classes ({pictures} pictures, "
+                  f"{written['bytes'] / 1e6:,.1f} MB) in {escape(written['folder'])}; train on them: "
+                  f"hubel train {escape(written['folder'])}", highlight=False, soft_wrap=True)  # fmt: skip

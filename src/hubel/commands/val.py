@@ -1,24 +1,28 @@
 """`hubel val`: the figures of a trained classifier on labelled data, the run's own or new."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from hubel.classifier import Classifier
 from hubel.commands import report
-from hubel.commands.train import splits_of
+from hubel.commands.preparation import splits_of
 from hubel.data import Split, Splits, open_data
 from hubel.data.augmentation import views
 from hubel.data.opened import are_characters, refuse_if_many
 from hubel.data.splits import decode_part, streaming
 from hubel.errors import DataError, UsageError
-from hubel.evaluation import Evaluation, evaluate
+from hubel.evaluation import Evaluation, evaluate, words
 from hubel.evaluation.rejection import chosen_threshold
+from hubel.evaluation.words import percent
 from hubel.files import Track, silently
+from hubel.inference.choose import Choice
 from hubel.inference.engines import able
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
@@ -158,7 +162,49 @@ def new_part(classifier: Classifier, data: str, split: SplitName | None, track: 
     return replace(found, labels=labels), name
 
 
-def _named(classes: Sequence[str], known: Sequence[str]) -> Sequence[str]:
-    """Classes of data; where they are mere numbers 0, 1, ... the classifier's names by position."""
-    mere = list(classes) == [str(number) for number in range(len(classes))] and not set(classes) & set(known)
-    return known[: len(classes)] if mere and len(classes) <= len(known) else classes
+def show(evaluation: Evaluation, console: Console) -> None:
+    """The figures of `hubel val`."""
+    low, high = evaluation.interval
+    console.print(f"[bold]accuracy {percent(evaluation.top1)}[/]  (95 % interval {percent(low)} to {percent(high)}, "
+                  f"n = {evaluation.n:,}, split {evaluation.split})", highlight=False)  # fmt: skip
+    console.print(f"computed by {evaluation.computed_by}", highlight=False)
+    table = Table("figure", box=None, pad_edge=False)
+    for column in ("value", "95 % interval"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in words.rows(evaluation):
+        table.add_row(*row)
+    console.print(table)
+    for sentence in words.sentences(evaluation):
+        console.print(sentence, highlight=False, soft_wrap=True)
+    console.print(_per_class(evaluation))
+
+
+def _per_class(evaluation: Evaluation) -> Table:
+    """Precision, recall, F1 and support per class, hardest class first."""
+    table = Table("class", title=None, box=None, pad_edge=False)
+    for column in ("precision", "recall", "F1", "pictures"):
+        table.add_column(column, justify="right")
+    rows = sorted(evaluation.per_class, key=lambda row: (row["f1"] is None, row["f1"] or 0.0))
+    for row in rows:
+        figures = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
+        table.add_row(row["name"], *figures, f"{row['support']:,}")
+    return table
+
+
+def show_choice(choice: Choice | None, console: Console) -> None:
+    """The engines that were tried, fastest first, and which one computes."""
+    if choice is None:
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("engine", "precision", "streams"):
+        table.add_column(column, no_wrap=True)
+    for column in ("images/s", "prepare", "difference", "same class"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for trial in choice.trials:
+        figures = [f"{trial.images_per_second:,.0f}", f"{trial.prepare_seconds:.1f} s", f"{100 * trial.difference:.2g} %",
+                   percent(trial.agreement)] if trial.images_per_second else [""] * 4  # fmt: skip
+        table.add_row(trial.engine, trial.precision, f"{trial.streams} of {trial.chunk}" if trial.chunk else "", *figures,
+                      escape(trial.dropped))  # fmt: skip
+    console.print(table)
+    console.print(choice.why, highlight=False, markup=False, soft_wrap=True)

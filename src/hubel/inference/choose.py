@@ -22,12 +22,11 @@ from torch import Tensor, nn
 from hubel import files
 from hubel.errors import FileError, UsageError
 from hubel.inference.engines import ENGINES, Call, able, lacking
+from hubel.inference.verification import compare
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.machine import multiplies_bf16, versions
 from hubel.training.recipe import Precision
 
-TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 0.05}  # of the largest logit, see `compare`
-AGREEMENT = 0.98  # share of the pictures whose class a precision nobody asked for has to leave as it is
 FEW = 16  # pictures that eager answers before another engine would be ready
 SAVED = 1 / 3  # share of the time to come that an engine not yet tried is hoped to save
 CHUNKS = (1, 2, 4)  # pictures per request when several requests run at once
@@ -279,29 +278,6 @@ def arrangements(name: str, batch: int) -> list[tuple[int, int]]:
     split = [(chunk, threads) for chunk in CHUNKS if chunk * threads <= batch] if threads > 1 else (
         [(chunk, 1) for chunk in CHUNKS if chunk < batch])  # fmt: skip
     return [(batch, 1), *(split if ENGINES[name].streams else [])]
-
-
-def compare(reference: Tensor, logits: Tensor, precision: Precision, *, asked: bool = False) -> dict[str, Any]:
-    """`difference`, `agreement` and `dropped` of a trial, from eager's logits and the engine's.
-
-    A likeliest class other than eager's is an error only where eager's two best are further apart than the tolerance:
-    closer than that, eager itself has not decided. But where nobody asked for the precision, nearly every picture has
-    to keep its class, decided or not.
-    """
-    spread = reference - reference.mean(dim=1, keepdim=True) if reference.shape[1] > 1 else reference
-    scale = spread.abs().max().clamp_min(torch.finfo(torch.float32).tiny)  # a constant says nothing about the classes
-    difference = float((logits - reference).abs().max() / scale)
-    same = logits.argmax(dim=1) == reference.argmax(dim=1)
-    best = reference.topk(min(2, reference.shape[1]), dim=1).values
-    decided = best[:, 0] - best[:, -1] > TOLERANCE[precision] * scale
-    wrong = int((decided & ~same).sum())
-    dropped = ""
-    if not difference <= TOLERANCE[precision]:  # also where it is not a number
-        dropped = f"logits {100 * difference:.2g} % from eager's, more than {100 * TOLERANCE[precision]:g} %"
-    elif wrong or (not asked and float(same.float().mean()) < AGREEMENT):
-        wrong = int((~same).sum())
-        dropped = f"another class than eager's for {wrong} of {len(same)} pictures"
-    return {"difference": difference, "agreement": float(same.float().mean()), "dropped": dropped}
 
 
 def _timed(call: Call, example: Tensor) -> tuple[Tensor, float]:

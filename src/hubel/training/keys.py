@@ -26,6 +26,29 @@ Unfreeze = Literal["head", "all", "gradual"]
 FreezeBatchNorm = Literal["none", "frozen", "all"]
 
 # fmt: off
+STRENGTHS: dict[str, tuple[float, float]] = {  # of augmentation
+    "crop_padding":       (0, 1000),
+    "crop_scale":         (0.01, 1),
+    "scale":              (0, 0.9),
+    "rotate":             (0, 180),
+    "shear":              (0, 80),
+    "translate":          (0, 1),
+    "brightness":         (0, 1),
+    "contrast":           (0, 1),
+    "saturation":         (0, 1),
+    "hue":                (0, 0.5),
+    "grey":               (0, 1),
+    "pca":                (0, 10),
+    "noise":              (0, 1),
+    "erasing":            (0, 1),
+    "cutout":             (0, 8192),
+    "mixup":              (0, 100),
+    "cutmix":             (0, 100),
+    "policy_count":       (1, 20),
+    "policy_magnitude":   (0, 30),
+}
+AUGMENTATION = ("flip", *STRENGTHS, "policy")  # what changes training pictures, and a recipe shares with `hubel augment`
+
 RANGES: dict[str, tuple[float, float]] = {  # both ends included
     "epochs":             (1, 100_000),
     "steps":              (1, 1_000_000_000),
@@ -55,25 +78,7 @@ RANGES: dict[str, tuple[float, float]] = {  # both ends included
     "ema":                (0, 0.999999),
     "swa_epochs":         (0, 100_000),
     "patience":           (0, 100_000),
-    "crop_padding":       (0, 1000),
-    "crop_scale":         (0.01, 1),
-    "scale":              (0, 0.9),
-    "rotate":             (0, 180),
-    "shear":              (0, 80),
-    "translate":          (0, 1),
-    "brightness":         (0, 1),
-    "contrast":           (0, 1),
-    "saturation":         (0, 1),
-    "hue":                (0, 0.5),
-    "grey":               (0, 1),
-    "pca":                (0, 10),
-    "noise":              (0, 1),
-    "erasing":            (0, 1),
-    "cutout":             (0, 8192),
-    "mixup":              (0, 100),
-    "cutmix":             (0, 100),
-    "policy_count":       (1, 20),
-    "policy_magnitude":   (0, 30),
+    **STRENGTHS,
     "size":               (1, 8192),
     "threads":            (1, 4096),
     "prefetch":           (0, 1024),
@@ -160,3 +165,16 @@ def seconds(text: str) -> float:
         return float(number) * UNITS[text.strip()[len(number) :].strip()]
     except (ValueError, KeyError) as error:
         raise UsageError(f"budget is {text!r}; give a time such as 60s, 5min or 2h") from error
+
+
+def pairs(text: str) -> dict[str, float]:
+    """The numbers of word:number pairs with commas between them, by word; empty where the text is anything else.
+
+    >>> pairs("biases:64, head:0.1"), pairs("biases"), pairs(":2")
+    ({'biases': 64.0, 'head': 0.1}, {}, {})
+    """
+    try:
+        found = {word.strip(): float(number) for word, _, number in (pair.rpartition(":") for pair in text.split(","))}
+    except ValueError:
+        return {}
+    return {} if "" in found else found

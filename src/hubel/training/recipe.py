@@ -5,26 +5,9 @@ from typing import Any, Literal
 
 from hubel.errors import UsageError, nearest
 from hubel.training import keys, refusals
-from hubel.training.keys import (
-    RANGES,
-    Augment,
-    Decay,
-    DecayOn,
-    Edge,
-    Fit,
-    FreezeBatchNorm,
-    Loss,
-    Monitor,
-    Optimizer,
-    Policy,
-    Precision,
-    Sampler,
-    Schedule,
-    Unfreeze,
-    Views,
-)
+from hubel.training.keys import Fit, Precision
 
-__all__ = ["RANGES", "Fit", "Precision", "Recipe"]
+__all__ = ["Fit", "Precision", "Recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +119,8 @@ class Recipe:
     model: str | None = None
     # what is there already
     weights: str | None = None
-    unfreeze: int | Unfreeze | None = None
-    freeze_batch_norm: FreezeBatchNorm | None = None
+    unfreeze: int | keys.Unfreeze | None = None
+    freeze_batch_norm: keys.FreezeBatchNorm | None = None
     teacher: str | None = None
     distill_temperature: float | None = None
     distill_weight: float | None = None
@@ -148,7 +131,7 @@ class Recipe:
     batch: int | None = None
     accumulate: int | None = None
     # the step
-    optimizer: Optimizer | None = None
+    optimizer: keys.Optimizer | None = None
     lr: float | Literal["auto"] | None = None
     lr_factors: str | None = None
     layer_decay: float | None = None
@@ -158,13 +141,13 @@ class Recipe:
     beta2: float | None = None
     eps: float | None = None
     weight_decay: float | None = None
-    decay: Decay | None = None
+    decay: keys.Decay | None = None
     l1: float | None = None
     l2: float | None = None
-    decay_on: DecayOn | None = None
+    decay_on: keys.DecayOn | None = None
     clip_norm: float | None = None
     # the schedule
-    schedule: Schedule | None = None
+    schedule: keys.Schedule | None = None
     warmup_epochs: float | None = None
     lr_end: float | None = None
     step_epochs: float | None = None
@@ -172,23 +155,23 @@ class Recipe:
     gamma: float | None = None
     plateau_patience: int | None = None
     # the loss and what else keeps a network from learning by heart
-    loss: Loss | None = None
+    loss: keys.Loss | None = None
     label_smoothing: float | None = None
     class_weight: str | None = None
-    sampler: Sampler | None = None
+    sampler: keys.Sampler | None = None
     dropout: float | None = None
     drop_path: float | None = None
     ema: float | None = None
     swa_epochs: int | None = None
-    monitor: Monitor | None = None
+    monitor: keys.Monitor | None = None
     patience: int | None = None
     # augmentation
-    augment: Augment | None = None
+    augment: keys.Augment | None = None
     crop_padding: int | None = None
     crop_scale: float | None = None
     flip: bool | None = None
     alternating_flip: bool | None = None
-    edge: Edge | None = None
+    edge: keys.Edge | None = None
     scale: float | None = None
     rotate: float | None = None
     shear: float | None = None
@@ -204,7 +187,7 @@ class Recipe:
     cutout: int | None = None
     mixup: float | None = None
     cutmix: float | None = None
-    policy: Policy | None = None
+    policy: keys.Policy | None = None
     policy_count: int | None = None
     policy_magnitude: float | None = None
     # the pictures
@@ -218,7 +201,7 @@ class Recipe:
     folds: int | None = None
     fold: int | None = None
     split: str | None = None
-    tta: Views | None = None
+    tta: keys.Views | None = None
     # the machine
     precision: Precision | None = None
     fused: bool | None = None
@@ -300,12 +283,8 @@ class Recipe:
         """
         if self.lr_factors is None:
             return {}
-        pairs = [pair.rpartition(":") for pair in self.lr_factors.split(",")]
-        try:
-            found = {name.strip(): float(factor) for name, _, factor in pairs}
-        except ValueError:
-            found = {}
-        if not found or "" in found or not all(0 < factor < float("inf") for factor in found.values()):
+        found = keys.pairs(self.lr_factors)
+        if not found or not all(0 < factor < float("inf") for factor in found.values()):
             raise UsageError(f"lr_factors is {self.lr_factors!r}; give word:factor pairs with commas between them, such as "
                              f"biases:64,head:0.1")  # fmt: skip
         return found
@@ -319,12 +298,8 @@ class Recipe:
         given = self.class_weight
         if given is None or given in refusals.CLASS_WEIGHTS:
             return None
-        pairs = [pair.rpartition(":") for pair in given.split(",")]
-        try:
-            found = {name.strip(): float(weight) for name, _, weight in pairs}
-        except ValueError:
-            found = {}
-        if not found or "" in found or not all(0 <= weight < float("inf") for weight in found.values()):
+        found = keys.pairs(given)
+        if not found or not all(0 <= weight < float("inf") for weight in found.values()):
             raise UsageError(f"class_weight is {given!r}; give {', '.join(refusals.CLASS_WEIGHTS)}, or name:weight pairs with "
                              f"commas between them, such as cat:2,dog:0.5")  # fmt: skip
         return found

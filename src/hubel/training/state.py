@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from hubel.data import Augmentation, Split, Splits, training_batches
-from hubel.data.augmentation import KEYS
 from hubel.data.batches import Share, delivered, steps_per_epoch
 from hubel.errors import Diverged, UsageError
 from hubel.training import course, losses, optimisers
@@ -20,6 +19,7 @@ from hubel.training.checkpoint import Progress
 from hubel.training.distributed import ALONE, Team
 from hubel.training.divergence import diverged
 from hubel.training.freezing import Freezing
+from hubel.training.keys import AUGMENTATION
 from hubel.training.losses import Criterion
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
@@ -147,7 +147,7 @@ class Training:
 
 def augmentation(recipe: Recipe, split: Split) -> Augmentation:
     """What a recipe makes of the pictures of a split."""
-    values: dict[str, Any] = {key: getattr(recipe, key) for key in (*KEYS, "edge")}
+    values: dict[str, Any] = {key: getattr(recipe, key) for key in (*AUGMENTATION, "edge")}
     if recipe.alternating_flip:
         values["flip"] = False  # not at random: `training_batches` turns the pictures
     return Augmentation.measured(split, fused=bool(recipe.fused_input), **values)

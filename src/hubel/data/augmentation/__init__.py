@@ -1,7 +1,8 @@
 """Changes to training pictures that keep their class, as two matrices per picture: one for places, one for colours."""
 
-from hubel.data.augmentation.augmentation import KEYS, Augmentation, border_colour, colour_axes
+from hubel.data.augmentation.augmentation import Augmentation
+from hubel.data.augmentation.measurement import border_colour, colour_axes
 from hubel.data.augmentation.safety import Evidence, safe
 from hubel.data.augmentation.views import VIEWS, View
 
-__all__ = ["KEYS", "VIEWS", "Augmentation", "Evidence", "View", "border_colour", "colour_axes", "safe"]
+__all__ = ["VIEWS", "Augmentation", "Evidence", "View", "border_colour", "colour_axes", "safe"]

@@ -4,16 +4,16 @@ A picture goes through at most five steps: tables (policies only), one resamplin
 that also normalises, noise, and rectangles. What is drawn is a function of the generator alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hubel.data.augmentation import colour, erasing, geometry, kernels, mixing, policies
-from hubel.data.augmentation.erasing import Boxes, uniform
+from hubel.data.augmentation import colour, erasing, geometry, kernels, mixing, placement, policies
+from hubel.data.augmentation.erasing import Boxes
+from hubel.data.augmentation.measurement import border_colour, colour_axes
+from hubel.data.augmentation.tint import Statistics, Tint
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Split
 from hubel.errors import UsageError
@@ -41,9 +41,7 @@ RANGES = {
     "policy_magnitude": (0, policies.STRONGEST),
 }
 # fmt: on
-KEYS = ("flip", *RANGES, "policy")  # the fields that a recipe has too
 COLOURED = ("saturation", "hue", "grey")  # keys that grey pictures cannot have
-CROP_RATIO = (3 / 4, 4 / 3)  # of a random resized crop, width over height
 CACHED = (
     2_500_000  # values worked on at once on a processor, so that one step finds what the last one left in its cache
 )
@@ -124,7 +122,7 @@ class Augmentation:
     def measured(split: Split, **keys: Any) -> "Augmentation":
         """An augmentation for the pictures of a split: the border's colour and the colours' axes are measured on it.
 
-        Keys that are None or "none" are off, so that a recipe's can be handed over as they are (see `KEYS`).
+        Keys that are None or "none" are off, so that a recipe's can be handed over as they are.
 
         Raises:
             UsageError: as the class; a key that grey pictures cannot have.
@@ -169,8 +167,8 @@ class Augmentation:
         if self._exact and not draws and (height, width) == size:
             images = self._shifted(images, own, total, generator)
         else:
-            matrices = self._matrices(total, (height, width), size, draws, generator)
-        tint = _Tint(self, total, channels, draws, generator) if self._coloured or draws else None
+            matrices = placement.matrices(self, total, (height, width), size, draws, generator)
+        tint = Tint(self, total, channels, draws, generator) if self._coloured or draws else None
         boxes = self._boxes(total, size, generator)
         noise = torch.randint(2**62, (total,), generator=generator) if self.noise else None
         result = torch.empty((count, channels, *size), dtype=dtype, device=images.device,
@@ -224,44 +222,14 @@ class Augmentation:
         magnitude = 9 if self.policy_magnitude is None else self.policy_magnitude
         return [policies.drawn(count, self.policy, magnitude, generator) for _ in range(layers)]
 
-    def _moves(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Whole-pixel moves: right, down, mirrored, each N."""
-        pad = self.crop_padding
-        place = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator)[:, :, 0]  # of the crop
-        mirrored = torch.zeros(count, dtype=torch.bool)
-        if self.flip:
-            mirrored = torch.rand(count, 1, generator=generator)[:, 0] < 0.5
-        return torch.where(mirrored, place[1] - pad, pad - place[1]), pad - place[0], mirrored
-
     def _shifted(self, images: Tensor, own: Tensor, total: int, generator: torch.Generator) -> Tensor:
         if not self.crop_padding and not self.flip:
             return images
-        right, down, mirrored = (move[own] for move in self._moves(total, generator))
+        right, down, mirrored = (move[own] for move in placement.moves(self, total, generator))
         return geometry.shifted(images, right, down, mirrored, self._fill(images), self.crop_padding, self.edge)
 
     def _fill(self, images: Tensor) -> Tensor:
         return torch.tensor(self.fill).expand(images.shape[-1])
-
-    def _matrices(self, count: int, stored: tuple[int, int], size: tuple[int, int], draws: Sequence[policies.Drawn],
-                  generator: torch.Generator) -> Tensor:  # fmt: skip
-        """From a point of the stored picture to where it is shown, N 2 3."""
-        right, down, mirrored = self._moves(count, generator)
-        steps = [cropped(count, self.crop_scale, stored, size, generator)]
-        if self.flip:
-            steps.append(geometry.scaling(torch.where(mirrored, -1.0, 1.0), torch.ones(count)))
-        if self.scale:
-            factor = uniform(count, 1 - self.scale, 1 + self.scale, generator)
-            steps.append(geometry.scaling(factor, factor))
-        if self.rotate:
-            steps.append(geometry.rotation(uniform(count, -self.rotate, self.rotate, generator)))
-        if self.shear:
-            x, y = (torch.tan(torch.deg2rad(uniform(count, -self.shear, self.shear, generator))) for _ in "xy")
-            steps.append(geometry.shearing(x, y))
-        steps += [policies.placed(draw, size) for draw in draws]
-        if self.translate:
-            x, y = (side * uniform(count, -self.translate, self.translate, generator) for side in size[::-1])
-            right, down = right + x, down + y
-        return geometry.composed(*steps, geometry.translation(right, down))
 
     def _boxes(self, count: int, size: tuple[int, int], generator: torch.Generator) -> list[Boxes]:
         """The rectangles that pictures lose."""
@@ -275,7 +243,7 @@ class Augmentation:
             boxes.append(erasing.centred_boxes(count, size, (sides[0], sides[1]), generator))
         return boxes
 
-    def _rows(self, images: Tensor, matrices: Tensor | None, tint: "_Tint | None", part: Tensor,
+    def _rows(self, images: Tensor, matrices: Tensor | None, tint: Tint | None, part: Tensor,
               preprocessing: Preprocessing) -> Tensor:  # fmt: skip
         """Placed, tinted and normalised: float32 N H W*C."""
         if matrices is None and tint is None:
@@ -289,7 +257,7 @@ class Augmentation:
         steps = normal if tint is None else colour.composed(tint.matrices(tint.statistics(planes), part), normal)
         return erasing.lines(colour.multiplied(planes, steps).contiguous(memory_format=torch.channels_last))
 
-    def _show(self, images: Tensor, matrices: Tensor | None, tint: "_Tint | None", part: Tensor,
+    def _show(self, images: Tensor, matrices: Tensor | None, tint: Tint | None, part: Tensor,
               preprocessing: Preprocessing, rows: Tensor) -> None:  # fmt: skip
         """Writes what `_rows` makes, in one pass over the pictures, or two where a colour depends on their means."""
         count = len(images)
@@ -297,61 +265,13 @@ class Augmentation:
         normal = colour.normalising(preprocessing.mean, preprocessing.std).expand(count, -1, -1)
         found = kernels.show(images, matrices, self._fill(images), self._edge, None if tint else normal, shown)
         if tint and found:
-            kernels.tint(shown, colour.composed(tint.matrices(_Statistics(*found), part), normal))
+            kernels.tint(shown, colour.composed(tint.matrices(Statistics(*found), part), normal))
 
     @property
     def _edge(self) -> geometry.Edge:
         """What is around a picture: for a crop that stays inside, its last pixel, so that none is blended with a fill."""
         moved = self.crop_padding or self.scale or self.rotate or self.shear or self.translate or self.policy
         return self.edge if moved else "repeat"
-
-
-class _Statistics(NamedTuple):
-    """Of every channel of every picture, N C each, values 0..255; the extremes matter to policies only."""
-
-    mean: Tensor
-    low: Tensor
-    high: Tensor
-
-
-class _Tint:
-    """The colour changes drawn for a batch; they become matrices when the pictures' means are known."""
-
-    def __init__(self, keys: Augmentation, count: int, channels: int, draws: Sequence[policies.Drawn],
-                 generator: torch.Generator) -> None:  # fmt: skip
-        def factor(key: float) -> Tensor:
-            return uniform(count, max(0.0, 1 - key), 1 + key, generator)
-
-        self.draws, self.channels = draws, channels
-        self.brightness, self.contrast, self.saturation = map(factor, (keys.brightness, keys.contrast, keys.saturation))
-        self.hue = uniform(count, -keys.hue, keys.hue, generator)
-        self.colour_left = (torch.rand(count, generator=generator) >= keys.grey).float()
-        self.shift = torch.zeros(count, channels)
-        if keys.pca and keys.pca_axes:
-            amounts = keys.pca * torch.randn(count, channels, generator=generator)
-            self.shift = 255 * amounts @ torch.tensor(keys.pca_axes)
-
-    def statistics(self, planes: Tensor) -> _Statistics:
-        """Of float32 N C H W; without a policy the mean stands for the extremes, which nobody then reads."""
-        mean = planes.mean(dim=(2, 3)).cpu()
-        if not self.draws:
-            return _Statistics(mean, mean, mean)
-        return _Statistics(mean, planes.amin(dim=(2, 3)).cpu(), planes.amax(dim=(2, 3)).cpu())
-
-    def matrices(self, found: _Statistics, part: Tensor) -> Tensor:
-        """N C C+1 for some of the pictures."""
-        mean = found.mean
-        total = colour.brightness(self.brightness[part], self.channels)
-        total = colour.composed(total, colour.contrast(self.contrast[part], colour.moved(total, mean)))
-        if self.channels == 3:
-            total = colour.composed(total, colour.saturation(self.saturation[part], 3), colour.hue(self.hue[part]))
-            total = colour.composed(total, colour.saturation(self.colour_left[part], 3))
-        total = colour.composed(total, colour.shift(self.shift[part]))
-        if not self.draws:
-            return total
-        # a policy comes first, as torchvision's presets have it
-        draws = [draw.only(part) for draw in self.draws]
-        return colour.composed(policies.tinted(draws, mean, found.low, found.high), total)
 
 
 def _per_column(preprocessing: Preprocessing, value: float, width: int) -> Tensor:
@@ -363,47 +283,3 @@ def _limits(preprocessing: Preprocessing, width: int) -> tuple[Tensor, Tensor]:
     """Black and white after normalisation, for every column of a row: W*C each."""
     mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
     return (-mean / std).repeat(width), ((1 - mean) / std).repeat(width)
-
-
-def cropped(count: int, smallest: float, stored: tuple[int, int], size: tuple[int, int],
-            generator: torch.Generator) -> Tensor:  # fmt: skip
-    """Matrices N 2 3 that enlarge a random rectangle of the stored picture to the whole result.
-
-    Its share of the area is drawn evenly between `smallest` and 1, its ratio log-evenly among those of `CROP_RATIO` that
-    fit, so that none has to be drawn again.  (Szegedy et al. 2015, section 6.)
-    """
-    height, width = stored
-    if smallest == 1:
-        return geometry.scaling(torch.full((count,), size[1] / width), torch.full((count,), size[0] / height))
-    area = uniform(count, smallest, 1, generator)
-    low = torch.log(area.clamp(min=CROP_RATIO[0]))
-    high = -torch.log(area.clamp(min=1 / CROP_RATIO[1]))
-    ratio = torch.exp(low + (high - low) * torch.rand(count, generator=generator))
-    wide, high = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)  # shares of the sides
-    right, down = ((torch.rand(count, generator=generator) - 0.5) * (1 - side) for side in (wide, high))
-    return geometry.composed(geometry.translation(-right * width, -down * height),
-                             geometry.scaling(size[1] / (wide * width), size[0] / (high * height)))  # fmt: skip
-
-
-def _sample(split: Split) -> np.ndarray:
-    return split.take(np.linspace(0, len(split) - 1, min(len(split), 500)).astype(np.int64))
-
-
-def border_colour(split: Split) -> tuple[int, ...]:
-    """The median colour of the outermost pixels of the training pictures: what surrounds them, most likely."""
-    sample = _sample(split)
-    edges = [sample[:, 0], sample[:, -1], sample[:, :, 0], sample[:, :, -1]]
-    pixels = np.concatenate([edge.reshape(-1, sample.shape[-1]) for edge in edges])
-    return tuple(int(value) for value in np.median(pixels, axis=0))
-
-
-def colour_axes(split: Split) -> tuple[tuple[float, ...], ...]:
-    """The principal axes of the training pictures' colours, a row each, times their variances (values in [0, 1]).
-
-    Krizhevsky et al. 2012, section 4.1: a draw of N(0, 0.1) per axis is added to every pixel of a picture.
-    """
-    sample = _sample(split)
-    pixels = sample.reshape(-1, sample.shape[-1])[:: max(1, sample[0].size // 3000)]
-    covariance = np.atleast_2d(np.cov(pixels / 255.0, rowvar=False))
-    variances, vectors = np.linalg.eigh(covariance)
-    return tuple(tuple(float(value) for value in row) for row in (vectors * variances).T)

@@ -1,0 +1,52 @@
+"""`hubel benchmark`: its arguments, and what it calls."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from hubel.cli.arguments import Positional
+from hubel.training.recipe import Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Hubel beside the plain PyTorch loop and what else is installed, on this machine: speeds, ratios, ceiling."""
+
+    works: Positional[tuple[str, ...]] = ()
+    """train, infer, data, summary; all of them unless given"""
+    model: str | None = None
+    """measure this network (train, infer, summary) instead of the usual ones"""
+    batch: int | None = None
+    """pictures at once (train, infer, data)"""
+    size: int | None = None
+    """side of a picture [px] (train, infer, summary); as published unless given"""
+    precision: Precision | None = None
+    """of Hubel's arithmetic (train, infer); the quicker one unless given"""
+    rounds: int = 7
+    """turns of each contender"""
+    seconds: float = 90.0
+    """of turns per case; it ends earlier than its rounds when this is over, but not before two"""
+    threads: int | None = None
+    """cores to compute with; all of them unless given"""
+    chart: str = "benchmark.png"
+    """draw bars to this .png or .svg"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def benchmark(arguments: Benchmark) -> int:
+    """Measures, prints and draws."""
+    from hubel.benchmark import Options, chart
+    from hubel.commands import benchmark as job
+    from hubel.terminal import console_for
+
+    chart.check(Path(arguments.chart))
+    options = Options(model=arguments.model, batch=arguments.batch, size=arguments.size,
+                      precision=arguments.precision)  # fmt: skip
+    records = job.benchmark(arguments.works, options, arguments.rounds, arguments.seconds, arguments.threads)
+    result = job.show(records, console_for(arguments.json))
+    chart.draw(result.rows, Path(arguments.chart))
+    print(
+        json.dumps(result.to_dict()) if arguments.json else arguments.chart, flush=True
+    )  # before the engines' threads end
+    return 0

@@ -1,0 +1,166 @@
+"""The verbs that judge and use what was trained: their arguments, and what each calls."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hubel.cli.arguments import Positional
+from hubel.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Val:
+    """Evaluate a run on its own splits or on other labelled data; labels are matched by class name."""
+
+    run: Positional[str]
+    """folder of the run, or a classifier file"""
+    data: Positional[str | None] = None
+    """labelled data; the run's own unless given"""
+    split: Literal["train", "val", "test"] | None = None
+    """which part; of the run's own data val, of other data test or everything. A look at the run's test is recorded"""
+    model: str | None = None
+    """FILE.py:NAME, where the run was trained with a network of your own"""
+    tta: str | None = None
+    """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; as the run's recipe unless given"""
+    risk: float | None = None
+    """also judge answering 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
+    coverage: float | None = None
+    """the same below the highest probability at which this share of the validation pictures was answered"""
+    engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
+    """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """of the arithmetic; the quicker of those the hardware multiplies unless given"""
+    explain_speed: bool = False
+    """measure every engine and show the table"""
+    ensemble: tuple[str, ...] = ()
+    """further runs or classifier files that answer together with it"""
+    combine: Literal["mean", "greedy", "soup", "greedy_soup", "fusion"] = "mean"
+    """how: probabilities averaged, of members chosen on validation; weights averaged; features fused"""
+    save: str | None = None
+    """write it to this file, which `hubel predict` reads: a .safetensors of a soup, else a .json that names the members"""
+    robustness: bool = False
+    """also measure the accuracy under nine challenges at five strengths, and draw them"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def val(arguments: Val) -> int:
+    """Prints the figures of an evaluation."""
+    if arguments.ensemble:
+        return _val_ensemble(arguments)
+    idle = [f"{key}={value}" for key, value in (("combine", arguments.combine), ("save", arguments.save))
+            if value not in (None, "mean")]  # fmt: skip
+    if idle:
+        raise UsageError(f"{idle[0]} would have no effect without --ensemble")
+    from hubel.commands.val import ready, show, show_choice
+    from hubel.evaluation import evaluate
+    from hubel.terminal import console_for, show_notes, tracker
+
+    console = console_for(arguments.json)
+    found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, tta=arguments.tta,
+                  risk=arguments.risk, coverage=arguments.coverage, engine=arguments.engine,
+                  precision=arguments.precision, thorough=arguments.explain_speed,
+                  by="hubel val --robustness" if arguments.robustness else "hubel val", track=tracker(console))  # fmt: skip
+    show_notes(found.notes, console)
+    if arguments.explain_speed:
+        show_choice(found.classifier.choice, console)
+    evaluation, _ = evaluate(found.classifier, found.part, found.name, found.threshold)
+    told = evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)
+    if not arguments.json:
+        show(evaluation, console)
+    if arguments.robustness:
+        from hubel.commands import robustness
+
+        measured, sheet = robustness.robustness(found, tracker(console))
+        told |= {"robustness": measured.to_dict(), "sheet": str(sheet)}
+        if not arguments.json:
+            robustness.show(measured, sheet, console)
+    if arguments.json:
+        print(json.dumps(told))
+    return 0
+
+
+def _val_ensemble(arguments: Val) -> int:
+    idle = [key for key in ("robustness", "explain_speed", "risk", "coverage") if getattr(arguments, key)]
+    if idle:
+        raise UsageError(f"{idle[0].replace('_', '-')} would have no effect with --ensemble")
+    from hubel.commands import ensemble
+    from hubel.commands.val import show
+    from hubel.terminal import console_for, tracker
+
+    console = console_for(arguments.json)
+    found = ensemble.combined(
+        [arguments.run, *arguments.ensemble], arguments.data, arguments.split, combine=arguments.combine,
+        model=arguments.model, tta=arguments.tta, engine=arguments.engine, precision=arguments.precision,
+        save=arguments.save, track=tracker(console))  # fmt: skip
+    if arguments.json:
+        print(json.dumps(found.to_dict()))
+    else:
+        show(found.evaluation, console)
+        ensemble.show(found, console)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """The likeliest classes of picture files.  Exit code 3 if one of them cannot be read."""
+
+    run: Positional[str]
+    """folder of the run, a classifier file, or the .json file of an ensemble"""
+    images: Positional[tuple[str, ...]]
+    """picture files, or folders of them"""
+    top: int = 3
+    """how many classes to show"""
+    model: str | None = None
+    """FILE.py:NAME, where the run was trained with a network of your own"""
+    tta: str | None = None
+    """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; none unless given"""
+    risk: float | None = None
+    """answer 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
+    coverage: float | None = None
+    """the same below the highest probability at which this share of the validation pictures was answered"""
+    engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
+    """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """of the arithmetic; the quicker of those the hardware multiplies unless given"""
+    explain_speed: bool = False
+    """measure every engine and show the table"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def predict(arguments: Predict) -> int:
+    """Prints the answers."""
+    from hubel.commands import predict as job
+    from hubel.commands.val import show_choice
+    from hubel.terminal import console_for, show_notes
+
+    if arguments.top < 1:
+        raise UsageError(f"top is {arguments.top}; show at least one class")
+    predictions = []
+    console = console_for(arguments.json)
+    found = job.ready(arguments.run, arguments.images, model=arguments.model, tta=arguments.tta, risk=arguments.risk,
+                  coverage=arguments.coverage, engine=arguments.engine, precision=arguments.precision,
+                  thorough=arguments.explain_speed)  # fmt: skip
+    classifier, threshold = found.classifier, found.threshold
+    show_notes(found.notes, console)
+    if arguments.explain_speed:
+        show_choice(getattr(classifier, "choice", None), console)
+    for prediction in job.predict(classifier, arguments.images, arguments.top, threshold):
+        predictions.append(prediction)
+        if not arguments.json:
+            job.show(prediction, console)
+    if arguments.json:
+        print(json.dumps({"computed_by": classifier.computed_by, "predictions": [
+            {"path": p.path, "reason": p.reason} if p.answer is None else
+            {"path": p.path, "classes": p.answer.classes, "probabilities": p.answer.probabilities, "rejected": p.rejected}
+            for p in predictions
+        ], "threshold": threshold, **_speed(arguments, classifier)}))  # fmt: skip
+    return 3 if any(p.answer is None for p in predictions) else 0
+
+
+def _speed(arguments: Val | Predict, classifier: Any) -> dict[str, Any]:
+    """The table of engines, where it was asked for."""
+    if not arguments.explain_speed or classifier.choice is None:
+        return {}
+    return {"speed": {"why": classifier.choice.why, "trials": [asdict(trial) for trial in classifier.choice.trials]}}

@@ -1,0 +1,217 @@
+"""The verbs that look at networks: their arguments, and what each calls."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from hubel.cli.arguments import Positional
+from hubel.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """The networks of the zoo with their figures."""
+
+    pattern: Positional[str] = "*"
+    """show only names that match, such as 'resnet*'"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def models(arguments: Models) -> int:
+    """Prints the zoo."""
+    from hubel.commands.models import listed, table
+
+    rows = listed(arguments.pattern)
+    if arguments.json:
+        print(json.dumps({"models": rows}))
+        return 0
+    from hubel.terminal import console_for
+
+    console_for(False).print(table(rows))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Every call of a network: output volume, parameters, MACs, FLOPs, activation memory, receptive field."""
+
+    model: Positional[str]
+    """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), or the folder of a run"""
+    input: str | None = None
+    """channels x height x width of a picture, such as 3x224x224; as published unless given"""
+    classes: int | None = None
+    """logits of the network; as published unless given"""
+    depth: int | None = None
+    """show modules down to this depth, calls inside added up"""
+    arithmetic: str | None = None
+    """show the sums behind a layer with their numbers, as the lectures do"""
+    html: bool = False
+    """write a page with the volumes drawn to scale"""
+    markdown: bool = False
+    """print a Markdown table"""
+    csv: bool = False
+    """print comma-separated values"""
+    output: str | None = None
+    """write to this file instead of printing"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def summary(arguments: Summary) -> int:
+    """Prints the inspection of a network."""
+    from hubel.commands.summary import summarise, sums
+
+    forms = [name for name in ("json", "html", "markdown", "csv", "arithmetic") if getattr(arguments, name)]
+    if len(forms) > 1:
+        raise UsageError(f"one form at a time: {' and '.join(forms)} exclude each other")
+    if arguments.depth is not None and forms in (["json"], ["arithmetic"]):
+        raise UsageError(f"depth would have no effect with {forms[0]}, which shows every call")
+    table = summarise(arguments.model, arguments.input, arguments.classes)
+    path = arguments.output
+    if arguments.json:
+        text = json.dumps(table.json())
+    elif arguments.html:
+        text = table.html(arguments.depth)
+        path = path or re.sub(r"[^\w.-]+", "_", table.model) + ".html"
+    elif arguments.arithmetic:
+        text = sums(table, arguments.arithmetic)
+    else:
+        text = getattr(table, forms[0] if forms else "text")(arguments.depth)
+    if path is None:
+        print(text.rstrip("\n"))
+        return 0
+    from hubel import files
+
+    files.write(Path(path), text)
+    print(path)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy.  Runs: whether they differ."""
+
+    models: Positional[tuple[str, ...]]
+    """names of the zoo, FILE.py:NAME, or lines of layers; or folders of runs"""
+    input: str | None = None
+    """channels x height x width of a picture for all of them; each as published unless given"""
+    chart: str | None = None
+    """also draw accuracy against operations, or the differences of runs, to this .png or .svg"""
+    data: str | None = None
+    """compare runs on these labelled pictures, new to all of them; on their common validation part unless given"""
+    split: Literal["train", "val", "test"] | None = None
+    """compare runs on this part. A look at the runs' test part is recorded"""
+    model: str | None = None
+    """FILE.py:NAME, where runs were trained with a network of your own"""
+    markdown: bool = False
+    """print a Markdown table"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def compare(arguments: Compare) -> int:
+    """Prints, and draws, networks side by side, or trained runs."""
+    runs = [model for model in arguments.models if (Path(model) / "run.json").is_file()]
+    if runs and len(runs) == len(arguments.models):
+        return _compare_runs(arguments)
+    if runs:
+        other = next(model for model in arguments.models if model not in runs)
+        raise UsageError(f"{runs[0]} is a run and {other} is not; compare runs by their answers, or networks by their cost "
+                         f"(a run's network: hubel summary {runs[0]})")  # fmt: skip
+    for key in ("data", "split", "model"):
+        if getattr(arguments, key) is not None:
+            raise UsageError(f"{key} would have no effect on networks; it is of comparing runs: hubel compare RUN RUN")
+    from hubel.commands.summary import compared
+
+    if arguments.json and arguments.markdown:
+        raise UsageError("one form at a time: json and markdown exclude each other")
+    comparison = compared(arguments.models, arguments.input)
+    if arguments.chart:
+        comparison.chart(arguments.chart)
+    if arguments.json:
+        print(json.dumps(comparison.json()))
+    else:
+        print((comparison.markdown() if arguments.markdown else comparison.text()).rstrip("\n"))
+    return 0
+
+
+def _compare_runs(arguments: Compare) -> int:
+    from hubel.commands.compare import compare_runs, draw, show
+    from hubel.terminal import console_for, tracker
+
+    if arguments.input or arguments.markdown:
+        raise UsageError(
+            f"{'input' if arguments.input else 'markdown'} would have no effect on runs; it is of networks"
+        )
+    console = console_for(arguments.json)
+    comparison = compare_runs(arguments.models, arguments.data, arguments.split, model=arguments.model,
+                              track=tracker(console))  # fmt: skip
+    if arguments.chart:
+        draw(comparison, arguments.chart)
+    if arguments.json:
+        print(json.dumps(comparison.to_dict()))
+    else:
+        show(comparison, console)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lint:
+    """Where a network departs from the design guidelines, with numbers.  Exit code 1 when it found something."""
+
+    model: Positional[str]
+    """a name of the zoo, FILE.py:NAME, a line of layers, or the folder of a run"""
+    input: str | None = None
+    """channels x height x width of a picture; as published unless given"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def lint(arguments: Lint) -> int:
+    """Prints findings."""
+    from hubel.commands.summary import linted
+
+    findings = linted(arguments.model, arguments.input)
+    if arguments.json:
+        print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
+    else:
+        print("\n".join(map(str, findings)) or "nothing found")
+    return 1 if findings else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradcheck:
+    """Check gradients numerically, layer by layer, in double precision.  Exit code 1 if one is off."""
+
+    model: Positional[str]
+    """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), or the folder of a run"""
+    input: str | None = None
+    """channels x height x width of a picture; the smallest the network takes unless given"""
+    loss: Literal["cross_entropy", "hinge", "bce"] = "cross_entropy"
+    """whose gradient"""
+    samples: int = 4
+    """parameters of every weight and every bias"""
+    tolerance: float = 1e-4
+    """largest relative error that passes"""
+    seed: int = 0
+    """of pictures, weights and samples"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def gradcheck(arguments: Gradcheck) -> int:
+    """Prints the worst relative error of every layer."""
+    from hubel.commands import gradcheck as job
+    from hubel.terminal import console_for
+
+    layers = job.gradcheck(arguments.model, arguments.input, loss=arguments.loss, samples=arguments.samples,
+                   tolerance=arguments.tolerance, seed=arguments.seed)  # fmt: skip
+    found = job.show(layers, console_for(arguments.json))
+    if arguments.json:
+        print(
+            json.dumps({"passed": all(layer.passed for layer in found), "layers": [asdict(layer) for layer in found]})
+        )
+    return 0 if all(layer.passed for layer in found) else 1

@@ -1,0 +1,164 @@
+"""What a training is before its first step: its pictures, its initial network, its recipe with nothing left open."""
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hubel import analysis, zoo
+from hubel.commands.origin import (
+    Origin,
+    carry_over,
+    followed,
+    normalised_as,
+    norms_kept,
+    said,
+)
+from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
+from hubel.data.division import FILE as SPLIT
+from hubel.errors import DataError, OtherData, UsageError
+from hubel.files import Track, silently
+from hubel.recipes import complete, filled, plan_input
+from hubel.training import lr_find
+from hubel.training.loop import seeded
+from hubel.training.machine import choose, prepare, versions
+from hubel.training.recipe import Recipe
+from hubel.training.run import Run
+from hubel.zoo.own import code_sha256, located
+
+
+def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
+    """What `start` would train with: splits, the initial network, the recipe with nothing left open; torch set up for it."""
+    recipe = filled(recipe)
+    if recipe.teacher is not None:
+        raise UsageError(
+            f"teacher={recipe.teacher} would have no effect: nothing is trained here but trial steps; leave it out"
+        )
+    opened = open_data(data, track, exclude=recipe.exclude)
+    origin = Origin.load(recipe.weights, recipe.model)
+    recipe = followed(recipe, origin)
+    splits = split(opened, recipe, track, origin)
+    model, about = prepared(recipe, opened, splits, origin)
+    complete = Recipe.from_dict(about["recipe"])
+    prepare(choose(complete, model, about["macs"]))
+    return splits, model, complete
+
+
+def prepared(recipe: Recipe, opened: Opened, splits: Splits,
+             origin: Origin | None = None) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+    """The network with its initial weights, and what run.json says of it: the recipe with nothing left open, and why."""
+    plan = plan_input(recipe, opened)
+    plan = replace(plan, model=located(plan.model))
+    model, head = initial(plan.model, splits, recipe, origin)
+    total = analysis.summary(model, (plan.channels, plan.size, plan.size)).total
+    macs = total.macs or 0
+    machine = choose(recipe, model, macs)
+    normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    evidence: list[Evidence] = []
+    if recipe.augment == "auto":
+        kept, evidence = safe(splits, recipe.seed, characters=opened.characters)
+        for key, value in kept.items():
+            with suppress(UsageError):  # what the user gave excludes it
+                recipe = recipe.with_(**{key: value}) if getattr(recipe, key) is None else recipe
+    if recipe.freeze_batch_norm is not None and not normalised:
+        raise UsageError(
+            f"freeze_batch_norm={recipe.freeze_batch_norm} would have no effect: {plan.model} has no batch norm"
+        )
+    recipe = norms_kept(recipe, origin)
+    recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
+    started = {**origin.describe(), "said": said(model, recipe, origin, head)} if origin else None
+    recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
+                          fused=machine.fused, fused_input=machine.fused_input,
+                          exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
+    if recipe.lr == "auto":
+        prepare(machine)
+        trial = recipe.with_(teacher=None, distill_temperature=None, distill_weight=None)
+        found = lr_find.find(initial(plan.model, splits, recipe, origin)[0], splits, trial)  # on a network of its own
+        recipe = recipe.with_(lr=found.suggestion)
+    return model, {
+        "model": plan.model,
+        "code": code_sha256(plan.model),
+        "weights": started,
+        "classes": list(splits.classes),
+        "multilabel": splits.multilabel,
+        "preprocessing": splits.preprocessing.to_dict(),
+        "recipe": recipe.to_dict(),
+        "splits": splits.describe(),
+        "augmentation": [str(row) for row in evidence],
+        "machine": machine.why,
+        "macs": macs,
+        "activation_bytes": total.peak_activation_bytes,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "versions": versions(),
+    }
+
+
+def initial(name: str, splits: Splits, recipe: Recipe, origin: Origin | None = None) -> tuple[nn.Module, str]:
+    """The network with the initial weights of a seed and the dropout and drop-path of the recipe, and what it has kept.
+
+    Raises:
+        UsageError: a network that takes none, or weights that do not fit it.
+    """
+    options = {key: getattr(recipe, key) for key in ("dropout", "drop_path") if getattr(recipe, key) is not None}
+    for key, value in options.items():
+        if key not in zoo.options(name):
+            raise UsageError(f"{key}={value:g} would have no effect: {name} takes no {key}; leave it out")
+    preprocessing = splits.preprocessing
+    with seeded(recipe.seed, 0):
+        model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
+                           image_size=preprocessing.size, **options)  # fmt: skip
+    if origin is not None:
+        return model, carry_over(model, origin, splits.classes, preprocessing.size)
+    zoo.initialise(model, name, lambda: _some_pictures(splits))
+    return model, ""
+
+
+def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
+    """Evenly spaced training pictures as the network sees them, N C H W."""
+    which = np.linspace(0, len(splits.train) - 1, min(len(splits.train), most)).astype(np.int64)
+    return splits.preprocessing.normalise(torch.from_numpy(splits.train.take(which)))
+
+
+def split(opened: Opened, recipe: Recipe, track: Track[Any], origin: Origin | None = None) -> Splits:
+    """The pictures as the recipe and the weights to start from want them."""
+    plan = plan_input(recipe, opened)
+    splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, division=division(recipe), track=track)
+    return normalised_as(splits, origin)
+
+
+def division(recipe: Recipe) -> Division:
+    """How the recipe wants the pictures divided."""
+    if recipe.folds is not None and recipe.fold is None:
+        raise UsageError(f"folds={recipe.folds} needs fold=1 to fold={recipe.folds} where only one is trained; hubel train "
+                         f"without fold trains them all")  # fmt: skip
+    seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
+    return Division(
+        seed, recipe.val_fraction, recipe.test_fraction, recipe.group, recipe.folds, recipe.fold, recipe.split
+    )
+
+
+def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
+    """The very splits a run was started with.
+
+    Raises:
+        DataError: the data are gone, or have changed since.
+    """
+    recipe, recorded = Recipe.from_dict(run.about["recipe"]), run.about["splits"]
+    assert recipe.size is not None
+    assert recipe.channels is not None
+    kept = run.folder / SPLIT
+    how = Division(file=str(kept)) if kept.exists() else division(recipe)  # killed before it was kept: drawn again
+    try:
+        splits = load(open_data(run.about["data"], track, exclude=recipe.exclude), size=recipe.size, channels=recipe.channels,
+                      fit=recipe.fit or "pad", division=how, stream=recorded["streamed"], track=track)  # fmt: skip
+        found = splits.fingerprint
+        if found == recorded["fingerprint"]:
+            return replace(splits, preprocessing=Preprocessing.from_dict(run.about["preprocessing"]))
+    except OtherData as error:
+        found = error.fingerprint
+    raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
+                    f"{found[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new run")  # fmt: skip

@@ -1,0 +1,63 @@
+"""The result of a run: the best epoch scored, once on the test part, and what the run folder keeps of it."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from hubel import files, report
+from hubel.classifier import Classifier
+from hubel.commands import report as page
+from hubel.data import Splits
+from hubel.evaluation import evaluate
+from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
+from hubel.training.checkpoint import weights_sha256
+from hubel.training.run import Run
+
+
+def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
+    """Scores the best epoch, once on the test part, and writes curves, report and, last of all, summary.json."""
+    progress = run.progress()
+    run.write_metrics(progress)
+    own = run.about["model"] if ".py:" in run.about["model"] else None
+    classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
+    views = run.about["recipe"].get("tta")
+    logits = logits_of(classifier, splits.val)
+    classifier = calibrated(classifier, logits, splits.val)
+    run.describe_best({key: classifier.about[key] for key in CALIBRATED if key in classifier.about})
+    classifier = replace(classifier, views=views)
+    logits = logits_of(classifier, splits.val) if views else logits
+    validation, logits = scaled(logits, splits.val, classifier, "validation")
+    shown, shown_split, test = validation, splits.val, None
+    if splits.test is not None:
+        if not run.openings():  # a run stopped between here and its summary looks at the same figures again
+            run.record_opening("hubel train")
+        test, logits = evaluate(classifier, splits.test, "test")
+        shown, shown_split = test, splits.test
+    seconds = sum(row["seconds"] for row in progress.history)
+    images = sum(row["seconds"] * row["images_per_second"] for row in progress.history)
+    summary = {
+        "model": run.about["model"],
+        "data": run.about["data"],
+        "seed": run.about["recipe"]["seed"],
+        "weights": run.about.get("weights"),
+        "teacher": run.about.get("teacher"),
+        "classes": list(splits.classes),
+        "epochs": len(progress.history),
+        "best_epoch": progress.best_epoch,
+        "stopped": progress.stopped or None,
+        "seconds": seconds,
+        "images_per_second": images / seconds,
+        "validation": validation.headline(),
+        "test": test.headline() if test else None,
+        "parameters": run.about["parameters"],
+        "macs": run.about["macs"],
+        "image_size": splits.preprocessing.size,
+        "in_channels": splits.preprocessing.channels,
+        "weights_sha256": weights_sha256(classifier.network.state_dict()),
+    }
+    if drawn:
+        report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
+        page.keep(run, shown, logits, shown_split, classifier)
+        page.draw(run, splits, summary)
+    files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
+    return summary

@@ -1,0 +1,112 @@
+"""The folder of a series of runs: series.json says what it is made of, the folders beside it are its runs.
+
+summary.json is written last, so a series that has one is finished; of several processes one trains it.
+"""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from hubel import files
+from hubel.errors import FileError, UsageError
+from hubel.training.recipe import Recipe
+
+FILE, SUMMARY = "series.json", "summary.json"
+SAME = ("kind", "count", "data", "recipe")  # what makes two commands the same series
+
+
+@dataclass(frozen=True)
+class Series:
+    """The folder of a series and what its series.json says; the open file keeps other processes out."""
+
+    folder: Path
+    about: dict[str, Any]
+    held: IO[str] | None = field(default=None, repr=False, compare=False)
+
+    def release(self) -> None:
+        """Lets other processes go on with it."""
+        if self.held is not None:
+            self.held.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the series has its figures."""
+        return (self.folder / SUMMARY).is_file()
+
+    def runs(self) -> list[tuple[str, Recipe]]:
+        """Names and recipes of its runs."""
+        recipe = Recipe.from_dict(self.about["recipe"])
+        count = range(self.about["count"])
+        if self.about["kind"] == "folds":
+            return [(f"fold-{number + 1}", recipe.with_(fold=number + 1)) for number in count]
+        fixed = {} if self.about["split_seed"] is None else {"split_seed": self.about["split_seed"]}
+        seeds = [recipe.seed + number for number in count]
+        return [(f"seed-{seed}", recipe.with_(seed=seed, **fixed)) for seed in seeds]
+
+
+def found_or_made(project: Path, name: str | None, stem: str, about: dict[str, Any]) -> Series:
+    """The series of this name or the first unfinished one that the same command began; else a new one."""
+    if name is not None:
+        folder = project / name
+        if not (folder / FILE).is_file():
+            return _made(folder, about)
+        series = open_series(folder)
+        if series is None or series.finished or not _same(series, about):
+            if series is not None:
+                series.release()
+            raise UsageError(f"there is another series {folder} already; choose another name, or go on with it: "
+                             f"hubel resume {folder}")  # fmt: skip
+        return series
+    for path in sorted(project.glob(f"*/{FILE}")):
+        if not (path.parent / SUMMARY).is_file():
+            with suppress(FileError):
+                series = open_series(path.parent)
+                if series is not None:
+                    if _same(series, about):
+                        return series
+                    series.release()
+    number = 1
+    while (project / f"{stem}-{number}").exists():
+        number += 1
+    return _made(project / f"{stem}-{number}", about)
+
+
+def _same(series: Series, about: dict[str, Any]) -> bool:
+    return all(series.about.get(key) == about[key] for key in SAME)
+
+
+def _made(folder: Path, about: dict[str, Any]) -> Series:
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds other files; choose another name for the series")
+    try:
+        files.write(folder / FILE, json.dumps(about, indent=2), exclusive=True)
+    except FileExistsError as error:  # another process was quicker
+        raise UsageError(f"there is a series {folder} already; choose another name") from error
+    series = open_series(folder)
+    if series is None:
+        raise UsageError(f"another process has begun the series {folder}; choose another name")
+    return series
+
+
+def open_series(folder: Path) -> Series | None:
+    """The series in a folder, for this process alone; None while another one trains it.
+
+    Raises:
+        FileError: there is none.
+    """
+    try:
+        held = (folder / FILE).open()
+        about = json.load(held)
+    except (OSError, ValueError) as error:
+        raise FileError(f"{folder} is not a series: it has no readable {FILE}") from error
+    with suppress(ImportError):  # Windows has no such lock
+        import fcntl
+
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            held.close()
+            return None
+    return Series(folder, about, held)
