@@ -263,6 +263,17 @@ def test_json_page_and_list(album, tmp_path, capsys, monkeypatch):
     assert found(album, exclude="out.csv") == {"dark": [({"dark.png"}, "99 % of the pixels are darker than 40 of 255")]}
 
 
+def test_a_list_without_anything_certain_says_so(album, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dark = album / "train" / "cat" / "dark.png"
+    dark.write_bytes(
+        encoded(Image.open(album / "train" / "cat" / "05.jpg").rotate(180).point(lambda value: value // 6))
+    )
+    assert main(["check", "album", "--no-labels", "fix=out.csv"]) == 1
+    assert "nothing has to be left out; what is in doubt is in out.csv" in capsys.readouterr().out
+    assert (tmp_path / "out.csv").read_text().count(",no,") == 1
+
+
 def test_training_honours_the_list_and_says_what_it_saw_at_a_glance(album, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(album / "val" / "cat" / "21.jpg", album / "train" / "cat" / "leak.jpg")

@@ -1,15 +1,20 @@
 """The command line from end to end: what it trains, prints, refuses, and the exit codes."""
 
+import io
 import json
 import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from hubel.cli import VERBS, main
+from hubel.terminal import conclude
 
 
 @pytest.fixture(autouse=True)
@@ -263,6 +268,16 @@ def test_every_verb_has_help_with_examples(verb, capsys):
     keys = VERBS[verb].keys()
     if "json" in keys:
         assert "--json" in shown
+    assert "None}" not in shown
+    assert "None|" not in shown
+    usage = shown.splitlines()[0]
+    assert all(name.upper().replace("_", "-") in usage for name in VERBS[verb].positional)
+
+
+def test_none_can_still_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits", "epochs=1", "patience=none", "optimizer=None", "--plot-schedule"]) == 0
+    assert "schedule.png" in capsys.readouterr().out
 
 
 def test_hubel_alone_lists_the_verbs_without_loading_torch():
@@ -334,3 +349,15 @@ def test_compare_draws_and_lint_finds(capsys, tmp_path):
     assert "102,764,544 of 138,357,544 parameters (74%)" in out
     code, out, _ = ended(["lint", "resnet18", "--json"], capsys)
     assert code == (1 if json.loads(out)["findings"] else 0)
+
+
+def test_an_accuracy_that_was_scored_again_says_so():
+    def said(while_training):
+        console = Console(file=io.StringIO(), width=60)
+        summary = {"stopped": None, "epochs": 2, "seconds": 1.0, "images_per_second": 1.0, "best_epoch": 2,
+                   "validation": {"top1": 0.375}, "test": None}  # fmt: skip
+        conclude(SimpleNamespace(summary=summary, run=SimpleNamespace(folder=Path("runs/a"))), console, while_training)
+        return console.file.getvalue().splitlines()[0]
+
+    assert said(0.375).endswith("validation accuracy 37.50 %")  # and no line is cut where nobody looks at a terminal
+    assert said(0.3958).endswith("37.50 % (scored again in float32; 39.58 % above is in the arithmetic of training)")

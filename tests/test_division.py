@@ -158,6 +158,17 @@ def test_copies_of_a_picture_are_never_on_both_sides(tmp_path):
         return len(scenes[0] & scenes[1])
 
     assert torn(test_fraction=0.0) > 0
+    notes = divided(tmp_path / "scenes", group="near_duplicates").notes
+    assert notes == ("48 pictures in 24 groups of near duplicates, none in two parts",)
+    for copy in (tmp_path / "scenes").rglob("*.jpg"):
+        copy.rename(tmp_path / copy.name)
+    assert (
+        divided(tmp_path / "scenes", group="near_duplicates")
+        .notes[0]
+        .startswith("no near duplicates among the pictures")
+    )
+    for copy in tmp_path.glob("*.jpg"):
+        copy.rename(tmp_path / "scenes" / "ab"[int(copy.stem) % 2] / copy.name)
     for fold in (1, 2, 3):
         assert torn(group="near_duplicates", folds=3, fold=fold) == 0
 

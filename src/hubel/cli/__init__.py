@@ -15,6 +15,7 @@ import tyro
 
 from hubel import process
 from hubel.cli import benchmark, data, evaluation, networks, sight, training, transfer
+from hubel.cli.arguments import READING
 from hubel.errors import HubelError, UsageError, lookup, nearest
 from hubel.training.keys import seconds
 from hubel.training.recipe import Recipe
@@ -258,7 +259,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb = lookup(name, VERBS, "verb")
         rest = normalised(arguments[1:], name)
         described = f"{verb.arguments.__doc__}\n\nexamples:\n" + "\n".join(f"  {example}" for example in verb.examples)
-        parsed = tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described)
+        parsed = tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described, registry=READING,
+                          config=(tyro.conf.PositionalMetavarFromFieldName,))  # fmt: skip
         return verb.call(parsed)
     except HubelError as error:
         say(str(error))

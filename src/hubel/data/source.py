@@ -257,7 +257,12 @@ def _from_csv(path: Path, name: str) -> Source:
     A header with `labels` makes the data multi-label: a cell names any number of classes, separated by `;` or `|`.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+        reader = csv.reader(file)
+        rows, lines = [], []
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append(row)
+                lines.append(reader.line_num)
     if not rows:
         raise DataError(f"{name} is empty; a line is path,label or path,label,split")
     header = [cell.strip().lower() for cell in rows[0]]
@@ -271,22 +276,22 @@ def _from_csv(path: Path, name: str) -> Source:
     if path_column is None or label_column is None:
         path_column, label_column, split_column = 0, 1, 2 if len(header) > 2 else None
     else:
-        rows = rows[1:]
+        rows, lines = rows[1:], lines[1:]
         known = (path_column, label_column, split_column)
         others = [(column, word) for column, word in enumerate(header) if column not in known]
     listings: dict[str, Listing] = {}
     notes = []
-    for number, row in enumerate(rows, start=1):
+    for line, row in zip(lines, rows, strict=True):
         cells = [cell.strip() for cell in row] + [""] * len(header)
         several = multilabel is not None and label_column == multilabel
         if not cells[path_column] or not (cells[label_column] or several):
-            notes.append(f"row {number} of {name} lacks a path or a label and was passed over")
+            notes.append(f"line {line} of {name} lacks a path or a label and was passed over")
             continue
         split = "all"
         if split_column is not None:
             split = SPLIT_NAMES.get(cells[split_column].lower(), "")
             if not split:
-                raise DataError(f"row {number} of {name} names the split {cells[split_column]!r}; "
+                raise DataError(f"line {line} of {name} names the split {cells[split_column]!r}; "
                                 f"use train, val or test")  # fmt: skip
         listing = listings.setdefault(split, Listing())
         listing.paths.append(os.path.join(path.parent, os.path.expanduser(cells[path_column])))

@@ -70,8 +70,8 @@ def cut_at(network: nn.Module, x: Tensor, layer: str | None = None) -> tuple[Cut
     with torch.enable_grad():
         logits = network(x.detach())
     if found.maps is None and layer is None:
-        raise UsageError(f"Grad-CAM needs a layer with feature maps and this network has none: it is no convolutional "
-                         f"network, or its maps have shrunk to one pixel; {ALTERNATIVES}")  # fmt: skip
+        raise UsageError(f"this network has no layer with feature maps, where Grad-CAM and deconvnet look: it is no "
+                         f"convolutional network, or its maps have shrunk to one pixel; {ALTERNATIVES}")  # fmt: skip
     if found.maps is None:
         raise UsageError(f"the layer {layer} gives no maps (channels x height x width with more than one pixel), so "
                          f"Grad-CAM cannot look at it; leave layer out for the last one that does")  # fmt: skip
