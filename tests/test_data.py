@@ -188,6 +188,10 @@ def test_csv_of_paths_and_labels(photos):
     assert splits.classes == ("cat", "dog")
     assert len(splits.train) + len(splits.val) + len(splits.test) == 40
     assert splits.notes == (f"line 42 of {listing} lacks a path or a label and was passed over",)
+    listing.write_text(
+        "path;label\n" + "\n".join(row.replace(",", ";") for row in rows)
+    )  # as a German spreadsheet does
+    assert len(read(listing).train) == 28
     listing.write_text("\n".join(rows))  # without a header
     assert len(read(listing).train) == 28
     listing.write_text("path,label,split\n" + "\n".join(f"{row},tran" for row in rows))

@@ -257,7 +257,12 @@ def _from_csv(path: Path, name: str) -> Source:
     A header with `labels` makes the data multi-label: a cell names any number of classes, separated by `;` or `|`.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+        first = file.readline()
+        file.seek(0)
+        mark = (
+            "," if "," in first else next((mark for mark in ";\t" if mark in first), ",")
+        )  # as spreadsheets export it
+        reader = csv.reader(file, delimiter=mark)
         rows, lines = [], []
         for row in reader:
             if any(cell.strip() for cell in row):

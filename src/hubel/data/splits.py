@@ -281,7 +281,10 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
         )
     if "val" not in parts or not len(parts["val"]):
         groups = f" or groups of {division.group}" if division.group else ""
-        raise DataError(f"{source.name} has too few pictures ({len(everything)}){groups} to draw a validation part; "
+        if len(source.classes) == len(everything):
+            raise DataError(f"{source.name} has one picture of each of its {len(source.classes):,} classes, which training needs, "
+                            f"so that none is left to validate on; add pictures, or bring a val part")  # fmt: skip
+        raise DataError(f"{source.name} has too few pictures ({len(everything):,}){groups} to draw a validation part; "
                         f"add pictures or raise val_fraction")  # fmt: skip
     mean, std = _statistics(train)
     preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std)
