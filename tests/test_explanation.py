@@ -346,6 +346,7 @@ def test_the_command_writes_sheet_page_and_overlays(run, tmp_path, capsys, monke
     assert main(["explain", str(run), "count=3", "methods=gradcam"]) == 0
     page = (run / "explain.html").read_text()
     assert page.count("<figure>") == 6
+    assert '<a href="explain.html">' in (run / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
 
 

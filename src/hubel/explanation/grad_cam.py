@@ -35,7 +35,9 @@ class Cut:
         names = [layer] if layer else stage_names(network) or [name for name in modules if name]
         network.register_forward_pre_hook(self._see)
         for name in names:
-            lookup(name, modules, "layer").register_forward_hook(self._hook(name))
+            lookup(name, {key: module for key, module in modules.items() if key}, "layer").register_forward_hook(
+                self._hook(name)
+            )
 
     def _see(self, _: nn.Module, args: Any) -> None:
         self._input = tuple(args[0].shape)
