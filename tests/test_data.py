@@ -1,8 +1,12 @@
 """Data: every format is read, every kind of picture becomes plain uint8, every mistake is one sentence."""
 
+import errno
 import gzip
+import os
 import pickle
 import struct
+import threading
+import time
 import zlib
 
 import numpy as np
@@ -10,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hubel import files
-from hubel.data import Division, cache, load, open_data
+from hubel.data import Division, Split, cache, load, open_data, splits
 from hubel.data.division import stratified
 from hubel.data.preprocessing import Unreadable, decode, fitted, read_header
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError
@@ -410,3 +414,29 @@ def test_real_mnist_and_photographs(shared):
     assert (opened.side, opened.grey, opened.square, opened.characters) == (128, False, False, False)
     assert opened.source.classes[-1] == "t-shirt"
     assert not [part.reasons for part in opened.scans.values() if part.reasons]
+
+
+def test_a_disk_that_cannot_take_what_is_written_is_heard_of_once(tmp_path, monkeypatch):
+    def full(_descriptor):
+        raise OSError(errno.EIO, "no")
+
+    path = tmp_path / "file"
+    path.write_bytes(b"0")
+    monkeypatch.setattr(files, "FLUSHED_EVERY", 0.001)
+    with files.flushing(path):
+        time.sleep(0.01)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no"), files.flushing(path):
+        time.sleep(0.05)
+    assert not [thread for thread in threading.enumerate() if thread.name == "flush"]
+
+
+def test_the_mean_colour_is_that_of_spread_pictures_and_pixels(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (50, 40, 30, 3)).astype(np.uint8)
+    split = Split(images, np.arange(50)[::-1], np.zeros(50, np.int64), names=[])
+    mean, deviation = splits._statistics(split)
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)) / 255)
+    np.testing.assert_allclose(deviation, images.std((0, 1, 2)) / 255)
+    monkeypatch.setattr(splits, "SAMPLE", (25, 25 * 20 * 15))
+    sparse = images[::-1][np.linspace(0, 49, 25).astype(int)][:, ::2, ::2]
+    np.testing.assert_allclose(splits._statistics(split)[0], sparse.mean((0, 1, 2)) / 255)

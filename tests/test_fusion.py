@@ -129,6 +129,36 @@ class Odd(nn.Module):
         return f, a, c, e
 
 
+@pytest.mark.parametrize(
+    ("c_in", "c_out", "kernel", "stride", "padding", "side"),
+    [(128, 160, 1, 1, 0, (7, 5)), (160, 128, 1, 2, 0, (13, 14)), (128, 128, 3, 2, 1, (11, 9)), (128, 128, 3, 1, 1, (7, 6)),
+     (128, 128, 5, 1, 0, (9, 8)), (128, 128, 2, 3, 0, (12, 12))],
+)  # fmt: skip
+def test_the_gradients_of_an_unfolded_convolution_are_torchs(c_in, c_out, kernel, stride, padding, side):
+    torch.manual_seed(2)
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False).to(memory_format=torch.channels_last)
+    x = channels_last(3, c_in, *side).requires_grad_()
+    ours = fusion.forward(conv, x, "bfloat16", fused=True)
+    assert ours.grad_fn.name() == "UnfoldedBackward"
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs = conv(x)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    gradient = torch.randn_like(theirs)
+    expected = torch.autograd.grad(theirs, (x, conv.weight), gradient)
+    for one, other in zip(torch.autograd.grad(ours, (x, conv.weight), gradient), expected, strict=True):
+        assert one.dtype == other.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2 * float(other.abs().mean()))
+
+
+@pytest.mark.parametrize(("conv", "side"), [(nn.Conv2d(128, 128, 3, padding=1, bias=False), 8),
+                                            (nn.Conv2d(128, 128, 1, bias=False), 15), (nn.Conv2d(64, 128, 1, bias=False), 4),
+                                            (nn.Conv2d(128, 128, 1), 4),
+                                            (nn.Conv2d(128, 256, 1, groups=2, bias=False), 4)], ids=str)  # fmt: skip
+def test_other_convolutions_are_left_to_torch(conv, side):
+    ours = fusion.forward(conv, channels_last(2, conv.in_channels, side, side).requires_grad_(), "bfloat16", fused=True)
+    assert ours.grad_fn.name() == "ConvolutionBackward0"
+
+
 def test_whatever_reads_a_missing_tensor_finds_its_numbers():
     torch.manual_seed(0)
     plain = Odd()

@@ -23,7 +23,7 @@ from hubel.data.stream import Streamed, why_streamed
 from hubel.errors import DataError, UsageError, nearest
 
 SEEDED = Division()
-SAMPLE = (5000, 1 << 24)  # most pictures, and about the most pixels, that the mean colour is taken from
+SAMPLE = (5000, 1 << 22)  # most pictures, and about the most pixels, that the mean colour is taken from
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, which: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
-        """Pictures by position in the split, uint8 N size size channels."""
-        return self.images[self.rows[which]]
+    def take(self, which: NDArray[np.int64] | slice, step: int = 1) -> NDArray[np.uint8]:
+        """Pictures by position in the split, uint8 N size size channels; of every `step`-th row and column."""
+        if step == 1 or isinstance(self.images, Streamed):
+            return self.images[self.rows[which]][:, ::step, ::step]
+        return np.stack([self.images[row, ::step, ::step] for row in self.rows[which]])  # the others stay on the disk
 
     def pixel_digests(self) -> NDArray[np.uint8]:
         """16 bytes per picture of the split, equal for equal pixels, N 16."""
@@ -218,7 +220,7 @@ def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     step = math.ceil(math.sqrt(count * height * width / SAMPLE[1]))
     counts = np.zeros((channels, 256), np.int64)
     for chunk in np.array_split(np.linspace(0, len(split) - 1, count).astype(np.int64), -(-count // 64)):
-        pictures = split.take(chunk)[:, ::step, ::step]
+        pictures = split.take(chunk, step)
         counts += [np.bincount(pictures[..., channel].ravel(), minlength=256) for channel in range(channels)]
     levels = np.arange(256) / 255
     means, deviations = [], []

@@ -3,9 +3,8 @@
 Nothing of the network is changed. While it runs forward, `Fusing` sees every call of torch's functions: a batch norm only
 reads its statistics and answers with a tensor whose numbers are still missing; a sum adds its other term to what is
 missing; an activation computes the whole in one pass over memory. Anything else that meets such a tensor gets its
-numbers first, so what cannot be fused is as right as before, only not faster. A depthwise convolution with a stride
-gets an input gradient of our own: oneDNN 3.12 takes its slow general path there (15 to 100 times as long
-on two Zen 4 cores, 14 to 112 px).
+numbers first, so what cannot be fused is as right as before, only not faster. Some convolutions get gradients of our own
+(`training.convolution`).
 """
 
 import weakref
@@ -20,6 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from hubel.training import kernels
+from hubel.training.convolution import convolve, fusable
 
 FREE = (-float("inf"), float("inf"))
 RELU = (0.0, float("inf"))
@@ -63,41 +63,12 @@ class Normalise(torch.autograd.Function):
         return dx, *by_affine, by_other if ctx.summed else None, None, None, None
 
 
-class Depthwise(torch.autograd.Function):
-    """A depthwise convolution without bias, its input gradient by `kernels.depthwise`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-        """N C H W -> N C OH OW."""
-        ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding = stride, padding
-        return functional.conv2d(x, weight, None, stride, padding, groups=x.shape[1])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients by input and weight."""
-        x, weight = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        two = [ctx.stride] * 2, [ctx.padding] * 2, [1, 1]
-        dw = torch.ops.aten.convolution_backward(gradient, x, weight, None, *two, False, [0, 0], x.shape[1],
-                                                 [False, True, False])[1]  # fmt: skip
-        dx = kernels.depthwise(gradient, weight, x, ctx.stride, ctx.padding) if ctx.needs_input_grad[0] else None
-        return dx, dw, None, None
-
-
 @dataclass
 class Missing:
     """What the numbers of a tensor will be, and, once an in-place activation has taken its place, which tensor has them."""
 
     inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]  # of Normalise: x, weight, bias, other, table
     instead: Tensor | None = None
-
-
-def fusable(x: Any) -> bool:
-    """Whether the kernels take a tensor: on the CPU, N C H W, channels innermost."""
-    return (isinstance(x, Tensor) and x.is_cpu and x.ndim == 4 and x.dtype in kernels.TYPES
-            and x.is_contiguous(memory_format=torch.channels_last))  # fmt: skip
 
 
 class Fusing(TorchFunctionMode):
@@ -202,21 +173,6 @@ def clamps(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[fl
         given = dict(zip(("min_val", "max_val"), args[1:], strict=False)) | kwargs
         return float(given.get("min_val", -1)), float(given.get("max_val", 1))
     return CLAMPS.get(func)
-
-
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-             groups: int = 1) -> Tensor:  # fmt: skip
-    """As torch.nn.functional.conv2d."""
-    strides, paddings = (value if isinstance(value, tuple) else (value, value) for value in (stride, padding))
-    ours = (groups > 1 and groups == x.shape[1] == weight.shape[0] and bias is None and set(strides) - {1}
-            and strides[0] == strides[1] and isinstance(padding, tuple | int) and paddings[0] == paddings[1]
-            and dilation in (1, (1, 1)) and weight.shape[2] == weight.shape[3] and fusable(x))  # fmt: skip
-    if not ours:
-        return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    if torch.is_autocast_enabled("cpu"):
-        kind = torch.get_autocast_dtype("cpu")
-        x, weight = x.to(kind), weight.to(kind)
-    return Depthwise.apply(x, weight, strides[0], paddings[0])
 
 
 def forward(model: Callable[[Any], Any], x: Any, precision: str, *, fused: bool, device: str = "cpu") -> Any:

@@ -1,0 +1,117 @@
+"""Convolutions with gradients of our own, where those of oneDNN 3.12 are slow, while a network trains on a CPU.
+
+- The input gradient of a depthwise convolution with a stride: oneDNN takes its slow general path there (15 to 100 times as
+  long on two Zen 4 cores, 14 to 112 px).
+- The weight gradient in bfloat16 of a convolution of few positions and many channels: oneDNN reaches 0.3 to 0.75 of a matrix
+  product's speed there; one matrix product over the unfolded input (im2col) reaches 0.7 to 0.95 (measured at 4 to 14 px,
+  128 to 2048 channels, batch 16 and 32).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from hubel.training import kernels
+
+MANY = 128  # channels on both sides, from which the matrices are wide enough
+FEW = {"1x1": 14 * 14, "stride": 14 * 14, "dense": 7 * 7}  # positions up to which unfolding pays
+
+
+def fusable(x: Any) -> bool:
+    """Whether the kernels take a tensor: on the CPU, N C H W, channels innermost."""
+    return (isinstance(x, Tensor) and x.is_cpu and x.ndim == 4 and x.dtype in kernels.TYPES
+            and x.is_contiguous(memory_format=torch.channels_last))  # fmt: skip
+
+
+class Depthwise(torch.autograd.Function):
+    """A depthwise convolution without bias, its input gradient by `kernels.depthwise`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        """N C H W -> N C OH OW."""
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return functional.conv2d(x, weight, None, stride, padding, groups=x.shape[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients by input and weight."""
+        x, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        dw = _by_torch(gradient, x, weight, ctx.stride, ctx.padding, 1)
+        dx = kernels.depthwise(gradient, weight, x, ctx.stride, ctx.padding) if ctx.needs_input_grad[0] else None
+        return dx, dw, None, None
+
+
+class Unfolded(torch.autograd.Function):
+    """A convolution without bias, its weight gradient by one matrix product over the unfolded input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        """N C H W -> N O OH OW."""
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return functional.conv2d(x, weight, None, stride, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients by input and weight."""
+        x, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        dx = _by_torch(gradient, x, weight, ctx.stride, ctx.padding, 0) if ctx.needs_input_grad[0] else None
+        dw = _by_product(gradient, x, weight, ctx.stride, ctx.padding) if ctx.needs_input_grad[1] else None
+        return dx, dw, None, None
+
+
+def _by_torch(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, which: int) -> Tensor:
+    """The gradient by the input (0) or the weight (1)."""
+    wanted = [which == 0, which == 1, False]
+    groups = x.shape[1] // weight.shape[1]
+    two = [stride] * 2, [padding] * 2, [1, 1]
+    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *two, False, [0, 0], groups, wanted)[which]
+
+
+def _by_product(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """The gradient by the weight, O C K K with the channels innermost."""
+    c_out, c_in, kernel, _ = weight.shape
+    pixels = x.permute(0, 2, 3, 1)
+    if padding:
+        pixels = functional.pad(pixels, (0, 0, padding, padding, padding, padding))
+    windows = pixels.unfold(1, kernel, stride).unfold(2, kernel, stride)  # N OH OW C K K
+    columns = windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, kernel * kernel * c_in)
+    rows = gradient.permute(0, 2, 3, 1).reshape(-1, c_out)
+    return (rows.t() @ columns).view(c_out, kernel, kernel, c_in).permute(0, 3, 1, 2)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+             groups: int = 1) -> Tensor:  # fmt: skip
+    """As torch.nn.functional.conv2d."""
+    strides, paddings = (value if isinstance(value, tuple) else (value, value) for value in (stride, padding))
+    square = (bias is None and strides[0] == strides[1] and isinstance(padding, tuple | int) and paddings[0] == paddings[1]
+              and dilation in (1, (1, 1)) and weight.shape[2] == weight.shape[3] and fusable(x))  # fmt: skip
+    own = _own(x, weight, strides[0], paddings[0], groups) if square else None
+    if own is None:
+        return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    if torch.is_autocast_enabled("cpu"):
+        kind = torch.get_autocast_dtype("cpu")
+        x, weight = x.to(kind), weight.to(kind)
+    return own.apply(x, weight, strides[0], paddings[0])
+
+
+def _own(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> Any:
+    """Which of ours computes a convolution; None where torch does."""
+    c_out, c_in, kernel, _ = weight.shape
+    if groups > 1:
+        return Depthwise if groups == x.shape[1] == c_out and stride > 1 else None
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if kind != torch.bfloat16 or min(c_in, c_out) < MANY:
+        return None
+    positions = ((x.shape[2] + 2 * padding - kernel) // stride + 1) * (
+        (x.shape[3] + 2 * padding - kernel) // stride + 1
+    )
+    return Unfolded if positions <= FEW["1x1" if kernel == 1 else "stride" if stride > 1 else "dense"] else None
