@@ -286,6 +286,17 @@ def test_json_page_and_list(album, tmp_path, capsys, monkeypatch):
     assert found(album, exclude="out.csv") == {"dark": [({"dark.png"}, "99 % of the pixels are darker than 40 of 255")]}
 
 
+def test_a_list_without_anything_certain_says_so(album, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dark = album / "train" / "cat" / "dark.png"
+    dark.write_bytes(
+        encoded(Image.open(album / "train" / "cat" / "05.jpg").rotate(180).point(lambda value: value // 6))
+    )
+    assert main(["check", "album", "--no-labels", "fix=out.csv"]) == 1
+    assert "nothing has to be left out; what is in doubt is in out.csv" in capsys.readouterr().out
+    assert (tmp_path / "out.csv").read_text().count(",no,") == 1
+
+
 def test_training_honours_the_list_and_says_what_it_saw_at_a_glance(album, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(album / "val" / "cat" / "21.jpg", album / "train" / "cat" / "leak.jpg")
@@ -372,6 +383,7 @@ def odd(tmp_path_factory):
     shutil.copy(cat / "0.jpg", root / ".ipynb_checkpoints" / "0-checkpoint.jpg")
     (cat / "loop").symlink_to(root)
     (dog / "loop").symlink_to(dog)
+    (dog / "itself").symlink_to("itself")
     (cat / "nowhere.jpg").symlink_to(root / "gone.jpg")
     return root
 
@@ -381,10 +393,11 @@ def test_odd_pictures_are_survived_and_named(odd, tmp_path):
     assert source.classes == ("a cat", "d\u00f6g\n2")
     seen = found(odd)
     assert {Path(name).name for names, _ in seen["broken"] for name in names} == {"phone.heic", "nowhere.jpg"}
-    assert "label_conflict" in seen  # the loop shows every picture of one class in the other too
+    assert "label_conflict" not in seen  # a link that leads out and back in brings no other class's pictures
+    assert any("a cat/loop leads to a folder that holds it" in note for note in source.notes)
     run = list(start(str(odd), Recipe(model="linear", epochs=1, batch=8, size=16, augment="none", threads=1), name="odd",
                      project=str(tmp_path)))[-1].run  # fmt: skip
-    assert len(run.about["splits"]["broken"]) == 3
+    assert len(run.about["splits"]["broken"]) == 2
 
 
 def test_the_turned_and_the_moving_picture_are_looked_at_as_they_are_seen(odd):

@@ -1,10 +1,12 @@
 """The command line from end to end: what it trains, prints, refuses, and the exit codes."""
 
+import io
 import json
 import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +15,7 @@ from rich.console import Console
 
 from hubel.cli import VERBS, main
 from hubel.commands.models import listed, table
-from hubel.terminal import epoch_line
+from hubel.terminal import conclude, epoch_line
 from hubel.training.recipe import Recipe
 
 
@@ -287,6 +289,10 @@ def test_every_verb_has_help_with_examples(verb, capsys):
     keys = VERBS[verb].keys()
     if "json" in keys:
         assert "--json" in shown
+    assert "None}" not in shown
+    assert "None|" not in shown
+    usage = shown.splitlines()[0]
+    assert all(name.upper().replace("_", "-") in usage for name in VERBS[verb].positional)
 
 
 def test_hubel_alone_lists_the_verbs_without_loading_torch():
@@ -466,3 +472,15 @@ def test_fit_means_the_same_to_train_val_and_predict(wide, capsys):
     assert answers[0] != answers[1]
     assert main(["predict", run, picture, "fit=stretch"]) == 2
     assert "fit is 'stretch'; known: crop, pad, squash" in capsys.readouterr().err
+
+
+def test_an_accuracy_that_was_scored_again_says_so():
+    def said(while_training):
+        console = Console(file=io.StringIO(), width=60)
+        summary = {"stopped": None, "epochs": 2, "seconds": 1.0, "images_per_second": 1.0, "best_epoch": 2,
+                   "validation": {"top1": 0.375}, "test": None}  # fmt: skip
+        conclude(SimpleNamespace(summary=summary, run=SimpleNamespace(folder=Path("runs/a"))), console, while_training)
+        return console.file.getvalue().splitlines()[0]
+
+    assert said(0.375).endswith("validation accuracy 37.50 %")  # and no line is cut where nobody looks at a terminal
+    assert said(0.3958).endswith("37.50 % (scored again in float32; 39.58 % above is in the arithmetic of training)")

@@ -191,11 +191,15 @@ def test_csv_of_paths_and_labels(photos):
     splits = read(listing)
     assert splits.classes == ("cat", "dog")
     assert len(splits.train) + len(splits.val) + len(splits.test) == 40
-    assert splits.notes == (f"row 41 of {listing} lacks a path or a label and was passed over",)
+    assert splits.notes == (f"line 42 of {listing} lacks a path or a label and was passed over",)
+    listing.write_text(
+        "path;label\n" + "\n".join(row.replace(",", ";") for row in rows)
+    )  # as a German spreadsheet does
+    assert len(read(listing).train) == 28
     listing.write_text("\n".join(rows))  # without a header
     assert len(read(listing).train) == 28
     listing.write_text("path,label,split\n" + "\n".join(f"{row},tran" for row in rows))
-    with pytest.raises(DataError, match=r"row 1 of .* names the split 'tran'"):
+    with pytest.raises(DataError, match=r"line 2 of .* names the split 'tran'"):
         open_data(listing)
 
 

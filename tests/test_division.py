@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hubel.data import Division, load, open_data
-from hubel.data.division import grouped, joined, write_division
+from hubel.data.division import grouped, joined, stratified, write_division
 from hubel.errors import DataError, FileError, OtherData, UsageError
 from hubel.training.recipe import Recipe
 
@@ -158,6 +158,17 @@ def test_copies_of_a_picture_are_never_on_both_sides(tmp_path):
         return len(scenes[0] & scenes[1])
 
     assert torn(test_fraction=0.0) > 0
+    notes = divided(tmp_path / "scenes", group="near_duplicates").notes
+    assert notes == ("48 pictures in 24 groups of near duplicates, none in two parts",)
+    for copy in (tmp_path / "scenes").rglob("*.jpg"):
+        copy.rename(tmp_path / copy.name)
+    assert (
+        divided(tmp_path / "scenes", group="near_duplicates")
+        .notes[0]
+        .startswith("no near duplicates among the pictures")
+    )
+    for copy in tmp_path.glob("*.jpg"):
+        copy.rename(tmp_path / "scenes" / "ab"[int(copy.stem) % 2] / copy.name)
     for fold in (1, 2, 3):
         assert torn(group="near_duplicates", folds=3, fold=fold) == 0
 
@@ -219,3 +230,28 @@ def test_a_split_is_kept_as_a_file_that_only_its_data_take(patients, tmp_path):
         divided(patients, file=str(patients))
     with pytest.raises(OtherData, match=r"was made for other data than digits \(fingerprint"):
         load(open_data("digits"), size=8, channels=1, division=Division(file=str(file)))
+
+
+@settings(max_examples=25)
+@given(per_class=st.integers(1, 5), classes=st.integers(2, 60), seed=st.integers(0, 9))
+def test_classes_of_a_few_pictures_still_give_a_validation_part(per_class, classes, seed):
+    labels = np.arange(per_class * classes) % classes
+    val, test, train = stratified(labels, [0.15, 0.15], seed)
+    assert sorted(np.concatenate([val, test, train]).tolist()) == list(range(len(labels)))
+    assert len(np.unique(labels[train])) == classes
+    if per_class == 1:
+        assert len(val) == len(test) == 0
+    elif round(0.15 * per_class):
+        assert len(val) == len(test) == classes * round(0.15 * per_class)
+    else:
+        assert len(val) == min(classes, round(0.15 * len(labels)))
+
+
+def test_thousands_of_classes_of_three_pictures_are_divided_and_of_one_are_explained(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6_000, 2, 2, 3), dtype=np.uint8)
+    np.savez(tmp_path / "three.npz", images=images, labels=np.arange(6_000) % 2_000)
+    splits = divided(tmp_path / "three.npz")
+    assert (len(splits.val), len(splits.test)) == (900, 900)
+    np.savez(tmp_path / "one.npz", images=images[:2_000], labels=np.arange(2_000))
+    with pytest.raises(DataError, match=r"has one picture of each of its 2,000 classes"):
+        divided(tmp_path / "one.npz")

@@ -1,7 +1,9 @@
 """Ensembles: the arithmetic of each combination, what is refused, and the command from training to answers."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,6 +200,11 @@ def test_a_saved_ensemble_answers_and_notices_a_changed_member(runs, capsys, tmp
     for name, found in probability[0].items():
         assert found == pytest.approx((probability[1][name] + probability[2][name]) / 2, abs=1e-5)
     assert main(["predict", str(kept), str(picture), "tta=shift"]) == 2
+    capsys.readouterr()
+    assert main(["val", str(kept), str(tmp_path)]) == 3
+    assert "both.json is the file of an ensemble" in capsys.readouterr().err
+    assert main(["val", str(Path(a).parent)]) == 3
+    assert re.search(r"is a folder of runs; name one of them: \S*/a, ", capsys.readouterr().err)
     soup = tmp_path / "soup.safetensors"
     told(["val", a, "--ensemble", b, "combine=soup", "--save", str(soup)], capsys)
     assert len(told(["predict", str(soup), str(picture)], capsys)["predictions"][0]["classes"]) == 3

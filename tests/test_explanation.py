@@ -280,7 +280,7 @@ def test_progress_reaches_its_total(nets):
 def test_networks_without_maps_rectifiers_or_switches_are_told_so(x):
     mlp = zoo.create("mlp", num_classes=5, in_channels=3, image_size=16)
     with pytest.raises(
-        UsageError, match=r"Grad-CAM needs a layer with feature maps.*occlusion work with every network"
+        UsageError, match=r"no layer with feature maps, where Grad-CAM.*occlusion work with every network"
     ):
         grad_cam(mlp, x)
     smooth = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
@@ -346,6 +346,7 @@ def test_the_command_writes_sheet_page_and_overlays(run, tmp_path, capsys, monke
     assert main(["explain", str(run), "count=3", "methods=gradcam"]) == 0
     page = (run / "explain.html").read_text()
     assert page.count("<figure>") == 6
+    assert '<a href="explain.html">' in (run / "report.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
 
 

@@ -394,6 +394,8 @@ def test_the_teachers_classes_are_matched_by_name():
     assert teacher.places(("0", "1"), "numbers") == [0, 1]
     with pytest.raises(DataError, match=r"photos has the class 'emu' that the classifier does not know"):
         teacher.places(("cat", "emu"), "photos")
+    with pytest.raises(DataError, match=r"photos has the class 'emu' that the teacher does not know"):
+        teacher.places(("cat", "emu"), "photos", "teacher")
 
 
 # --- the whole way

@@ -66,6 +66,12 @@ def test_networks_of_the_same_shapes_are_told_apart_by_their_names_or_named():
         recognise(on_meta("resnet50"))
     with pytest.raises(UsageError, match=r"no network of the zoo has these 1 entries \(the first is odd, \(3, 5\)\)"):
         recognise({"odd": torch.ones(3, 5)})
+    nearly = on_meta("squeezenet1_0")
+    odd = next(name for name, value in nearly.items() if value.shape == (64, 16, 3, 3))
+    nearly[odd] = nearly[odd][:, :8]
+    with pytest.raises(UsageError, match=rf"the nearest is squeezenet1_0, but .* {odd} has shape \(64, 16, 3, 3\), {odd} has "
+                                         r"\(64, 8, 3, 3\); name the network"):  # fmt: skip
+        recognise(nearly)
     with pytest.raises(UsageError, match=r"alphabetical order.*; or name the network: model=NAME"):
         recognise({name: torch.ones(2, 2) for name in ("antelope", "zebra")})
 

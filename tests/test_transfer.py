@@ -495,6 +495,8 @@ def test_embed_on_the_named_device_writes_what_it_writes_without(weights, some_d
         assert main(["embed", weights, some_digits, "--output", str(tmp_path / f"{number}.npz"), *more]) == 0
         written.append(np.load(tmp_path / f"{number}.npz")["features"])
     assert_close(*written)
+
+
 @pytest.mark.parametrize("side", [1, 2, 7, 14])
 def test_parts_of_maps_are_those_of_adaptive_pooling(side):
     maps = torch.randn(2, 5, side, side + 1, generator=torch.Generator().manual_seed(0))

@@ -73,11 +73,11 @@ def test_views_of_multilabel_pictures_average_each_class_by_itself():
 
 
 def test_a_view_that_occurs_twice_counts_twice():
-    assert list(distinct(VIEWS["flip"] + VIEWS["one"]).values()) == [2 / 3, 1 / 3]
+    assert list(distinct(VIEWS["flips"] + VIEWS["one"]).values()) == [2 / 3, 1 / 3]
 
 
 def test_unknown_sets_are_named():
-    with pytest.raises(UsageError, match="unknown tta 'flipz'; did you mean flip"):
+    with pytest.raises(UsageError, match="unknown tta 'flipz'; did you mean flips"):
         named("flipz")
 
 

@@ -17,7 +17,7 @@ from hubel import hub, zoo
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
 from hubel.data.preprocessing import centre_crop
-from hubel.errors import DataError, FileError, UsageError, nearest
+from hubel.errors import DataError, FileError, UsageError, listed, nearest
 from hubel.inference import Choice, choose
 from hubel.training import checkpoint
 from hubel.training.recipe import Precision
@@ -103,9 +103,16 @@ class Classifier:
                 done = (path / "summary.json").is_file()
                 raise FileError(f"the run {path} has lost its best.safetensors; restore it, or train again" if done else
                                 f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")  # fmt: skip
+            runs = [] if (path / "best.safetensors").is_file() else sorted(path.glob("*/run.json"))
+            if runs:
+                names = listed([os.fspath(each.parent) for each in runs])
+                raise FileError(f"{path} is a folder of runs; name one of them: {names}")
             path = path / "best.safetensors"
         elif not path.exists() and path.name == str(path) and not path.suffix:
             return _published(str(path), model)
+        if path.suffix == ".json" and path.is_file():
+            raise FileError(f"{path} is the file of an ensemble or no classifier; hubel predict reads ensembles, and to judge "
+                            f"one on other pictures name its members: hubel val RUN DATA --ensemble RUN")  # fmt: skip
         if path.is_file() and not checkpoint.is_ours(path):
             return _of_weights(path, model, remote)
         weights, about = checkpoint.read(path)
@@ -133,18 +140,18 @@ class Classifier:
         return Classifier(network, classes, preprocessing, name, about, bool(about.get("multilabel")),
                           temperature=float(about.get("temperature", 1)))  # fmt: skip
 
-    def places(self, classes: Sequence[str], data: str) -> list[int]:
+    def places(self, classes: Sequence[str], data: str, who: str = "classifier") -> list[int]:
         """Where among the logits the classes of some data stand: by name, or by number where theirs are mere numbers 0, 1, ...
 
         Raises:
-            DataError: the classifier does not know all of them; `data` is what they are called.
+            DataError: the classifier, or `who` it is, does not know all of them; `data` is what they are called.
         """
         mere = list(classes) == [str(number) for number in range(len(classes))] and not set(classes) & set(self.classes)
         if mere and len(classes) <= len(self.classes):
             return list(range(len(classes)))
         unknown = sorted(set(classes) - set(self.classes))
         if unknown:
-            raise DataError(f"{data} has the class {unknown[0]!r} that the classifier does not know ({len(unknown)} such); its "
+            raise DataError(f"{data} has the class {unknown[0]!r} that the {who} does not know ({len(unknown)} such); its "
                             f"classes: {', '.join(self.classes[:12])}")  # fmt: skip
         return [self.classes.index(name) for name in classes]
 

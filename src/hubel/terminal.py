@@ -70,6 +70,7 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                    TextColumn("time left"), TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
     task = bar.add_task("training", total=None, rate="")
     started: Started | None = None
+    best: float | None = None
     with ExitStack() as stack, bar:
         for record in records:
             if isinstance(record, Started):
@@ -97,10 +98,11 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                 console.print(f"[yellow]note[/] {shortage(record)}", highlight=False, soft_wrap=True)
             elif isinstance(record, Epoch) and started is not None:
                 console.print(epoch_line(record, started.recipe), highlight=False)
+                best = record.val_top1 if record.best else best
                 bar.update(task, description="evaluating")
             elif isinstance(record, Finished):
                 bar.stop()
-                conclude(record, console)
+                conclude(record, console, best)
                 return record.summary
     raise AssertionError("a run ends with its result")
 
@@ -112,7 +114,7 @@ def introduce(record: Any, console: Console) -> None:
     classes = len(record.run.about["classes"])
     console.print(f"[bold]{record.run.about['name']}[/]  {escape(recipe.model)} on {escape(data['name'])}: {classes} "
                   f"classes, {sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures "
-                  f"of {recipe.size}x{recipe.size} px", highlight=False)  # fmt: skip
+                  f"of {recipe.size}x{recipe.size} px", highlight=False, soft_wrap=not console.is_terminal)  # fmt: skip
     for path, reason in data["broken"][:10]:
         console.print(f"[yellow]left out[/] {escape(path)}: {escape(reason)}", highlight=False, soft_wrap=True)
     if len(data["broken"]) > 10:
@@ -130,8 +132,8 @@ def introduce(record: Any, console: Console) -> None:
     flips = "mirrored at random" if recipe.flip else "not mirrored"
     console.print(f"{plural(recipe.epochs, 'epoch')}, batch {recipe.batch}, {recipe.optimizer}, peak lr {recipe.lr:g}, "
                   f"{recipe.schedule}, weight decay {recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}",
-                  highlight=False)  # fmt: skip
-    console.print(f"computing on {record.why}", highlight=False)
+                  highlight=False, soft_wrap=not console.is_terminal)  # fmt: skip
+    console.print(f"computing on {record.why}", highlight=False, soft_wrap=not console.is_terminal)
     if record.done:
         console.print(f"going on after epoch {record.done}", highlight=False)
     console.print(f"[dim]{HEADER}[/]", highlight=False)
@@ -152,14 +154,17 @@ def epoch_line(record: Any, recipe: Any) -> str:
             f"{record.seconds:>6.1f}{' *' if record.best else ''}")  # fmt: skip
 
 
-def conclude(record: Any, console: Console) -> None:
-    """The result in words, and where to look."""
+def conclude(record: Any, console: Console, while_training: float | None = None) -> None:
+    """The result in words, and where to look; `while_training` is the best epoch's accuracy as its line said it."""
     summary = record.summary
+    top1 = percent(summary["validation"]["top1"])
+    again = "" if while_training is None or percent(while_training) == top1 else (
+        f" (scored again in float32; {percent(while_training)} above is in the arithmetic of training)")  # fmt: skip
     if summary["stopped"]:
         console.print(f"stopped early: {summary['stopped']}", highlight=False)
     console.print(f"trained {plural(summary['epochs'], 'epoch')} in {summary['seconds']:.1f} s "
                   f"({summary['images_per_second']:,.0f} images/s); best epoch {summary['best_epoch']}, validation accuracy "
-                  f"{percent(summary['validation']['top1'])}", highlight=False)  # fmt: skip
+                  f"{top1}{again}", highlight=False, soft_wrap=not console.is_terminal)  # fmt: skip
     test = summary["test"]
     if test:
         low, high = test["interval"]

@@ -311,10 +311,15 @@ def _matched(ours: list[tuple[str, Tensor]], theirs: list[tuple[str, Tensor]]) -
 
 def fit(model: nn.Module, state_dict: Mapping[str, Tensor]) -> bool:
     """Whether `adopt` would take them; the network may be on the meta device."""
+    return not misfit(model, state_dict)
+
+
+def misfit(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
+    """Why `adopt` would not take them: the first entry that differs; empty where it would."""
     try:
-        return bool(_pairs(model, state_dict))
-    except UsageError:
-        return False
+        return "" if _pairs(model, state_dict) else "they are empty"
+    except UsageError as error:
+        return str(error)
 
 
 def adopt(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:

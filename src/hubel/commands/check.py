@@ -308,5 +308,8 @@ def conclude(checked: Checked, console: Console, *, fix: str | None, html: str |
         console.print(f"page: {html}", highlight=False, soft_wrap=True, markup=False)
     if fix:
         count = write_fix(checked, fix)
-        console.print(f"{count:,} pictures to leave out: {fix}; hubel train {checked.audit.inventory.opened.source.name} "
-                      f"exclude={fix}", highlight=False, soft_wrap=True, markup=False)  # fmt: skip
+        name = checked.audit.inventory.opened.source.name
+        advice = f"{count:,} pictures to leave out: {fix}; hubel train {name} exclude={fix}" if count else (
+            f"nothing has to be left out; what is in doubt is in {fix}: where exclude says yes, hubel train {name} "
+            f"exclude={fix} leaves it out")  # fmt: skip
+        console.print(advice, highlight=False, soft_wrap=True, markup=False)

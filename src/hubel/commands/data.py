@@ -154,7 +154,7 @@ def _fitting(name: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont)
 
 def show(contents: Contents, console: Console) -> None:
     """What is there, for a person."""
-    pictures = ", ".join(f"{sum(of.values()):,} {part}" for part, of in contents.counts.items())
+    pictures = ", ".join(f"{sum(of.values()):,}" + f" {part}" * (part != "all") for part, of in contents.counts.items())
     console.print(f"[bold]{escape(contents.name)}[/]  {contents.kind}, {len(next(iter(contents.counts.values()))):,} classes, "
                   f"{pictures} pictures", highlight=False, soft_wrap=True)  # fmt: skip
     if contents.sizes["shorter_side"]:

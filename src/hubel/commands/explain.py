@@ -11,6 +11,7 @@ from PIL import Image
 
 from hubel import files
 from hubel.classifier import Classifier
+from hubel.commands import report
 from hubel.commands.predict import expanded
 from hubel.commands.preparation import splits_of
 from hubel.commands.val import run_of
@@ -79,12 +80,15 @@ def explained(run: str, images: Sequence[str], *, methods: Sequence[str] = (), t
         DataError: a picture cannot be read.
     """
     use_all_cores()
-    path = gallery.check(output or ("explain.png" if images else str(Path(run) / "explain.html")))
+    path = gallery.check(output or ("explain.png" if images else str(Path(run) / report.EXPLAINED)))
     classifier = Classifier.load(run, model)
     pictures = pictures_of(run, images, classifier, count, track)
     found = list(explain(classifier, pictures, methods, target=target, layer=layer, top=top, seed=seed, track=track))
     gallery.write(path, [one.section() for one in found], title=f"What {classifier.model} looks at", kind="explanation",
                   lead=lead(found))  # fmt: skip
+    own = run_of(run)
+    if own is not None and path.resolve() == (own.folder / report.EXPLAINED).resolve():
+        report.draw(own, splits_of(own, track))  # the run's report links to it
     return Explained(found, path, _overlays(found, Path(overlays)) if overlays else [])
 
 

@@ -265,4 +265,4 @@ def teacher_of(origin: Origin | None, splits: Splits) -> Teacher | None:
         return None
     classifier = origin.classifier
     return Teacher(classifier.network, classifier.preprocessing, splits.preprocessing,
-                   classifier.places(splits.classes, splits.name))  # fmt: skip
+                   classifier.places(splits.classes, splits.name, "teacher"))  # fmt: skip

@@ -18,6 +18,7 @@ from hubel.evaluation.robustness import samples
 from hubel.training.run import Run
 
 KEPT, ROBUSTNESS, ENSEMBLES = "evaluation.json", "robustness.json", "ensembles.json"
+EXPLAINED = "explain.html"
 SAMPLE = 16  # pictures that latency is measured with
 
 
@@ -88,6 +89,7 @@ def draw(run: Run, splits: Splits, summary: Mapping[str, Any] | None = None) -> 
         robustness=robustness,
         samples={name: shown[0] for name, shown in samples(harder, count=1).items()} if harder is not None else {},
         ensembles=kept_of(run, ENSEMBLES) or [],
+        explained=(run.folder / EXPLAINED).is_file(),
     )
     files.write(run.folder / "report.html", report.render(page))
     return True

@@ -132,7 +132,8 @@ def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int)
     """Positions of `labels` drawn into one part per fraction and a last part with the rest, class by class.
 
     Every class keeps at least one picture in the rest, which scikit-learn's splitters refuse to do for rare classes.
-    Each part is sorted. Multi-label pictures are drawn by the rarest class they show.
+    Where every class is too small to give a part a picture, some classes, drawn at random, give it one each. Each part is
+    sorted. Multi-label pictures are drawn by the rarest class they show.
     """
     if labels.ndim == 2:
         frequency = np.where(labels > 0, labels.sum(axis=0), np.iinfo(np.int64).max)
@@ -147,7 +148,19 @@ def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int)
             drawn[part] += members[start : start + count].tolist()
             start += count
         drawn[-1] += members[start:].tolist()
+    for part, fraction in enumerate(fractions):  # classes so small that not one of them gives a whole picture
+        if not drawn[part] and fraction:
+            drawn[part] = _one_of_some(np.array(drawn[-1]), labels, round(fraction * len(labels)), generator)
+            drawn[-1] = np.setdiff1d(drawn[-1], drawn[part]).tolist()
     return [np.array(sorted(part), dtype=np.int64) for part in drawn]
+
+
+def _one_of_some(members: NDArray[np.int64], labels: NDArray[np.int64], count: int,
+                 generator: np.random.Generator) -> list[int]:  # fmt: skip
+    """At most `count` of the members, one each of as many classes that have more than one."""
+    members = generator.permutation(members)
+    _, first, counts = np.unique(labels[members], return_index=True, return_counts=True)
+    return generator.permutation(members[first[counts > 1]])[:count].tolist()
 
 
 def grouped(labels: NDArray[np.int64], groups: NDArray[np.int64], fractions: Sequence[float],

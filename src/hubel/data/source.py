@@ -169,33 +169,47 @@ def _visible(path: Path) -> list[Path]:
 
 def _holds_runs(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(entry.is_dir() and _is_ours(entry.path) for entry in entries)
+        return any(_is_folder(entry) and _is_ours(entry.path) for entry in entries)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself is no folder
+        return False
 
 
 def _is_ours(folder: str) -> bool:
     return any(os.path.isfile(os.path.join(folder, name)) for name in RECORDS)
 
 
-def _pictures_below(folder: Path) -> tuple[list[str], int]:
-    """Paths of picture files below a class folder, and how many other files lie there; links are followed once."""
-    found, others, seen = [], 0, set()
+def _pictures_below(folder: Path) -> tuple[list[str], int, list[str]]:
+    """Paths of picture files below a class folder, how many other files lie there, and links that lead out and back in.
+
+    Links are followed once; one to a folder that holds the class folder would bring the pictures of all classes.
+    """
+    found, others, loops = [], 0, []
+    around = set(map(str, Path(os.path.realpath(folder)).parents))
+    seen: set[str] = set()
     waiting = [os.fspath(folder)]
     while waiting:
         root = waiting.pop()
         real = os.path.realpath(root)
-        if real in seen:
+        if real in around:
+            loops.append(root)
+        if real in around or real in seen:
             continue
         seen.add(real)
         folders, files = [], []
         with os.scandir(root) as entries:  # no object per file: a tree may hold millions
             for entry in entries:
                 if not entry.name.startswith(".") and entry.name not in NOT_DATA:
-                    (folders if entry.is_dir() else files).append(entry.name)
+                    (folders if _is_folder(entry) else files).append(entry.name)
         pictures = [name for name in files if os.path.splitext(name)[1].lower() in EXTENSIONS]
         others += len(files) - len(pictures)
         found += [f"{root}{os.sep}{name}" for name in sorted(pictures)]
         waiting += [f"{root}{os.sep}{name}" for name in sorted(folders, reverse=True)]
-    return found, others
+    return found, others, loops
 
 
 def _from_folder(path: Path, name: str) -> Source:
@@ -218,11 +232,12 @@ def _from_folder(path: Path, name: str) -> Source:
         for class_folder in _visible(folder):
             if not class_folder.is_dir():
                 continue
-            paths, others = _pictures_below(class_folder)
+            paths, others, loops = _pictures_below(class_folder)
             listing.paths += paths
             listing.labels += [class_folder.name] * len(paths)
             if others:
                 notes.append(f"{others} files in {class_folder} have no picture's extension and were passed over")
+            notes += [f"{link} leads to a folder that holds it and was not followed" for link in loops]
             if not paths:
                 notes.append(f"{class_folder} holds no pictures and is not taken for a class")
     for split in [name for name in ("val", "test") if name in listings and not listings[name].paths]:
@@ -242,7 +257,17 @@ def _from_csv(path: Path, name: str) -> Source:
     A header with `labels` makes the data multi-label: a cell names any number of classes, separated by `;` or `|`.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+        first = file.readline()
+        file.seek(0)
+        mark = (
+            "," if "," in first else next((mark for mark in ";\t" if mark in first), ",")
+        )  # as spreadsheets export it
+        reader = csv.reader(file, delimiter=mark)
+        rows, lines = [], []
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append(row)
+                lines.append(reader.line_num)
     if not rows:
         raise DataError(f"{name} is empty; a line is path,label or path,label,split")
     header = [cell.strip().lower() for cell in rows[0]]
@@ -256,22 +281,22 @@ def _from_csv(path: Path, name: str) -> Source:
     if path_column is None or label_column is None:
         path_column, label_column, split_column = 0, 1, 2 if len(header) > 2 else None
     else:
-        rows = rows[1:]
+        rows, lines = rows[1:], lines[1:]
         known = (path_column, label_column, split_column)
         others = [(column, word) for column, word in enumerate(header) if column not in known]
     listings: dict[str, Listing] = {}
     notes = []
-    for number, row in enumerate(rows, start=1):
+    for line, row in zip(lines, rows, strict=True):
         cells = [cell.strip() for cell in row] + [""] * len(header)
         several = multilabel is not None and label_column == multilabel
         if not cells[path_column] or not (cells[label_column] or several):
-            notes.append(f"row {number} of {name} lacks a path or a label and was passed over")
+            notes.append(f"line {line} of {name} lacks a path or a label and was passed over")
             continue
         split = "all"
         if split_column is not None:
             split = SPLIT_NAMES.get(cells[split_column].lower(), "")
             if not split:
-                raise DataError(f"row {number} of {name} names the split {cells[split_column]!r}; "
+                raise DataError(f"line {line} of {name} names the split {cells[split_column]!r}; "
                                 f"use train, val or test")  # fmt: skip
         listing = listings.setdefault(split, Listing())
         listing.paths.append(os.path.join(path.parent, os.path.expanduser(cells[path_column])))

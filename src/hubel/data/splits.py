@@ -187,12 +187,23 @@ def _groups(everything: Split, opened: Opened, whole: str, wanted: str, track: f
     return np.unique(cells.astype(str), return_inverse=True)[1]
 
 
+def _of_groups(groups: NDArray[np.int64], wanted: str) -> str:
+    """What a person should know about groups of pictures, by group N."""
+    sizes = np.unique(groups, return_counts=True)[1]
+    if wanted != NEAR_DUPLICATES:
+        return f"{len(sizes):,} groups of {wanted}, none in two parts"
+    several = sizes[sizes > 1]
+    if not len(several):
+        return "no near duplicates among the pictures, so group=near_duplicates keeps nothing together"
+    return f"{several.sum():,} pictures in {len(several):,} groups of near duplicates, none in two parts"
+
+
 def _divided(everything: Split, opened: Opened, whole: str, given: Sequence[str], how: Division, seen: str,
              track: files.Track[Any]) -> tuple[dict[str, NDArray[np.int64]], list[str]]:  # fmt: skip
     """Positions of the pictures of `train` and of every part that the source lacks, and what to know of them."""
     if how.file is None:
         groups = _groups(everything, opened, whole, how.group, track) if how.group else None
-        notes = [] if groups is None else [f"{len(np.unique(groups)):,} groups of {how.group}, none in two parts"]
+        notes = [] if groups is None else [_of_groups(groups, str(how.group))]
         return how.draw(everything.labels, everything.identical(), groups, given), notes
     assert everything.places is not None
     name = opened.source.name
@@ -272,7 +283,10 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
         )
     if "val" not in parts or not len(parts["val"]):
         groups = f" or groups of {division.group}" if division.group else ""
-        raise DataError(f"{source.name} has too few pictures ({len(everything)}){groups} to draw a validation part; "
+        if len(source.classes) == len(everything):
+            raise DataError(f"{source.name} has one picture of each of its {len(source.classes):,} classes, which training needs, "
+                            f"so that none is left to validate on; add pictures, or bring a val part")  # fmt: skip
+        raise DataError(f"{source.name} has too few pictures ({len(everything):,}){groups} to draw a validation part; "
                         f"add pictures or raise val_fraction")  # fmt: skip
     mean, std = _statistics(train)
     preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std)

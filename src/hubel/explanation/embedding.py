@@ -113,8 +113,8 @@ def draw(
     for number, name in enumerate(list(classes)[:MOST_NAMED]):
         top = MARGIN + 26 * number
         pen.rectangle((SIDE + 2 * MARGIN, top, SIDE + 2 * MARGIN + 16, top + 16), fill=colours[number])
-        words = name if font(15).getlength(name) < 200 else name[:22] + "…"
-        pen.text((SIDE + 2 * MARGIN + 26, top), words, fill=INK, font=font(15))
+        words = name if font(19).getlength(name) < 200 else name[:17] + "…"
+        pen.text((SIDE + 2 * MARGIN + 26, top - 3), words, fill=INK, font=font(19))
     if len(classes) > MOST_NAMED:
         pen.text(
             (SIDE + 2 * MARGIN, MARGIN + 26 * MOST_NAMED),

@@ -35,7 +35,9 @@ class Cut:
         names = [layer] if layer else stage_names(network) or [name for name in modules if name]
         network.register_forward_pre_hook(self._see)
         for name in names:
-            lookup(name, modules, "layer").register_forward_hook(self._hook(name))
+            lookup(name, {key: module for key, module in modules.items() if key}, "layer").register_forward_hook(
+                self._hook(name)
+            )
 
     def _see(self, _: nn.Module, args: Any) -> None:
         self._input = tuple(args[0].shape)
@@ -70,8 +72,8 @@ def cut_at(network: nn.Module, x: Tensor, layer: str | None = None) -> tuple[Cut
     with torch.enable_grad():
         logits = network(x.detach())
     if found.maps is None and layer is None:
-        raise UsageError(f"Grad-CAM needs a layer with feature maps and this network has none: it is no convolutional "
-                         f"network, or its maps have shrunk to one pixel; {ALTERNATIVES}")  # fmt: skip
+        raise UsageError(f"this network has no layer with feature maps, where Grad-CAM and deconvnet look: it is no "
+                         f"convolutional network, or its maps have shrunk to one pixel; {ALTERNATIVES}")  # fmt: skip
     if found.maps is None:
         raise UsageError(f"the layer {layer} gives no maps (channels x height x width with more than one pixel), so "
                          f"Grad-CAM cannot look at it; leave layer out for the last one that does")  # fmt: skip

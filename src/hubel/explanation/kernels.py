@@ -135,7 +135,7 @@ def gallery(picture: NDArray[np.uint8], *, stride: int = 1, padding: int | None 
     loudest = Convolved(
         "the strongest of them", strongest / (np.percentile(strongest, 99.5) or 1.0), False, bank[0].sums
     )
-    used = f"stride {stride}, padding {'as keeps the size' if padding is None else padding}"
+    used = f"stride {stride}, padding {'that keeps the size at stride 1' if padding is None else padding}"
     panels = [Panel(one.picture(), f"{one.name}\n{written(KERNELS[one.name])}\n{_size(one)}") for one in classic]
     filters = [Panel(_taps(gabor(angle)), f"{angle:g}°") for angle in angles]
     return [

@@ -43,6 +43,7 @@ class RunPage:
         robustness: see `evaluation.robustness.Robustness.to_dict`; None where it was not measured.
         ensembles: every one that was scored: combine, split, members, figures.
         samples: per challenge a picture at every strength, uint8 6 S S C.
+        explained: a page of explanations, explain.html, lies beside it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class RunPage:
     robustness: dict[str, Any] | None = None
     ensembles: list[dict[str, Any]] = field(default_factory=list)
     samples: dict[str, np.ndarray] = field(default_factory=dict)
+    explained: bool = False
 
 
 def render(page: RunPage) -> str:

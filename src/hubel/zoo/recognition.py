@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation, the usual normalisation of RGB networks
 GREY = ((0.5,), (0.5,))
 UNKNOWN = "unknown"
+NEAR = 5  # networks of about as many parameters that are compared, where none fits
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,29 @@ def likely(state: Mapping[str, Tensor]) -> list[Fitting]:
     return [fit for fit in found if (fit.by_name if is_ours(state) else not TWINS.fullmatch(fit.name))] or found
 
 
+def nearest_to(state: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """The network of the zoo that most of these weights would fit, and where they do not; None where no half of them does."""
+    found = ends(state)
+    given = Counter(value.shape for name, value in state.items() if not name.endswith(weights.NOT_WEIGHTS))
+
+    def apart(name: str) -> int:
+        known = zoo.facts()[name]
+        return abs(known["params"] + (found.classes - known["classes"]) * found.per_class - found.params)
+
+    best = (len(state) / 2, "", "")
+    for name in sorted((name for name in zoo.facts() if not TWINS.fullmatch(name)), key=apart)[:NEAR]:
+        channels = found.channels or zoo.published(name)["input"][0]
+        with torch.device("meta"):
+            model = zoo.create(name, num_classes=found.classes, in_channels=channels)
+        own = Counter(
+            value.shape for name, value in model.state_dict().items() if not name.endswith(weights.NOT_WEIGHTS)
+        )
+        shared = (own & given).total()
+        if shared > best[0] and (why := weights.misfit(model, state)):
+            best = (shared, name, why)
+    return (best[1], best[2]) if best[1] else None
+
+
 def recognise(state: Mapping[str, Tensor]) -> str:
     """The network of the zoo that a state_dict is of, in our names or those of torchvision, timm or others.
 
@@ -123,7 +148,9 @@ def recognise(state: Mapping[str, Tensor]) -> str:
         return found[0].name
     if not found:
         first, value = next(iter(state.items()))
-        raise UsageError(f"no network of the zoo has these {len(state)} entries (the first is {first}, {tuple(value.shape)}); "
+        near = nearest_to(state)
+        raise UsageError(f"no network of the zoo has these {len(state)} entries (the first is {first}, {tuple(value.shape)})"
+                         f"{f'; the nearest is {near[0]}, but {near[1]}' if near else ''}; "
                          f"name the network they are of: model=NAME or model=FILE.py:NAME")  # fmt: skip
     raise UsageError(f"these weights fit {' and '.join(fit.name for fit in found)}, whose layers have the same shapes; say "
                      f"which it is: model={found[0].name}")  # fmt: skip

@@ -67,14 +67,14 @@ def _both_ways(*views: View) -> tuple[View, ...]:
 CORNERS = tuple(View(zoom=256 / 224, corner=(x, y)) for x, y in ((-1, -1), (1, -1), (-1, 1), (1, 1), (0, 0)))
 VIEWS: dict[str, tuple[View, ...]] = {
     "one": (View(),),
-    "flip": _both_ways(View()),
+    "flips": _both_ways(View()),
     "shift": (View(), View(right=1, down=1), View(right=-1, down=-1)),
     # airbench: half of the weight to the unmoved pair
     "six": _both_ways(View(weight=2), View(right=1, down=1), View(right=-1, down=-1)),
     "crops": CORNERS,
     "ten": _both_ways(*CORNERS),  # Krizhevsky et al. 2012, section 4.1: four corners and the centre, 224 of 256 px
 }
-ALIASES = {"flips": "flip", "shifts": "shift"}
+ALIASES = {"flip": "flips", "shifts": "shift"}
 Average = Literal["logits", "probabilities"]
 # what a set averages is what its source averages: probabilities with AlexNet's ten crops and VGG's mirrored pair
 # (Simonyan & Zisserman 2015, section 3.2), logits with airbench's moves (Jordan 2024)
