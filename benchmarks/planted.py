@@ -10,7 +10,7 @@ untouched copy, so that copies that were there before are counted apart; what re
 
 A label may be swapped without touching what is seen on the picture: with --swaps FIRST:END the pictures are looked at once, in
 place, and for every seed of that range 25 labels of the training part are swapped and judged. How labels are judged was chosen
-with the seeds 0 to 15 of another generator, so any range is held out.
+with the seeds 0 to 19 of another generator, so any range is held out.
 """
 
 import argparse
