@@ -62,6 +62,7 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
         Stopped: Ctrl-C was pressed; its text says how to go on.
     """
     from hubel.commands.train import Finished, Started
+    from hubel.training.frozen import Computed
     from hubel.training.loop import Epoch, Step
     from hubel.training.memory import Halved
 
@@ -86,6 +87,12 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                     records.close()
                     raise Stopped(f"stopped in epoch {record.epoch + 1} after step {record.step + 1} of {record.steps}; "
                                   f"nothing is lost, go on with: hubel resume {started.run.folder}")  # fmt: skip
+            elif isinstance(record, Computed) and started is not None:
+                bar.update(task, description="features", total=record.pictures, completed=record.done,
+                           rate=f"{record.done / record.seconds:,.0f} images/s")  # fmt: skip
+                if record.stop:
+                    records.close()
+                    raise Stopped(f"stopped before the first step; go on with: hubel resume {started.run.folder}")
             elif isinstance(record, Halved):
                 console.print(f"[yellow]note[/] {shortage(record)}", highlight=False, soft_wrap=True)
             elif isinstance(record, Epoch) and started is not None:
