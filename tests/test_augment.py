@@ -54,8 +54,8 @@ def test_the_sheet_shows_each_key_alone_and_all_together(arrows, tmp_path, capsy
         "auto": [],
     }
     image = Image.open(out)
-    assert image.size == (150 + 3 * 100, 6 * 100)
-    assert np.asarray(image)[:96, 150:246].std() > 10
+    assert image.size == (164 + 3 * 100, 6 * 100)
+    assert np.asarray(image)[:96, 164:260].std() > 10
 
 
 def test_the_sheet_of_no_keys_shows_everything_grey_pictures_can_have(arrows, tmp_path, capsys):

@@ -245,6 +245,7 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, code, sentence, c
     (["--optimizer", "adamx"],    "optimizer is 'adamx'; did you mean adam or adamw?"),
     (["monitor=f1"],              "monitor is 'f1'; known: balanced_accuracy, last, loss, macro_f1, top1"),
     (["unfreeze=haed"],           "unfreeze is 'haed'; did you mean head? Or give a whole number"),
+    (["--flip"],                  "flip has no value; write flip=VALUE, see hubel train --help"),
     (["flip=maybe"],              "unknown value of flip 'maybe'; known: 0, 1, false, no, true, yes"),
     (["channels=2"],              "channels is '2'; known: 1, 3"),
 ])  # fmt: skip

@@ -53,8 +53,15 @@ def _silent_about_none(info: Any) -> Any:
     if not isinstance(spec, tyro.constructors.StructConstructorSpec):
         return spec
     hidden = tyro.conf.arg(help_behavior_hint="")
-    return replace(spec, fields=tuple(
-        replace(f, type=Annotated[f.type, hidden]) if f.default in (None, False) else f for f in spec.fields))  # fmt: skip
+    words = tyro.conf.FlagConversionOff  # a truth that may stay open is given as true or false
+    shown = {None: lambda kind: Annotated[kind, hidden, words], False: lambda kind: Annotated[kind, hidden]}
+    quiet = (
+        replace(field, type=shown[field.default](field.type))
+        if field.default is None or field.default is False
+        else field
+        for field in spec.fields
+    )
+    return replace(spec, fields=tuple(quiet))
 
 
 _described: list[Any] = []  # types whose usual description is being asked for
@@ -249,7 +256,7 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
             result += [option, _value(key, value, keys[key])]
     for option, following in pairwise([*result, "--"]):
         key = option[2:].replace("-", "_")
-        if option.startswith("--") and following.startswith("--") and key in keys and bool not in _kinds(keys[key]):
+        if option.startswith("--") and following.startswith("--") and key in keys and keys[key] is not bool:
             raise UsageError(f"{key} has no value; write {key}=VALUE, see hubel {name} --help")
     return result
 
