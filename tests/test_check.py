@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from safetensors.torch import save_file
+from scipy.spatial.distance import pdist
+from scipy.special import log_softmax
 from skimage import data as samples
 from sklearn.datasets import load_digits
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from hubel import zoo
 from hubel.cli import main
@@ -22,7 +25,7 @@ from hubel.commands.train import start
 from hubel.data import load, open_data
 from hubel.data.audit import Inventory, look_alikes, near_duplicates
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError
-from hubel.evaluation.label_errors import out_of_fold, suspects
+from hubel.evaluation.label_errors import SHRINKAGE, discriminant, out_of_fold, side_by_side, suspects
 from hubel.training.loop import seeded
 from hubel.training.recipe import Recipe
 from pictures import encoded
@@ -222,6 +225,26 @@ def test_copies_do_not_speak_for_each_other_and_lonely_classes_are_not_judged():
     alone = out_of_fold(values, labels, np.arange(61), 3)
     assert (alone[wrong, 1] < answers[wrong, 1]).all()
     assert suspects(np.zeros((0, 3)), labels[:0]) == []
+
+
+def test_the_linear_judge_is_shrunk_discriminant_analysis():
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), [40, 30, 20, 10])
+    values = np.float32(random.normal(0, 1, (100, 12)) + 2 * random.normal(0, 1, (4, 12))[labels])
+    asked = np.float32(random.normal(0, 3, (50, 12)))
+    theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE).fit(values, labels).predict_log_proba(asked)
+    scores = discriminant(
+        values, labels, 5, asked
+    )  # a fifth class without a picture is as unlikely as the least likely
+    np.testing.assert_allclose(log_softmax(scores[:, :4], axis=1), theirs, atol=1e-3)
+    np.testing.assert_array_equal(scores[:, 4], scores[:, :4].min(axis=1))
+
+
+def test_a_description_weighs_as_much_however_many_numbers_it_has():
+    random = np.random.default_rng(0)
+    one, other = (np.float32(random.normal(0, 1, (40, width))) for width in (6, 9))
+    few, many = side_by_side([one, other]), side_by_side([np.tile(one, 7) * 100 + 3, other])
+    np.testing.assert_allclose(pdist(few), pdist(many), rtol=1e-3)
 
 
 def test_features_of_a_network_judge_too(album, tmp_path):

@@ -24,7 +24,7 @@ from hubel.training.loop import Step, records, seeded, train
 from hubel.training.memory import Halved
 from hubel.training.run import Run
 from hubel.training.state import refuse_what_does_not_fit
-from two_processes import RECIPE, THAWING, Small, curve, figures
+from two_processes import KEPT, RECIPE, THAWING, Small, curve, figures
 
 HERE = Path(__file__).parent
 
@@ -77,6 +77,12 @@ def test_two_processes_unfreeze_as_one_does(two):
     alone = curve(THAWING.with_(accumulate=2), 0.3)
     torch.testing.assert_close(torch.tensor(two[0]["thawing"]), torch.tensor(alone), rtol=0, atol=1e-4)
     assert two[0]["thawing"] == two[1]["thawing"]
+
+
+def test_two_processes_train_a_head_on_kept_features_as_one_does(two):
+    alone = curve(KEPT.with_(accumulate=2), 0.3)
+    torch.testing.assert_close(torch.tensor(two[0]["kept features"]), torch.tensor(alone), rtol=0, atol=1e-4)
+    assert two[0]["kept features"] == two[1]["kept features"]
 
 
 def test_sharded_validation_gives_the_same_figures(two):

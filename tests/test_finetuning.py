@@ -11,17 +11,18 @@ from torch.nn import functional
 
 from hubel import cli, zoo
 from hubel.classifier import Classifier
-from hubel.commands.origin import Origin, carry_over
+from hubel.commands.origin import Origin, carry_over, taught_by, teacher_of
 from hubel.commands.preparation import planned
 from hubel.commands.train import Finished, Started, resume, start
 from hubel.data import Preprocessing, load, open_data
 from hubel.errors import DataError, UsageError
 from hubel.files import silently
-from hubel.layers import Network
-from hubel.training import checkpoint, optimisers
+from hubel.layers import AuxiliaryNetwork, Network
+from hubel.training import checkpoint, frozen, optimisers
 from hubel.training.distillation import Teacher, soft_loss
 from hubel.training.freezing import Freezing, trained
-from hubel.training.loop import Step, backward, records, seeded, train
+from hubel.training.frozen import Computed, decided, halves
+from hubel.training.loop import Epoch, Step, backward, records, seeded, train
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.state import Training
@@ -199,6 +200,7 @@ class Pixels(nn.Module):
 @pytest.mark.parametrize("keys", [
     {"unfreeze": "gradual", "epochs": 3}, {"unfreeze": 1, "ema": 0.9, "layer_decay": 0.7, "optimizer": "adamw", "lr": 0.01},
     {"unfreeze": "head", "freeze_batch_norm": "none", "swa_epochs": 1}, {"teacher": "pixels", "mixup": 0.2, "accumulate": 2},
+    {"unfreeze": "head", "cache_features": True, "crop_padding": 0, "ema": 0.9, "sampler": "balanced"},
 ], ids=lambda keys: "-".join(keys))  # fmt: skip
 def test_a_resumed_run_ends_in_the_same_bits(few, tmp_path, keys):
     recipe = dataclasses.replace(BASE, **{"epochs": 2, **keys})
@@ -217,6 +219,111 @@ def test_a_resumed_run_ends_in_the_same_bits(few, tmp_path, keys):
             done += isinstance(next(running), Step)
         running.close()
         assert finished(run) == whole, f"stopped after step {stop}"
+
+
+# --- features of a frozen body, computed once
+
+
+def deep(head: nn.Module) -> Network:
+    """The same body under another head."""
+    with seeded(1):
+        own = network()
+    return Network(own.stem, list(own.stages), head)
+
+
+def convolutional() -> nn.Module:
+    """SqueezeNet's head: drawn and learned before it pools, so that whole maps are kept."""
+    with seeded(2):
+        return nn.Sequential(nn.Dropout(0.3, inplace=True), nn.Conv2d(8, 10, 1), nn.BatchNorm2d(10), nn.ReLU(inplace=True),
+                             nn.AdaptiveAvgPool2d(1), nn.Flatten())  # fmt: skip
+
+
+def flat() -> nn.Module:
+    """A head that pools nothing."""
+    with seeded(3):
+        return nn.Sequential(nn.Flatten(), nn.Linear(512, 10))
+
+
+@pytest.mark.parametrize("keys", [
+    {}, {"head": convolutional, "accumulate": 3, "momentum": 0.5}, {"swa_epochs": 2, "optimizer": "adamw", "lr": 0.01},
+    {"freeze_batch_norm": "all", "head": convolutional, "ema": 0.8}, {"head": flat},
+], ids=lambda keys: "-".join(keys))  # fmt: skip
+def test_a_head_trained_on_kept_features_is_the_one_trained_on_the_pictures(few, keys):
+    keys, head = dict(keys), keys.get("head", lambda: network().head)
+    keys.pop("head", None)
+    recipe = dataclasses.replace(BASE, unfreeze="head", crop_padding=0, epochs=3, **keys)
+    passes = []
+    curves, weights = [], []
+    for cached in (False, True):
+        model = deep(head())
+        model.stem.register_forward_hook(lambda _, __, y, cached=cached: passes.append((cached, len(y))))
+        records_of = list(records(model, few, dataclasses.replace(recipe, cache_features=cached)))
+        curves.append([(r.loss,) if isinstance(r, Step) else (r.train_loss, r.train_top1, r.val_loss, r.val_top1)
+                       for r in records_of if isinstance(r, Step | Epoch)])  # fmt: skip
+        weights.append(model.state_dict())
+        done = [record.done for record in records_of if isinstance(record, Computed)]
+        assert done == ([256, 336] if cached else [])
+    assert len(curves[0]) == 3 * 3
+    for one, other in zip(*curves, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=1e-5, rtol=1e-5)
+    assert sum(count for cached, count in passes if cached) == 256 + 80  # every picture once
+    assert sum(count for cached, count in passes if not cached) >= 3 * (256 + 80)
+
+
+def test_what_is_kept_is_what_neither_learns_nor_draws():
+    x = torch.randn(2, 1, 8, 8)
+    pooled, whole = halves(network().eval()), halves(deep(convolutional()).eval())
+    assert pooled[0](x).shape == (2, 32)
+    assert whole[0](x).shape == (2, 8, 8, 8)
+    for head, (body, rest) in ((network().head, pooled), (convolutional(), whole)):
+        model = deep(head) if head[0].__class__ is nn.Dropout else network()
+        torch.testing.assert_close(rest.eval()(body(x)), model.eval()(x))
+
+
+@pytest.mark.parametrize(("keys", "words"), [
+    ({}, ""), ({"augment": "none"}, ""), ({"flip": False, "crop_scale": 1.0, "mixup": 0.0}, ""),
+    ({"freeze_batch_norm": "all"}, ""), ({"flip": True}, "flip shows other views"),
+    ({"augment": "standard"}, "augment=standard shows"),
+    ({"rotate": 5.0}, "rotate shows"), ({"policy": "trivialaugment"}, "policy shows"), ({"mixup": 0.2}, "mixup shows"),
+    ({"freeze_batch_norm": "none"}, "freeze_batch_norm=none moves"), ({"teacher": "pixels"}, "the teacher sees"),
+    ({"alternating_flip": True}, "alternating_flip shows"),
+], ids=str)  # fmt: skip
+def test_features_are_kept_wherever_every_epoch_would_compute_the_same(few, keys, words):
+    recipe = Recipe(model="own", weights="own.pth", unfreeze="head", **keys)
+    found, sentence = decided(recipe, network(), few)
+    assert found.cache_features == (not words)
+    assert sentence.startswith(
+        "the frozen body computes in every epoch (" + words if words else "features of the frozen body are"
+    )
+    if words:
+        with pytest.raises(UsageError, match="cache_features=true cannot be"):
+            decided(recipe.with_(cache_features=True), network(), few)
+
+
+def test_features_larger_than_a_quarter_of_the_memory_are_not_kept(few, monkeypatch):
+    recipe = Recipe(model="own", weights="own.pth", unfreeze="head")
+    for memory, kept in ((4 * (256 + 80) * 32 * 4, True), (4 * (256 + 80) * 32 * 4 - 4, False)):
+        monkeypatch.setattr(frozen, "_memory", lambda memory=memory: memory)
+        assert decided(recipe, network(), few)[0].cache_features is kept
+    own = Recipe(model="own", weights="own.pth", unfreeze="head")
+    assert (
+        decided(own, AuxiliaryNetwork(nn.Identity(), [nn.Sequential()], nn.Linear(1, 1), {}), few)[0].cache_features
+        is False
+    )
+
+
+def test_a_network_whose_features_are_kept_is_stopped_before_its_first_step_and_goes_on(few, tmp_path):
+    recipe = dataclasses.replace(BASE, unfreeze="head", crop_padding=0, epochs=1, cache_features=True)
+    run = Run.create(tmp_path / "run", ABOUT)
+    running = records(network(), few, recipe, run)
+    assert isinstance(next(running), Computed)
+    running.close()
+    again = list(records(network(), few, recipe, run))
+    alone, resumed = [[record.loss for record in found if isinstance(record, Step)]
+                      for found in (records(network(), few, recipe), again)]  # fmt: skip
+    assert alone == resumed
 
 
 # --- a teacher
@@ -323,7 +430,11 @@ def test_other_classes_get_a_new_head_and_the_record_says_where_the_weights_are_
     about = begun.run.about
     own, theirs = Classifier.load(begun.run.folder), Classifier.load(base / "run")
     assert about["weights"]["said"] == (f"starts from {base / 'run'} (resnet8_cifar); a new head for 3 classes (digit 5, digit 6, "
-                                        f"digit 7) in the place of the 5 it had; 195 of 74,547 parameters train")  # fmt: skip
+                                        f"digit 7) in the place of the 5 it had; 195 of 74,547 parameters train; features of "
+                                        f"the frozen body are computed once, of pictures as they are (augment=standard shows "
+                                        f"other views, and computes them in every epoch)")  # fmt: skip
+    chosen = {"cache_features": True, "augment": "none", "flip": False, "crop_padding": 0}
+    assert {key: getattr(begun.recipe, key) for key in chosen} == chosen
     assert len(about["weights"]["sha256"]) == 64
     assert (own.preprocessing.mean, own.preprocessing.size) == (theirs.preprocessing.mean, theirs.preprocessing.size)
     assert begun.recipe.model == "resnet8_cifar"
@@ -405,6 +516,66 @@ def test_a_run_with_weights_and_a_teacher_resumes_to_the_same_bits(base, tmp_pat
     assert isinstance(again, Finished)
     assert again.summary["weights_sha256"] == ended.summary["weights_sha256"]
     assert again.summary["teacher"]["model"] == "resnet8_cifar"
+
+
+OWN = """import torch
+from torch import nn
+from hubel.layers import Network
+
+def Net(num_classes, in_channels):
+    return Network(nn.Conv2d(in_channels, 4, 3), [nn.ReLU()], nn.Sequential(nn.Flatten(), nn.Linear(144, num_classes)))
+
+def Trained(num_classes, in_channels):
+    network = Net(num_classes, in_channels)
+    network.load_state_dict(torch.load("WEIGHTS", weights_only=True))
+    return network
+"""
+
+
+@pytest.mark.parametrize(("teacher", "model"), [("mine.py:Trained", None), ("net.pth", "mine.py:Net")])
+def test_a_network_of_ones_own_teaches_and_its_run_resumes(base, tmp_path, monkeypatch, teacher, model):
+    """Once built with its weights by the user's code, once as weights with the code they belong to."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN.replace("WEIGHTS", str(tmp_path / "net.pth")))
+
+    def trained_anew(seed: int) -> nn.Module:
+        with seeded(seed):
+            net = zoo.create(str(tmp_path / "mine.py:Net"), num_classes=5, in_channels=1)
+        torch.save(net.state_dict(), tmp_path / "net.pth")
+        return net.eval()
+
+    net, splits = trained_anew(3), load(open_data(base / "low.npz"), size=8, channels=1)
+    recipe = Recipe(model="linear", teacher=teacher, teacher_model=model, epochs=2, seed=1)
+    origin = taught_by(recipe, splits)
+    assert origin is not None
+    x = torch.randn(3, 1, 8, 8)
+    torch.testing.assert_close(origin.classifier.network(x), net(x))
+    torch.testing.assert_close(teacher_of(origin, splits)(x), net(x))  # what the student sees is what it sees
+    running = start(base / "low.npz", recipe, name="run", project=str(tmp_path))
+    begun = next(record for record in running if isinstance(record, Started))
+    running.close()
+    assert begun.run.about["teacher"]["model"] == str(tmp_path / f"mine.py:{'Net' if model else 'Trained'}")
+    monkeypatch.chdir(base)  # names were kept with their whole paths
+    *_, ended = resume(tmp_path / "run")
+    assert isinstance(ended, Finished)
+    trained_anew(4)
+    with pytest.raises(DataError, match=r"has changed since the run was started \(sha256"):
+        taught_by(recipe, splits, begun.run.about["teacher"])
+
+
+def test_a_teacher_that_nobody_has_trained_is_refused(few, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(OWN)
+    with pytest.raises(
+        UsageError, match=r"other weights each time, so it is not trained; .* teacher=WEIGHTS teacher_model=mine"
+    ):
+        taught_by(Recipe(teacher="mine.py:Net"), few)
+    with pytest.raises(
+        UsageError, match=r"teacher_model=resnet18 would have no effect: teacher=mine\.py:Net is a network"
+    ):
+        taught_by(Recipe(teacher="mine.py:Net", teacher_model="resnet18"), few)
+    with pytest.raises(UsageError, match=r"teacher_model=resnet18 would have no effect without teacher=RUN"):
+        Recipe(teacher_model="resnet18")
 
 
 def test_resuming_with_a_teacher_that_has_changed_is_refused(base, tmp_path):

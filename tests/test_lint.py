@@ -2,12 +2,17 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import reference
 from hubel import zoo
-from hubel.analysis import compare, lint
+from hubel.analysis import compare, lint, summary, tables
 from hubel.errors import UsageError
+
+with torch.device("meta"):
+    VGG11 = summary(zoo.create("vgg11"), (3, 224, 224))
 
 
 def findings(net, input=(3, 64, 64)):
@@ -117,3 +122,58 @@ def test_compare_has_a_line_per_network_and_draws_those_with_a_published_accurac
         compare(["resnet5O"])
     own = compare({"mine": nn.Conv2d(3, 4, 3), "yours": nn.Conv2d(3, 8, 3)}, input=(3, 8, 8))
     assert [entry.params for entry in own.entries] == [112, 224]
+
+
+@pytest.mark.parametrize("size", range(7, 12))
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_window_that_does_not_fit_says_so_exactly_where_pixels_reach_no_output(size, padding):
+    net = nn.Conv2d(1, 2, 3, stride=3, padding=padding)
+    x = torch.zeros(1, 1, size, size, requires_grad=True)
+    net(x).sum().backward()
+    unread = int((x.grad[0, 0].abs().sum(0) == 0).sum())  # columns that reach nothing
+    found = findings(net, (1, size, size)).get("fit")
+    assert (found is not None) == (unread > 0)
+    assert ("Does not fit" in str(summary(net, (1, size, size)))) == (unread > 0)
+    if found is not None:
+        assert f"{size}x{size} input, 3x3 filter, stride 3" in found.message
+        assert f"the last {unread} px" in found.message
+        for fits in (int(word) for word in found.message.split("; ")[1].split() if word.isdigit()):
+            assert "fit" not in findings(net, (1, fits, fits))
+
+
+def test_what_one_window_leaves_another_may_read():
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide, self.narrow = nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.Conv2d(1, 2, 2, stride=2)
+
+        def forward(self, x):
+            return self.wide(x).mean() + self.narrow(x).mean()
+
+    assert "fit" not in findings(Beside(), (1, 7, 7))
+
+
+@given(width=st.integers(40, 200))
+@settings(max_examples=20, deadline=None)
+def test_a_table_leaves_columns_out_until_it_has_room_and_names_them(width):
+    described, whole = VGG11, tables.text(VGG11, 1)
+    shown = tables.text(described, 1, width)
+    heading = next(line for line in shown.splitlines() if "params" in line)
+    missing = [name for name in tables.COLUMNS if name not in heading]
+    assert set(missing) <= set(tables.SPARE)  # never the layer, its output, its parameters and MACs
+    if missing:
+        assert ", ".join(missing) in " ".join(shown.split())
+        least = len(missing) == len(tables.SPARE)
+        assert least or all(len(line) <= width for line in shown.splitlines())
+    else:
+        assert max(map(len, whole.splitlines()[:8])) <= width + tables.GAP
+    assert "132,863,336" in shown
+
+
+def test_what_only_training_uses_is_counted_apart():
+    entry = compare(["googlenet"]).entries[0]
+    assert entry.params + entry.training_params == zoo.facts()["googlenet"]["params"]
+    with torch.device("meta"):
+        alone = zoo.create("googlenet").auxiliary
+    assert entry.training_params == sum(p.numel() for p in alone.parameters())
+    assert "6,379,984 more parameters in layers that only training uses" in compare(["googlenet"]).text()

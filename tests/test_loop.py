@@ -234,6 +234,7 @@ def test_gradcheck_passes_what_is_right_and_names_the_layers_that_are_wrong():
         layers = list(gradient_check.check(right, x, y, loss=loss))
         assert all(layer.passed for layer in layers)
         assert sum(layer.compared for layer in layers) > 15
+        assert any(layer.worst for layer in layers)  # measured, not rounded away
     wrong = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), Square(), nn.Linear(8, 3))
     verdict = {layer.name: layer for layer in gradient_check.check(wrong, x, y)}
     assert (verdict["1"].passed, verdict["3"].passed) == (False, True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -20,11 +21,14 @@ from hubel.cli import main
 from hubel.data import Preprocessing, Split, load, open_data
 from hubel.errors import UsageError
 from hubel.training import checkpoint
+from hubel.training.run import Run
 from hubel.transfer import Holdout, Place, Probe, extract, features, fitted, holdout, locate, neighbours, probe, stages
-from hubel.transfer.advice import A_LOT, CELLS, Evidence, Point, advise
+from hubel.transfer.advice import A_LOT, CELLS, Advice, Evidence, Point, advise
+from hubel.transfer.features import Features
 from hubel.transfer.holdout import Joined
 from hubel.transfer.neighbours import nearest, voted
 from hubel.transfer.save import with_head
+from hubel.transfer.stages import pooled
 
 
 def pictures(count, size, channels=3, seed=0):
@@ -435,3 +439,67 @@ def test_advise_does_what_it_says(weights, some_digits, tmp_path, monkeypatch, c
     )
     assert found["done"]["saved"]["path"] == "advised.safetensors"
     assert Classifier.load("advised.safetensors").about["probe"]["stage"] == found["stage"]
+
+
+@pytest.mark.parametrize("action", ["tune_more"])
+def test_advise_fine_tunes_to_a_finished_run(weights, some_digits, tmp_path, monkeypatch, capsys, action):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hubel.recipes.default.EPOCHS", (2, 2))
+    monkeypatch.setattr("hubel.commands.advise.advise", lambda _: Advice(action, None, ("because",)))
+    assert main(["advise", some_digits, "--from", weights, "--do", "--json", "--engine", "eager", "--seed", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    run = Run.open(tmp_path / "runs" / "some-resnet8_cifar-1")
+    assert run.finished
+    assert found["done"]["epochs"] == 2
+    assert found["recipe"] == {"tune_few": {"weights": weights, "unfreeze": 1},
+                               "tune_more": {"weights": weights, "unfreeze": "all", "layer_decay": 0.7}}[action]  # fmt: skip
+    given = " ".join(f"{key}={value}" for key, value in found["recipe"].items() if key != "weights")
+    assert found["command"] == run.about["command"] == f"hubel train {some_digits} from={weights} {given} seed=3"
+    assert {key: run.about["recipe"][key] for key in found["recipe"]} == found["recipe"]
+    assert run.about["recipe"]["seed"] == 3
+    assert Classifier.load(run.folder).classes == ("0", "1", "2", "3", "4")
+
+
+def test_features_are_the_same_on_whatever_device_computes_them(weights, some_digits, monkeypatch):
+    """cpu:0 is a device beside the CPU's engines, as a GPU is: the network itself computes there."""
+    classifier, pictures = Classifier.load(weights), load(open_data(some_digits), size=8, channels=1).val
+    places = stages(
+        classifier.network, classifier.preprocessing.normalise(torch.from_numpy(pictures.take(slice(0, 1))))
+    )
+    known = extract(classifier, pictures, places, device="cpu", engine="eager", cached=False)
+    monkeypatch.setattr(sys.modules[Features.__module__], "usable", lambda _: "cpu:0")
+    there = extract(classifier, pictures, places)
+    assert there.computed_by == "eager on cpu:0, float32"
+    assert there.computed == len(np.unique(pictures.pixel_digests(), axis=0))
+    for name, values in known.values.items():
+        assert_close(there.values[name], values, atol=1e-5, rtol=1e-5)
+    assert next(classifier.network.parameters()).device == torch.device("cpu")
+    with pytest.raises(UsageError, match=r"engine=openvino and precision=any are for device=cpu; on cpu:0 the network"):
+        extract(classifier, pictures, places, engine="openvino")
+
+
+@pytest.mark.parametrize("command", [["embed", "{w}", "{d}"], ["knn", "{w}", "{d}"], ["probe", "{w}", "{d}"],
+                                     ["advise", "{d}", "from={w}"], ["features", "{w}"]])  # fmt: skip
+def test_a_device_that_is_not_here_is_refused_by_every_verb(
+    command, weights, some_digits, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main([*(word.format(w=weights, d=some_digits) for word in command), "device=cuda"]) == 2
+    assert "sees no CUDA device here; use device=cpu" in capsys.readouterr().err
+
+
+def test_embed_on_the_named_device_writes_what_it_writes_without(weights, some_digits, tmp_path):
+    written = []
+    for number, more in enumerate(([], ["device=cpu"])):
+        assert main(["embed", weights, some_digits, "--output", str(tmp_path / f"{number}.npz"), *more]) == 0
+        written.append(np.load(tmp_path / f"{number}.npz")["features"])
+    assert_close(*written)
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 14])
+def test_parts_of_maps_are_those_of_adaptive_pooling(side):
+    maps = torch.randn(2, 5, side, side + 1, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.adaptive_avg_pool2d(maps, 3).permute(0, 2, 3, 1).flatten(1)
+    torch.testing.assert_close(pooled(maps, 3), wanted)
+    torch.testing.assert_close(pooled(maps, 1), maps.mean(dim=(2, 3)))

@@ -37,6 +37,7 @@ def parted(dropout: float) -> Network:
 RECIPE = Recipe(model="own", epochs=2, batch=240, lr=0.1, warmup_epochs=1, crop_padding=1, flip=True, size=8, channels=1,
                 fit="pad", precision="float32", device="cpu", threads=1, clip_norm=1.0, ema=0.9)  # fmt: skip
 SYNCHRONISED = RECIPE.with_(sync_batch_norm=True)
+KEPT = RECIPE.with_(weights="own.pth", unfreeze="head", crop_padding=0, flip=False, cache_features=True)
 THAWING = RECIPE.with_(weights="own.pth", unfreeze="gradual", layer_decay=0.5)
 
 
@@ -68,6 +69,7 @@ if __name__ == "__main__":
         "own statistics": curve(RECIPE, 0.3, team),
         "common statistics": curve(SYNCHRONISED, 0.0, team),
         "thawing": curve(THAWING, 0.3, team),
+        "kept features": curve(KEPT, 0.3, team),
         "figures": figures(team),
     }
     leave()

@@ -46,6 +46,21 @@ def out_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation
     return windows
 
 
+def unread(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *,
+           ceil_mode: bool = False) -> int:  # fmt: skip
+    """Pixels at the far end that no window reads, because the stride does not divide the way: "does not fit"  [px].
+
+    Zeros of the padding that nobody reads do not count, nor what a stride larger than the window leaves between windows.
+
+    >>> unread(7, kernel=3, stride=3)
+    1
+    >>> unread(224, kernel=7, stride=2, padding=3)
+    0
+    """
+    rest = (size + 2 * padding - dilation * (kernel - 1) - 1) % stride
+    return 0 if ceil_mode else max(0, rest - padding)
+
+
 class Window(NamedTuple):
     """A convolution or pooling window of a chain, by the name of its layer; sizes in pixels."""
 
@@ -173,6 +188,29 @@ def out_size_sum(size: int, kernel: int, stride: int = 1, padding: int = 0, dila
     if (size - dilation * (kernel - 1) - 1 + 2 * padding) % stride:
         quotient = f"{'ceil' if ceil_mode else 'floor'}({quotient})"
     return f"{quotient} + 1 = {out}"
+
+
+def fit_sum(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> str:
+    """Why a window does not fit evenly, with the quotient that is no whole number, and which sizes would; "" where it does.
+
+    >>> fit_sum(7, kernel=3, stride=3)
+    '(7 - 3 + 2*0)/3 + 1 = 2.33 does not fit: the last 1 px is read by no window; 6 or 9 px would fit'
+    >>> fit_sum(224, kernel=7, stride=2, padding=3)
+    '(224 - 7 + 2*3)/2 + 1 = 112.5 does not fit: 1 px of the padding is read by no window; 223 or 225 px would fit'
+    """
+    reach = dilation * (kernel - 1) + 1
+    way = size + 2 * padding - reach
+    rest = way % stride
+    if not rest:
+        return ""
+    lost = unread(size, kernel, stride, padding, dilation)
+    window = f"{kernel}" if dilation == 1 else f"({dilation}*({kernel} - 1) + 1)"
+    quotient = f"({size} - {window} + 2*{padding})/{stride} + 1 = {way / stride + 1:.2f}".rstrip("0")
+    where = f"the last {lost} px" if lost else f"{rest} px of the padding"
+    near = " or ".join(
+        str(fits) for fits in (size - rest, size - rest + stride) if fits > 0 and fits + 2 * padding >= reach
+    )
+    return f"{quotient} does not fit: {where} {'is' if (lost or rest) == 1 else 'are'} read by no window; {near} px would fit"
 
 
 def conv_params_sum(c_in: int, c_out: int, kernel: tuple[int, ...], groups: int = 1, *, bias: bool = True) -> str:

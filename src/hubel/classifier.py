@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel import zoo
+from hubel import hub, zoo
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
 from hubel.data.preprocessing import centre_crop
@@ -86,8 +86,8 @@ class Classifier:
         pictures and class names (see `recognition.travelling`); what is known of its origin is in `about["weights"]`.
 
         Args:
-            path: a run folder, a classifier file of ours, a weights file in anybody's naming (see `weights.read`), or a
-                network's name, for its reference weights.
+            path: a run folder, a classifier file of ours, a weights file in anybody's naming (see `weights.read`), a
+                network's name, for its reference weights, or hf-hub:OWNER/NAME, for weights on the hub (see `hub.fetch`).
             model: FILE.py:NAME, for a network of one's own: a classifier file never chooses which code is run; of a
                 weights file, the network it is of, where that is not to be recognised by its shapes.
 
@@ -96,7 +96,8 @@ class Classifier:
                 are of no network of the zoo, or of several.
             FileError: missing, damaged, or not a classifier; or a pickle that asks for code.
         """
-        path = Path(path)
+        remote = hub.fetch(os.fspath(path)) if hub.is_named(path) else None
+        path = remote.path if remote else Path(path)
         if path.is_dir():
             if (path / "run.json").is_file() and not (path / "best.safetensors").is_file():
                 done = (path / "summary.json").is_file()
@@ -113,7 +114,7 @@ class Classifier:
             raise FileError(f"{path} is the file of an ensemble or no classifier; hubel predict reads ensembles, and to judge "
                             f"one on other pictures name its members: hubel val RUN DATA --ensemble RUN")  # fmt: skip
         if path.is_file() and not checkpoint.is_ours(path):
-            return _of_weights(path, model)
+            return _of_weights(path, model, remote)
         weights, about = checkpoint.read(path)
         missing = {"model", "classes", "preprocessing"} - set(about)
         if missing:
@@ -261,17 +262,26 @@ def _published(name: str, model: str | None) -> Classifier:
     return _assembled(network, name, zoo.published(name)["input"][0], zoo.pretrained(name))
 
 
-def _of_weights(path: Path, model: str | None) -> Classifier:
-    """A weights file that somebody else has written."""
-    state = read(path)
+def _of_weights(path: Path, model: str | None, remote: hub.Fetched | None = None) -> Classifier:
+    """A weights file that somebody else has written; one from the hub brings what its configuration says."""
+    state, told = read(path), remote.config.get("architecture") if remote else None
     try:
         name = model or recognise(state)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
+        if told not in zoo.MODELS:
+            kind = f" (of the architecture {told}, by its configuration)" if told else ""
+            raise UsageError(f"{remote.name if remote else path}{kind}: {error}") from error
+        name = told
     size = None if ".py:" in name else zoo.published(name)["input"][1]
     found = ends(state)
     network = zoo.create(name, num_classes=found.classes, in_channels=found.channels, image_size=size, pretrained=path)
-    return _assembled(network, name, found.channels or 3, travelling(name, state, path))
+    known = travelling(name, state, path)
+    if remote:
+        told = remote.prepared()
+        if len(told.get("categories", known.categories)) != found.classes:
+            del told["categories"]
+        known = replace(known, **told, source=remote.name, url=remote.url, licence=remote.licence or known.licence)
+    return _assembled(network, name, found.channels or 3, known)
 
 
 def _assembled(network: nn.Module, name: str, channels: int, known: PretrainedWeights) -> Classifier:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hubel import process
 from hubel.evaluation.words import percent
+from hubel.report.words import plural
 
 T = TypeVar("T")
 HEADER = (
@@ -61,6 +62,7 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
         Stopped: Ctrl-C was pressed; its text says how to go on.
     """
     from hubel.commands.train import Finished, Started
+    from hubel.training.frozen import Computed
     from hubel.training.loop import Epoch, Step
     from hubel.training.memory import Halved
 
@@ -77,7 +79,7 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                 stack.enter_context(interruptible(team.presses, team.size > 1))  # before this there is nothing to keep
                 introduce(record, console)
             elif isinstance(record, Step) and started is not None:
-                total = record.steps * (started.recipe.epochs or 0)
+                total = record.steps * (started.recipe.epochs or 0) if started.recipe.budget is None else None
                 images = (record.step + 1) * record.images
                 bar.update(task, description=f"epoch {record.epoch + 1}", total=total,
                            completed=record.epoch * record.steps + record.step + 1,
@@ -86,10 +88,16 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                     records.close()
                     raise Stopped(f"stopped in epoch {record.epoch + 1} after step {record.step + 1} of {record.steps}; "
                                   f"nothing is lost, go on with: hubel resume {started.run.folder}")  # fmt: skip
+            elif isinstance(record, Computed) and started is not None:
+                bar.update(task, description="features", total=record.pictures, completed=record.done,
+                           rate=f"{record.done / record.seconds:,.0f} images/s")  # fmt: skip
+                if record.stop:
+                    records.close()
+                    raise Stopped(f"stopped before the first step; go on with: hubel resume {started.run.folder}")
             elif isinstance(record, Halved):
                 console.print(f"[yellow]note[/] {shortage(record)}", highlight=False, soft_wrap=True)
             elif isinstance(record, Epoch) and started is not None:
-                console.print(epoch_line(record, started.recipe.epochs or 0), highlight=False)
+                console.print(epoch_line(record, started.recipe), highlight=False)
                 best = record.val_top1 if record.best else best
                 bar.update(task, description="evaluating")
             elif isinstance(record, Finished):
@@ -122,8 +130,8 @@ def introduce(record: Any, console: Console) -> None:
                       f"temperature {recipe.distill_temperature:g}, the rest from the labels", highlight=False,
                       soft_wrap=True)  # fmt: skip
     flips = "mirrored at random" if recipe.flip else "not mirrored"
-    console.print(f"{recipe.epochs} epochs, batch {recipe.batch}, {recipe.optimizer}, peak lr {recipe.lr:g}, {recipe.schedule}, "
-                  f"weight decay {recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}",
+    console.print(f"{plural(recipe.epochs, 'epoch')}, batch {recipe.batch}, {recipe.optimizer}, peak lr {recipe.lr:g}, "
+                  f"{recipe.schedule}, weight decay {recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}",
                   highlight=False, soft_wrap=not console.is_terminal)  # fmt: skip
     console.print(f"computing on {record.why}", highlight=False, soft_wrap=not console.is_terminal)
     if record.done:
@@ -138,9 +146,10 @@ def shortage(record: Any) -> str:
             f"{record.parts} parts of {record.images} pictures, one after the other; the step stays the same{norms}")  # fmt: skip
 
 
-def epoch_line(record: Any, epochs: int) -> str:
-    """One epoch as a line under `HEADER`; a star marks the best so far."""
-    return (f"{record.epoch:>4}/{epochs:<4}  {record.train_loss:>10.4f}  {percent(record.train_top1):>9}  "
+def epoch_line(record: Any, recipe: Any) -> str:
+    """One epoch as a line under `HEADER`; a star marks the best so far.  How many a budget allows changes on the way."""
+    of = f"/{recipe.epochs}" if recipe.budget is None else ""
+    return (f"{record.epoch:>4}{of:<5}  {record.train_loss:>10.4f}  {percent(record.train_top1):>9}  "
             f"{record.val_loss:>10.4f}  {percent(record.val_top1):>9}  {record.images_per_second:>9,.0f}  "
             f"{record.seconds:>6.1f}{' *' if record.best else ''}")  # fmt: skip
 
@@ -153,7 +162,7 @@ def conclude(record: Any, console: Console, while_training: float | None = None)
         f" (scored again in float32; {percent(while_training)} above is in the arithmetic of training)")  # fmt: skip
     if summary["stopped"]:
         console.print(f"stopped early: {summary['stopped']}", highlight=False)
-    console.print(f"trained {summary['epochs']} epochs in {summary['seconds']:.1f} s "
+    console.print(f"trained {plural(summary['epochs'], 'epoch')} in {summary['seconds']:.1f} s "
                   f"({summary['images_per_second']:,.0f} images/s); best epoch {summary['best_epoch']}, validation accuracy "
                   f"{top1}{again}", highlight=False, soft_wrap=not console.is_terminal)  # fmt: skip
     test = summary["test"]
@@ -164,6 +173,11 @@ def conclude(record: Any, console: Console, while_training: float | None = None)
     else:
         console.print("no test part: the validation figure chose the epoch and is optimistic", highlight=False)
     console.print(f"report: {record.run.folder / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
+
+
+def room(console: Console) -> int | None:
+    """Columns of text on a person's terminal; None where the output goes into a file or a pipe, which have any number."""
+    return console.width if console.is_terminal else None
 
 
 def console_for(json_output: bool) -> Console:

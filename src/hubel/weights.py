@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hubel import files
+from hubel import files, hub
 from hubel.errors import FileError, UsageError
 
 CHUNK = 1 << 20  # bytes of a download between two looks at its progress
@@ -155,10 +155,13 @@ def read(path: str | Path) -> dict[str, Tensor]:
 
     A state_dict under the key `state_dict` or `model` is unwrapped, the prefix `module.` of parallel training dropped.
 
+    Args:
+        path: of the file, or its name on the hub, see `hub.fetch`.
+
     Raises:
         FileError: missing, damaged, not a state_dict, or a pickle that asks for code.
     """
-    path = Path(path)
+    path = hub.fetch(str(path)).path if hub.is_named(path) else Path(path)
     if not path.is_file():
         raise FileError(f"there is no weights file {path}")
     with path.open("rb") as file:

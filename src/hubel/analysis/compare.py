@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich import box
-from rich.table import Table
 from torch import nn
 
 from hubel import files, zoo
 from hubel.analysis.rows import Summary, summary
-from hubel.analysis.tables import axes, number, rendered
+from hubel.analysis.tables import axes, grid, number
 from hubel.errors import UsageError
 
 COLUMNS = ("model", "input", "params", "MACs", "FLOPs", "peak activations", "saved", "receptive field", "top-1", "year")
+SPARE = ("FLOPs", "saved", "peak activations", "input", "receptive field", "year")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +23,8 @@ class Entry:
 
     name: str
     input: tuple[int, ...]
-    params: int
+    params: int  # of the layers that an inference runs
+    training_params: int  # of those that only training uses, such as auxiliary heads
     macs: int | None
     peak_activation_bytes: int
     saved_bytes: int | None
@@ -49,16 +49,16 @@ class Comparison:
         """One object that scripts can rely on."""
         return {"models": [asdict(entry) | {"flops": entry.flops} for entry in self.entries]}
 
-    def text(self) -> str:
-        """The complexity table."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in COLUMNS:
-            table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-        for entry in self.entries:
-            table.add_row(*_cells(entry))
+    def text(self, width: int | None = None) -> str:
+        """The complexity table; where there is room for so many columns of text only, without what can best be missed."""
         sources = sorted({entry.accuracy_of for entry in self.entries if entry.accuracy_of})
-        notes = ["For one picture; 1 MAC = 2 FLOP; memory in bytes; receptive field in px; ?: unknown or unpublished."]
-        return rendered(table) + "\n".join([*notes, *(f"Top-1: {source}." for source in sources)]) + "\n"
+        trained = [f"{entry.name}: {entry.training_params:,} more parameters in layers that only training uses."
+                   for entry in self.entries if entry.training_params]  # fmt: skip
+        notes = ["For one picture; 1 MAC = 2 FLOP; memory in bytes; receptive field in px; ?: unknown or unpublished.",
+                 *trained, *(f"Top-1: {source}." for source in sources)]  # fmt: skip
+        return grid(
+            COLUMNS, [_cells(entry) for entry in self.entries], None, "\n".join(notes), left=1, width=width, spare=SPARE
+        )
 
     def markdown(self) -> str:
         """The complexity table as Markdown."""
@@ -105,8 +105,9 @@ def _named(name: str, input: Sequence[int] | None) -> Summary:
 def _entry(described: Summary) -> Entry:
     facts = zoo.facts().get(described.model, {})
     total = described.total
+    aside = sum(row.params for row in described.rows if row.op == "training only")
     return Entry(
-        name=described.model, input=described.input, params=total.params, macs=total.macs,
+        name=described.model, input=described.input, params=total.params - aside, training_params=aside, macs=total.macs,
         peak_activation_bytes=total.peak_activation_bytes, saved_bytes=total.saved_bytes,
         receptive_field=total.receptive_field, top1=facts.get("top1"), accuracy_of=facts.get("accuracy_of", ""),
         year=facts.get("year"),
@@ -118,6 +119,11 @@ def _cells(entry: Entry) -> list[str]:
     counts = (entry.params, entry.macs, entry.flops, entry.peak_activation_bytes, entry.saved_bytes)
     return [entry.name, "x".join(map(str, entry.input)), *map(number, counts), axes(entry.receptive_field), top1,
             str(entry.year or "?")]  # fmt: skip
+
+
+def _dated(years: Sequence[int]) -> str:
+    first, last = min(years), max(years)
+    return f"Year: {first}." if first == last else f"Colour: year, {first} (dark) to {last} (bright)."
 
 
 def _chart(entries: Sequence[Entry], path: Path) -> Path:
@@ -144,7 +150,7 @@ def _chart(entries: Sequence[Entry], path: Path) -> Path:
         plot.annotate(entry.name, (x, 100 * (entry.top1 or 0)), xytext=(-beside if taken else beside, 0),
                       textcoords="offset points", va="center", ha="right" if taken else "left", fontsize=8)  # fmt: skip
     plot.set(xscale="log", xlabel="operations for one picture  [GMAC]", ylabel="published top-1 accuracy  [%]",
-             title=f"Area: parameters, up to {largest / 1e6:.1f} million. Colour: year.")  # fmt: skip
+             title=f"Area: parameters, up to {largest / 1e6:.1f} million. {_dated(years)}")  # fmt: skip
     plot.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     for axis in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
         axis(lambda value, _: f"{value:g}")

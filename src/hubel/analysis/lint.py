@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from hubel import arithmetic as sums
 from hubel.analysis import operators
 from hubel.analysis.calls import Call, storage
 from hubel.analysis.receptive_field import receptive_fields
 from hubel.analysis.rows import Summary, summary
 from hubel.analysis.shadow import Shadow
-from hubel.analysis.tables import volume
+from hubel.analysis.tables import axes, left_over, volume
 from hubel.analysis.trace import ROOT, Trace
 
 FALL = 5  # a pooling by 2 divides the volume by 4, or nearly 5 where it drops an edge; more is a tight bottleneck
@@ -175,6 +176,29 @@ def _skips(call: Call) -> bool:
     return window is not None and any(s > k for k, s in zip(window.kernel, window.stride, strict=True))
 
 
+def uneven_windows(case: Case) -> Iterator[Finding]:
+    """A window whose steps do not divide the way, so that the last pixels are read by nobody: it "does not fit"."""
+    for call in case.trace.calls:
+        lost = _left_over(call)
+        if not any(lost) or any(not any(_left_over(reader)) for reader in case.readers[call.reads[0]]):
+            continue
+        window, sides = operators.window(call), call.inputs[0].shape
+        assert window is not None
+        count = len(window.kernel)
+        sizes = zip(sides[-count:], window.kernel, window.stride, window.padding, window.dilation, strict=True)
+        first = next(one for one, pixels in zip(sizes, lost, strict=True) if pixels)
+        yield Finding(rule="fit", layer=call.path, message=(
+            f"{volume(sides[-count:])} input, {volume(window.kernel)} filter, stride {axes(window.stride)}: "
+            f"{sums.fit_sum(*first)}"))  # fmt: skip
+
+
+def _left_over(call: Call) -> tuple[int, ...]:
+    window = operators.window(call)
+    if window is None or (call.name == "convolution" and call.args[6]):  # transposed: its windows are in the output
+        return ()
+    return left_over(window, call.inputs[0].shape)
+
+
 def channels(case: Case) -> Iterator[Finding]:
     """Channels that do not double where the resolution halves, at the places all information passes through."""
     last: dict[tuple[int, ...], tuple[str, int]] = {}
@@ -213,5 +237,5 @@ def dead_parameters(case: Case) -> Iterator[Finding]:
 
 RULES: dict[str, Callable[[Case], Iterator[Finding]]] = {
     "bottleneck": bottlenecks, "receptive-field": small_field, "large-filter": large_filters, "idle-bias": idle_biases,
-    "dense-layer": dense_layers, "stride": skipped_pixels, "channels": channels, "dead": dead_parameters,
+    "dense-layer": dense_layers, "stride": skipped_pixels, "fit": uneven_windows, "channels": channels, "dead": dead_parameters,
 }  # fmt: skip

@@ -48,7 +48,9 @@ class Token(NamedTuple):
     inside: tuple["Token", ...] = ()
 
 
-def model(layers: str | Path | Sequence[str | Mapping[str, Any]], *, input: Sequence[int] = (3, 224, 224)) -> Network:
+def model(
+    layers: str | Path | Sequence[str | int | Mapping[str, Any]], *, input: Sequence[int] = (3, 224, 224)
+) -> Network:
     """A network from a line such as `96c11s4 r lrn p3s2 256c5p2 r lrn p3s2 gap 10`.
 
     Words are separated by spaces:
@@ -151,10 +153,10 @@ def _not_zero(sizes: dict[str, Any], word: str) -> dict[str, Any]:
     return sizes
 
 
-def _entry(entry: str | Mapping[str, Any]) -> Token:
-    """A word, or a table such as {conv = 96, kernel = 11, stride = 4}."""
-    if isinstance(entry, str):
-        return _word(entry)
+def _entry(entry: str | int | Mapping[str, Any]) -> Token:
+    """A word, a number of units, or a table such as {conv = 96, kernel = 11, stride = 4}."""
+    if isinstance(entry, str | int):
+        return _word(str(entry))
     kinds = [kind for kind in WORDS if kind in entry]
     if len(kinds) != 1:
         raise UsageError(f"{dict(entry)} must name one layer: {', '.join(WORDS)}")

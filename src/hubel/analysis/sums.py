@@ -25,10 +25,20 @@ def _sizes(row: Row) -> list[tuple[str, str]]:
     if window is None or row.op.startswith("conv_transpose"):
         return []
     count = len(window.kernel)
-    each = [sums.out_size_sum(*sizes, ceil_mode=window.ceil_mode)
-            for sizes in zip(row.inputs[0][-count:], window.kernel, window.stride, window.padding, window.dilation,
-                             strict=True)]  # fmt: skip
-    return _once([f"output {axis}" for axis in AXES[count]], each, "output side")
+    each = [sums.out_size_sum(*one, ceil_mode=window.ceil_mode) for one in _sides(row)]
+    fits = ["" if window.ceil_mode else sums.fit_sum(*one) for one in _sides(row)]
+    return [
+        *_once([f"output {axis}" for axis in AXES[count]], each, "output side"),
+        *(line for line in _once([f"fit, {axis}" for axis in AXES[count]], fits, "fit") if line[1]),
+    ]
+
+
+def _sides(row: Row) -> list[tuple[int, int, int, int, int]]:
+    """(size, kernel, stride, padding, dilation) per axis of a call that has a window."""
+    window = row.window
+    assert window is not None
+    inputs = row.inputs[0][-len(window.kernel) :]
+    return list(zip(inputs, window.kernel, window.stride, window.padding, window.dilation, strict=True))
 
 
 def _once(names: Sequence[str], values: Sequence[str], together: str) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -9,10 +10,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from hubel.analysis.operators import Window
 from hubel.analysis.rows import Row, Summary
+from hubel.arithmetic import unread
+from hubel.errors import UsageError
 
 COLUMNS = ("layer", "operation", "output", "params", "MACs", "FLOPs", "activations", "saved", "receptive field", "jump",
            "start", "sees")  # fmt: skip
+SPARE = ("start", "FLOPs", "jump", "activations", "sees", "saved", "receptive field")
+GAP = 3  # columns of text between two columns of a table
 CONVENTION = ("One picture. MAC: one multiply-accumulate of a convolution, linear layer or matrix product, biases not "
               "counted; FLOPs = 2 x MACs. Activations: bytes of the result (0: in place or a view). Saved: bytes kept "
               "for the backward pass. Receptive field, jump, start in px; sees: share of the picture at the centre. "
@@ -23,6 +29,8 @@ def at_depth(summary: Summary, depth: int | None) -> list[Row]:
     """The rows with consecutive calls inside a module at `depth` added up to one; every call where it is None."""
     if depth is None:
         return list(summary.rows)
+    if depth < 0:
+        raise UsageError(f"depth is {depth}; 0 shows the network in one row, 1 its parts")
     prefix = lambda row: ".".join(row.name.split(".")[:depth])  # noqa: E731
     rows: list[Row] = []
     for path, group in groupby(summary.rows, prefix):
@@ -96,18 +104,77 @@ def total_cells(summary: Summary) -> list[str]:
 def closing(summary: Summary) -> str:
     """What the columns do not show."""
     peak = f"Peak activations of an inference: {number(summary.total.peak_activation_bytes)} bytes."
-    return " ".join(filter(None, (peak, CONVENTION, summary.note)))
+    return " ".join(filter(None, (peak, misfits(summary), CONVENTION, summary.note)))
 
 
-def text(summary: Summary, depth: int | None = None) -> str:
-    """A table for the terminal."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"{summary.model}, input {volume(summary.input)}", title_justify="left",
-                  show_footer=True, pad_edge=False)  # fmt: skip
-    for heading, footer in zip(COLUMNS, total_cells(summary), strict=True):
-        table.add_column(heading, footer, justify="left" if heading in COLUMNS[:2] else "right", no_wrap=True)
-    for row in at_depth(summary, depth):
-        table.add_row(*cells(row))
-    return rendered(table) + closing(summary) + "\n"
+def misfits(summary: Summary) -> str:
+    """A sentence on the first window that leaves pixels unread at the far end, "" where every window fits."""
+    found = [row for row in summary.rows
+             if row.window and not row.op.startswith("conv_transpose") and any(left_over(row.window, row.inputs[0]))]  # fmt: skip
+    if not found:
+        return ""
+    row, others = found[0], f", and {len(found) - 1} more" if len(found) > 1 else ""
+    assert row.window is not None
+    count, kernel, stride = len(row.window.kernel), volume(row.window.kernel), axes(row.window.stride)
+    return (f"Does not fit: {row.name} ({volume(row.inputs[0][-count:])} input, {kernel} filter, stride {stride}){others}; the "
+            f"last pixels are read by no window, `hubel lint` says what would fit.")  # fmt: skip
+
+
+def left_over(window: Window, shape: Sequence[int]) -> tuple[int, ...]:
+    """Pixels per axis after the last window; none where the stride leaves pixels between windows anyway."""
+    if any(step > size for step, size in zip(window.stride, window.kernel, strict=True)):
+        return ()
+    sides = shape[-len(window.kernel) :]
+    sizes = zip(sides, window.kernel, window.stride, window.padding, window.dilation, strict=True)
+    return tuple(unread(*one, ceil_mode=window.ceil_mode) for one in sizes)
+
+
+def text(summary: Summary, depth: int | None = None, width: int | None = None) -> str:
+    """A table for the terminal; where it has only so many columns of text, what can best be missed is left out and named."""
+    lines = [cells(row) for row in at_depth(summary, depth)]
+    title = f"{summary.model}, input {volume(summary.input)}"
+    return grid(COLUMNS, lines, total_cells(summary), closing(summary), left=2, width=width, spare=SPARE, title=title)
+
+
+def grid(columns: Sequence[str], lines: Sequence[Sequence[str]], total: Sequence[str] | None, notes: str, *, left: int,
+         width: int | None, spare: Sequence[str], title: str | None = None) -> str:  # fmt: skip
+    """Lines as a table of plain text with notes under it.
+
+    Args:
+        columns: headings.
+        lines: a cell per column.
+        total: the last line, under a rule.
+        notes: what stands under the table, in paragraphs.
+        left: so many columns are aligned at the left, the others at the right.
+        width: columns of text there is room for; as many as it needs where it is None.
+        spare: headings that are left out, in this order, until the table has room.
+        title: above the table.
+    """
+    body = [*lines, *([total] if total else [])]
+    wide = {name: max(len(name), *(len(line[i]) for line in body)) for i, name in enumerate(columns)}
+
+    def fits(out: Sequence[str]) -> bool:
+        return width is None or sum(wide[name] + GAP for name in columns if name not in out) <= width
+
+    out: list[str] = next((list(spare[:n]) for n in range(len(spare)) if fits(spare[:n])), list(spare))
+    for name in reversed(out.copy()):  # a wide one has left, so a narrow one may come back
+        if fits([other for other in out if other != name]):
+            out.remove(name)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_footer=total is not None, pad_edge=False)
+    shown = [i for i, name in enumerate(columns) if name not in out]
+    for i in shown:
+        table.add_column(columns[i], total[i] if total else "", justify="left" if i < left else "right", no_wrap=True)
+    for line in lines:
+        table.add_row(*(line[i] for i in shown))
+    if out:
+        names = ", ".join(name for name in columns if name in out)
+        notes = f"No room for {names}: a wider window, --markdown and --json have them.\n{notes}"
+    paragraphs = notes.split("\n")
+    return (
+        rendered(table)
+        + "\n".join(paragraphs if width is None else (textwrap.fill(one, width) for one in paragraphs))
+        + "\n"
+    )
 
 
 def rendered(table: Table) -> str:

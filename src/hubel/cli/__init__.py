@@ -8,14 +8,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, get_args
+from contextlib import suppress
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import pairwise
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
 from hubel import process
 from hubel.cli import benchmark, data, evaluation, networks, sight, training, transfer
-from hubel.cli.arguments import READING
 from hubel.errors import HubelError, UsageError, lookup, nearest
 from hubel.training.keys import seconds
 from hubel.training.recipe import Recipe
@@ -33,6 +34,30 @@ ALIASES = {
     "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
     "class": "target", "method": "methods", "target_layer": "layer",
 }  # fmt: skip
+
+
+HELP = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.FlagCreatePairsOff)
+OPEN = tyro.constructors.ConstructorRegistry()
+
+
+@OPEN.struct_rule
+def _silent_about_none(info: Any) -> Any:
+    """A key that is open or off has no default to show: its help says what is chosen."""
+    if not is_dataclass(info.type) or info.type in _described:
+        return None
+    _described.append(info.type)
+    try:
+        spec = tyro.constructors.ConstructorRegistry.get_struct_spec(info)
+    finally:
+        _described.remove(info.type)
+    if not isinstance(spec, tyro.constructors.StructConstructorSpec):
+        return spec
+    hidden = tyro.conf.arg(help_behavior_hint="")
+    return replace(spec, fields=tuple(
+        replace(f, type=Annotated[f.type, hidden]) if f.default in (None, False) else f for f in spec.fields))  # fmt: skip
+
+
+_described: list[Any] = []  # types whose usual description is being asked for
 
 
 @dataclass(frozen=True)
@@ -188,11 +213,15 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
     Raises:
         UsageError: an unknown key, with the nearest right one.
     """
-    keys = VERBS[name].keys()
+    keys, on = VERBS[name].keys(), {f.name for f in fields(VERBS[name].arguments) if f.default is True}
     result: list[str] = []
     for argument in arguments:
-        if result and result[-1] == "--budget":
+        before = result[-1][2:].replace("-", "_") if result and result[-1].startswith("--") else ""
+        if before == "budget":
             result.append(str(seconds(argument)))
+            continue
+        if before in keys and keys[before] is not bool and not argument.startswith("--"):
+            result.append(_value(before, argument, keys[before]))
             continue
         match = re.fullmatch(r"(--)?([A-Za-z][\w-]*)(?:=(.*))?", argument, re.DOTALL)
         if match is None or not (match[1] or match[3] is not None) or (not match[1] and os.path.exists(argument)):
@@ -201,30 +230,60 @@ def normalised(arguments: Sequence[str], name: str) -> list[str]:
         key, value = match[2].replace("-", "_"), match[3]
         if key not in keys and ALIASES.get(key) in keys:
             key = ALIASES[key]
-        positive = key.removeprefix("no_")
+        positive = key.removeprefix("no_") if key not in keys else key
         if key not in keys and key != "help" and not (keys.get(positive) is bool and value is None):
             hint = nearest(key, keys).replace("did you mean ", "did you mean --").replace(" or ", " or --")
             raise UsageError(f"hubel {name} has no key {key!r}; {hint}")
-        option = f"--{key.replace('_', '-')}"
-        if value is None:
-            result.append(option)
-        elif key == "help":
+        option = f"--{positive.replace('_', '-')}"
+        if key == "help":
             result.append("--help")
+        elif keys[positive] is bool:
+            wanted = key == positive if value is None else lookup(value.lower(), TRUTH, f"value of {key}")
+            if wanted != (positive in on):  # a flag exists for what is not so already
+                result.append(option if wanted else f"--no-{option[2:]}")
+        elif value is None:
+            result.append(option)
         elif key == "budget":
             result += [option, str(seconds(value))]
-        elif keys[key] is bool:
-            word = lookup(value.lower(), TRUTH, f"value of {key}")
-            result.append(option if word else f"--no-{option[2:]}")
         else:
-            python = value.lower() in ("true", "false", "none") and value not in _words(keys[key])
-            result += [option, value.capitalize() if python else value]
+            result += [option, _value(key, value, keys[key])]
+    for option, following in pairwise([*result, "--"]):
+        key = option[2:].replace("-", "_")
+        if option.startswith("--") and following.startswith("--") and key in keys and bool not in _kinds(keys[key]):
+            raise UsageError(f"{key} has no value; write {key}=VALUE, see hubel {name} --help")
     return result
 
 
-def _words(kind: Any) -> set[Any]:
-    """The words that a type names, such as those of Literal["none", "standard"] | None."""
-    inside = get_args(kind)
-    return set(inside) | {word for part in inside for word in get_args(part)}
+def _value(key: str, value: str, kind: Any) -> str:
+    """The value of a key as tyro reads it.
+
+    Raises:
+        UsageError: none of the key's words, or no number.
+    """
+    kinds = _kinds(kind)
+    words = sorted(str(word) for word in kinds if not isinstance(word, type))
+    if str in kinds or value in words:
+        return value
+    if bool in kinds:
+        return str(lookup(value.lower(), TRUTH, f"value of {key}"))
+    for number in kinds & {int, float}:
+        with suppress(ValueError):
+            number(value)
+            return value
+    number = "a number" if float in kinds else "a whole number"
+    if not words:
+        raise UsageError(f"{key} is {value!r}; it is {number}")
+    raise UsageError(
+        f"{key} is {value!r}; {nearest(value, words)}" + (f" Or give {number}" if kinds & {int, float} else "")
+    )
+
+
+def _kinds(kind: Any) -> set[Any]:
+    """What a type consists of: `int | Literal["head", "all"] | None` of int, "head" and "all"."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return set(parts)
+    return set().union(*map(_kinds, parts)) if parts else {kind} - {type(None), ...}
 
 
 def overview() -> str:
@@ -259,8 +318,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb = lookup(name, VERBS, "verb")
         rest = normalised(arguments[1:], name)
         described = f"{verb.arguments.__doc__}\n\nexamples:\n" + "\n".join(f"  {example}" for example in verb.examples)
-        parsed = tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described, registry=READING,
-                          config=(tyro.conf.PositionalMetavarFromFieldName,))  # fmt: skip
+        parsed = tyro.cli(
+            verb.arguments, prog=f"hubel {name}", args=rest, description=described, config=HELP, registry=OPEN
+        )
         return verb.call(parsed)
     except HubelError as error:
         say(str(error))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from hubel.cli.arguments import Positional
 from hubel.errors import UsageError
+from hubel.training.keys import Fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Val:
     """also judge answering 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
     coverage: float | None = None
     """the same below the highest probability at which this share of the validation pictures was answered"""
+    fit: Fit | None = None
+    """how pictures that are not square become so; as in training unless given"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None
@@ -58,7 +61,7 @@ def val(arguments: Val) -> int:
 
     console = console_for(arguments.json)
     found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, tta=arguments.tta,
-                  risk=arguments.risk, coverage=arguments.coverage, engine=arguments.engine,
+                  risk=arguments.risk, coverage=arguments.coverage, fit=arguments.fit, engine=arguments.engine,
                   precision=arguments.precision, thorough=arguments.explain_speed,
                   by="hubel val --robustness" if arguments.robustness else "hubel val", track=tracker(console))  # fmt: skip
     show_notes(found.notes, console)
@@ -81,7 +84,7 @@ def val(arguments: Val) -> int:
 
 
 def _val_ensemble(arguments: Val) -> int:
-    idle = [key for key in ("robustness", "explain_speed", "risk", "coverage") if getattr(arguments, key)]
+    idle = [key for key in ("robustness", "explain_speed", "risk", "coverage", "fit") if getattr(arguments, key)]
     if idle:
         raise UsageError(f"{idle[0].replace('_', '-')} would have no effect with --ensemble")
     from hubel.commands import ensemble
@@ -119,6 +122,8 @@ class Predict:
     """answer 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
     coverage: float | None = None
     """the same below the highest probability at which this share of the validation pictures was answered"""
+    fit: Fit | None = None
+    """how pictures that are not square become so; as in training unless given"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None
@@ -140,7 +145,7 @@ def predict(arguments: Predict) -> int:
     predictions = []
     console = console_for(arguments.json)
     found = job.ready(arguments.run, arguments.images, model=arguments.model, tta=arguments.tta, risk=arguments.risk,
-                  coverage=arguments.coverage, engine=arguments.engine, precision=arguments.precision,
+                  coverage=arguments.coverage, fit=arguments.fit, engine=arguments.engine, precision=arguments.precision,
                   thorough=arguments.explain_speed)  # fmt: skip
     classifier, threshold = found.classifier, found.threshold
     show_notes(found.notes, console)

@@ -28,9 +28,12 @@ def models(arguments: Models) -> int:
     if arguments.json:
         print(json.dumps({"models": rows}))
         return 0
-    from hubel.terminal import console_for
+    from hubel.terminal import console_for, room
 
-    console_for(False).print(table(rows))
+    console = console_for(False)
+    width = room(console)
+    console.width = width or 200
+    console.print(table(rows, width))
     return 0
 
 
@@ -47,7 +50,7 @@ class Summary:
     depth: int | None = None
     """show modules down to this depth, calls inside added up"""
     arithmetic: str | None = None
-    """show the sums behind a layer with their numbers, as the lectures do"""
+    """show the sums behind a layer, or every layer of a module, with their numbers, as the lectures do"""
     html: bool = False
     """write a page with the volumes drawn to scale"""
     markdown: bool = False
@@ -62,7 +65,9 @@ class Summary:
 
 def summary(arguments: Summary) -> int:
     """Prints the inspection of a network."""
+    from hubel.analysis import tables
     from hubel.commands.summary import summarise, sums
+    from hubel.terminal import console_for, room
 
     forms = [name for name in ("json", "html", "markdown", "csv", "arithmetic") if getattr(arguments, name)]
     if len(forms) > 1:
@@ -78,8 +83,10 @@ def summary(arguments: Summary) -> int:
         path = path or re.sub(r"[^\w.-]+", "_", table.model) + ".html"
     elif arguments.arithmetic:
         text = sums(table, arguments.arithmetic)
+    elif forms:
+        text = getattr(table, forms[0])(arguments.depth)
     else:
-        text = getattr(table, forms[0] if forms else "text")(arguments.depth)
+        text = tables.text(table, arguments.depth, None if path else room(console_for(False)))
     if path is None:
         print(text.rstrip("\n"))
         return 0
@@ -125,6 +132,7 @@ def compare(arguments: Compare) -> int:
         if getattr(arguments, key) is not None:
             raise UsageError(f"{key} would have no effect on networks; it is of comparing runs: hubel compare RUN RUN")
     from hubel.commands.summary import compared
+    from hubel.terminal import console_for, room
 
     if arguments.json and arguments.markdown:
         raise UsageError("one form at a time: json and markdown exclude each other")
@@ -134,7 +142,8 @@ def compare(arguments: Compare) -> int:
     if arguments.json:
         print(json.dumps(comparison.json()))
     else:
-        print((comparison.markdown() if arguments.markdown else comparison.text()).rstrip("\n"))
+        text = comparison.markdown() if arguments.markdown else comparison.text(room(console_for(False)))
+        print(text.rstrip("\n"))
     return 0
 
 

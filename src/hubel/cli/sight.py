@@ -110,6 +110,8 @@ class Features:
     """a .html for a page or a .png for a sheet"""
     model: str | None = None
     """the network, where the file does not tell: a name of the zoo, or FILE.py:NAME"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; a GPU where there is one unless given"""
     json: bool = False
     """print one JSON object"""
 
@@ -124,8 +126,8 @@ def features(arguments: Features) -> int:
     console = console_for(arguments.json)
     layers = [word.strip() for word in (arguments.layers or "").split(",") if word.strip()]
     made = draw(arguments.run, arguments.image, data=arguments.data, layers=layers, channels=arguments.channels,
-                target=arguments.target, steps=arguments.steps, model=arguments.model, seed=arguments.seed,
-                output=arguments.output, track=tracker(console))  # fmt: skip
+                target=arguments.target, steps=arguments.steps, model=arguments.model, device=arguments.device,
+                seed=arguments.seed, output=arguments.output, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:

@@ -27,6 +27,8 @@ class Embed:
     """the network a weights file is of, where it is not to be recognised, or FILE.py:NAME of your own"""
     engine: Engine = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; a GPU where there is one unless given"""
     json: bool = False
     """print one JSON object"""
 
@@ -61,6 +63,8 @@ class Knn:
     """the network a weights file is of, where it is not to be recognised, or FILE.py:NAME of your own"""
     engine: Engine = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; a GPU where there is one unless given"""
     json: bool = False
     """print one JSON object"""
 
@@ -75,7 +79,7 @@ def embed(arguments: Embed) -> int:
         raise UsageError("stage=all names every stage already; leave the others out")
     console = console_for(arguments.json)
     made = write(arguments.weights, arguments.data, arguments.output, () if "all" in arguments.stage else arguments.stage,
-                 model=arguments.model, engine=arguments.engine, track=tracker(console))  # fmt: skip
+                 model=arguments.model, engine=arguments.engine, device=arguments.device, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(made.__dict__))
     else:
@@ -92,7 +96,8 @@ def knn(arguments: Knn) -> int:
     console = console_for(arguments.json)
     found = find(arguments.weights, arguments.data, stage=arguments.stage, queries=arguments.query, k=arguments.k,
                  metric=arguments.metric, split=arguments.split, shown=arguments.shown, neighbours_shown=arguments.neighbours,
-                 output=arguments.output, model=arguments.model, engine=arguments.engine, seed=arguments.seed,
+                 output=arguments.output, model=arguments.model, engine=arguments.engine,
+                 device=arguments.device, seed=arguments.seed,
                  track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(found.to_dict()))
@@ -123,6 +128,8 @@ class Probe:
     """the network a weights file is of, where it is not to be recognised, or FILE.py:NAME of your own"""
     engine: Engine = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; a GPU where there is one unless given"""
     json: bool = False
     """print one JSON object"""
 
@@ -135,6 +142,7 @@ def probe(arguments: Probe) -> int:
     console = console_for(arguments.json)
     result = probe_stages(arguments.weights, arguments.data, stages=arguments.stage, split=arguments.split,
                           plot=arguments.plot, save=arguments.save, model=arguments.model, engine=arguments.engine,
+                          device=arguments.device,
                           seed=arguments.seed, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(result.to_dict()))
@@ -161,6 +169,8 @@ class Advise:
     """the network a weights file is of, where it is not to be recognised"""
     engine: Engine = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
+    device: str | None = None
+    """cpu, cuda or cuda:N; a GPU where there is one unless given"""
     json: bool = False
     """print one JSON object"""
 
@@ -172,13 +182,18 @@ def advise(arguments: Advise) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    result = advised(arguments.data, arguments.weights, model=arguments.model, engine=arguments.engine, seed=arguments.seed,
-                     output=arguments.output, track=tracker(console))  # fmt: skip
+    result = advised(arguments.data, arguments.weights, model=arguments.model, engine=arguments.engine,
+                     device=arguments.device, seed=arguments.seed, output=arguments.output, track=tracker(console))  # fmt: skip
     show(result, console)
     done: dict[str, Any] | None = None
     if arguments.do and result.advice.stage is not None:
         made = follow_probe(
-            result, arguments.output, model=arguments.model, engine=arguments.engine, track=tracker(console)
+            result,
+            arguments.output,
+            model=arguments.model,
+            engine=arguments.engine,
+            device=arguments.device,
+            track=tracker(console),
         )
         show_probe(made, console)
         done = made.to_dict()
@@ -186,7 +201,7 @@ def advise(arguments: Advise) -> int:
         from hubel.commands.train import start
         from hubel.terminal import Stopped, show_training
 
-        recipe = Recipe(**{"seed": arguments.seed, **result.recipe})
+        recipe = Recipe(**{"seed": arguments.seed, "device": arguments.device, **result.recipe})
         records: Any = start(arguments.data, recipe, command=result.command, track=tracker(console))
         try:
             done = show_training(records, console)

@@ -73,7 +73,8 @@ class Advised:
         }  # fmt: skip
 
 
-def advised(data: str, weights: str | os.PathLike[str], *, model: str | None = None, engine: str = "auto", seed: int = 0,
+def advised(data: str, weights: str | os.PathLike[str], *, model: str | None = None,
+        engine: str = "auto", device: str | None = None, seed: int = 0,
             output: str = SAVED, track: Track[Any] = silently) -> Advised:  # fmt: skip
     """Measures and advises; nothing is trained but linear classifiers, and the test part stays closed.
 
@@ -82,6 +83,7 @@ def advised(data: str, weights: str | os.PathLike[str], *, model: str | None = N
         weights: a run, a classifier file, a weights file or a network's name.
         model: see `Classifier.load`.
         engine: see `inference.choose`.
+        device: see `transfer.extract`.
         seed: of the splits.
         output: the file that the command would save a probe to.
         track: shows the progress.
@@ -92,9 +94,9 @@ def advised(data: str, weights: str | os.PathLike[str], *, model: str | None = N
     known = seen(weights, data, model=model, seed=seed, track=track)
     counts = pictures_per_class(known.splits.train.labels, len(known.splits.classes))
     held = _some(known, seed).held_out(seed)
-    probes, values = _probed(known.classifier, held, engine, track)
+    probes, values = _probed(known.classifier, held, engine, device, track)
     votes = tuple(neighbours(values[one.stage], held).best for one in probes)
-    untrained, _ = _probed(_untrained(known.classifier, seed), held, engine, track)
+    untrained, _ = _probed(_untrained(known.classifier, seed), held, engine, device, track)
     best = max(reversed(probes), key=lambda one: one.accuracy)
     found = Evidence(
         pictures=len(known.splits.train), per_class=int(np.median(counts)), rarest=int(counts.min()), classes=len(counts),
@@ -131,10 +133,12 @@ def _published(classifier: Classifier, weights: Path) -> float | None:
     return given or (known.get("top1") if known.get("classes") == len(classifier.classes) else None)
 
 
-def _probed(classifier: Classifier, held: Holdout, engine: str,
+def _probed(classifier: Classifier, held: Holdout, engine: str, device: str | None,
             track: Track[Any]) -> tuple[tuple[Probe, ...], dict[str, Any]]:  # fmt: skip
     """A probe of every stage, and the features."""
-    found = extract(classifier, held.pictures, placed(classifier, held.pictures, ()), engine=engine, track=track)
+    found = extract(
+        classifier, held.pictures, placed(classifier, held.pictures, ()), engine=engine, device=device, track=track
+    )
     return tuple(probe(name, values, held) for name, values in found.values.items()), found.values
 
 
@@ -157,12 +161,12 @@ def _command(weights: str, data: str, stage: str | None, recipe: Mapping[str, An
     return shlex.join(["hubel", "train", data, *(f"{key}={value}" for key, value in named.items())])
 
 
-def follow_probe(result: Advised, output: str, *, model: str | None = None, engine: str = "auto",
+def follow_probe(result: Advised, output: str, *, model: str | None = None, engine: str = "auto", device: str | None = None,
                  track: Track[Any] = silently) -> Probed:  # fmt: skip
     """Does what the advice is where it is a probe: fits it to all training pictures and saves it as a classifier."""
     assert result.advice.stage is not None
     return probe_stages(result.weights, result.data, stages=[result.advice.stage], plot=Path(output).with_suffix(".png"),
-                        save=output, model=model, engine=engine, seed=result.seed, track=track)  # fmt: skip
+                        save=output, model=model, engine=engine, device=device, seed=result.seed, track=track)  # fmt: skip
 
 
 def show(result: Advised, console: Console) -> None:

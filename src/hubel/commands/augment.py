@@ -18,7 +18,7 @@ from hubel.errors import UsageError
 from hubel.recipes.default import plan_input
 from hubel.training.recipe import Recipe
 
-LABEL, GAP = 150, 4  # px: width of the labels, space between pictures
+LABEL, GAP = 164, 4  # px: width of the labels, space between pictures
 SHOWN = 96  # px: smallest side of a picture on the sheet
 
 
@@ -113,7 +113,7 @@ def _painted(rows: Sequence[tuple[str, Tensor]]) -> Image.Image:
     draw, font = ImageDraw.Draw(canvas), cast("ImageFont.FreeTypeFont", ImageFont.load_default(13))
     for number, (label, images) in enumerate(rows):
         top = number * (shown + GAP)
-        draw.multiline_text((6, top + shown // 2 - 8), textwrap.fill(label, 20), fill="black", font=font)
+        draw.multiline_text((6, top + shown // 2 - 8), textwrap.fill(label, 22), fill="black", font=font)
         for column, picture in enumerate(images.numpy()):
             painted = Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0]).convert("RGB")
             painted = painted.resize((shown, shown), Image.Resampling.NEAREST)

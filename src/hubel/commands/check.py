@@ -1,11 +1,12 @@
 """`hubel check`: what is wrong with labelled pictures, before a network learns it."""
 
 import importlib.metadata
+import math
 import os
 import shlex
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,15 @@ from hubel.data.preprocessing import Unreadable, decode, fitted, recoloured
 from hubel.data.splits import decode_part
 from hubel.data.stream import raw_bytes
 from hubel.errors import DataError, UsageError
-from hubel.evaluation.label_errors import FOLDS, Suspect, out_of_fold, suspects
+from hubel.evaluation.label_errors import FOLDS, Suspect, out_of_fold, side_by_side, suspects
 from hubel.files import Track, silently
 from hubel.report import FindingsPage, Group, Shown, render_findings
 from hubel.transfer import extract, stages
-from hubel.transfer.features import example_of
+from hubel.transfer.features import Features, example_of
 from hubel.transfer.holdout import Joined
 
 DEPTH = 2  # stages of the network that are looked at, counted from its end
+CELLS, WIDEST = 3, 4096  # the first of them also in 3 x 3 parts of the picture, or in fewer for at most so many numbers
 EXAMPLES = 3  # findings of a kind that the terminal shows
 DRAWN, TOGETHER, NAMED = 24, 4, 1000  # findings of a kind on the page, pictures of one finding, findings in words only
 PICTURE = 168  # px: side of a picture on the page
@@ -120,7 +122,7 @@ def check(data: str | os.PathLike[str], *, weights: str | None = None, model: st
     why_not = _why_not(found) if labels else "not looked for"
     if why_not:
         return Checked(found, found.findings, why_not, None, *NOBODY, time.monotonic() - began)
-    pictures, values, judge = _looked(found, classifier, opened, track)
+    pictures, values, judge = looked(found, classifier, opened, track)
     labels_of = found.inventory.labels[pictures]
     answers = out_of_fold(values, labels_of, found.alike[pictures], len(found.inventory.classes), seed)
     own = answers[np.arange(len(pictures)), labels_of]
@@ -147,13 +149,19 @@ def _finding(found: Audit, suspect: Suspect, number: int) -> Finding:
                                    f"like {classes[suspect.seen]} ({100 * suspect.other:.1f} %)")  # fmt: skip
 
 
-def _looked(found: Audit, classifier: Classifier | None, opened: Opened, track: Track[Any],
-            ) -> tuple[NDArray[np.int64], NDArray[np.float32], str]:  # fmt: skip
-    """The pictures that labels are judged of, N; what is seen on them, N d; and how, in words."""
+def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: Track[Any],
+           ) -> tuple[NDArray[np.int64], NDArray[np.float32], str]:  # fmt: skip
+    """The pictures that labels are judged of, N; what is seen on them, N d; and how, in words.
+
+    A network sees whole pictures, also one whose weights are published for the centre: a hem or a sleeve is at the border.
+    """
     described = edges_and_colours(found.thumbnails.images, track)
     if classifier is None:
-        return found.thumbnails.which, described, "edges and colours"
+        return found.thumbnails.which, side_by_side([described]), "edges and colours"
     wanted, parts, before = classifier.preprocessing, [], 0
+    if wanted.fit.startswith("crop"):
+        wanted = replace(wanted, fit="pad")
+        classifier = replace(classifier, preprocessing=wanted)
     places = []
     for name, part in opened.source.parts.items():
         split, _ = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track)
@@ -162,14 +170,19 @@ def _looked(found: Audit, classifier: Classifier | None, opened: Opened, track: 
         parts.append(split)
         before += len(part.labels)
     pictures = Joined(tuple(parts))
-    read = stages(classifier.network, example_of(classifier, pictures))[-DEPTH:]
+    example = example_of(classifier, pictures)
+    read = stages(classifier.network, example)[-DEPTH:]
+    width = Features(classifier.network, read[:1])(example).shape[1]
+    cells = min(CELLS, math.isqrt(WIDEST // width))
+    if cells > 1 and len(read) > 1:
+        read = (*read, read[0].divided(cells))
     values = extract(classifier, pictures, read, track=track).values
     which = np.concatenate(places)
     known = {int(number): place for place, number in enumerate(found.thumbnails.which)}
     shared = np.array([i for i, number in enumerate(which.tolist()) if number in known])
     described = described[[known[number] for number in which[shared].tolist()]]
-    columns = [described, *(values[place.name][shared] for place in read)]
-    return which[shared], np.concatenate(columns, axis=1), f"features of {classifier.model}, edges and colours"
+    blocks = [described, *(values[place.name][shared] for place in read)]
+    return which[shared], side_by_side(blocks), f"features of {classifier.model}, edges and colours"
 
 
 # ------------------------------------------------------------------------------------------------------ what to do

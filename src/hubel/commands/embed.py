@@ -43,7 +43,8 @@ class Embedded:
 
 
 def embed(weights: str | os.PathLike[str], data: str, output: str | os.PathLike[str], stages: Sequence[Stage] = ("last",), *,
-          model: str | None = None, engine: str = "auto", track: Track[Any] = silently) -> Embedded:  # fmt: skip
+          model: str | None = None,
+          engine: str = "auto", device: str | None = None, track: Track[Any] = silently) -> Embedded:  # fmt: skip
     """Writes names, labels, parts and features of every picture: `features`, or `features:STAGE` where there are several.
 
     Args:
@@ -53,6 +54,7 @@ def embed(weights: str | os.PathLike[str], data: str, output: str | os.PathLike[
         stages: see `transfer.Stage`; none at all stands for every one.
         model: see `Classifier.load`.
         engine: see `inference.choose`.
+        device: see `transfer.extract`.
         track: shows the progress.
 
     Raises:
@@ -66,7 +68,7 @@ def embed(weights: str | os.PathLike[str], data: str, output: str | os.PathLike[
                          f"{path.with_suffix('.npz')}")  # fmt: skip
     classifier = Classifier.load(weights, model)
     pictures, parts, classes = every_picture(classifier, data, track)
-    found = read(classifier, pictures, stages, engine=engine, track=track)
+    found = read(classifier, pictures, stages, engine=engine, device=device, track=track)
     labels = pictures.labels
     columns: dict[str, Any] = {"paths": np.array(list(pictures.names)), "parts": np.array(parts)}
     columns["labels"] = labels if labels.ndim == 2 else np.array(classes)[labels]

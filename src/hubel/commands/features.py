@@ -1,7 +1,7 @@
 """`hubel features`: filters, feature maps, what excites each channel most, and the pictures it would like best."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from hubel.explanation.filters import class_templates, first_layer
 from hubel.explanation.maximisation import maximised
 from hubel.explanation.overlay import in_colours
 from hubel.explanation.sheet import Panel, Section
-from hubel.explanation.units import NINE, blank, excited, maps_at, spatial_stages, strongest_channels
+from hubel.explanation.units import NINE, blank, excited, maps_at, place_of, spatial_stages, strongest_channels
 from hubel.report import gallery
-from hubel.training.machine import use_all_cores
+from hubel.training.machine import usable, use_all_cores
 from hubel.transfer import locate
 from hubel.transfer.holdout import Pictures
 
@@ -53,8 +53,8 @@ class Shown:
 
 
 def features(run: str, image: str | None = None, *, data: str | None = None, layers: Sequence[str] = (), channels: int = 6,
-             target: str | None = None, steps: int | None = None, model: str | None = None, seed: int = 0,
-             output: str = "features.html", track: files.Track[Any] = files.silently) -> Shown:  # fmt: skip
+             target: str | None = None, steps: int | None = None, model: str | None = None, device: str | None = None,
+             seed: int = 0, output: str = "features.html", track: files.Track[Any] = files.silently) -> Shown:  # fmt: skip
     """Draws what the layers of a network have learned.
 
     Args:
@@ -66,6 +66,7 @@ def features(run: str, image: str | None = None, *, data: str | None = None, lay
         target: the class whose best picture is looked for; the first ten unless given.
         steps: of activation maximisation; 0 leaves it out.
         model: see `Classifier.load`.
+        device: cpu, cuda or cuda:N; a GPU where there is one unless given.
         seed: of activation maximisation.
         output: ends in .html or .png.
         track: shows progress.
@@ -75,10 +76,11 @@ def features(run: str, image: str | None = None, *, data: str | None = None, lay
         DataError: the picture or the data cannot be read.
     """
     use_all_cores()
-    path = gallery.check(output)
+    path, where = gallery.check(output), usable(device)
     classifier = Classifier.load(run, model)
     wanted = None if target is None else [class_index(classifier, target)]
     sections = list(_weights(classifier))
+    classifier = replace(classifier, network=classifier.network.to(where))
     convolutional = any(isinstance(module, torch.nn.Conv2d) for module in classifier.network.modules())
     if not convolutional and (image or layers):
         raise UsageError(f"{'image' if image else 'layers'} would have no effect: {classifier.model} has no convolution, so no "
@@ -124,11 +126,11 @@ def _weights(classifier: Classifier) -> Iterator[Section]:
 
 def _maps(classifier: Classifier, image: str, names: Sequence[str], channels: int) -> Iterator[Section]:
     one = opened(image, classifier)
-    x = classifier.preprocessing.normalise(torch.from_numpy(one.input[None]))
+    x = classifier.preprocessing.normalise(torch.from_numpy(one.input[None]).to(place_of(classifier.network)))
     yield Section(Path(image).name, "what the network sees of the picture", [Panel(one.input)], side=220)
     for name, maps in maps_at(classifier.network, names, x).items():
         shown = strongest_channels(maps[0], 2 * channels)
-        panels = [Panel(_in_greens(maps[0, channel].numpy()), f"channel {channel}") for channel in shown]
+        panels = [Panel(_in_greens(maps[0, channel].cpu().numpy()), f"channel {channel}") for channel in shown]
         yield Section(f"Feature maps of {name}", f"{maps.shape[1]} maps of {maps.shape[2]}x{maps.shape[3]}; those with the "
                       f"largest mean, each scaled by itself, yellow is most", panels, columns=6, side=150)  # fmt: skip
 

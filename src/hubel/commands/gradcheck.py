@@ -60,7 +60,9 @@ def _smallest(model: str) -> str | None:
 def show(layers: Iterable[Layer], console: Console) -> list[Layer]:
     """One row per layer as it is checked, and the verdict; the layers."""
     console.print(
-        f"[dim]{'layer':<32} {'kind':<18} {'compared':>8} {'kinks':>6}  {'relative error':>14}[/]", highlight=False
+        f"[dim]{'layer':<32} {'kind':<18} {'compared':>8} {'kinks':>6}  {'relative error':>14}[/]",
+        highlight=False,
+        soft_wrap=True,
     )
     found = []
     for layer in layers:

@@ -79,7 +79,8 @@ class Found:
 
 def knn(weights: str | os.PathLike[str], data: str | None = None, *, stage: Stage = "last", queries: Sequence[str] = (),
         k: int | None = None, metric: Metric | None = None, split: Literal["val", "test"] = "val", shown: int = 24,
-        neighbours_shown: int = 8, output: str | os.PathLike[str] = PAGE, model: str | None = None, engine: str = "auto",
+        neighbours_shown: int = 8, output: str | os.PathLike[str] = PAGE, model: str | None = None,
+        engine: str = "auto", device: str | None = None,
         seed: int = 0, track: Track[Any] = silently) -> Found:  # fmt: skip
     """Classifies held-out pictures by their neighbours, and draws the page.
 
@@ -96,6 +97,7 @@ def knn(weights: str | os.PathLike[str], data: str | None = None, *, stage: Stag
         output: the page.
         model: see `Classifier.load`.
         engine: see `inference.choose`.
+        device: see `transfer.extract`.
         seed: of the splits and of what is shown.
         track: shows the progress.
 
@@ -110,19 +112,19 @@ def knn(weights: str | os.PathLike[str], data: str | None = None, *, stage: Stag
     metrics: Sequence[Metric] = (metric,) if metric else METRICS
     ks = (k,) if k else KS
     held = known.held_out(seed)
-    features = read(known.classifier, held.pictures, [stage], engine=engine, track=track)
+    features = read(known.classifier, held.pictures, [stage], engine=engine, device=device, track=track)
     (name, values), computed_by = next(iter(features.values.items())), features.computed_by
     found = neighbours(values, held, metrics=metrics, ks=ks)
     if split == "test":
         held = known.held_out(seed, test=True, by="hubel knn")
-        values = read(known.classifier, held.pictures, [stage], engine=engine, track=track).values[name]
+        values = read(known.classifier, held.pictures, [stage], engine=engine, device=device, track=track).values[name]
         found = neighbours(values, held, metrics=[found.best.metric], ks=[found.best.k])
     if own is None:
         which = _chosen(found, held, shown, seed)
         asked, rows, distances = held.pictures.take(found.rows[which]), found.near[which], found.distances[which]
     else:
         asked, which = own.images, None
-        vectors = read(known.classifier, own, [stage], engine=engine, track=track).values[name]
+        vectors = read(known.classifier, own, [stage], engine=engine, device=device, track=track).values[name]
         most = min(max(neighbours_shown, found.best.k), len(values))
         rows, distances = nearest(values, vectors, most, found.best.metric)
     answers = _queries(held, found, which, rows[:, :neighbours_shown], distances, own.names if own else (), rows)

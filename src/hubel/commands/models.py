@@ -33,15 +33,21 @@ def _counted(number: float) -> str:
     return f"{number:g}"
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """Name, parameters, MACs at the published input, published accuracy, and the paper."""
+def table(rows: list[dict[str, Any]], width: int | None = None) -> Table:
+    """Name, parameters, MACs at the published input, published accuracy, and the paper, which alone is cut to `width` columns."""
+    lines = [(row["name"], _counted(row["params"]), _counted(row["macs"]), "x".join(map(str, row["input"])),
+              f"{100 * row['top1']:.1f} %" if "top1" in row else "") for row in rows]  # fmt: skip
+    headings = ("name", "parameters", "MACs", "input", "top-1")
+    room = (
+        None
+        if width is None
+        else width - sum(max(map(len, column)) + 2 for column in zip(headings, *lines, strict=True))
+    )
     table = Table(box=None, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    for column in ("parameters", "MACs", "input", "top-1"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("source", overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        top1 = f"{100 * row['top1']:.1f} %" if "top1" in row else ""
-        table.add_row(row["name"], _counted(row["params"]), _counted(row["macs"]), "x".join(map(str, row["input"])), top1,
-                      row["source"])  # fmt: skip
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
+    table.add_column("source", no_wrap=True)
+    for line, row in zip(lines, rows, strict=True):
+        source = row["source"]
+        table.add_row(*line, source if room is None or len(source) <= room else source[: max(0, room - 1)] + "…")
     return table

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hubel import zoo
+from hubel import hub, zoo
 from hubel.classifier import Classifier
 from hubel.data import Splits
 from hubel.data.division import FILE
 from hubel.errors import DataError, UsageError, listed
+from hubel.training.checkpoint import is_ours, weights_sha256
 from hubel.training.distillation import Teacher
 from hubel.training.freezing import Freezing, norms
+from hubel.training.loop import seeded
 from hubel.training.recipe import Recipe
 from hubel.weights import fetch
+from hubel.zoo.own import code_sha256, located
 
 
 @dataclass(frozen=True)
@@ -45,20 +48,15 @@ class Origin:
         """
         if name is None:
             return None
-        classifier, found = Classifier.load(name, model), _digest(name)
-        if sha256 not in (None, found):
-            raise DataError(f"{name} has changed since the run was started (sha256 {found[:12]}, then {(sha256 or '')[:12]}); "
-                            f"restore it, or start a new run")  # fmt: skip
-        return Origin(name, classifier, found)
+        return Origin(name, Classifier.load(name, model), _unchanged(name, _digest(name), sha256))
 
     def describe(self) -> dict[str, Any]:
         """For the run's record: what the weights are, and where they come from as far as is known."""
         about = self.classifier.about
         known = about.get("weights") or {}
-        path = Path(self.name)
         return {
-            "from": str(path.resolve()) if path.exists() else self.name,
-            "model": self.classifier.model,
+            "from": _lasting(self.name),
+            "model": located(self.classifier.model),
             "sha256": self.sha256,
             "classes": len(self.classifier.classes),
             "source": known.get("source") or f"trained on {about.get('data')}",
@@ -66,9 +64,24 @@ class Origin:
         }
 
 
+def _lasting(name: str) -> str:
+    """The name by which the same is found from any folder, and later."""
+    if hub.is_named(name):
+        return hub.fetch(name).name
+    return str(Path(name).resolve()) if Path(name).exists() else located(name)
+
+
+def _unchanged(name: str, found: str, recorded: str | None) -> str:
+    """The digest that was found, which is the one that a run has recorded, if any."""
+    if recorded not in (None, found):
+        raise DataError(f"{name} has changed since the run was started (sha256 {found[:12]}, then {recorded[:12]}); restore it, or "
+                        f"start a new run")  # fmt: skip
+    return found
+
+
 def _digest(name: str) -> str:
     """sha256 of the file that `Classifier.load` reads."""
-    path = Path(name)
+    path = hub.fetch(name).path if hub.is_named(name) else Path(name)
     if path.is_dir():
         path = path / "best.safetensors"
     elif not path.exists():
@@ -86,6 +99,8 @@ def followed(recipe: Recipe, origin: Origin | None) -> Recipe:
     """
     if origin is None:
         return recipe
+    if recipe.budget is not None and recipe.unfreeze == "head":
+        recipe = recipe.with_(cache_features=False)  # a budget is planned from steps that all cost the same
     wanted = origin.classifier.preprocessing
     if recipe.channels not in (None, wanted.channels):
         raise UsageError(f"channels={recipe.channels} does not fit {origin.name}, whose first layer reads {wanted.channels}; "
@@ -181,8 +196,8 @@ def _by_class(classifier: Classifier) -> dict[str, int]:
     return found
 
 
-def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str) -> str:
-    """What starts from where and what of it trains, in a line."""
+def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str, features: str = "") -> str:
+    """What starts from where, what of it trains, and what becomes of the rest, in a line."""
     freezing = Freezing(model, recipe)
     total = sum(parameter.numel() for parameter in model.parameters())
     still = sum(parameter.numel() for part in freezing.frozen() for parameter in part.parameters())
@@ -193,7 +208,51 @@ def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str) -> str:
         share = f"all {total:,} parameters train"
     if recipe.freeze_batch_norm == "all":
         share += "; batch norm keeps the statistics of the weights"
-    return f"starts from {origin.name} ({origin.classifier.model}); {head}; {share}"
+    return f"starts from {origin.name} ({origin.classifier.model}); {head}; {share}{'; ' * bool(features)}{features}"
+
+
+def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None = None) -> Origin | None:
+    """The teacher that a recipe names: weights as `Origin.load` takes them, or a network of the user's own code.
+
+    What FILE.py:NAME builds, with the weights its code loads or those of a bare file, is for the classes of the data in their
+    order, and is shown the pictures as the student sees them.
+
+    Args:
+        recipe: with `teacher` and `teacher_model`.
+        splits: the data that the student learns.
+        recorded: how the teacher of a run that is resumed was described.
+
+    Raises:
+        UsageError: code builds a network with other weights each time, which nobody has trained; or a key without effect.
+        DataError: the teacher has changed since the run was started.
+    """
+    if recipe.teacher is None:
+        return None
+    name, model, sha256 = recipe.teacher, recipe.teacher_model, None
+    if recorded:
+        name, model, sha256 = recorded["from"], model and recorded["model"], recorded["sha256"]
+    if ".py:" in name and model is not None:
+        raise UsageError(f"teacher_model={model} would have no effect: teacher={name} is a network already")
+    code = name if ".py:" in name else model
+    if code is None or ".py:" not in code or _described(Path(name)):
+        return Origin.load(name, model, sha256)
+    wanted, built = splits.preprocessing, []
+    for seed in (0, 1):
+        with seeded(seed):
+            built.append(zoo.create(code, num_classes=len(splits.classes), in_channels=wanted.channels, image_size=wanted.size,
+                                    pretrained=None if code == name else name).eval())  # fmt: skip
+    found, again = (weights_sha256(network.state_dict()) for network in built)
+    if found != again:
+        raise UsageError(f"teacher={name} builds other weights each time, so it is not trained; load its weights where it is "
+                         f"built, or name them: teacher=WEIGHTS teacher_model={name}")  # fmt: skip
+    classifier = Classifier(built[0], splits.classes, wanted, code, {"weights": {"source": f"as {code} builds it"}})
+    digest = hashlib.sha256(f"{code_sha256(code)}{found}".encode()).hexdigest()
+    return Origin(name, classifier, _unchanged(name, digest, sha256))
+
+
+def _described(path: Path) -> bool:
+    """Whether weights say themselves which classes and pictures they are for: a run's, or a classifier file's."""
+    return path.is_dir() or (path.is_file() and is_ours(path))
 
 
 def teacher_of(origin: Origin | None, splits: Splits) -> Teacher | None:

@@ -116,7 +116,9 @@ def placed(classifier: Classifier, pictures: Pictures, wanted: Sequence[Stage]) 
 
 
 def read(classifier: Classifier, pictures: Pictures, wanted: Sequence[Stage] = (), *, engine: str = "auto",
-         track: Track[Any] = silently) -> Extracted:  # fmt: skip
+         device: str | None = None, track: Track[Any] = silently) -> Extracted:  # fmt: skip
     """Features at the places that are wanted; see `placed` and `transfer.extract`."""
     use_all_cores()
-    return extract(classifier, pictures, placed(classifier, pictures, wanted), engine=engine, track=track)
+    return extract(
+        classifier, pictures, placed(classifier, pictures, wanted), engine=engine, device=device, track=track
+    )

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from hubel.classifier import Answer, Classifier
-from hubel.commands.val import looking, run_of
+from hubel.commands.val import looking, run_of, squared
 from hubel.data import Unreadable
 from hubel.data.source import EXTENSIONS
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.ensemble import Ensemble
 from hubel.evaluation.rejection import chosen_threshold
 from hubel.evaluation.words import percent
+from hubel.training.keys import Fit
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
 
@@ -45,7 +46,7 @@ class Ready:
 
 
 def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str | None = None, risk: float | None = None,
-          coverage: float | None = None, engine: str = "auto", precision: Precision | None = None,
+          coverage: float | None = None, fit: Fit | None = None, engine: str = "auto", precision: Precision | None = None,
           thorough: bool = False) -> Ready:  # fmt: skip
     """The classifier of a run, of a classifier file, or of the .json file of an ensemble, made ready for these pictures.
 
@@ -55,7 +56,7 @@ def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str 
         UsageError: the engine cannot be used as asked, or a key has no effect on an ensemble.
     """
     if run.endswith(".json"):
-        given = {"model": model, "tta": tta, "risk": risk, "coverage": coverage, "precision": precision,
+        given = {"model": model, "tta": tta, "risk": risk, "coverage": coverage, "fit": fit, "precision": precision,
                  "engine": None if engine == "auto" else engine, "explain-speed": thorough or None}  # fmt: skip
         idle = [key for key, value in given.items() if value is not None]
         if idle:
@@ -67,9 +68,9 @@ def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str 
     threshold, notes = chosen_threshold(classifier, risk, coverage), ()
     if tta:
         classifier, notes = looking(classifier, tta, run_of(run))
-    return Ready(
-        accelerated(classifier, paths, engine=engine, precision=precision, thorough=thorough), threshold, notes
-    )
+    classifier, said = squared(classifier, fit)
+    quickest = accelerated(classifier, paths, engine=engine, precision=precision, thorough=thorough)
+    return Ready(quickest, threshold, notes + said)
 
 
 def predict(classifier: Classifier | Ensemble, paths: Sequence[str], top: int = 5,

@@ -24,6 +24,7 @@ from hubel.errors import DataError, OtherData, UsageError
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
+from hubel.training.frozen import decided
 from hubel.training.loop import seeded
 from hubel.training.machine import choose, prepare, versions
 from hubel.training.recipe import Recipe
@@ -68,15 +69,15 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         raise UsageError(
             f"freeze_batch_norm={recipe.freeze_batch_norm} would have no effect: {plan.model} has no batch norm"
         )
-    recipe = norms_kept(recipe, origin)
+    recipe, of_body = decided(norms_kept(recipe, origin), model, splits)
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
-    started = {**origin.describe(), "said": said(model, recipe, origin, head)} if origin else None
+    started = {**origin.describe(), "said": said(model, recipe, origin, head, of_body)} if origin else None
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused, fused_input=machine.fused_input,
                           exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
     if recipe.lr == "auto":
         prepare(machine)
-        trial = recipe.with_(teacher=None, distill_temperature=None, distill_weight=None)
+        trial = recipe.with_(teacher=None, teacher_model=None, distill_temperature=None, distill_weight=None)
         found = lr_find.find(initial(plan.model, splits, recipe, origin)[0], splits, trial)  # on a network of its own
         recipe = recipe.with_(lr=found.suggestion)
     return model, {

@@ -61,7 +61,8 @@ class Probed:
 
 def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, stages: Sequence[Stage] = (),
                  split: Literal["val", "test"] = "val", plot: str | os.PathLike[str] = "probe.png",
-                 save: str | os.PathLike[str] | None = None, model: str | None = None, engine: str = "auto", seed: int = 0,
+                 save: str | os.PathLike[str] | None = None, model: str | None = None,
+                 engine: str = "auto", device: str | None = None, seed: int = 0,
                  track: Track[Any] = silently) -> Probed:  # fmt: skip
     """Probes every stage in one pass over the pictures.
 
@@ -74,6 +75,7 @@ def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, st
         save: writes the best probe as a classifier to this .safetensors.
         model: see `Classifier.load`.
         engine: see `inference.choose`.
+        device: see `transfer.extract`.
         seed: of the splits.
         track: shows the progress.
 
@@ -85,13 +87,13 @@ def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, st
         raise UsageError(f"save is {save}; a classifier file ends in .safetensors")
     known = seen(weights, data, model=model, seed=seed, track=track)
     held = known.held_out(seed)
-    found = read(known.classifier, held.pictures, stages, engine=engine, track=track)
+    found = read(known.classifier, held.pictures, stages, engine=engine, device=device, track=track)
     rows = [(name, values) for name, values in found.values.items()]
     probes = [probe(name, values, held) for name, values in track(rows, "fitting linear probes", len(rows))]
     best = max(probes, key=lambda row: row.accuracy)  # the first of equals
     place = next(place for place in placed(known.classifier, held.pictures, stages) if place.name == best.stage)
     linear = final(found, held, best)
-    test = _tested(known, linear, place, engine, seed, track) if split == "test" else None
+    test = _tested(known, linear, place, engine, device, seed, track) if split == "test" else None
     constant = largest(held)
     chart.draw(probes, constant, f"{known.classifier.model} on {Path(known.data).name}", held.words, Path(plot))
     saved = save_probe(known, held, best, linear, place, Path(save), test) if save is not None else None
@@ -111,10 +113,13 @@ def final(found: Extracted, held: Holdout, best: Probe) -> Linear:
     return fitted(found.values[best.stage][rows], held.pictures.labels[rows], len(held.classes), best.c)
 
 
-def _tested(known: Seen, linear: Linear, place: Place, engine: str, seed: int, track: Track[Any]) -> dict[str, Any]:
+def _tested(known: Seen, linear: Linear, place: Place, engine: str, device: str | None, seed: int,
+            track: Track[Any]) -> dict[str, Any]:  # fmt: skip
     test = known.held_out(seed, test=True, by="hubel probe")
     judged = test.judged
-    values = extract(known.classifier, test.pictures, [place], engine=engine, track=track).values[place.name]
+    values = extract(known.classifier, test.pictures, [place], engine=engine, device=device, track=track).values[
+        place.name
+    ]
     right = int((linear.logits(values[judged]).argmax(axis=1) == test.pictures.labels[judged]).sum())
     return {"top1": right / len(judged), "interval": wilson_interval(right, len(judged)), "n": len(judged)}
 

@@ -24,6 +24,7 @@ from hubel.data.stream import raw_bytes
 from hubel.data.workers import in_threads
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
+from hubel.report.words import plural
 
 PROOF = 32  # px; a picture is decoded to this size to see whether it is whole, large ones at an eighth
 
@@ -152,6 +153,6 @@ def show(made: Sharded, console: Console) -> None:
         console.print(f"[yellow]left out[/] {len(made.broken) - 10:,} more", highlight=False)
     written = made.to_dict()
     pictures = ", ".join(f"{count:,} {part}" for part, count in written["pictures"].items())
-    console.print(f"{written['shards']:,} shards of {len(written['classes'])} classes ({pictures} pictures, "
+    console.print(f"{plural(written['shards'], 'shard')} of {len(written['classes'])} classes ({pictures} pictures, "
                   f"{written['bytes'] / 1e6:,.1f} MB) in {escape(written['folder'])}; train on them: "
                   f"hubel train {escape(written['folder'])}", highlight=False, soft_wrap=True)  # fmt: skip

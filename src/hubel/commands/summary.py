@@ -58,12 +58,13 @@ def summarise(model: str, input: str | None = None, classes: int | None = None) 
 
 
 def sums(summary: analysis.Summary, layer: str) -> str:
-    """The arithmetic of every call of a layer, as the lectures write it.
+    """The arithmetic of every call of a layer, or of every layer of a module, as the lectures write it.
 
     Raises:
         UsageError: the network has no such layer; the nearest is named.
     """
-    return "\n".join(analysis.arithmetic(row) for row in summary.calls(layer))
+    inside = [row for row in summary.rows if row.name.startswith(f"{layer}.")]
+    return "\n".join(analysis.arithmetic(row) for row in inside or summary.calls(layer))
 
 
 def compared(models: Sequence[str], input: str | None = None) -> analysis.Comparison:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from hubel.commands.calibrate import measure
-from hubel.commands.origin import Origin, followed, refuse_known, teacher_of
+from hubel.commands.origin import Origin, followed, refuse_known, taught_by, teacher_of
 from hubel.commands.preparation import initial, prepared, split, splits_of
 from hubel.commands.result import finish
 from hubel.data import Splits, open_data
@@ -25,6 +25,7 @@ from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
 from hubel.recipes import filled
 from hubel.training.distributed import Team, join, leave
+from hubel.training.frozen import Computed
 from hubel.training.loop import Epoch, Step, records
 from hubel.training.machine import choose, prepare
 from hubel.training.memory import Halved
@@ -54,7 +55,7 @@ class Finished:
     summary: dict[str, Any]
 
 
-Record = Started | Step | Halved | Epoch | Finished
+Record = Started | Computed | Step | Halved | Epoch | Finished
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
@@ -96,7 +97,6 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         origin = Origin.load(recipe.weights, recipe.model)
         recipe = followed(recipe, origin)
         splits = None if recipe.budget else split(opened, recipe, track, origin)
-        teacher = Origin.load(recipe.teacher)
     calibration = None
     if recipe.budget is not None:
 
@@ -110,6 +110,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     splits = splits or split(opened, recipe, track, origin)
     refuse_known(splits, origin)
     splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
+    teacher = taught_by(recipe, splits)
     taught = teacher_of(teacher, splits)
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, origin)
@@ -154,13 +155,9 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iter
     with team.first_before_others("data"):
         splits = splits_of(run, track)
     begun = team.told((run.folder / "last.safetensors").exists() if team.first else None)
-    origin, teacher = (
-        Origin.load(getattr(recipe, key) and run.about[key]["from"], own, run.about[key]["sha256"]) if wanted else None
-        for key, own, wanted in (
-            ("weights", recipe.model, recipe.weights and not begun),
-            ("teacher", None, recipe.teacher),
-        )
-    )
+    given = run.about["weights"] if recipe.weights and not begun else None
+    origin = Origin.load(given["from"], recipe.model, given["sha256"]) if given else None
+    teacher = taught_by(recipe, splits, run.about["teacher"])
     model, _ = initial(run.about["model"], splits, recipe, origin)
     yield from _go(run, model, splits, recipe, team, teacher_of(teacher, splits))
 

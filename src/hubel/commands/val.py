@@ -24,6 +24,7 @@ from hubel.evaluation.words import percent
 from hubel.files import Track, silently
 from hubel.inference.choose import Choice
 from hubel.inference.engines import able
+from hubel.training.keys import Fit
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
 from hubel.training.run import Run
@@ -55,13 +56,14 @@ def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitNam
 
 def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
           model: str | None = None, tta: str | None = None, risk: float | None = None, coverage: float | None = None,
-          engine: str = "auto", precision: Precision | None = None, thorough: bool = False, by: str = "hubel val",
-          track: Track[Any] = silently) -> Ready:  # fmt: skip
+          fit: Fit | None = None, engine: str = "auto", precision: Precision | None = None, thorough: bool = False,
+          by: str = "hubel val", track: Track[Any] = silently) -> Ready:  # fmt: skip
     """A run's best epoch and the pictures to evaluate it on.
 
     On the run's own data (the default) the splits are the run's; `val` is taken unless `split` names another, and looking
     at `test` is recorded in the run. On other data every picture counts, or the named part of data that have parts;
-    labels are matched by class name. The views of test-time augmentation are those of the run's recipe unless given.
+    labels are matched by class name. The views of test-time augmentation and how pictures become square are those of the
+    run's recipe unless given; what is measured with another `fit` does not enter the run's page.
 
     Raises:
         FileError: no finished epoch in the run.
@@ -75,14 +77,17 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     threshold = chosen_threshold(classifier, risk, coverage)
     run, splits = run_of(folder), None
     classifier, notes = looking(classifier, tta, run)
+    classifier, said = squared(classifier, fit)
     if run is not None and (data is None or same_data(data, run.about["data"])):
-        splits = splits_of(run, track)
+        kept = splits_of(run, track)
+        recipe = run.about["recipe"] | ({"fit": fit} if said else {})
+        splits = splits_of(Run(run.folder, {**run.about, "recipe": recipe}), track) if said else kept
         chosen = getattr(splits, split or "val")
         if chosen is None:
             raise UsageError(f"{folder} has no {split} part")
         if split == "test":
             run.record_opening(by)
-            report.draw(run, splits)
+            report.draw(run, kept)
         part, name = chosen, split or "val"
     elif data is None:
         raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
@@ -91,7 +96,17 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
-    return Ready(classifier, part, name, notes, threshold, run if splits else None, splits)
+    own = run if splits and not said else None
+    return Ready(classifier, part, name, notes + said, threshold, own, splits if own else None)
+
+
+def squared(classifier: Classifier, fit: Fit | None) -> tuple[Classifier, tuple[str, ...]]:
+    """The classifier that makes pictures square in another way, and a note where that is not how it was trained."""
+    trained = classifier.preprocessing
+    if fit is None or fit == trained.fit:
+        return classifier, ()
+    return (replace(classifier, preprocessing=replace(trained, fit=fit)),
+            (f"pictures are made square by fit={fit}; the network was trained with fit={trained.fit}",))  # fmt: skip
 
 
 def run_of(path: str | os.PathLike[str]) -> Run | None:

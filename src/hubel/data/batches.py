@@ -99,6 +99,18 @@ class Share:
 WHOLE = Share()
 
 
+def visited(split: Split, batch: int, *, seed: int, epoch: int, first: int = 0, balanced: bool = False, share: Share = WHOLE,
+            more: int = 0) -> Iterator[tuple[int, NDArray[np.int64]]]:  # fmt: skip
+    """(step, positions of its pictures in the split) of an epoch, from step `first` on.
+
+    `balanced`: see `balanced_order`; `more`: pictures of the next share besides the share's own.
+    """
+    order = balanced_order(split.labels, seed, epoch) if balanced else visiting_order(split, seed, epoch)
+    start = share.first(batch)
+    for step in range(first, steps_per_epoch(len(split), batch)):
+        yield step, order[step * batch + np.arange(start, start + share.count(batch) + more) % batch]
+
+
 def training_batches(split: Split, batch: int, preprocessing: Preprocessing, augmentation: Augmentation, *, seed: int,
                      epoch: int, first: int = 0, classes: int | None = None, balanced: bool = False,
                      alternating: bool = False, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
@@ -108,12 +120,12 @@ def training_batches(split: Split, batch: int, preprocessing: Preprocessing, aug
     Only the share's pictures are made, to the same bits as in the whole batch.
     Targets are labels N, or where the augmentation mixes pictures the classes' shares N `classes` float32.
     """
-    order = balanced_order(split.labels, seed, epoch) if balanced else visiting_order(split, seed, epoch)
     turned = torch.from_numpy(mirrored(len(split), seed, epoch)) if alternating else None
-    for step in range(first, steps_per_epoch(len(split), batch)):
-        start, count = share.first(batch), share.count(batch) + (augmentation.mixes and share.of > 1)
-        which = order[step * batch + np.arange(start, start + count) % batch]
-        place: dict[str, Any] = {"first": start, "of": batch} if share.of > 1 else {}
+    place: dict[str, Any] = {"first": share.first(batch), "of": batch} if share.of > 1 else {}
+    more = int(augmentation.mixes and share.of > 1)
+    for step, which in visited(
+        split, batch, seed=seed, epoch=epoch, first=first, balanced=balanced, share=share, more=more
+    ):
         generator = torch.Generator().manual_seed(derived_seed(seed, 2, epoch, step))
         pictures = torch.from_numpy(split.take(which))
         if turned is not None:

@@ -17,7 +17,7 @@ from hubel import files
 from hubel.data.batches import derived_seed
 from hubel.errors import UsageError
 from hubel.explanation.grad_cam import ALTERNATIVES, cut_at, grad_cam
-from hubel.explanation.private import private
+from hubel.explanation.private import Reader, private
 from hubel.explanation.rectifiers import Rectifiers
 
 NOISE, SAMPLES = (
@@ -127,13 +127,9 @@ def deconvnet(network: nn.Module, x: Tensor, targets: Tensor, settings: Settings
 
 def project(network: nn.Module, x: Tensor, layer: str, units: Tensor) -> Tensor:
     """N C H W: what the deconvolutional network makes of activations N c h w of a layer; see `deconvnet`."""
-    network, given = private(network), []
-    network.get_submodule(layer).register_forward_hook(
-        lambda _, __, output: given.append(output.clone()) or given[-1].clone()
-    )
-    x, watched = _leaf(x), Rectifiers("deconvnet")
-    with torch.enable_grad(), watched:
-        network(x)
+    watched = Rectifiers("deconvnet")
+    with watched:
+        read = Reader(network, [layer], x)  # which shows it all of the network
     if not watched.met or not watched.switches:
         lacks = (
             "max pooling, whose switches would make it depend on the picture"
@@ -141,7 +137,10 @@ def project(network: nn.Module, x: Tensor, layer: str, units: Tensor) -> Tensor:
             else "ReLU, for which it is a rule"
         )
         raise UsageError(f"deconvnet means nothing here: the network has no {lacks}; {ALTERNATIVES}")
-    return torch.autograd.grad(given[-1], x, units)[0]
+    x = _leaf(x)
+    with torch.enable_grad(), watched:
+        maps = read(x)[layer]
+    return torch.autograd.grad(maps, x, units)[0]
 
 
 def occlusion(network: nn.Module, x: Tensor, targets: Tensor, settings: Settings) -> Tensor:

@@ -16,7 +16,9 @@ from hubel import files
 from hubel.classifier import Classifier
 from hubel.data.batches import derived_seed
 from hubel.explanation.attribution import counter
-from hubel.explanation.private import private
+from hubel.explanation.private import Reader, private
+from hubel.explanation.units import place_of
+from hubel.training.machine import multiplies_bf16
 
 STEPS, RATE = 96, 0.1  # of Adam-like normalised steps, in standard deviations of the network's input
 DECAY, BLUR_EVERY, SIGMA = 0.004, 8, 0.6
@@ -34,16 +36,17 @@ def maximised(classifier: Classifier, layer: str | None, units: list[int], *, st
         seed: of start and jitter.
         track: shows progress.
     """
-    wanted, network, given = classifier.preprocessing, private(classifier.network), []
-    if layer is not None:
-        network.get_submodule(layer).register_forward_hook(
-            lambda _, __, output: given.append(output.clone()) or given[-1].clone()
-        )
-    mean, std = (torch.tensor(of)[:, None, None] for of in (wanted.mean, wanted.std))
+    wanted = classifier.preprocessing
+    where = place_of(classifier.network)
+    mean, std = (torch.tensor(of, device=where)[:, None, None] for of in (wanted.mean, wanted.std))
     low, high = (0 - mean) / std, (1 - mean) / std
     generator = torch.Generator().manual_seed(derived_seed(seed, 7))
     x = 0.1 * torch.randn(len(units), wanted.channels, wanted.size, wanted.size, generator=generator)
-    goal = torch.tensor(units)
+    x, goal = x.to(where), torch.tensor(units, device=where)
+    network, read = private(classifier.network), None if layer is None else Reader(classifier.network, [layer], x)
+    quick = torch.autocast(
+        where.type, torch.bfloat16, enabled=multiplies_bf16(where.type)
+    )  # a step's direction needs no more
     reach = wanted.size // 14
     passed = counter(track, "maximising activations", steps * len(units))
     for step in range(steps):
@@ -51,11 +54,9 @@ def maximised(classifier: Classifier, layer: str | None, units: list[int], *, st
             torch.randint(-reach, reach + 1, (2,), generator=generator) if reach else torch.zeros(2)
         ).tolist()
         leaf = x.roll((int(down), int(across)), dims=(2, 3)).requires_grad_()
-        given.clear()
-        with torch.enable_grad():
-            logits = network(leaf)
-            response = logits if layer is None else given[-1].flatten(2).mean(dim=2)
-            (gradient,) = torch.autograd.grad(response.gather(1, goal[:, None]).sum(), leaf)
+        with torch.enable_grad(), quick:
+            response = next(iter(read(leaf).values())).flatten(2).mean(dim=2) if read else network(leaf)
+        (gradient,) = torch.autograd.grad(response.float().gather(1, goal[:, None]).sum(), leaf)
         passed(len(units))
         gradient = gradient.roll((-int(down), -int(across)), dims=(2, 3))
         size = gradient.flatten(1).std(dim=1).view(-1, 1, 1, 1).clamp(min=1e-12)
@@ -64,7 +65,7 @@ def maximised(classifier: Classifier, layer: str | None, units: list[int], *, st
             x = blurred(x, SIGMA)
         x = torch.maximum(torch.minimum(x, high), low)
     pixels = (255 * (x * std + mean)).clamp(0, 255).round().to(torch.uint8)
-    return list(pixels.permute(0, 2, 3, 1).numpy())
+    return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
 
 def blurred(x: Tensor, sigma: float) -> Tensor:

@@ -13,10 +13,9 @@ from hubel import files
 from hubel.classifier import Classifier
 from hubel.errors import UsageError
 from hubel.explanation.attribution import counter, project
-from hubel.explanation.private import private
+from hubel.explanation.private import Reader
 from hubel.transfer import stages
 from hubel.transfer.holdout import Pictures
-from hubel.transfer.stages import maps_of
 
 BATCH = 32
 NINE = 9  # pictures per channel: Zeiler & Fergus 2014, Figure 2
@@ -63,28 +62,21 @@ def spatial_stages(classifier: Classifier) -> list[str]:
 
 
 def blank(classifier: Classifier) -> Tensor:
-    """A network input of the mean colour, 1 C S S."""
+    """A network input of the mean colour, 1 C S S, on the network's device."""
     wanted = classifier.preprocessing
-    return torch.zeros(1, wanted.channels, wanted.size, wanted.size)
+    return torch.zeros(1, wanted.channels, wanted.size, wanted.size, device=place_of(classifier.network))
+
+
+def place_of(network: nn.Module) -> torch.device:
+    """The device that a network is on."""
+    weight = next(network.parameters(), None)
+    return torch.device("cpu") if weight is None else weight.device
 
 
 def maps_at(network: nn.Module, layers: Sequence[str], x: Tensor) -> dict[str, Tensor]:
     """Layer -> its output N C h w, of inputs N C H W, in one pass."""
-    network, found = private(network), {}
-    for layer in layers:
-        network.get_submodule(layer).register_forward_hook(_keeper(found, layer))
     with torch.inference_mode():
-        network(x)
-    return found
-
-
-def _keeper(found: dict[str, Tensor], layer: str) -> Any:
-    def keep(_: nn.Module, __: Any, output: Any) -> None:
-        maps = maps_of(output)
-        assert maps is not None
-        found[layer] = maps.clone()  # at once: an activation in place would write over it
-
-    return keep
+        return Reader(network, layers, x)(x)
 
 
 def strongest_channels(maps: Tensor, most: int) -> list[int]:
@@ -107,12 +99,14 @@ def excited(classifier: Classifier, split: Pictures, layers: Sequence[str], chan
     peaks: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     places: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     passed = counter(track, "looking for what excites units", len(split))
+    strongest = Reader(classifier.network, layers, blank(classifier), lambda maps: maps.flatten(2).max(dim=2))
     for start in range(0, len(split), BATCH):
         x = _inputs(classifier, split, np.arange(start, min(start + BATCH, len(split))))
-        for layer, maps in maps_at(classifier.network, layers, x).items():
-            values, at = maps.flatten(2).max(dim=2)
-            peaks[layer].append(values)
-            places[layer].append(at)
+        with torch.inference_mode():
+            peaked = strongest(x)
+        for layer, (values, at) in peaked.items():
+            peaks[layer].append(values.cpu())
+            places[layer].append(at.cpu())
         passed(len(x))
     found = []
     for layer in layers:
@@ -126,7 +120,8 @@ def excited(classifier: Classifier, split: Pictures, layers: Sequence[str], chan
 
 
 def _inputs(classifier: Classifier, split: Pictures, which: NDArray[np.int64]) -> Tensor:
-    return classifier.preprocessing.normalise(torch.from_numpy(np.ascontiguousarray(split.take(which))))
+    pictures = torch.from_numpy(np.ascontiguousarray(split.take(which)))
+    return classifier.preprocessing.normalise(pictures.to(place_of(classifier.network)))
 
 
 def _excited(classifier: Classifier, split: Pictures, layer: str, channel: int, order: Tensor, values: Tensor,
@@ -137,9 +132,10 @@ def _excited(classifier: Classifier, split: Pictures, layer: str, channel: int, 
     shape = maps_at(classifier.network, [layer], x[:1])[layer].shape
     units = torch.zeros(len(x), *shape[1:])
     units[:, channel].flatten(1).scatter_(1, places[:, None], values[:, None].clamp(min=1e-6))
+    units = units.to(x.device)
     seen = _support(classifier.network, x, layer, units)
     try:
-        projections = project(classifier.network, x, layer, units).permute(0, 2, 3, 1).numpy()
+        projections = project(classifier.network, x, layer, units).permute(0, 2, 3, 1).cpu().numpy()
     except UsageError:  # no ReLU, or no max pooling: the patches still tell
         projections = None
     pictures, patches, cut = split.take(which), [], []
@@ -152,14 +148,10 @@ def _excited(classifier: Classifier, split: Pictures, layer: str, channel: int, 
 
 def _support(network: nn.Module, x: Tensor, layer: str, units: Tensor) -> list[tuple[int, int, int, int]]:
     """(top, bottom, left, right) of the pixels that the units' gradient reaches."""
-    copied, given = private(network), []
-    copied.get_submodule(layer).register_forward_hook(
-        lambda _, __, output: given.append(output.clone()) or given[-1].clone()
-    )
-    leaf = x.detach().clone().requires_grad_()
+    read, leaf = Reader(network, [layer], x), x.detach().clone().requires_grad_()
     with torch.enable_grad():
-        copied(leaf)
-    reached = torch.autograd.grad(given[-1], leaf, units)[0].abs().amax(dim=1) > 0
+        maps = read(leaf)[layer]
+    reached = torch.autograd.grad(maps, leaf, units)[0].abs().amax(dim=1) > 0
     boxes = []
     for one in reached:
         rows, columns = one.any(dim=1).nonzero().flatten(), one.any(dim=0).nonzero().flatten()

@@ -109,11 +109,15 @@ def _warmup(recipe: Recipe, epochs: int) -> float:
 
 
 def _augmentation(recipe: Recipe, plan: InputPlan, characters: bool) -> dict[str, Any]:
-    """What becomes of the shift and the mirror: the standard of small pictures, but characters are never mirrored."""
-    standard, resized = recipe.augment in (None, "standard"), recipe.crop_scale is not None and recipe.crop_scale < 1
+    """What becomes of the shift and the mirror: the standard of small pictures, but characters are never mirrored.
+
+    Nothing moves where features of a frozen body are computed once.
+    """
+    augment = recipe.augment or ("none" if recipe.cache_features else "standard")
+    standard, resized = augment == "standard", recipe.crop_scale is not None and recipe.crop_scale < 1
     padding = plan.size // 8 if standard and not resized else 0
     return {
-        "augment": recipe.augment or "standard",
+        "augment": augment,
         "crop_padding": padding if recipe.crop_padding is None else recipe.crop_padding,
         "flip": standard and not characters if recipe.flip is None else recipe.flip,
     }

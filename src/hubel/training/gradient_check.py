@@ -118,10 +118,16 @@ def _numeric(value, parameter: nn.Parameter, place, middle: float) -> tuple[floa
 
 
 def _layer(name: str, kind: str, rows: list[tuple[str, float, tuple[float, float] | None]], tolerance: float) -> Layer:
-    errors = [(relative_error(a, *found), at, a, found[0]) for at, a, found in rows if found is not None]
-    worst = max(errors, key=lambda row: math.inf if math.isnan(row[0]) else row[0], default=(None, None, None, None))
-    passed = all(error <= tolerance for error, *_ in errors)
+    compared = [(at, a, *found) for at, a, found in rows if found is not None]
+    beyond = {at: relative_error(a, n, noise) for at, a, n, noise in compared}  # what rounding does not explain
+    errors = [(relative_error(a, n), at, a, n) for at, a, n, _ in compared]
+    worst = max(errors, key=lambda row: (_rank(beyond[row[1]]), _rank(row[0])), default=(None, None, None, None))
+    passed = all(error <= tolerance for error in beyond.values())
     return Layer(name or "the network", kind, len(errors), len(rows) - len(errors), *worst, passed)
+
+
+def _rank(error: float) -> float:
+    return math.inf if math.isnan(error) else error
 
 
 def relative_error(analytic: float, numeric: float, noise: float = 0.0) -> float:

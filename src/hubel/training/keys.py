@@ -111,6 +111,7 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {  # key: the other key, and its
 COMPANIONS: dict[str, tuple[str, Any]] = {  # key: the one without which it has no effect, and its default beside that one
     "unfreeze":            ("weights", "all"),
     "freeze_batch_norm":   ("weights", "frozen"),
+    "teacher_model":       ("teacher", None),
     "distill_temperature": ("teacher", 4.0),
     "distill_weight":      ("teacher", 0.9),
 }

@@ -20,12 +20,13 @@ from hubel.training.averaging import ema_share, recompute_statistics
 from hubel.training.distillation import soft_loss
 from hubel.training.distributed import Team
 from hubel.training.divergence import EXPLODED
+from hubel.training.frozen import Computed
 from hubel.training.fusion import forward
 from hubel.training.memory import Halved, attempted, halve
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.state import Training
-from hubel.training.validation import Validation, answers, as_sets, validate
+from hubel.training.validation import Validation, answers, as_sets
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def train(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None
 
 
 def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None, team: Team | None = None,
-            teacher: nn.Module | None = None) -> Iterator[Step | Halved | Epoch]:  # fmt: skip
+            teacher: nn.Module | None = None) -> Iterator[Computed | Step | Halved | Epoch]:  # fmt: skip
     """As `train`, and a record of every step too.
 
     Closing the generator between two records keeps a checkpoint first, so that nothing is lost. The processes of a `team`
@@ -109,12 +110,13 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
         training.freezing.thaw()
 
 
-def train_epoch(training: Training) -> Iterator[Step | Halved]:
+def train_epoch(training: Training) -> Iterator[Computed | Step | Halved]:
     """The steps of the epoch under way that are still to do."""
     progress, run, recipe, steps = training.progress, training.run, training.recipe, training.steps
     team = training.team
     training.begin_epoch()
     started = time.perf_counter() - progress.seconds
+    yield from features(training)
     for x, targets in training.batches(progress.step):
         if training.left <= 0:
             break
@@ -143,6 +145,18 @@ def train_epoch(training: Training) -> Iterator[Step | Halved]:
             raise
 
 
+def features(training: Training) -> Iterator[Computed]:
+    """Computes what a frozen body makes of the pictures, where that is kept."""
+    for record in training.learn_body():
+        try:
+            yield record
+        except GeneratorExit:  # as between two steps
+            training.keep()
+            if record.stop:
+                training.team.total(0)
+            raise
+
+
 def gradients(training: Training, x: Tensor, targets: Tensor) -> Generator[Halved, None, tuple[float, int]]:
     """Leaves the batch's gradients, averaged over the processes; the share's mean loss and how many pictures are right.
 
@@ -153,7 +167,7 @@ def gradients(training: Training, x: Tensor, targets: Tensor) -> Generator[Halve
     """
     if training.parallel is None:
         yield from rehearse(training, x, targets)
-    network, found = training.parallel or training.model, []
+    network, found = training.parallel or training.network, []
     while not found:
         with training.synchronised():
             fits = attempted(training, lambda: found.append(compute(training, network, x, targets)))
@@ -168,7 +182,7 @@ def rehearse(training: Training, x: Tensor, targets: Tensor) -> Iterator[Halved]
 
     While they sum gradients none of them may fail, or the others would wait for it. Nothing but memory is touched.
     """
-    team, model = training.team, training.model
+    team, model = training.team, training.network
     while training.parallel is None:
         fits = attempted(training, lambda: compute(training, model, x, targets))
         unused = any(parameter.grad is None for parameter in model.parameters() if parameter.requires_grad)
@@ -199,7 +213,7 @@ def compute(training: Training, network: nn.Module, x: Tensor, targets: Tensor) 
 
 def train_step(training: Training, x: Tensor, targets: Tensor, lr: float) -> tuple[float, int]:
     """One optimiser step of a process alone, where memory suffices; the batch's mean loss and how many are right."""
-    found = compute(training, training.model, x, targets)
+    found = compute(training, training.network, x, targets)
     training.statistics.end(training.team)
     take_step(training, lr)
     return found
@@ -221,7 +235,7 @@ def backward(training: Training, x: Tensor, targets: Tensor, share: float,
     """
     recipe = training.recipe
     fused = bool(recipe.fused) and not (recipe.sync_batch_norm and training.team.size > 1)
-    network = training.model if network is None else network
+    network = training.network if network is None else network
     outputs = forward(network, x, recipe.precision or "float32", fused=fused, device=x.device.type)
     logits, *auxiliary = (output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
     loss = training.criterion(logits, targets)
@@ -260,7 +274,7 @@ def averaged(training: Training) -> Iterator[None]:
         if recipe.swa_epochs:
             parts = (part for x, _ in training.batches(0) for part in x.tensor_split(training.accumulate))
             with training.autocast(), training.synchronised():
-                recompute_statistics(training.model, training.freezing.moving_norms(), parts)
+                recompute_statistics(training.network, training.freezing.moving_norms(), parts)
             training.statistics.begin()
             training.statistics.end(training.team)
         yield
@@ -270,7 +284,7 @@ def finish_epoch(training: Training) -> Epoch:
     """Validates, keeps the best and the last state, and moves `progress` to the next epoch."""
     progress, run, best = training.progress, training.run, False
     with averaged(training):
-        figures = validate(training.model, training.data, training.recipe, training.team)
+        figures = training.validated()
         if not math.isfinite(figures.loss):
             raise training.diverged(f"the validation loss became {figures.loss:g}")
         value = figures.monitored(training.recipe.monitor or "top1")

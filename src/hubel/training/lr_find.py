@@ -66,7 +66,7 @@ def find(model: nn.Module, data: Splits, recipe: Recipe, *, low: float = 1e-5, h
     if not 0 < low < high:
         raise UsageError(f"the rates from {low:g} to {high:g} are no range; give low above 0 and high above low")
     if steps < 2 * FEWEST:
-        raise UsageError(f"steps is {steps}; at least {2 * FEWEST} are needed to see how the loss falls")
+        raise UsageError(f"{steps} rates are too few; at least {2 * FEWEST} are needed to see how the loss falls")
     training = Training.begin(model, data, recipe.with_(lr=low, ema=0.0, swa_epochs=0), None)
     growth = (high / low) ** (1 / (steps - 1))
     rates, losses, smoothed = [], [], []

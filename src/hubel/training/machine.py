@@ -57,15 +57,8 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
     Raises:
         UsageError: the device does not exist here, or a key would have no effect on it.
     """
-    device, precision, threads, fused = recipe.device, recipe.precision, recipe.threads, recipe.fused
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device != "cpu" and not device.startswith("cuda"):
-        raise UsageError(f"device is {device!r}; use cpu, cuda or cuda:N")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device={device}: torch {torch.__version__} sees no CUDA device here; use device=cpu")
-    if (device.startswith("cuda:") and not device[5:].isdecimal()) or (device[5:].isdecimal() and (
-            int(device[5:]) >= torch.cuda.device_count())):  # fmt: skip
-        raise UsageError(f"device={device}: there are {torch.cuda.device_count()} CUDA devices here, numbered from 0")
+    precision, threads, fused = recipe.precision, recipe.threads, recipe.fused
+    device = usable(recipe.device)
     threads = threads or max(1, physical_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # torchrun's
     if precision is None:
         pays = multiplies_bf16(device) and macs >= BF16_PAYS_FROM
@@ -73,6 +66,7 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
     reason = f"{'the hardware multiplies' if multiplies_bf16(device) else 'the hardware does not multiply'} bfloat16"
     if precision == "float32" and multiplies_bf16(device) and macs < BF16_PAYS_FROM:
         reason = f"{macs / 1e6:.1f} M MACs per picture are too few for bfloat16 to pay"
+    reason = "as asked" if recipe.precision else reason
     if fused and not fusion.available(model, device):
         raise UsageError(f"fused=true needs {_needed(device)}; use fused=false, or leave it open on a new run")
     fused = fusion.available(model, device) and fusion.pays(model) if fused is None else fused
@@ -82,10 +76,27 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
             f"fused_input=true needs {_needed(device)}; use fused_input=false, or leave it open on a new run"
         )
     fused_input = compiled if recipe.fused_input is None else recipe.fused_input
-    where = f"{threads} threads" if device == "cpu" else torch.cuda.get_device_name(device)
+    where = f"{threads} thread{'s' * (threads != 1)}" if device == "cpu" else torch.cuda.get_device_name(device)
     norms = ", fused batch norm" if fused else ""
     why = f"{device}, {where}, {precision} ({reason}), channels-last{norms}, fused optimiser"
     return Machine(device, precision, threads, fused, fused_input, why)
+
+
+def usable(device: str | None) -> str:
+    """The device to compute on: the one that is named, else a GPU where there is one.
+
+    Raises:
+        UsageError: it does not exist here.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device != "cpu" and not device.startswith("cuda"):
+        raise UsageError(f"device is {device!r}; use cpu, cuda or cuda:N")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device={device}: torch {torch.__version__} sees no CUDA device here; use device=cpu")
+    if (device.startswith("cuda:") and not device[5:].isdecimal()) or (device[5:].isdecimal() and (
+            int(device[5:]) >= torch.cuda.device_count())):  # fmt: skip
+        raise UsageError(f"device={device}: there are {torch.cuda.device_count()} CUDA devices here, numbered from 0")
+    return device
 
 
 def _needed(device: str) -> str:

@@ -15,14 +15,18 @@ class Recipe:
     """How to train. What is None is chosen for the data and the machine, and the choice is written into the run.
 
     Args:
-        recipe: a published recipe, whose values fill what is left open; see `hubel.recipes`.
+        recipe: a published recipe, whose values fill what is left open; `hubel recipes` lists them.
         model: a name of the zoo, or FILE.py:NAME for a network of your own.
         weights: what training starts from: a run, a weights file, or the name of a network; `from` says the same. Size,
             channels and normalisation follow it.
         unfreeze: what of it is trained: the head, so many of the last stages and the head, all, or gradual: the head
             first, the other parts one after the other during the first half of the epochs.
+        cache_features: whether what a frozen body makes of the pictures is computed once and kept in memory; with
+            unfreeze=head, wherever it is the same in every epoch.
         freeze_batch_norm: which batch norms keep the statistics of the weights: none, those of frozen parts, or all.
-        teacher: a trained network, named as `weights` is, whose probabilities are learned besides the labels.
+        teacher: a trained network, named as `weights` is, whose probabilities are learned besides the labels; or
+            FILE.py:NAME, which builds one for the classes of the data and loads its weights.
+        teacher_model: the network that a teacher's weights are of, where it is not to be recognised, or FILE.py:NAME.
         distill_temperature: by which the logits of both are divided before they are compared; 4 unless given.
         distill_weight: share of the teacher in the loss, the labels having the rest; 0.9 unless given.
         epochs: passes over the training pictures.
@@ -121,7 +125,9 @@ class Recipe:
     weights: str | None = None
     unfreeze: int | keys.Unfreeze | None = None
     freeze_batch_norm: keys.FreezeBatchNorm | None = None
+    cache_features: bool | None = None
     teacher: str | None = None
+    teacher_model: str | None = None
     distill_temperature: float | None = None
     distill_weight: float | None = None
     # how long

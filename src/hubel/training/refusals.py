@@ -70,6 +70,11 @@ def _of_transfer(recipe: "Recipe") -> Iterator[str]:
             yield f"{name}={getattr(recipe, name)} would have no effect without {spelled}"
     if recipe.freeze_batch_norm == "frozen" and unfreeze in (None, "all"):
         yield "freeze_batch_norm=frozen would have no effect: nothing is frozen; use all, or unfreeze=head"
+    if recipe.cache_features is not None and unfreeze != "head":
+        word = str(recipe.cache_features).lower()
+        yield f"cache_features={word} would have no effect without unfreeze=head: what learns computes in every epoch"
+    if recipe.cache_features and recipe.budget is not None:
+        yield "cache_features=true makes the first step dear, and a budget is planned from steps that all cost the same"
     if recipe.layer_decay is not None and unfreeze == "head":
         yield f"layer_decay={recipe.layer_decay:g} would have no effect with unfreeze=head: only the head is trained"
     if recipe.layer_decay == 1:

@@ -3,14 +3,15 @@
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hubel.data import Augmentation, Split, Splits, training_batches
-from hubel.data.batches import Share, delivered, steps_per_epoch
+from hubel.data.batches import Share, delivered, steps_per_epoch, visited
 from hubel.errors import Diverged, UsageError
 from hubel.training import course, losses, optimisers
 from hubel.training.averaging import Average
@@ -19,11 +20,13 @@ from hubel.training.checkpoint import Progress
 from hubel.training.distributed import ALONE, Team
 from hubel.training.divergence import diverged
 from hubel.training.freezing import Freezing
+from hubel.training.frozen import Computed, Features, computed, halves
 from hubel.training.keys import AUGMENTATION
 from hubel.training.losses import Criterion
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.schedule import learning_rate, reductions
+from hubel.training.validation import Validation, validate
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Training:
     """A training under way: everything that its steps need, and all that a checkpoint holds."""
 
     model: nn.Module
+    network: nn.Module  # what a step computes: the model, or its head where the features before it are kept
     data: Splits
     recipe: Recipe  # settled
     run: Run | None  # of the first process
@@ -50,6 +54,7 @@ class Training:
     freezing: Freezing
     parallel: nn.Module | None = None  # the network as the processes share it, once the first step has been tried
     teacher: nn.Module | None = None  # logits of the model's input, which the model is to learn
+    features: Features | None = None  # of the frozen body, once they are computed
 
     @staticmethod
     def begin(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None, team: Team = ALONE,
@@ -72,16 +77,27 @@ class Training:
         now, plan = time.monotonic(), (run.about.get("plan") if run else None) or {}
         freezing = Freezing(model, recipe)
         freezing.begin(progress.epoch)
-        return Training(model, data, recipe, run if team.first else None, team, device, optimiser, criterion,
+        network = halves(model)[1] if recipe.cache_features else model
+        return Training(model, network, data, recipe, run if team.first else None, team, device, optimiser, criterion,
                         augmentation(recipe, data.train), average, Statistics(freezing.moving_norms()), progress, recipe.batch,
                         accumulate, plan.get("training"), now - progress.elapsed, now, freezing,
-                        None if team.size > 1 else model, teacher)  # fmt: skip
+                        None if team.size > 1 else network, teacher)  # fmt: skip
 
     def begin_epoch(self) -> None:
         """Puts the network into training mode, apart from what is frozen in the epoch under way."""
         if self.freezing.begin(self.progress.epoch):
             self.statistics = Statistics(self.freezing.moving_norms())
-            self.parallel = None if self.team.size > 1 else self.model  # other gradients are to be summed
+            self.parallel = None if self.team.size > 1 else self.network  # other gradients are to be summed
+
+    def learn_body(self) -> Iterator[Computed]:
+        """Computes the features of the frozen body, where the recipe keeps them and they are not known yet."""
+        if not self.recipe.cache_features or self.features is not None:
+            return
+        body, _ = halves(self.model)
+        for record, found in computed(body, self.data, self.device, self.autocast(), self.progress.seconds):
+            (presses,) = self.team.total(len(self.team.presses))
+            self.features = found
+            yield replace(record, stop=presses > 0)
 
     @property
     def steps(self) -> int:
@@ -102,11 +118,24 @@ class Training:
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The process's share of the batches of the epoch under way from a step on, on the device."""
         recipe, data = self.recipe, self.data
-        made = training_batches(data.train, self.batch, data.preprocessing, self.augmentation, seed=recipe.seed,
-                                epoch=self.progress.epoch, first=first, classes=len(data.classes),
-                                balanced=recipe.sampler == "balanced", alternating=bool(recipe.alternating_flip),
-                                share=Share(self.team.rank, self.team.size))  # fmt: skip
+        order: dict[str, Any] = {"seed": recipe.seed, "epoch": self.progress.epoch, "first": first,
+                                 "balanced": recipe.sampler == "balanced",
+                                 "share": Share(self.team.rank, self.team.size)}  # fmt: skip
+        for _ in self.learn_body():
+            pass
+        if self.features is None:
+            made = training_batches(data.train, self.batch, data.preprocessing, self.augmentation, classes=len(data.classes),
+                                    alternating=bool(recipe.alternating_flip), **order)  # fmt: skip
+        else:
+            features, labels = self.features, data.train.labels
+            made = ((features.taken(which), torch.from_numpy(labels[which]))
+                    for _, which in visited(data.train, self.batch, **order))  # fmt: skip
         return delivered(made, self.device, recipe.prefetch)
+
+    def validated(self) -> Validation:
+        """The figures of the validation part."""
+        given = None if self.features is None else partial(self.features.validation, self.data.val)
+        return validate(self.network, self.data, self.recipe, self.team, given)
 
     def learning_rate(self, step: int) -> float:
         """At a step of the epoch under way."""
@@ -147,10 +176,14 @@ class Training:
 
 def augmentation(recipe: Recipe, split: Split) -> Augmentation:
     """What a recipe makes of the pictures of a split."""
+    return Augmentation.measured(split, fused=bool(recipe.fused_input), **_augmentation_keys(recipe))
+
+
+def _augmentation_keys(recipe: Recipe) -> dict[str, Any]:
     values: dict[str, Any] = {key: getattr(recipe, key) for key in (*AUGMENTATION, "edge")}
     if recipe.alternating_flip:
         values["flip"] = False  # not at random: `training_batches` turns the pictures
-    return Augmentation.measured(split, fused=bool(recipe.fused_input), **values)
+    return values
 
 
 def parts_of_share(recipe: Recipe, progress: Progress, team: Team) -> int:
@@ -175,6 +208,11 @@ def refuse_what_does_not_fit(recipe: Recipe, data: Splits, team: Team) -> None:
     if (recipe.accumulate or 1) > share:
         raise UsageError(f"accumulate={recipe.accumulate} is more than the {share} pictures of a process's share of "
                          f"batch={batch}")  # fmt: skip
+    losses.class_weights(recipe, data.classes, data.train.labels)
+    given = {
+        key: value for key, value in _augmentation_keys(recipe).items() if key != "pca" and value not in (None, "none")
+    }
+    Augmentation(**given).fits(data.train.images.shape[-1])
     if data.multilabel and recipe.loss != "bce":
         raise UsageError(
             f"loss={recipe.loss} needs one class per picture, and {data.name} has any number of them; use loss=bce"

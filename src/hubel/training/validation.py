@@ -1,6 +1,7 @@
 """What an epoch is judged by: loss, accuracy, macro F1 and balanced accuracy on the validation part."""
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import add
@@ -85,16 +86,20 @@ def answers(logits: Tensor, several: bool) -> Tensor:
     return logits > 0 if several else as_sets(logits.argmax(dim=1), logits.shape[1])
 
 
-def validate(model: nn.Module, data: Splits, recipe: Recipe, team: Team = ALONE) -> Validation:
+def validate(model: nn.Module, data: Splits, recipe: Recipe, team: Team = ALONE,
+             given: Callable[[Share], Iterable[tuple[Tensor, Tensor]]] | None = None) -> Validation:  # fmt: skip
     """The figures of the validation part, in the precision of training; the model is left in its mode.
 
     Each process of a team computes some of the batches; the figures are the same, to the last bit, as those of one process.
+    `given` makes a share's batches of (the model's input, labels), where they are not the pictures.
     """
     was_training, device = model.training, torch.device(recipe.device or "cpu")
     tally, per_picture = Tally.empty(len(data.classes)), PLAIN[recipe.loss or "cross_entropy"]
     model.eval()
+    share = Share(team.rank, team.size)
+    shown = given(share) if given else batches(data.val, EVALUATION_BATCH, data.preprocessing, share)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        for x, labels in batches(data.val, EVALUATION_BATCH, data.preprocessing, Share(team.rank, team.size)):
+        for x, labels in shown:
             logits, labels = model(x.to(device)).float(), labels.to(device)
             tally.add(per_picture(logits, labels), logits, labels)
     model.train(was_training)

@@ -4,6 +4,7 @@ One pass reads any number of stages and ends with the deepest of them. The trunc
 so that `inference.choose` folds, compiles, measures and verifies it as it does a classifier.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from hubel.data import Split
 from hubel.errors import UsageError
 from hubel.inference import choose
 from hubel.inference.engines import Call
+from hubel.training.machine import usable
 from hubel.training.recipe import Precision
 from hubel.transfer import store
 from hubel.transfer.holdout import Pictures
@@ -61,7 +63,7 @@ class Features(nn.Module):
         found: dict[Place, Tensor] = {}
 
         def keep(place: Place, value: Any) -> None:
-            found.setdefault(place, pooled(value))  # at once: a ReLU in place would write over it
+            found.setdefault(place, pooled(value, place.cells))  # at once: a ReLU in place would write over it
             if len(found) == len(set(self.places)):
                 raise _Enough
 
@@ -136,7 +138,7 @@ def example_of(classifier: Classifier, pictures: Pictures) -> Tensor:
 
 
 def extract(classifier: Classifier, pictures: Pictures, places: Sequence[Place], *, engine: str = "auto",
-            precision: Precision | None = None, cached: bool = True,
+            precision: Precision | None = None, cached: bool = True, device: str | None = None,
             track: files.Track[Any] = files.silently) -> Extracted:  # fmt: skip
     """Features at several places in one pass over the pictures that are not known yet.
 
@@ -147,10 +149,19 @@ def extract(classifier: Classifier, pictures: Pictures, places: Sequence[Place],
         engine: see `inference.choose`.
         precision: the same.
         cached: look them up, and keep those that had to be computed.
+        device: cpu, cuda or cuda:N; a GPU where there is one unless given. There the network itself computes.
         track: shows the progress.
+
+    Raises:
+        UsageError: there is no such device here, or an engine that does not compute on it.
     """
+    device = usable(device)
+    if device != "cpu" and (engine not in ("auto", "eager") or precision == "bfloat16"):
+        raise UsageError(f"engine={engine} and precision={precision or 'any'} are for device=cpu; on {device} the network computes "
+                         f"in float32: leave them out, or use device=cpu")  # fmt: skip
     digests = pictures.pixel_digests()
-    shelves = store.shelves(classifier, places, engine, precision) if cached else [store.Shelf(None) for _ in places]
+    named = engine if device == "cpu" else "cuda"
+    shelves = store.shelves(classifier, places, named, precision) if cached else [store.Shelf(None) for _ in places]
     unknown = np.zeros(len(pictures), bool)
     for shelf in shelves:
         unknown |= shelf.rows(digests) < 0
@@ -159,17 +170,32 @@ def extract(classifier: Classifier, pictures: Pictures, places: Sequence[Place],
     computed_by = "cache"
     if len(which):
         reader = Features(classifier.network, places)
-        choice = choose(FromPictures(reader, classifier.preprocessing).eval(), torch.tensor(pictures.take(which[:SAMPLE])),
-                        pictures=len(which), engine=engine, precision=precision)  # fmt: skip
-        computed_by = f"{choice.engine}, {choice.precision}"
+        whole = FromPictures(reader, classifier.preprocessing).eval()
+        if device == "cpu":
+            choice = choose(whole, torch.tensor(pictures.take(which[:SAMPLE])), pictures=len(which), engine=engine,
+                            precision=precision)  # fmt: skip
+            run, computed_by = choice.run, f"{choice.engine}, {choice.precision}"
+        else:
+            run, computed_by = moved(whole, device), f"eager on {device}, float32"
         with torch.inference_mode():
             widths = [part.shape[1] for part in reader.parts(example_of(classifier, pictures))]
-        for done, rows in _computed(choice.run, pictures, which, track):
+        for done, rows in _computed(run, pictures, which, track):
             columns = np.split(rows, np.cumsum(widths)[:-1], axis=1)
             for shelf, values in zip(shelves, columns, strict=True):
                 shelf.put(digests[done], values)
     values = {place.name: shelf.get(digests) for place, shelf in zip(places, shelves, strict=True)}
     return Extracted(values, computed_by, len(which))
+
+
+def moved(module: nn.Module, device: str) -> Call:
+    """What a copy of a module computes on a device, of pictures and for results that are on the CPU."""
+    there = copy.deepcopy(module).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def call(x: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return there(x.to(device)).float().cpu()
+
+    return call
 
 
 def _computed(run: Call, pictures: Pictures, which: NDArray[np.int64], track: files.Track[Any],

@@ -1,7 +1,7 @@
 """Where features are read: stages of the stem-stages-head contract, and their like in any other network."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,11 +23,17 @@ class Place:
         name: what a person reads: a module's name, or "penultimate".
         module: whose output is read.
         before: its input is read instead.
+        cells: into how many rows and columns its maps are divided, each averaged alone; see `pooled`.
     """
 
     name: str
     module: str
     before: bool = False
+    cells: int = 1
+
+    def divided(self, cells: int) -> "Place":
+        """The same place with the maps averaged in cells x cells parts, so that it is known what stands where."""
+        return replace(self, name=f"{self.name} in {cells} x {cells} parts", cells=cells)
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,11 @@ def maps_of(output: Any) -> Tensor | None:
     return output if isinstance(output, Tensor) and output.is_floating_point() and output.ndim >= 2 else None
 
 
-def pooled(output: Any) -> Tensor:
+def pooled(output: Any, cells: int = 1) -> Tensor:
     """N x channels float of what a module returns: the mean over the places of maps N C H W, over the tokens of N T C.
+
+    Maps of pictures are averaged in cells x cells equal parts, N x (cells * cells * channels); where a side is no multiple
+    of `cells`, neighbouring parts share a row, as in PyTorch's adaptive pooling, which not every engine knows.
 
     Raises:
         UsageError: no feature maps and no vectors.
@@ -60,6 +69,11 @@ def pooled(output: Any) -> Tensor:
         raise UsageError(f"it returns a {kind} without a batch of numbers; choose another module")
     if maps.ndim == 3:
         return maps.mean(dim=1)
+    if maps.ndim == 4 and cells > 1:
+        rows, columns = (
+            [slice(i * side // cells, -(-(i + 1) * side // cells)) for i in range(cells)] for side in maps.shape[2:]
+        )
+        return torch.cat([maps[:, :, row, column].mean(dim=(2, 3)) for row in rows for column in columns], dim=1)
     return maps.flatten(2).mean(dim=2) if maps.ndim > 3 else maps
 
 

@@ -86,6 +86,6 @@ def shelves(classifier: Classifier, places: Sequence[Place], engine: str, precis
              str(classifier.network), code_sha256(classifier.model), engine, precision]  # fmt: skip
     found = []
     for place in places:
-        key = hashlib.sha256(json.dumps([*about, place.module, place.before]).encode()).hexdigest()[:32]
+        key = hashlib.sha256(json.dumps([*about, place.module, place.before, place.cells]).encode()).hexdigest()[:32]
         found.append(Shelf(files.cache_folder() / "features" / key))
     return found

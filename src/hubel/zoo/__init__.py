@@ -119,6 +119,9 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
     >>> sum(p.numel() for p in create("lenet5").parameters())
     61706
     """
+    for what, given in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
+        if given is not None and given < 1:
+            raise UsageError(f"{what} is {given}; it is at least 1")
     state = None if pretrained is None else _trained(name, pretrained, num_classes)
     model = _fresh(name, num_classes, in_channels, image_size, options)
     if state is not None:

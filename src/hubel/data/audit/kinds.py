@@ -17,7 +17,7 @@ KINDS = {
     "unknown_class": Kind("Classes that training lacks", "nothing can learn them; training refuses to start"),
     "label_name": Kind("Class names that differ by case or space", "they are taken for different classes"),
     "missing_class": Kind("Classes missing from a part", "the part's scores say nothing about them"),
-    "label_error": Kind("Suspected label errors", "classifiers that did not train on the picture are sure of another class"),
+    "label_error": Kind("Suspected label errors", "classifiers that did not train on the picture find its label improbable"),
     "duplicate": Kind("Identical files", "a picture that is there twice counts twice"),
     "near_duplicate": Kind("Near duplicates", "the same picture encoded, resized or mirrored anew counts twice"),
     "blank": Kind("Blank pictures", "they show nothing"),

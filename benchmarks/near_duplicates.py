@@ -1,0 +1,57 @@
+"""How long near duplicates take to find among many thumbnails, and whether planted ones are found.
+
+    python benchmarks/near_duplicates.py --pictures 100000
+
+The pictures are made up, so that nothing is decoded: smooth colour noise of 8 x 8 knots, 64 px, with grain. One in a hundred gets
+a copy of other brightness and grain, every second copy mirrored. Such pictures are as unlike as chance makes them, so this times
+the search; how real photographs fare is measured by `planted.py`.
+"""
+
+import argparse
+import json
+import resource
+import time
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from hubel.data.audit import near_duplicates
+
+SIDE, KNOTS, CHUNK = 64, 8, 4096
+
+
+def made(count: int, random: np.random.Generator) -> np.ndarray:
+    """Different pictures, uint8 N 64 64 3."""
+    pictures = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    for start in range(0, count, CHUNK):
+        some = pictures[start : start + CHUNK]
+        knots = torch.from_numpy(random.random((len(some), 3, KNOTS, KNOTS), np.float32) * 255)
+        smooth = functional.interpolate(knots, size=(SIDE, SIDE), mode="bicubic").permute(0, 2, 3, 1).numpy()
+        some[:] = np.clip(smooth + random.normal(0, 4, (len(some), SIDE, SIDE, 1)), 0, 255)
+    return pictures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    random = np.random.default_rng(arguments.seed)
+    pictures = made(arguments.pictures, random)
+    sources, copies = random.permutation(arguments.pictures)[: arguments.pictures // 100 * 2].reshape(2, -1)
+    for number, (source, copy) in enumerate(zip(sources, copies, strict=True)):
+        same = pictures[source][:, ::-1] if number % 2 else pictures[source]
+        pictures[copy] = np.clip(same * random.uniform(0.9, 1.0) + random.normal(0, 3, same.shape), 0, 255)
+    began = time.perf_counter()
+    groups = near_duplicates(pictures)
+    seconds = time.perf_counter() - began
+    together = len(groups) - len(np.unique(groups))
+    found = int((groups[sources] == groups[copies]).sum())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
+    print(json.dumps({"pictures": arguments.pictures, "copies": len(copies), "found": found, "others_joined": together - found,
+                      "seconds": round(seconds, 1), "peak_mb": peak}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
