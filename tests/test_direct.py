@@ -1,8 +1,11 @@
 """The inspector names the call of plain modules without running them: with the same result as running them."""
 
 import pytest
+import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from hubel import zoo
 from hubel.analysis import direct, summary
 from hubel.errors import HubelError
 
@@ -53,3 +56,27 @@ def test_naming_a_call_that_does_not_fit_says_what_running_it_says(net, monkeypa
             summary(net, (3, 12, 10))
         errors.append(str(caught.value))
     assert errors[0] == errors[1]
+
+
+class Drawn(TorchDispatchMode):
+    """Notes which operators fill memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names |= {func._opname} & {"normal_", "uniform_", "normal", "uniform", "fill_", "zero_"}
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg16", "googlenet", "efficientnet_b0", "densenet121", "nasnet_a_mobile"])
+def test_nothing_is_drawn_for_weights_that_do_not_exist(name):
+    with torch.device("meta"), Drawn() as drawn:
+        empty = zoo.create(name)
+    assert not drawn.names
+    with Drawn() as drawn:
+        real = zoo.create(name)
+    assert drawn.names
+    assert [(k, v.shape, v.dtype) for k, v in empty.state_dict().items()] \
+        == [(k, v.shape, v.dtype) for k, v in real.state_dict().items()]  # fmt: skip

@@ -43,6 +43,7 @@ from hubel.zoo import (
 )
 from hubel.zoo.own import from_file, parameters
 from hubel.zoo.truncated import slice_of, truncated
+from hubel.zoo.unfilled import unfilled
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
@@ -153,7 +154,10 @@ def _fresh(name: str, num_classes: int | None, in_channels: int | None, image_si
         if option not in accepted:
             raise UsageError(f"{name} has no option {option!r}; {nearest(option, sorted(accepted))}")
     sized = {"image_size": image_size or size} if "image_size" in accepted else {}
-    return build(num_classes=num_classes or known["classes"], in_channels=in_channels or channels, **sized, **options)
+    with unfilled():
+        return build(
+            num_classes=num_classes or known["classes"], in_channels=in_channels or channels, **sized, **options
+        )
 
 
 def initialise(model: nn.Module, name: str, pictures: Callable[[], Tensor]) -> None:
