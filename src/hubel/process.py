@@ -1,10 +1,12 @@
 """What the process itself needs before torch is loaded: an allocator that keeps its memory, threads that yield."""
 
 import ctypes
+import gc
 import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 BEGAN = time.monotonic()  # what a budget counts from; only Python's own start comes before
 # fmt: off
@@ -46,3 +48,17 @@ def trim() -> None:
 def is_first() -> bool:
     """Whether this process is the one to speak, of those that torchrun started for one run."""
     return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: building or inspecting a network makes much that is all in use, and looking through it
+    takes a while.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

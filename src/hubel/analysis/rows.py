@@ -12,9 +12,10 @@ from hubel.analysis.calls import Call, storage
 from hubel.analysis.field import Field
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
-from hubel.analysis.shadow import Shadow, uncollected
+from hubel.analysis.shadow import Shadow
 from hubel.analysis.trace import ROOT, Stopped, Trace
 from hubel.errors import UsageError, nearest
+from hubel.process import uncollected
 
 Axes = tuple[float | None, ...]
 Kept = dict[tuple[str, str, int], int]  # bytes kept for backward, by module, operator and how-manieth call of it

@@ -4,7 +4,6 @@ The network itself is never run: its shadow's modules share everything with it e
 So nothing is allocated, and the user's network cannot be changed, not even by a forward pass that fails.
 """
 
-import gc
 import inspect
 import types
 from collections import OrderedDict
@@ -225,18 +224,6 @@ def _plain(result: Any) -> Any:
     """The tensors of an output that is a dataclass or named object (torchvision's, a hub's)."""
     return vars(result) if not isinstance(result, Tensor | list | tuple | dict) and hasattr(result, "__dict__") \
         else result  # fmt: skip
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """No garbage collection meanwhile: what an inspection makes is all in use, and looking through it takes a while."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hubel import weights
 from hubel.errors import ShapeError, UsageError, lookup, nearest
+from hubel.process import uncollected
 from hubel.zoo import (
     airbench,
     alexnet,
@@ -154,7 +155,7 @@ def _fresh(name: str, num_classes: int | None, in_channels: int | None, image_si
         if option not in accepted:
             raise UsageError(f"{name} has no option {option!r}; {nearest(option, sorted(accepted))}")
     sized = {"image_size": image_size or size} if "image_size" in accepted else {}
-    with unfilled():
+    with unfilled(), uncollected():
         return build(
             num_classes=num_classes or known["classes"], in_channels=in_channels or channels, **sized, **options
         )
