@@ -2,9 +2,8 @@
 
 - The input gradient of a depthwise convolution with a stride: oneDNN takes its slow general path there (15 to 100 times as
   long on two Zen 4 cores, 14 to 112 px).
-- The weight gradient in bfloat16 of a convolution of few positions and many channels: oneDNN reaches 0.3 to 0.75 of a matrix
-  product's speed there; one matrix product over the unfolded input (im2col) reaches 0.7 to 0.95 (measured at 4 to 14 px,
-  128 to 2048 channels, batch 16 and 32).
+- The weight gradient in bfloat16 of a convolution of few positions and many channels: one matrix product over the unfolded
+  input (im2col) takes 0.5 to 0.97 of oneDNN's time (same cores; 4 to 14 px, 128 to 2048 channels, batch 16 to 128).
 """
 
 from typing import Any
@@ -17,7 +16,7 @@ from torch.nn import functional
 from hubel.training import kernels
 
 MANY = 128  # channels on both sides, from which the matrices are wide enough
-FEW = {"1x1": 14 * 14, "stride": 14 * 14, "dense": 7 * 7}  # positions up to which unfolding pays
+FEW = {"1x1": 14 * 14, "stride": 8 * 8, "dense": 7 * 7}  # positions up to which unfolding pays
 
 
 def fusable(x: Any) -> bool:
