@@ -1,12 +1,9 @@
 """Data: every format is read, every kind of picture becomes plain uint8, every mistake is one sentence."""
 
-import errno
 import gzip
 import os
 import pickle
 import struct
-import threading
-import time
 import zlib
 
 import numpy as np
@@ -312,7 +309,6 @@ def test_one_sentence_for_what_is_no_data(tmp_path, photos):
 
 
 def test_an_unreadable_directory_is_one_sentence(photos, monkeypatch):
-    import os
 
     walk = os.scandir
 
@@ -414,21 +410,6 @@ def test_real_mnist_and_photographs(shared):
     assert (opened.side, opened.grey, opened.square, opened.characters) == (128, False, False, False)
     assert opened.source.classes[-1] == "t-shirt"
     assert not [part.reasons for part in opened.scans.values() if part.reasons]
-
-
-def test_a_disk_that_cannot_take_what_is_written_is_heard_of_once(tmp_path, monkeypatch):
-    def full(_descriptor):
-        raise OSError(errno.EIO, "no")
-
-    path = tmp_path / "file"
-    path.write_bytes(b"0")
-    monkeypatch.setattr(files, "FLUSHED_EVERY", 0.001)
-    with files.flushing(path):
-        time.sleep(0.01)
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no"), files.flushing(path):
-        time.sleep(0.05)
-    assert not [thread for thread in threading.enumerate() if thread.name == "flush"]
 
 
 def test_the_mean_colour_is_that_of_spread_pictures_and_pixels(monkeypatch):

@@ -70,7 +70,9 @@ class Drawn(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg16", "googlenet", "efficientnet_b0", "densenet121", "nasnet_a_mobile"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vgg16", "googlenet", "efficientnet_b0", "densenet121", "nasnet_a_mobile"]
+)
 def test_nothing_is_drawn_for_weights_that_do_not_exist(name):
     with torch.device("meta"), Drawn() as drawn:
         empty = zoo.create(name)

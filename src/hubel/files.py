@@ -10,7 +10,6 @@ from typing import TypeVar
 from hubel.errors import FileError
 
 T = TypeVar("T")
-FLUSHED_EVERY = 0.2  # s
 UNFINISHED = ".hubel-part"  # ends the name of a file that is being written
 Track = Callable[[Iterable[T], str, int], Iterable[T]]
 
@@ -58,35 +57,6 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def flushing(path: Path) -> Iterator[None]:
-    """What is written into a file meanwhile also goes to the disk meanwhile: who waits for it then waits for the rest only.
-
-    Raises:
-        OSError: the disk could not take it.
-    """
-    stop = threading.Event()
-    errors: list[OSError] = []
-
-    def flush() -> None:
-        try:
-            with path.open("rb+") as file:
-                while not stop.wait(FLUSHED_EVERY):
-                    os.fsync(file.fileno())
-        except OSError as error:  # told once, so nobody would hear of it who asks again
-            errors.append(error)
-
-    thread = threading.Thread(target=flush, name="flush", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def sweep(folder: Path) -> None:

@@ -126,6 +126,5 @@ def _fill(path: Path, pictures: Encoded, readable: list[int], scans: Scans, how:
 
     reasons = {str(number): reason for number, reason in scans.reasons.items()}
     results = track(in_threads(decode_into, range(len(readable)), chunk=CHUNK), "decoding pictures", len(readable))
-    with files.flushing(path):
-        reasons |= {str(readable[place]): reason for place, reason in enumerate(results) if reason}
+    reasons |= {str(readable[place]): reason for place, reason in enumerate(results) if reason}
     return digests, reasons, not passing
