@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from hubel.evaluation.intervals import wilson_interval
 from hubel.transfer.holdout import Holdout
@@ -117,6 +118,7 @@ def fitted(values: NDArray[np.float32], labels: NDArray[np.int64], classes: int,
 
 
 def _fit(model: Any, values: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
-    with warnings.catch_warnings():
+    # handing these small products to other threads takes several times as long as the products
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # see ITERATIONS
         model.fit(values, labels)
