@@ -32,7 +32,7 @@ class Target:
         what: the target, with its number.
         least: the number, in the unit of the figure.
         form: how a figure is written.
-        evidence: file and, within it, the beginning of the case, of the baseline and the field.
+        evidence: file and, within it, the beginning of the case, of the baseline (the whole of it before a `$`) and the field.
         command: what measures it.
         without: why there is no figure, where none can be.
         needs: how many figures, of different cases, the evidence has to hold.
@@ -49,6 +49,7 @@ class Target:
 
 TRAIN, DATA, INFER = "hubel benchmark train", "hubel benchmark data", "python benchmarks/inference.py NETWORK"
 RATIO, SHARE = "ratio", "ceiling_share"
+SUMMARY, PROBE = "hubel benchmark summary threads=1", "python benchmarks/probe.py CLOTHING/train WEIGHTS"
 WHOLE, MNIST = "python benchmarks/whole_job.py CLOTHING", "python benchmarks/mnist.py MNIST recipe=mnist"
 FOLDER = "JPEG folder, 224 px"
 PLAIN, FIRST, LATER = "plain loop", f"{FOLDER}, first", f"{FOLDER}, later"
@@ -80,6 +81,18 @@ TARGETS = (
            ("whole_job_10.json", "", "tutorial", "top1"), f"{WHOLE} --epochs 10"),
     Target("MNIST 99.2 %: in a tenth of the official example's time", 10, "x", ("mnist.json", "", "official", RATIO), MNIST),
     Target("MNIST: 99.2 % on the test part", 0.992, "%", ("mnist.json", "", "official", "test_top1"), MNIST),
+    Target("summary of VGG-16: 10x torchinfo with a real forward", 10, "x",
+           ("summary.json", "vgg16, 224 px$", "torchinfo$", RATIO), SUMMARY),
+    Target("summary of ResNet-152: the same", 10, "x", ("summary.json", "resnet152, 224 px$", "torchinfo$", RATIO), SUMMARY),
+    Target("the same, built from its name too", 10, "x",
+           ("summary.json", "resnet152, 224 px, from its name$", "torchinfo$", RATIO), SUMMARY),
+    Target("summary of ResNet-152: no slower than torchinfo on the meta device", 1, "x",
+           ("summary.json", "resnet152, 224 px$", "torchinfo, meta", RATIO), SUMMARY),
+    Target("probe of 1,000 pictures at 224 px: 10x fine-tuning all layers for 10 epochs", 10, "x",
+           ("probe.json", "", "", RATIO), PROBE),
+    Target("features at the speed of logits: 0.97", 0.97, "x", ("probe.json", "", "", "features_to_logits"), PROBE),
+    Target("Grad-CAM in at most 3 forward passes, the worst of six networks: passes under 3", 0.0, "passes",
+           ("grad_cam.json", "", "", "spare"), "python benchmarks/grad_cam.py"),
     Target("CIFAR-10: 94 %, beating 2.59 s and then 1.83 s", 0.94, "%", ("cifar10.json", "", "", "top1"),
            "hubel train CIFAR10 recipe=cifar10_record", "not yet measured (needs a GPU, and CIFAR-10)"),
     Target("CIFAR-10: 94 % on two cores in under 15 minutes", 0.94, "%", ("cifar10.json", "", "", "top1"),
@@ -94,11 +107,13 @@ def figures(target: Target) -> Iterator[Figure]:
     path = EVIDENCE / name
     if not path.is_file():
         return
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines() if path.suffix == ".jsonl" else [text]
+    records = [json.loads(line) for line in lines if line.strip()]
     for record in records:
         others = record.get("conditions", {}).get("others")
         for row in record.get("rows", [record]):
-            if not row.get("case", "").startswith(case) or not (row.get("baseline_name") or "").startswith(baseline):
+            if not matches(row.get("case", ""), case) or not matches(row.get("baseline_name") or "", baseline):
                 continue
             if field == "top1":
                 best = {who: max(run["top1"] for run in runs) for who, runs in row["runs"].items()}
@@ -107,12 +122,22 @@ def figures(target: Target) -> Iterator[Figure]:
                 yield from (Figure(value, None, row["n"], others) for value in row[field].values())
             elif row.get(field) is not None:
                 spread = tuple(row[f"{field}_spread"]) if row.get(f"{field}_spread") else None
-                yield Figure(row[field], spread, row["n"], others)
+                yield Figure(row[field], spread, row.get("n", 1), others)
+
+
+def matches(name: str, wanted: str) -> bool:
+    """Whether a name begins so, or is so where a `$` says that it ends."""
+    return f"{name}$".startswith(wanted)
 
 
 def written(value: float, form: str) -> str:
     """A figure with its unit."""
-    return {"x": f"{value:.2f}x", "%": f"{100 * value:.1f} %", "points": f"{value:+.1f} points"}[form]
+    return {
+        "x": f"{value:.2f}x",
+        "%": f"{100 * value:.1f} %",
+        "points": f"{value:+.1f} points",
+        "passes": f"{value:.2f}",
+    }[form]
 
 
 def line(target: Target) -> str:

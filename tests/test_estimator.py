@@ -114,7 +114,7 @@ def test_run_dir_keeps_a_run_and_says_nothing(digits, tmp_path, capfd):
         (np.zeros((9, 3, 8, 8), np.uint8), np.arange(9) % 2, "channels come last"),
         (np.zeros((9, 8, 8, 2), np.uint8), np.arange(9) % 2, "C = 1 or 3"),
         (np.zeros((9, 8, 8), np.uint8), np.zeros(9), "one class only"),
-        (np.zeros((2, 8, 8), np.uint8), np.arange(2), "too few pictures"),
+        (np.zeros((2, 8, 8), np.uint8), np.arange(2), "one picture of each of its 2 classes"),
     ],
     ids=["rows", "channels first", "two channels", "one class", "two pictures"],
 )

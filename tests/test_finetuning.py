@@ -654,7 +654,8 @@ def test_a_settled_recipe_can_be_read_again():
 def test_a_word_of_a_key_is_not_pythons_none():
     for key in ("augment", "freeze_batch_norm", "policy"):
         assert cli.normalised([f"{key}=none"], "train") == [f"--{key.replace('_', '-')}", "none"]
-    assert cli.normalised(["schedule=none"], "train") == ["--schedule", "None"]
+    with pytest.raises(UsageError, match="schedule is 'none'"):
+        cli.normalised(["schedule=none"], "train")
 
 
 def test_mistakes_on_the_command_line_are_one_sentence(base, tmp_path, capsys, monkeypatch):

@@ -86,17 +86,20 @@ class Reliability:
         return estimate, (lower, upper)
 
     def likely_gaps(self) -> Floats:
-        """The gaps with those of small bins drawn toward the mean of all, as far as chance explains why they differ, B.
+        """The gaps with those of small bins drawn toward what all bins say, as far as chance explains why they differ, B.
 
-        Gaps of accuracy and confidence are taken to be normal around their mean  (DerSimonian & Laird 1986).
+        A shift of the logits moves a probability p by p (1 - p) times as much, so the gaps of accuracy and confidence in these
+        units are taken to be normal around one mean  (DerSimonian & Laird 1986). Around a mean of the gaps themselves, the
+        bin of the sure answers, which says most and has nearly no gap, would draw all others to itself.
         """
-        gap = self.accuracy - self.confidence
-        variance = np.maximum(np.maximum(self.chance, self.seen) / self.n**2, 1e-12)
+        unit = np.maximum(self.chance / self.n, 1e-4)
+        gap = (self.accuracy - self.confidence) / unit
+        variance = np.maximum(np.maximum(self.chance, self.seen) / self.n**2, 1e-12) / unit**2
         weight = 1 / variance
         mean = weight @ gap / weight.sum()
         excess = weight @ (gap - mean) ** 2 - (len(gap) - 1)
         between = max(0.0, excess / max(weight.sum() - weight @ weight / weight.sum(), 1e-12))
-        return self.n / self.n.sum() * (mean + between / (between + variance) * (gap - mean))
+        return self.n / self.n.sum() * unit * (mean + between / (between + variance) * (gap - mean))
 
     def rows(self) -> list[dict[str, float]]:
         """Per bin: low, high, n, confidence, accuracy and its Wilson interval, for a diagram."""
