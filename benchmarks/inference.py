@@ -1,8 +1,8 @@
 """Inference: the engine that `hubel.inference.choose` takes against ONNX Runtime, OpenVINO and frozen inductor as a user
 would call them, at equal precision; and in the default precision against ONNX Runtime's float32.
 
-All contenders are prepared first and then take turns in one process, in changing order, with a pause between them because
-the threads of some spin on for a while; the figures are medians. Weights are random (seed 0), pictures are noise: speed
+All contenders are prepared first and then take turns in one process, as those of `hubel benchmark` do; the figures are medians.
+Weights are random (seed 0), pictures are noise: speed
 does not depend on them. Every row is printed as JSON and, with --append, added to a file.
 
     python benchmarks/inference.py resnet50 [--batches 1 16] [--inductor] [--seconds 25] [--append FILE]
@@ -12,8 +12,6 @@ The rows of benchmarks/evidence/inference.jsonl are what it printed.
 
 import argparse
 import json
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
@@ -29,6 +27,8 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 import hubel  # noqa: E402
+from hubel.benchmark.conditions import watching  # noqa: E402
+from hubel.benchmark.turns import Contender, interleave, timings  # noqa: E402
 from hubel.inference import ENGINES, choose  # noqa: E402
 from hubel.inference.engines import onnx_file  # noqa: E402
 from hubel.training.machine import physical_cores, versions  # noqa: E402
@@ -80,19 +80,10 @@ def inductor_run(net: nn.Module, x: Tensor, precision: str) -> Run:
 
 
 def medians(runs: dict[str, Run], batch: int, seconds: float) -> tuple[dict[str, float], int]:
-    """Images per second of each contender, and how often each was measured."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    start, turn = time.perf_counter(), 0
-    while turn < 5 or (time.perf_counter() - start < seconds and turn < 200):
-        for name in list(runs)[:: 1 if turn % 2 else -1]:
-            time.sleep(0.01)
-            begun = time.perf_counter()
-            runs[name]()
-            found[name].append(time.perf_counter() - begun)
-        turn += 1
-    return {name: batch / statistics.median(times) for name, times in found.items()}, turn
+    """Images per second of each contender, and how often each had its turn."""
+    contenders = [Contender(name, run, batch, keeps_memory=name.startswith("ours")) for name, run in runs.items()]
+    found = timings(interleave(contenders, rounds=200, seconds=seconds))
+    return {name: its.median for name, its in found.items()}, min(its.n for its in found.values())
 
 
 def measure(name: str, batch: int, inductor: bool, seconds: float) -> dict[str, Any]:
@@ -137,7 +128,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(physical_cores())
     for batch in given.batches:
-        row = json.dumps(measure(given.network, batch, given.inductor, given.seconds))
+        with watching() as conditions:
+            found = measure(given.network, batch, given.inductor, given.seconds)
+        row = json.dumps(found | {"conditions": vars(conditions)})
         print(row, flush=True)
         if given.append:
             given.append.parent.mkdir(exist_ok=True)
