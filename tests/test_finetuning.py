@@ -18,7 +18,7 @@ from hubel.data import Preprocessing, load, open_data
 from hubel.errors import DataError, UsageError
 from hubel.files import silently
 from hubel.layers import AuxiliaryNetwork, Network
-from hubel.recipes.default import FINE, _peak
+from hubel.recipes.default import BARE, FINE, _peak
 from hubel.training import checkpoint, frozen, optimisers
 from hubel.training.distillation import Teacher, soft_loss
 from hubel.training.freezing import Freezing, trained
@@ -688,3 +688,5 @@ def test_mistakes_on_the_command_line_are_one_sentence(base, tmp_path, capsys, m
 ])  # fmt: skip
 def test_what_has_been_learned_is_trained_gently(given, batch, size, peak):
     assert _peak(Recipe(**given), batch, size, normalised=True) == pytest.approx(peak)
+    if given and size > 64:
+        assert _peak(Recipe(**given), batch, size, normalised=False) == BARE
