@@ -194,11 +194,15 @@ def _scored(job: Job, found: Found, saved: str | None) -> Combined:
 CARD = ("model", "classes", "multilabel", "preprocessing", "data", "versions", *CALIBRATED)
 
 
+LONGEST = max(map(len, COMBINATIONS))  # of the names in the first column that must not be broken
+
+
 def show(found: Combined, console: Console) -> None:
     """A row per member and one for all of them together, then what to know."""
-    table = Table("member", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("member", overflow="fold", min_width=LONGEST)
     for column in ("network", "px", "weight", "accuracy", "95 % interval", "log loss"):
-        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=column != "network")
     for member in found.members:
         table.add_row(member.path, member.model, str(member.size), f"{member.weight:g}", *_figures(member.evaluation))
     table.add_row(found.combine, "", "", "", *_figures(found.evaluation), style="bold")
