@@ -69,17 +69,25 @@ def test_greedy_selection_never_does_worse_than_the_best_member_where_it_looks()
     assert selected([logits[1]] * 3, labels) == [1, 0, 0]  # copies add nothing
 
 
-def test_a_soup_of_copies_is_the_copy_and_its_statistics_are_those_of_the_pictures(images):
+def test_a_soup_of_copies_is_the_copy(images):
     one = member(0)
     soup = souped([one, one, one], images)
     for name, value in one.network.state_dict().items():
-        if "running" not in name and "num_batches" not in name:
-            torch.testing.assert_close(soup.network.state_dict()[name], value)
+        torch.testing.assert_close(soup.network.state_dict()[name], value)
+
+
+def test_statistics_in_which_members_differ_are_those_of_the_pictures_and_others_stay(images):
+    one, other = member(0), member(1)
+    kept = "stages.0.0.branch.1.running_mean"
+    for name in (kept, kept.replace("mean", "var")):
+        other.network.state_dict()[name].copy_(one.network.state_dict()[name])
+    soup = souped([one, other], images)
     x = one.preprocessing.normalise(torch.from_numpy(images))
     with torch.no_grad():
         maps = soup.network.stem[0](x)
-    found = soup.network.state_dict()["stem.1.running_mean"]
-    torch.testing.assert_close(found, maps.mean(dim=(0, 2, 3)), atol=1e-4, rtol=1e-3)
+    found = soup.network.state_dict()
+    torch.testing.assert_close(found["stem.1.running_mean"], maps.mean(dim=(0, 2, 3)), atol=1e-4, rtol=1e-3)
+    assert torch.equal(found[kept], one.network.state_dict()[kept])
 
 
 def test_a_soup_is_the_mean_of_the_weights(images):
@@ -292,3 +300,15 @@ def test_views_travel_with_a_saved_member(images):
     looking = replace(one, views="shift")
     both = Ensemble((looking, one), (0.5, 0.5))
     assert not torch.equal(both.logits([images, images]), one.logits(images))
+
+
+def test_the_document_holds_the_table_of_the_evidence(monkeypatch):
+    root = Path(__file__).resolve().parents[1]
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    import ensembles as measured
+
+    found = json.loads(measured.EVIDENCE.read_text())
+    text = (root / "docs" / "ensembles.md").read_text(encoding="utf-8")
+    assert measured.table(found) in text
+    assert found["command"].partition(" measure ")[0] in text
+    assert all(row["n"] == found["sizes"]["test"] for row in found["rows"])

@@ -93,7 +93,7 @@ def weighted(logits: Sequence[Tensor], weights: Sequence[float], several: bool =
 
 
 def souped(members: Sequence[Classifier], pictures: NDArray[np.uint8] | None) -> Classifier:
-    """One classifier whose weights are the mean of the members', its batch-norm statistics those of these pictures.
+    """One classifier whose weights are the mean of the members'; batch-norm statistics in which they differ are taken anew.
 
     Args:
         members: of one architecture, classes in the same order, pictures prepared alike.
@@ -124,17 +124,20 @@ def souped(members: Sequence[Classifier], pictures: NDArray[np.uint8] | None) ->
             if value.is_floating_point() else value.clone() for name, value in states[0].items()}  # fmt: skip
     network = copy.deepcopy(first.network)
     network.load_state_dict(mean)
-    if any("running_mean" in name for name in mean) and len(members) > 1:
+    # statistics that all members share were frozen, as where batch norm is folded: the soup keeps them
+    moved = [module for name, module in network.named_modules() if isinstance(module, _BatchNorm)
+             and any(not torch.equal(state[key], states[0][key])
+                     for key in (f"{name}.running_mean", f"{name}.running_var") if key in mean for state in states)]  # fmt: skip
+    if moved:
         if pictures is None:
             raise UsageError("a soup with batch norm takes its statistics from training pictures; name a run whose data are "
                              "at hand first, or combine=mean")  # fmt: skip
         starts = range(0, len(pictures), STATISTICS_BATCH)
         batches = (torch.from_numpy(np.ascontiguousarray(pictures[i : i + STATISTICS_BATCH])) for i in starts)
-        norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-        recompute_statistics(network, norms, (first.preprocessing.normalise(batch) for batch in batches))
+        recompute_statistics(network, moved, (first.preprocessing.normalise(batch) for batch in batches))
     about = {
         key: value for key, value in first.about.items() if key not in CALIBRATED
-    }  # of the first one's probabilities
+    }  # those are the first one's alone
     return replace(first, network=network, choice=None, temperature=1.0, about=about)
 
 
