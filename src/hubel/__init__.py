@@ -15,6 +15,7 @@
     classifier   network + preprocessing + class names
     evaluation   figures with their intervals
     transfer     features, nearest neighbours, linear probes, advice
+    ensemble     several classifiers as one
     report       a run as one self-contained page
     benchmark    Hubel beside its peers, measured in turns
     commands     one file per job of the command line
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from hubel.classifier import Classifier
     from hubel.data import load as load_data
     from hubel.data import open_data
+    from hubel.ensemble import Ensemble
     from hubel.estimator import HubelClassifier
     from hubel.evaluation import evaluate
     from hubel.training.loop import train
@@ -47,6 +49,7 @@ __version__ = version("hubel")
 __all__ = [
     "MODELS",
     "Classifier",
+    "Ensemble",
     "HubelClassifier",
     "Recipe",
     "Run",
@@ -69,6 +72,7 @@ __all__ = [
 _HOME = {
     "MODELS": "zoo",
     "Classifier": "classifier",
+    "Ensemble": "ensemble",
     "HubelClassifier": "estimator",
     "Recipe": "training.recipe",
     "Run": "training.run",
@@ -91,7 +95,7 @@ _RENAMED = {"load_data": "load", "show_arithmetic": "arithmetic"}  # a room or a
 
 
 def load(path: Any, model: str | None = None) -> "Classifier":
-    """The classifier of a run folder, a weights file or a network's name; see `Classifier.load`."""
+    """The classifier of a run folder, a weights file or a network's name; see `Classifier.load`, and `Ensemble.load`."""
     from hubel.classifier import Classifier
 
     return Classifier.load(path, model)

@@ -1,5 +1,6 @@
 """The classifier: network, preprocessing and class names in one object, the one that leaves training."""
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ from hubel.errors import DataError, FileError, UsageError, listed, nearest
 from hubel.inference import Choice, choose
 from hubel.training import checkpoint
 from hubel.training.recipe import Precision
-from hubel.weights import PretrainedWeights, read
+from hubel.weights import PretrainedWeights, fetch, read
+from hubel.zoo.own import located
 from hubel.zoo.recognition import ends, recognise, travelling
 
 
@@ -111,8 +113,8 @@ class Classifier:
         elif not path.exists() and path.name == str(path) and not path.suffix:
             return _published(str(path), model)
         if path.suffix == ".json" and path.is_file():
-            raise FileError(f"{path} is the file of an ensemble or no classifier; hubel predict reads ensembles, and to judge "
-                            f"one on other pictures name its members: hubel val RUN DATA --ensemble RUN")  # fmt: skip
+            raise FileError(f"{path} is no single network; hubel val and hubel predict take the file of an ensemble, and so does "
+                            f"hubel.Ensemble.load in Python")  # fmt: skip
         if path.is_file() and not checkpoint.is_ours(path):
             return _of_weights(path, model, remote)
         weights, about = checkpoint.read(path)
@@ -250,6 +252,30 @@ def averaged(
         yes, no = (torch.logsumexp(functional.logsigmoid(sign * every) + share, dim=0) for sign in (1, -1))
         return (yes - no).float()
     return torch.logsumexp(every.log_softmax(dim=2) + share, dim=0).float()
+
+
+def file_of(name: str) -> Path:
+    """The file that `Classifier.load` reads for a name."""
+    if hub.is_named(name):
+        return hub.fetch(name).path
+    path = Path(name)
+    if path.exists():
+        return path / "best.safetensors" if path.is_dir() else path
+    known = zoo.pretrained(name)
+    return fetch(known.url, known.sha256)
+
+
+def sha256_of(name: str) -> str:
+    """Digest of the file that `Classifier.load` reads for a name."""
+    with file_of(name).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lasting(name: str) -> str:
+    """The name by which `Classifier.load` finds the same from any folder, and later."""
+    if hub.is_named(name):
+        return hub.fetch(name).name
+    return str(Path(name).resolve()) if Path(name).exists() else located(name)
 
 
 def _published(name: str, model: str | None) -> Classifier:

@@ -161,11 +161,14 @@ VERBS = {
         "hubel val runs/photos-resnet18-1",
         "hubel val runs/photos-resnet18-1 new_photos/ --json",
         "hubel val runs/photos-resnet18-1 tta=flips",
+        "hubel val runs/a --ensemble runs/b runs/c combine=greedy save=runs/abc.json",
+        "hubel val runs/abc.json split=test",
     )),
     "predict": Verb(evaluation.Predict, ("run", "images"), evaluation.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
         "hubel predict runs/photos-resnet18-1 holiday/ risk=0.05",
+        "hubel predict runs/abc.json holiday/",
     )),
     "embed": Verb(transfer.Embed, ("weights", "data"), transfer.embed, (
         "hubel embed squeezenet1_0 photos/ --output photos.npz",

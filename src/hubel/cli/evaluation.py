@@ -1,7 +1,7 @@
 """The verbs that judge and use what was trained: their arguments, and what each calls."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from hubel.cli.arguments import Positional
@@ -10,37 +10,48 @@ from hubel.training.keys import Fit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Val:
-    """Evaluate a run on its own splits or on other labelled data; labels are matched by class name."""
+class Answering:
+    """What decides how a trained classifier answers."""
 
-    run: Positional[str]
-    """folder of the run, or a classifier file"""
-    data: Positional[str | None] = None
-    """labelled data; the run's own unless given"""
-    split: Literal["train", "val", "test"] | None = None
-    """which part; of the run's own data val, of other data test or everything. A look at the run's test is recorded"""
-    model: str | None = None
-    """FILE.py:NAME, where the run was trained with a network of your own"""
     tta: str | None = None
-    """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; as the run's recipe unless given"""
-    risk: float | None = None
-    """also judge answering 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
-    coverage: float | None = None
-    """the same below the highest probability at which this share of the validation pictures was answered"""
+    """the mean over several views: flips, shift, six, crops, ten; unless given, val takes the run's own and predict one"""
     fit: Fit | None = None
     """how pictures that are not square become so; as in training unless given"""
+    risk: float | None = None
+    """answer 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
+    coverage: float | None = None
+    """the same below the highest probability at which this share of the validation pictures was answered"""
     engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None
     """of the arithmetic; the quicker of those the hardware multiplies unless given"""
     explain_speed: bool = False
     """measure every engine and show the table"""
+    model: str | None = None
+    """FILE.py:NAME, where the run was trained with a network of your own"""
+
+    def answering(self) -> dict[str, Any]:
+        """As the commands take it."""
+        kept = {field.name: getattr(self, field.name) for field in fields(Answering)}
+        return {"thorough": kept.pop("explain_speed"), **kept}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Val(Answering):
+    """Evaluate a run on its own splits or on other labelled data; labels are matched by class name."""
+
+    run: Positional[str]
+    """folder of the run, a classifier file, or the .json file of an ensemble"""
+    data: Positional[str | None] = None
+    """labelled data; the run's own unless given"""
+    split: Literal["train", "val", "test"] | None = None
+    """which part; of the run's own data val, of other data test or everything. A look at the run's test is recorded"""
     ensemble: tuple[str, ...] = ()
     """further runs or classifier files that answer together with it"""
-    combine: Literal["mean", "greedy", "soup", "greedy_soup", "fusion"] = "mean"
-    """how: probabilities averaged, of members chosen on validation; weights averaged; features fused"""
+    combine: Literal["mean", "greedy", "soup", "greedy_soup", "fusion"] | None = None
+    """how: probabilities averaged (mean, unless given), of members chosen on validation; weights averaged; features fused"""
     save: str | None = None
-    """write it to this file, which `hubel predict` reads: a .safetensors of a soup, else a .json that names the members"""
+    """write it to this file, to be used as RUN: a soup as a classifier, .safetensors; else .json, which names the members"""
     robustness: bool = False
     """also measure the accuracy under nine challenges at five strengths, and draw them"""
     json: bool = False
@@ -49,10 +60,9 @@ class Val:
 
 def val(arguments: Val) -> int:
     """Prints the figures of an evaluation."""
-    if arguments.ensemble:
+    if arguments.ensemble or arguments.run.endswith(".json"):
         return _val_ensemble(arguments)
-    idle = [f"{key}={value}" for key, value in (("combine", arguments.combine), ("save", arguments.save))
-            if value not in (None, "mean")]  # fmt: skip
+    idle = [f"{key}={value}" for key in ("combine", "save") if (value := getattr(arguments, key)) is not None]
     if idle:
         raise UsageError(f"{idle[0]} would have no effect without --ensemble")
     from hubel.commands.val import ready, show, show_choice
@@ -60,10 +70,8 @@ def val(arguments: Val) -> int:
     from hubel.terminal import console_for, show_notes, tracker
 
     console = console_for(arguments.json)
-    found = ready(arguments.run, arguments.data, arguments.split, model=arguments.model, tta=arguments.tta,
-                  risk=arguments.risk, coverage=arguments.coverage, fit=arguments.fit, engine=arguments.engine,
-                  precision=arguments.precision, thorough=arguments.explain_speed,
-                  by="hubel val --robustness" if arguments.robustness else "hubel val", track=tracker(console))  # fmt: skip
+    found = ready(arguments.run, arguments.data, arguments.split, **arguments.answering(), track=tracker(console),
+                  by="hubel val --robustness" if arguments.robustness else "hubel val")  # fmt: skip
     show_notes(found.notes, console)
     if arguments.explain_speed:
         show_choice(found.classifier.choice, console)
@@ -86,16 +94,24 @@ def val(arguments: Val) -> int:
 def _val_ensemble(arguments: Val) -> int:
     idle = [key for key in ("robustness", "explain_speed", "risk", "coverage", "fit") if getattr(arguments, key)]
     if idle:
-        raise UsageError(f"{idle[0].replace('_', '-')} would have no effect with --ensemble")
+        raise UsageError(f"{idle[0].replace('_', '-')} would have no effect with an ensemble")
+    fixed = [key for key in ("ensemble", "combine", "save", "tta") if getattr(arguments, key)]
+    if fixed and arguments.run.endswith(".json"):
+        raise UsageError(f"{fixed[0]} would have no effect: {arguments.run} says who its members are and how they answer; to "
+                         f"combine anew, name the members")  # fmt: skip
     from hubel.commands import ensemble
     from hubel.commands.val import show
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    found = ensemble.combined(
-        [arguments.run, *arguments.ensemble], arguments.data, arguments.split, combine=arguments.combine,
-        model=arguments.model, tta=arguments.tta, engine=arguments.engine, precision=arguments.precision,
-        save=arguments.save, track=tracker(console))  # fmt: skip
+    common: dict[str, Any] = {"model": arguments.model, "engine": arguments.engine, "precision": arguments.precision,
+                              "track": tracker(console)}  # fmt: skip
+    if arguments.ensemble:
+        paths = [arguments.run, *arguments.ensemble]
+        found = ensemble.combined(paths, arguments.data, arguments.split, combine=arguments.combine or "mean",
+                                  tta=arguments.tta, save=arguments.save, **common)  # fmt: skip
+    else:
+        found = ensemble.reused(arguments.run, arguments.data, arguments.split, **common)
     if arguments.json:
         print(json.dumps(found.to_dict()))
     else:
@@ -105,7 +121,7 @@ def _val_ensemble(arguments: Val) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict:
+class Predict(Answering):
     """The likeliest classes of picture files.  Exit code 3 if one of them cannot be read."""
 
     run: Positional[str]
@@ -114,22 +130,6 @@ class Predict:
     """picture files, or folders of them"""
     top: int = 3
     """how many classes to show"""
-    model: str | None = None
-    """FILE.py:NAME, where the run was trained with a network of your own"""
-    tta: str | None = None
-    """test-time augmentation, the mean over several views: flips, shift, six, crops, ten; none unless given"""
-    risk: float | None = None
-    """answer 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
-    coverage: float | None = None
-    """the same below the highest probability at which this share of the validation pictures was answered"""
-    fit: Fit | None = None
-    """how pictures that are not square become so; as in training unless given"""
-    engine: Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"] = "auto"
-    """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
-    precision: Literal["float32", "bfloat16"] | None = None
-    """of the arithmetic; the quicker of those the hardware multiplies unless given"""
-    explain_speed: bool = False
-    """measure every engine and show the table"""
     json: bool = False
     """print one JSON object"""
 
@@ -140,13 +140,15 @@ def predict(arguments: Predict) -> int:
     from hubel.commands.val import show_choice
     from hubel.terminal import console_for, show_notes
 
+    if not arguments.images:
+        raise UsageError(
+            f"there are no pictures to answer about; name files or folders: hubel predict {arguments.run} PICTURES"
+        )
     if arguments.top < 1:
         raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
-    found = job.ready(arguments.run, arguments.images, model=arguments.model, tta=arguments.tta, risk=arguments.risk,
-                  coverage=arguments.coverage, fit=arguments.fit, engine=arguments.engine, precision=arguments.precision,
-                  thorough=arguments.explain_speed)  # fmt: skip
+    found = job.ready(arguments.run, arguments.images, **arguments.answering())
     classifier, threshold = found.classifier, found.threshold
     show_notes(found.notes, console)
     if arguments.explain_speed:
@@ -164,7 +166,7 @@ def predict(arguments: Predict) -> int:
     return 3 if any(p.answer is None for p in predictions) else 0
 
 
-def _speed(arguments: Val | Predict, classifier: Any) -> dict[str, Any]:
+def _speed(arguments: Answering, classifier: Any) -> dict[str, Any]:
     """The table of engines, where it was asked for."""
     if not arguments.explain_speed or classifier.choice is None:
         return {}

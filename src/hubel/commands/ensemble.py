@@ -6,43 +6,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor
 
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands import report
+from hubel.commands.combinations import COMBINATIONS, Found, Job
 from hubel.commands.members import Pictures
-from hubel.commands.val import SAMPLE, SplitName, looking, run_of
-from hubel.data import Split
+from hubel.commands.val import SplitName, looking, run_of
+from hubel.ensemble import Ensemble
+from hubel.ensemble.combine import Combine, in_order
+from hubel.ensemble.together import described, in_terms_of
 from hubel.errors import UsageError
 from hubel.evaluation import Evaluation
-from hubel.evaluation.ensemble import (
-    LARGEST_STATISTICS,
-    Combine,
-    Ensemble,
-    accuracy,
-    fitted,
-    greedy_soup,
-    in_order,
-    selected,
-    souped,
-    weighted,
-)
-from hubel.evaluation.metrics import TABLES, measure
-from hubel.evaluation.metrics import logits_of as unscaled
+from hubel.evaluation.calibration import identity
+from hubel.evaluation.metrics import CALIBRATED, TABLES, measure
 from hubel.files import Track, silently
 from hubel.inference.engines import able
 from hubel.report.words import percent
 from hubel.training import checkpoint
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
-from hubel.transfer import features
 
 
 @dataclass(frozen=True)
@@ -112,7 +98,7 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
         paths: run folders or classifier files, the first of which brings the data.
         data: as for `val`.
         split: as for `val`.
-        combine: see `evaluation.ensemble`.
+        combine: see `ensemble.combine`.
         model: FILE.py:NAME, where the networks are one's own.
         tta: as for `val`, for every member.
         engine: as for `val`.
@@ -129,133 +115,94 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
         raise UsageError("an ensemble has at least two members; name them: hubel val RUN --ensemble RUN RUN")
     if engine != "auto":
         able(engine, precision)
-    if save and combine == "fusion":
-        raise UsageError("save would have no effect with combine=fusion, which is not kept; take mean, greedy or soup")
+    if tta and combine == "fusion":
+        raise UsageError("tta would have no effect on combine=fusion, whose classifier reads the features of one view")
     ending = ".safetensors" if "soup" in combine else ".json"
     if save and not save.endswith(ending):
         raise UsageError(f"save={save} does not end in {ending}, as what combine={combine} leaves does")
     looked = [looking(Classifier.load(path, model), tta, run_of(path)) for path in paths]
     members = [member for member, _ in looked]
-    orders = [in_order(member, members[0].classes) for member in members]
-    pictures = Pictures(paths, members, data, split, track)
-    part = pictures.asked(members[0])
-    pictures.refuse_what_was_learnt(choosing=combine != "mean")
+    options = {"engine": engine, "precision": precision, "track": track}
+    job = _job(paths, members, data, split, combine != "mean", options)
+    found = COMBINATIONS[combine](job)
+    if save:
+        _save(Path(save), job.paths, found.kept)
+        if isinstance(found.kept, Classifier) and found.kept.views:
+            found = replace(found, notes=(*found.notes, f"a classifier file holds no views; look at {save} with "
+                                                        f"tta={found.kept.views} again"))  # fmt: skip
+    found = replace(found, notes=(*(note for _, own in looked for note in own), *found.notes))
+    return _scored(job, found, save)
+
+
+def reused(path: str, data: str | None = None, split: SplitName | None = None, *, model: str | None = None,
+           engine: str = "auto", precision: Precision | None = None, track: Track[Any] = silently) -> Combined:  # fmt: skip
+    """Scores an ensemble that was saved, and each of its members; the arguments are those of `combined`.
+
+    Raises:
+        FileError: it is not the file of an ensemble, or a member is missing or has changed.
+        UsageError: as `combined`.
+        DataError: as `combined`.
+    """
+    if engine != "auto":
+        able(engine, precision)
+    kept = Ensemble.load(path, model)
+    options = {"engine": engine, "precision": precision, "track": track}
+    found = Found(kept.combine, kept, kept.weights, kept.chosen_on)
+    return _scored(_job(kept.names, kept.members, data, split, False, options), found, None)
+
+
+def _job(paths: Sequence[str], members: Sequence[Classifier], data: str | None, split: SplitName | None, choosing: bool,
+         options: dict[str, Any]) -> Job:  # fmt: skip
+    """The members on their engines, after whatever forbids to look at the pictures; a look at a test part is recorded."""
+    for member in members:
+        in_order(member, members[0].classes)
+    pictures = Pictures(paths, members, data, split, options["track"])
+    pictures.asked(members[0])
+    pictures.refuse_what_was_learnt(choosing)
     pictures.record()
     use_all_cores()
-    ready = [member.using(pictures.asked(member).take(slice(0, SAMPLE)), pictures=len(part), engine=engine,
-                          precision=precision) for member in members]  # fmt: skip
-    job = _Job(pictures, members, ready, orders, {"engine": engine, "precision": precision, "track": track})
-    answers = job.answers("asked")
-    found = COMBINATIONS[combine](job, answers)
-    classes = members[0].classes
-    scored = [replace(measure(each, part.labels, classes, pictures.name), computed_by=member.computed_by)
-              for each, member in zip(answers, ready, strict=True)]  # fmt: skip
-    result = measure(found.logits, part.labels, classes, pictures.name)
-    result = replace(result, computed_by=f"{combine} of {len(members)} members; {ready[0].computed_by}")
-    notes = [*pictures.notes, *(note for _, own in looked for note in own), *found.notes]
-    if found.kept is not None and result.top1 < min(one.top1 for one in scored):
+    return Job(tuple(map(str, paths)), tuple(members), pictures, options)
+
+
+def _scored(job: Job, found: Found, saved: str | None) -> Combined:
+    """The figures of the members and of what they are together, kept in the first run where the pictures are its own."""
+    pictures, kept = job.pictures, found.kept
+    part, classes = pictures.asked(job.members[0]), job.members[0].classes
+    outputs = job.outputs("asked")
+    alone = [replace(measure(in_terms_of(classes, member, each), part.labels, classes, pictures.name),
+                     computed_by=member.computed_by)
+             for member, each in zip(job.ready, outputs, strict=True)]  # fmt: skip
+    result = replace(measure(job.together(kept, outputs), part.labels, classes, pictures.name),
+                     computed_by=f"{found.combine} of {len(job.members)} members; {job.ready[0].computed_by}")  # fmt: skip
+    notes = [*pictures.notes, *found.notes]
+    if isinstance(kept, Classifier) and result.top1 < min(one.top1 for one in alone):
         notes.append("the mean of the weights reads worse than every member: networks that did not start from the same "
                      "weights seldom average; combine=mean averages their answers instead")  # fmt: skip
-    if pictures.own and pictures.name == "val" and combine in CHOOSING:
+    chosen_on, known = found.chosen_on or (0, "")
+    if known and known in map(identity, job.parts("asked")):
         notes.append(
             "the combination was chosen on these very pictures, so its figure is optimistic; split=test is not"
         )
-    if save:
-        _save(Path(save), paths, members, found)
-    rows = tuple(Member(str(path), member.model, member.preprocessing.size, one, weight)
-                 for path, member, one, weight in zip(paths, members, scored, found.weights, strict=True))  # fmt: skip
-    chosen_on = len(pictures.of(members[0], "val")) if combine in CHOOSING else 0
-    together = Combined(combine, rows, result, chosen_on, tuple(dict.fromkeys(notes)), save)
+    rows = tuple(Member(path, member.model, member.preprocessing.size, one, weight)
+                 for path, member, one, weight in zip(job.paths, job.members, alone, found.weights, strict=True))  # fmt: skip
+    together = Combined(found.combine, rows, result, chosen_on, tuple(dict.fromkeys(notes)), saved)
     _keep(together, pictures)
     return together
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a combination works with: the members, and them again on their engines."""
-
-    pictures: Pictures
-    members: list[Classifier]
-    ready: list[Classifier]
-    orders: list[list[int]]
-    options: dict[str, Any]
-
-    def parts(self, part: str) -> list[Split]:
-        """A part as every member reads it; "asked" is the one asked for."""
-        return [self.pictures.asked(member) if part == "asked" else self.pictures.of(member, part)
-                for member in self.members]  # fmt: skip
-
-    def answers(self, part: str) -> list[Tensor]:
-        """Every member's logits on a part, classes in the first one's order."""
-        return [logits_of(member, each)[:, order]
-                for member, each, order in zip(self.ready, self.parts(part), self.orders, strict=True)]  # fmt: skip
-
-    def features(self, part: str) -> NDArray[np.float32]:
-        """The members' penultimate features of a part, side by side."""
-        return np.concatenate([features(member, whole(each), "penultimate", **self.options)
-                               for member, each in zip(self.members, self.parts(part), strict=True)], axis=1)  # fmt: skip
-
-    def labels(self, part: str) -> NDArray[np.int64]:
-        """Of a part."""
-        return self.parts(part)[0].labels
-
-    def some_training_pictures(self) -> NDArray[np.uint8]:
-        """Evenly spaced ones, from which a soup takes its statistics."""
-        train = self.parts("train")[0]
-        return train.take(np.linspace(0, len(train) - 1, min(len(train), LARGEST_STATISTICS)).astype(np.int64))
+# what a soup's file says of itself
+CARD = ("model", "classes", "multilabel", "preprocessing", "data", "versions", *CALIBRATED)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A combination: its logits on the asked part, the members' weights, its network where it is one, what to know."""
-
-    logits: Tensor
-    weights: list[float]
-    kept: Classifier | None = None
-    notes: tuple[str, ...] = ()
-
-
-def _mean(job: _Job, answers: list[Tensor]) -> _Found:
-    weights = [1.0] * len(answers)
-    return _Found(weighted(answers, weights, job.members[0].multilabel), weights)
-
-
-def _greedy(job: _Job, answers: list[Tensor]) -> _Found:
-    counts = selected(job.answers("val"), job.labels("val"))
-    return _Found(weighted(answers, counts, job.members[0].multilabel), [float(count) for count in counts])
-
-
-def _soup(job: _Job, answers: list[Tensor]) -> _Found:
-    kept = souped(job.members, job.some_training_pictures())
-    return _Found(logits_of(kept, job.parts("asked")[0]), [1.0] * len(answers), kept)
-
-
-def _greedy_soup(job: _Job, answers: list[Tensor]) -> _Found:  # noqa: ARG001 -- as the others
-    held = job.parts("val")[0]
-    kept, chosen = greedy_soup(job.members, job.some_training_pictures(),
-                               lambda one: accuracy(logits_of(one, held), held.labels))  # fmt: skip
-    return _Found(logits_of(kept, job.parts("asked")[0]), [float(taken) for taken in chosen], kept)
-
-
-def _fusion(job: _Job, answers: list[Tensor]) -> _Found:
-    if job.members[0].multilabel:
-        raise UsageError("combine=fusion fits one class per picture, and these have any number of them; take mean")
-    train = job.features("train")
-    linear = fitted(train, job.labels("train"), job.features("val"), job.labels("val"), len(job.members[0].classes))
-    note = f"a linear classifier of {train.shape[1]:,} features of {len(train):,} training pictures, C = {linear.penalty:g}"
-    return _Found(linear(torch.from_numpy(job.features("asked"))), [1.0] * len(answers), notes=(note,))
-
-
-COMBINATIONS = {"mean": _mean, "greedy": _greedy, "soup": _soup, "greedy_soup": _greedy_soup, "fusion": _fusion}
-CARD = ("model", "classes", "multilabel", "preprocessing", "data", "versions")  # what a soup's file says of itself
-CHOOSING = ("greedy", "greedy_soup", "fusion")  # those that look at validation pictures
+LONGEST = max(map(len, COMBINATIONS))  # of the names in the first column that must not be broken
 
 
 def show(found: Combined, console: Console) -> None:
     """A row per member and one for all of them together, then what to know."""
-    table = Table("member", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("member", overflow="fold", min_width=LONGEST)
     for column in ("network", "px", "weight", "accuracy", "95 % interval", "log loss"):
-        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=column != "network")
     for member in found.members:
         table.add_row(member.path, member.model, str(member.size), f"{member.weight:g}", *_figures(member.evaluation))
     table.add_row(found.combine, "", "", "", *_figures(found.evaluation), style="bold")
@@ -273,16 +220,6 @@ def _figures(evaluation: Evaluation) -> tuple[str, str, str]:
     return percent(evaluation.top1), f"{percent(low)} to {percent(high)}", f"{evaluation.loss:.4f}"
 
 
-def logits_of(classifier: Classifier, part: Split) -> Tensor:
-    """N classes, of every picture of a part, divided by the classifier's temperature."""
-    return unscaled(classifier, part) / classifier.temperature
-
-
-def whole(part: Split) -> NDArray[np.uint8]:
-    """Every picture of a part."""
-    return part.take(slice(0, len(part)))
-
-
 def _keep(found: Combined, pictures: Pictures) -> None:
     """Adds the result to the first run, and draws its page again, where the pictures are its own."""
     first = pictures.runs[0]
@@ -298,10 +235,9 @@ def _who(kept: dict[str, Any]) -> list[Any]:
     return [kept["combine"], kept["split"], [member["path"] for member in kept["members"]]]
 
 
-def _save(path: Path, paths: Sequence[str], members: Sequence[Classifier], found: _Found) -> None:
-    if found.kept is None:
-        share = tuple(weight / sum(found.weights) for weight in found.weights)
-        Ensemble(tuple(members), share, members[0].classes).save(path, paths)
+def _save(path: Path, paths: Sequence[str], kept: Ensemble | Classifier) -> None:
+    if isinstance(kept, Ensemble):
+        kept.save(path)
         return
-    about = {key: value for key, value in found.kept.about.items() if key in CARD}
-    checkpoint.save(path, found.kept.network.state_dict(), {**about, "soup": [str(path) for path in paths]})
+    about = {key: value for key, value in kept.about.items() if key in CARD}
+    checkpoint.save(path, kept.network.state_dict(), {**about, "soup": [described(path, each) for each in paths]})

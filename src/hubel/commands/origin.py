@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hubel import hub, zoo
-from hubel.classifier import Classifier
+from hubel import zoo
+from hubel.classifier import Classifier, lasting, sha256_of
 from hubel.data import Splits
 from hubel.data.division import FILE
 from hubel.errors import DataError, UsageError, listed
@@ -21,7 +21,6 @@ from hubel.training.distillation import Teacher
 from hubel.training.freezing import Freezing, norms
 from hubel.training.loop import seeded
 from hubel.training.recipe import Recipe
-from hubel.weights import fetch
 from hubel.zoo.own import code_sha256, located
 
 
@@ -48,14 +47,14 @@ class Origin:
         """
         if name is None:
             return None
-        return Origin(name, Classifier.load(name, model), _unchanged(name, _digest(name), sha256))
+        return Origin(name, Classifier.load(name, model), _unchanged(name, sha256_of(name), sha256))
 
     def describe(self) -> dict[str, Any]:
         """For the run's record: what the weights are, and where they come from as far as is known."""
         about = self.classifier.about
         known = about.get("weights") or {}
         return {
-            "from": _lasting(self.name),
+            "from": lasting(self.name),
             "model": located(self.classifier.model),
             "sha256": self.sha256,
             "classes": len(self.classifier.classes),
@@ -64,31 +63,12 @@ class Origin:
         }
 
 
-def _lasting(name: str) -> str:
-    """The name by which the same is found from any folder, and later."""
-    if hub.is_named(name):
-        return hub.fetch(name).name
-    return str(Path(name).resolve()) if Path(name).exists() else located(name)
-
-
 def _unchanged(name: str, found: str, recorded: str | None) -> str:
     """The digest that was found, which is the one that a run has recorded, if any."""
     if recorded not in (None, found):
         raise DataError(f"{name} has changed since the run was started (sha256 {found[:12]}, then {recorded[:12]}); restore it, or "
                         f"start a new run")  # fmt: skip
     return found
-
-
-def _digest(name: str) -> str:
-    """sha256 of the file that `Classifier.load` reads."""
-    path = hub.fetch(name).path if hub.is_named(name) else Path(name)
-    if path.is_dir():
-        path = path / "best.safetensors"
-    elif not path.exists():
-        known = zoo.pretrained(name)
-        path = fetch(known.url, known.sha256)  # which is there by now
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def followed(recipe: Recipe, origin: Origin | None) -> Recipe:

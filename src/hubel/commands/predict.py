@@ -15,8 +15,8 @@ from hubel.classifier import Answer, Classifier
 from hubel.commands.val import looking, run_of, squared
 from hubel.data import Unreadable
 from hubel.data.source import EXTENSIONS
+from hubel.ensemble import Ensemble
 from hubel.errors import DataError, UsageError
-from hubel.evaluation.ensemble import Ensemble
 from hubel.evaluation.rejection import chosen_threshold
 from hubel.evaluation.words import percent
 from hubel.training.keys import Fit
@@ -56,14 +56,14 @@ def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str 
         UsageError: the engine cannot be used as asked, or a key has no effect on an ensemble.
     """
     if run.endswith(".json"):
-        given = {"model": model, "tta": tta, "risk": risk, "coverage": coverage, "fit": fit, "precision": precision,
+        given = {"tta": tta, "risk": risk, "coverage": coverage, "fit": fit, "precision": precision,
                  "engine": None if engine == "auto" else engine, "explain-speed": thorough or None}  # fmt: skip
         idle = [key for key, value in given.items() if value is not None]
         if idle:
             raise UsageError(f"{idle[0]} would have no effect on an ensemble, whose members answer as they were saved")
         expanded(paths)  # before anything is loaded
         use_all_cores()
-        return Ready(Ensemble.load(Path(run)), None, ())
+        return Ready(Ensemble.load(run, model), None, ())
     classifier = Classifier.load(run, model)
     threshold, notes = chosen_threshold(classifier, risk, coverage), ()
     if tta:
