@@ -86,6 +86,30 @@ def test_calibration_error_and_the_area_under_risk_and_coverage():
     assert all(map(as_it_should, held.values())), held
 
 
+@pytest.mark.parametrize(("n", "odds", "sets"), [(60, 18.0, SETS), (300, 40.0, SETS)])
+def test_the_area_under_risk_and_coverage_where_errors_are_few(n, odds, sets):
+    """Six or eight errors in a test set, of which the surest decide the area."""
+    generator = np.random.default_rng(7)
+    confidence = generator.beta(2, 1, size=20_000)
+    correct = 1 - 1 / (1 + odds * confidence**3)
+    order = np.argsort(-confidence)
+    truth = (np.cumsum(1 - correct[order]) / np.arange(1, len(order) + 1)).mean()
+    found = []
+    for drawn in generator.integers(0, len(order), (sets, n)):
+        found.append(rejection.area(confidence[drawn], generator.random(n) < correct[drawn])[1])
+    assert as_it_should(holds(found, truth)), holds(found, truth)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=15))
+def test_the_area_without_a_picture(pictures):
+    """Of every picture, with and without others of equal confidence: as if it had never been there."""
+    confidence, right = np.array([sure for sure, _ in pictures]) / 6, np.array([hit for _, hit in pictures])
+    _, without = rejection.areas_without(confidence, right)
+    order = np.argsort(-confidence, kind="stable")
+    again = [rejection.area(np.delete(confidence, i), np.delete(right, i))[0] for i in order]
+    np.testing.assert_allclose(without, again, atol=1e-12)
+
+
 def test_a_perfect_calibration_is_found_possible():
     """At zero the interval can miss on one side only, so that it holds the truth 97.5 % of the time."""
     generator = np.random.default_rng(3)
