@@ -19,7 +19,8 @@ def wilson_interval(correct: float, n: float, z: float = Z) -> Interval:
     """95 % interval of a share `correct / n`  (Wilson 1927); right at 0 and 1, where the textbook interval is empty.
 
     Args:
-        correct, n: of n pictures; neither need be whole.
+        correct: how many of them have it.
+        n: pictures; neither need be whole.
         z: standard errors between the share and the ends; more than `Z` where the error is itself an estimate.
 
     >>> [round(x, 4) for x in wilson_interval(95, 100)]
@@ -36,7 +37,9 @@ def share_like_interval(estimate: float, variance: float, n: int, z: float = Z) 
 
     Args:
         estimate: the figure.
-        variance: of the estimate; where it is 0 nothing is known but the n pictures.
+        variance: of the estimate; where it is 0 nothing is known but the number of pictures.
+        n: pictures.
+        z: as in `wilson_interval`.
     """
     worth = estimate * (1 - estimate) / variance if variance > 0 and 0 < estimate < 1 else n
     return wilson_interval(estimate * worth, worth, z)
