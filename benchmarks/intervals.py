@@ -3,6 +3,7 @@
     python benchmarks/intervals.py                       # every population, 1,000 test sets each
     python benchmarks/intervals.py --only rare --sets 200
     python benchmarks/intervals.py --output benchmarks/evidence/intervals.json
+    python benchmarks/intervals.py --table               # nothing new: the evidence as benchmarks/README.md shows it
 
 A population is a classifier whose logits are known normal variables: s at the picture's class plus noise. Its true class
 probabilities given the logits follow by Bayes' rule, so the truth is computed from half a million pictures' probabilities, not
@@ -29,6 +30,7 @@ from hubel.evaluation.metrics import measure, surest
 from hubel.evaluation.rejection import area
 from hubel.training.machine import versions
 
+EVIDENCE = Path(__file__).parent / "evidence" / "intervals.json"
 Simulation = Callable[["Population", int], Iterator[dict[str, tuple[float, float]]]]
 LARGE, CHUNK = 500_000, 50_000  # pictures the truth is computed from
 FIGURES = ("top1", "top5", "balanced_accuracy", "macro_precision", "macro_f1", "loss", "calibration_error", "aurc")
@@ -159,7 +161,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], help="populations whose names hold one of these")
     parser.add_argument("--confidence", action="store_true", help="calibration error and aurc alone: a minute")
     parser.add_argument("--output", type=Path, help="add the results to this JSON file")
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of the evidence kept and simulate nothing"
+    )
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(EVIDENCE.read_text())))
+        return
     for name, population in POPULATIONS.items():
         if not any(word in name for word in arguments.only):
             continue
@@ -171,6 +179,17 @@ def main() -> None:
                   f"above {100 * row['above']:4.1f} %  width {row['width']:.4f}", flush=True)  # fmt: skip
         if arguments.output:
             record(arguments.output, name, population, rows)
+
+
+def table(evidence: dict[str, Any]) -> str:
+    """Per figure the share of intervals that hold the truth, in Markdown: the least and the most of the populations, and where."""
+    lines = ["| figure | populations | holds the truth, % | least in | most in |", "|---|---|---|---|---|"]
+    for figure in (*FIGURES, *(f"difference of {key}" for key in PAIRED)):
+        held = sorted((found["figures"][figure]["holds"], name) for name, found in evidence["populations"].items()
+                      if figure in found["figures"] and found["figures"][figure]["truth"] != 0)  # fmt: skip
+        (least, where), (most, there) = held[0], held[-1]
+        lines.append(f"| {figure} | {len(held)} | {100 * least:.1f} to {100 * most:.1f} | {where} | {there} |")
+    return "\n".join(lines)
 
 
 def record(path: Path, name: str, population: Population, rows: dict[str, Any]) -> None:

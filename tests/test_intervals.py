@@ -1,5 +1,9 @@
 """The intervals hold the truth as often as they say, over 1,000 simulated test sets; single cases against SciPy."""
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +13,9 @@ from sklearn import metrics
 
 from hubel.evaluation import average_precision, calibration, comparison, intervals, rejection
 from hubel.evaluation.outcomes import counted
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import intervals as benchmark
 
 SETS = 1000
 
@@ -38,6 +45,18 @@ def tables(joint, n, sets=SETS):
     generator = np.random.default_rng(0)
     for _ in range(sets):
         yield np.divmod(generator.choice(joint.size, n, p=joint.ravel()), len(joint))
+
+
+def test_the_table_shows_the_evidence_and_every_figure_is_as_it_should():
+    evidence = json.loads(benchmark.EVIDENCE.read_text())
+    assert set(evidence["populations"]) == set(benchmark.POPULATIONS)
+    assert benchmark.table(evidence) in (Path(benchmark.__file__).parent / "README.md").read_text()
+    for name, population in evidence["populations"].items():
+        figures = population["figures"]
+        expected = {*benchmark.FIGURES, *(f"difference of {key}" for key in benchmark.PAIRED)}
+        assert set(figures) == expected - ({"top5"} if population["population"]["classes"] <= 5 else set())
+        held = {key: row["holds"] for key, row in figures.items() if row["truth"] != 0 and row["sets"] == 1000}
+        assert all(map(as_it_should, held.values())), (name, held)
 
 
 def test_shares_and_macro_figures(population):
@@ -121,6 +140,20 @@ def test_a_perfect_calibration_is_found_possible():
         plain.append(found.error)
     assert 0.95 <= np.mean(lower) <= 1
     assert np.mean(plain) > 0.015  # what the figure itself says of perfect probabilities
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_calibration_of_a_classifier_that_hardly_errs(flip):
+    """Most of these test sets show no wrong answer, yet one in a thousand is; or no right one, where `flip`."""
+    generator = np.random.default_rng(8)
+    found = []
+    for _ in range(300):
+        confidence = 1 - 0.0004 * generator.random(500)
+        right = generator.random(500) < 0.999
+        judged = calibration.reliability(1 - confidence if flip else confidence, right ^ flip)
+        found.append(judged.error_interval()[1])
+    assert holds(found, 0.0008) >= 0.95, holds(found, 0.0008)
+    assert np.mean([high for _, high in found]) < 0.02
 
 
 def test_differences_between_two_classifiers(population):
