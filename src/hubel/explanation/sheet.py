@@ -109,12 +109,12 @@ def fitted_size(picture: NDArray[np.uint8], side: int) -> tuple[int, int]:
 
 
 def wrapped(text: str, width: int, face: ImageFont.FreeTypeFont) -> list[str]:
-    """Lines no wider than `width` [px]; a word that is longer loses its middle, because names of a kind differ at their ends."""
+    """Lines no wider than `width` [px], of words that are `shortened`: names of a kind differ at their ends."""
     lines: list[str] = []
     for paragraph in text.splitlines():
         line = ""
         for word in paragraph.split():
-            word = _shortened(word, width, face)
+            word = shortened(word, width, face)
             if line and face.getlength(f"{line} {word}") > width:
                 lines.append(line)
                 line = word
@@ -124,7 +124,8 @@ def wrapped(text: str, width: int, face: ImageFont.FreeTypeFont) -> list[str]:
     return lines
 
 
-def _shortened(word: str, width: int, face: ImageFont.FreeTypeFont) -> str:
+def shortened(word: str, width: int, face: ImageFont.FreeTypeFont) -> str:
+    """A word no wider than `width` [px], without its middle where it is longer."""
     if face.getlength(word) <= width:
         return word
     head, tail = word[:-ENDING], word[-ENDING:]
