@@ -1,6 +1,6 @@
 """How long near duplicates take to find among many thumbnails, and whether planted ones are found.
 
-    python benchmarks/near_duplicates.py --pictures 100000
+    python benchmarks/near_duplicates.py --pictures 100000 --output benchmarks/evidence/near_duplicates.json
 
 The pictures are made up, so that nothing is decoded: smooth colour noise of 8 x 8 knots, 64 px, with grain. One in a hundred gets
 a copy of other brightness and grain, every second copy mirrored. Such pictures are as unlike as chance makes them, so this times
@@ -10,12 +10,18 @@ the search; how real photographs fare is measured by `planted.py`.
 import argparse
 import json
 import resource
+import shlex
+import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from hubel import files
+from hubel.benchmark.conditions import all_versions, hardware, watching
 from hubel.data.audit import near_duplicates
 
 SIDE, KNOTS, CHUNK = 64, 8, 4096
@@ -36,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="write the figures to this JSON file, with conditions and versions")
     arguments = parser.parse_args()
     random = np.random.default_rng(arguments.seed)
     pictures = made(arguments.pictures, random)
@@ -43,14 +50,20 @@ def main() -> None:
     for number, (source, copy) in enumerate(zip(sources, copies, strict=True)):
         same = pictures[source][:, ::-1] if number % 2 else pictures[source]
         pictures[copy] = np.clip(same * random.uniform(0.9, 1.0) + random.normal(0, 3, same.shape), 0, 255)
-    began = time.perf_counter()
-    groups = near_duplicates(pictures)
-    seconds = time.perf_counter() - began
+    began = time.process_time()
+    with watching() as conditions:
+        groups = near_duplicates(pictures)
     together = len(groups) - len(np.unique(groups))
     found = int((groups[sources] == groups[copies]).sum())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
-    print(json.dumps({"pictures": arguments.pictures, "copies": len(copies), "found": found, "others_joined": together - found,
-                      "seconds": round(seconds, 1), "peak_mb": peak}))  # fmt: skip
+    figures = {"pictures": arguments.pictures, "copies": len(copies), "found": found, "others_joined": together - found,
+               "seconds": round(conditions.seconds, 1), "cpu_seconds": round(time.process_time() - began, 1),
+               "peak_mb": peak}  # fmt: skip
+    print(json.dumps(figures))
+    if arguments.output:
+        figures |= {"conditions": asdict(conditions), "hardware": hardware(), "versions": all_versions(),
+                    "command": shlex.join(["python", *sys.argv])}  # fmt: skip
+        files.write(arguments.output, json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

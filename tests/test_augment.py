@@ -4,11 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from scipy import stats
 
 from hubel.cli import main
 from hubel.cli.data import Augment
 from hubel.data import load, open_data, safe
+from hubel.data.augmentation import safety
 from hubel.data.augmentation.augmentation import RANGES
 from hubel.training import keys
 from hubel.training.recipe import Recipe
@@ -33,8 +38,29 @@ def test_a_mirror_that_swaps_classes_is_left_out_and_says_why(arrows):
     (flip,) = [row for row in rows if row.key == "flip"]
     assert flip.before > 0.95
     assert flip.after < 0.8
-    assert str(flip).startswith("flip=true: left out, with it a quick classifier reads")
+    assert flip.limit < flip.before - flip.after
+    assert str(flip).startswith("flip=true: left out, reads ")
+    first, *others = safety.told([str(row) for row in rows])
+    assert first.startswith("keeps ")
+    assert all(f"{key}=" in first for key in kept)
+    assert f"leaves out {str(flip).replace(': left out,', ':')}" in others
+    assert len(others) == len(rows) - len(kept)
+    assert max(map(len, others)) < 110
     assert safe(data, seed=1) == (kept, rows)
+
+
+@given(st.integers(100, 1000), st.integers(0, 30), st.integers(0, 30))
+def test_the_limit_follows_from_the_pictures_that_differ(n, won, lost):
+    """What is left out costs over a point and would fail the sign test, near enough; more of such pictures allow less."""
+    before, after = torch.zeros(n + won + lost), torch.zeros(n + won + lost)
+    before[:lost], after[lost : lost + won] = 1, 1
+    found = safety.judged("rotate", 10.0, before, after)
+    loss = found.before - found.after
+    assert found.kept == (loss <= found.limit)
+    assert found.kept or (loss > 0.01 and stats.binomtest(won, won + lost).pvalue < 0.07)
+    more = safety.judged("rotate", 10.0, before.repeat(4), after.repeat(4))
+    assert more.limit <= found.limit
+    assert found.kept or not more.kept
 
 
 def test_characters_are_never_mirrored_unless_asked():

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 from scipy.spatial.distance import pdist
@@ -19,6 +21,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from hubel import zoo
 from hubel.cli import main
+from hubel.commands import data
 from hubel.commands.check import check, pixels
 from hubel.commands.preparation import splits_of
 from hubel.commands.train import start
@@ -26,6 +29,7 @@ from hubel.data import load, open_data
 from hubel.data.audit import Inventory, look_alikes, near_duplicates
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError
 from hubel.evaluation.label_errors import SHRINKAGE, discriminant, out_of_fold, side_by_side, suspects
+from hubel.explanation.sheet import font as sheet_font
 from hubel.training.loop import seeded
 from hubel.training.recipe import Recipe
 from pictures import encoded
@@ -334,6 +338,16 @@ def test_what_a_list_cannot_mean_is_refused(album, tmp_path):
     source = open_data(album, exclude=str(listing)).source
     assert source.classes == ("boat",)
     assert source.notes[-2:] == (f"20 pictures are left out by {listing}", "no picture is left of class cat")
+
+
+@settings(max_examples=25)
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=60), st.integers(1, 4))
+def test_labels_of_the_contact_sheet_fit_and_show_how_names_end(word, times):
+    """Of any script: within the column's width and three lines, and the number at the end stays."""
+    lines = data.label(f"{' '.join([word] * times)} 17")
+    assert len(lines) <= 3
+    assert all(sheet_font(data.TEXT).getlength(line) <= data.LABEL - 12 for line in lines)
+    assert lines[-1].endswith("17")
 
 
 def test_contents_and_contact_sheet(album, tmp_path, capsys):

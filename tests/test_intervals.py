@@ -1,5 +1,9 @@
 """The intervals hold the truth as often as they say, over 1,000 simulated test sets; single cases against SciPy."""
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +13,9 @@ from sklearn import metrics
 
 from hubel.evaluation import average_precision, calibration, comparison, intervals, rejection
 from hubel.evaluation.outcomes import counted
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import intervals as benchmark
 
 SETS = 1000
 
@@ -38,6 +45,18 @@ def tables(joint, n, sets=SETS):
     generator = np.random.default_rng(0)
     for _ in range(sets):
         yield np.divmod(generator.choice(joint.size, n, p=joint.ravel()), len(joint))
+
+
+def test_the_table_shows_the_evidence_and_every_figure_is_as_it_should():
+    evidence = json.loads(benchmark.EVIDENCE.read_text())
+    assert set(evidence["populations"]) == set(benchmark.POPULATIONS)
+    assert benchmark.table(evidence) in (Path(benchmark.__file__).parent / "README.md").read_text()
+    for name, population in evidence["populations"].items():
+        figures = population["figures"]
+        expected = {*benchmark.FIGURES, *(f"difference of {key}" for key in benchmark.PAIRED)}
+        assert set(figures) == expected - ({"top5"} if population["population"]["classes"] <= 5 else set())
+        held = {key: row["holds"] for key, row in figures.items() if row["truth"] != 0 and row["sets"] == 1000}
+        assert all(map(as_it_should, held.values())), (name, held)
 
 
 def test_shares_and_macro_figures(population):
@@ -86,6 +105,30 @@ def test_calibration_error_and_the_area_under_risk_and_coverage():
     assert all(map(as_it_should, held.values())), held
 
 
+@pytest.mark.parametrize(("n", "odds", "sets"), [(60, 18.0, SETS), (300, 40.0, SETS)])
+def test_the_area_under_risk_and_coverage_where_errors_are_few(n, odds, sets):
+    """Six or eight errors in a test set, of which the surest decide the area."""
+    generator = np.random.default_rng(7)
+    confidence = generator.beta(2, 1, size=20_000)
+    correct = 1 - 1 / (1 + odds * confidence**3)
+    order = np.argsort(-confidence)
+    truth = (np.cumsum(1 - correct[order]) / np.arange(1, len(order) + 1)).mean()
+    found = []
+    for drawn in generator.integers(0, len(order), (sets, n)):
+        found.append(rejection.area(confidence[drawn], generator.random(n) < correct[drawn])[1])
+    assert as_it_should(holds(found, truth)), holds(found, truth)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=15))
+def test_the_area_without_a_picture(pictures):
+    """Of every picture, with and without others of equal confidence: as if it had never been there."""
+    confidence, right = np.array([sure for sure, _ in pictures]) / 6, np.array([hit for _, hit in pictures])
+    _, without = rejection.areas_without(confidence, right)
+    order = np.argsort(-confidence, kind="stable")
+    again = [rejection.area(np.delete(confidence, i), np.delete(right, i))[0] for i in order]
+    np.testing.assert_allclose(without, again, atol=1e-12)
+
+
 def test_a_perfect_calibration_is_found_possible():
     """At zero the interval can miss on one side only, so that it holds the truth 97.5 % of the time."""
     generator = np.random.default_rng(3)
@@ -97,6 +140,20 @@ def test_a_perfect_calibration_is_found_possible():
         plain.append(found.error)
     assert 0.95 <= np.mean(lower) <= 1
     assert np.mean(plain) > 0.015  # what the figure itself says of perfect probabilities
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_calibration_of_a_classifier_that_hardly_errs(flip):
+    """Most of these test sets show no wrong answer, yet one in a thousand is; or no right one, where `flip`."""
+    generator = np.random.default_rng(8)
+    found = []
+    for _ in range(300):
+        confidence = 1 - 0.0004 * generator.random(500)
+        right = generator.random(500) < 0.999
+        judged = calibration.reliability(1 - confidence if flip else confidence, right ^ flip)
+        found.append(judged.error_interval()[1])
+    assert holds(found, 0.0008) >= 0.95, holds(found, 0.0008)
+    assert np.mean([high for _, high in found]) < 0.02
 
 
 def test_differences_between_two_classifiers(population):

@@ -14,6 +14,7 @@ from hubel.classifier import Classifier
 from hubel.cli import main
 from hubel.data import Preprocessing, Split
 from hubel.evaluation.challenges import CHALLENGES, STRENGTHS, challenged
+from hubel.evaluation.intervals import wilson_interval
 from hubel.evaluation.robustness import beside, measure_robustness, samples
 
 
@@ -102,6 +103,13 @@ def test_the_table_says_what_the_classifier_answers():
     assert found.mean_interval[0] < found.mean < found.mean_interval[1]
     assert measure_robustness(classifier, split, "val") == found
     assert measure_robustness(classifier, split, "val", most=10).n == 10
+    for parameter in net.parameters():
+        torch.nn.init.zeros_(parameter)  # from here on it answers a, always
+    never = measure_robustness(classifier, Split(images, split.rows, np.ones(40, int), split.names), "val")
+    assert never.mean == 0
+    assert never.mean_interval == pytest.approx(
+        wilson_interval(0, 40)
+    )  # no variation is not the same as knowing nothing
 
 
 def test_val_keeps_the_table_and_draws_it(tmp_path, monkeypatch, capsys):

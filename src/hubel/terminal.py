@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from hubel import process
+from hubel.data.augmentation.safety import told
 from hubel.evaluation.words import percent
 from hubel.report.words import plural
 
@@ -121,8 +122,8 @@ def introduce(record: Any, console: Console) -> None:
         console.print(f"[yellow]left out[/] {len(data['broken']) - 10} more, listed in the report", highlight=False)
     for note in data["notes"]:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
-    for line in record.run.about.get("augmentation", []):
-        console.print(f"augment=auto: {line}", highlight=False, soft_wrap=True)
+    for line in told(record.run.about.get("augmentation") or []):
+        console.print(f"augment=auto {line}", highlight=False, soft_wrap=not console.is_terminal)
     if (start := record.run.about.get("weights")) is not None:
         console.print(escape(start["said"]), highlight=False, soft_wrap=True)
     if (teacher := record.run.about.get("teacher")) is not None:

@@ -4,10 +4,10 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,9 +19,11 @@ from hubel.data.audit import Inventory
 from hubel.data.audit.headers import headers
 from hubel.data.splits import pictures_per_class
 from hubel.errors import UsageError
+from hubel.explanation.sheet import font, wrapped
 from hubel.files import Track, silently
 
 LABEL, GAP, SIDE = 190, 4, 96  # px: width of the labels, space between pictures, side of a picture
+TEXT, LEADING = 13, 17  # px: size of the labels, from line to line
 MOST = 100  # classes on a sheet and in the terminal
 
 
@@ -128,14 +130,16 @@ def _spread(values: Any) -> list[float]:
 def _sheet(inventory: Inventory, classes: tuple[str, ...], columns: int, seed: int) -> Image.Image:
     """A row per class, its name and count on the left."""
     canvas = Image.new("RGB", (LABEL + columns * (SIDE + GAP), len(classes) * (SIDE + GAP)), "white")
-    draw, font = ImageDraw.Draw(canvas), cast("ImageFont.FreeTypeFont", ImageFont.load_default(13))
+    draw, face = ImageDraw.Draw(canvas), font(TEXT)
     random = np.random.default_rng(seed)
     for row, name in enumerate(classes):
         top = row * (SIDE + GAP)
         shows = inventory.labels[:, row] > 0 if inventory.labels.ndim == 2 else inventory.labels == row
         members = np.flatnonzero(shows & inventory.readable)
-        draw.text((6, top + SIDE // 2 - 18), _fitting(printable(name), draw, font), fill="black", font=font)
-        draw.text((6, top + SIDE // 2), f"{len(members):,}", fill="#666666", font=font)
+        lines = label(printable(name))
+        middle = top + (SIDE - LEADING * (len(lines) + 1)) // 2
+        draw.multiline_text((6, middle), "\n".join(lines), fill="black", font=face, spacing=LEADING - TEXT)
+        draw.text((6, middle + LEADING * len(lines)), f"{len(members):,}", fill="#666666", font=face)
         for column, number in enumerate(random.permutation(members)[:columns].tolist()):
             picture = pixels(inventory, number, SIDE)
             if picture is not None:
@@ -145,11 +149,10 @@ def _sheet(inventory: Inventory, classes: tuple[str, ...], columns: int, seed: i
     return canvas
 
 
-def _fitting(name: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont) -> str:
-    """A name cut to the width of its column."""
-    while draw.textlength(name, font=font) > LABEL - 12:
-        name = name.removesuffix("…")[:-1] + "…"
-    return name
+def label(name: str) -> list[str]:
+    """A name in at most three lines of its column: of longer ones the beginning and the end, where names of a kind differ."""
+    lines = wrapped(name, LABEL - 12, font(TEXT))
+    return lines if len(lines) <= 3 else [lines[0], *wrapped(f"{lines[1]} …", LABEL - 12, font(TEXT))[:1], lines[-1]]
 
 
 def show(contents: Contents, console: Console) -> None:

@@ -131,7 +131,12 @@ def looking(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[C
     if mirrored and not trained:
         letters = are_characters(classifier.classes)
         measured = next(
-            (row for row in (run.about.get("augmentation") or [] if run else []) if row.startswith("flip=")), ""
+            (
+                row
+                for row in (run.about.get("augmentation") or [] if run else [])
+                if row.startswith("flip=true: left out")
+            ),
+            "",
         )
         why = ("its classes are characters, which a mirror changes into others" if letters else
                f"augment=auto measured that a mirror changes the labels ({measured})" if measured else "")  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.evaluation.intervals import Interval, wilson_interval
+from hubel.evaluation.intervals import Interval, share_like_interval
 
 REPLICATES = 200  # enough for a variance
 
@@ -39,5 +39,4 @@ def interval(scores: NDArray[np.floating], labels: NDArray[np.int64], seed: int)
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=REPLICATES)
     estimate = float(mean_average_precision(scores, labels, np.ones((1, n), np.int64))[0])
     variance = float(mean_average_precision(scores, labels, drawn).var(ddof=1))
-    worth = estimate * (1 - estimate) / variance if variance > 0 and 0 < estimate < 1 else n
-    return estimate, wilson_interval(estimate * worth, worth)
+    return estimate, share_like_interval(estimate, variance, n)

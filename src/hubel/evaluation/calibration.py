@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+from scipy.stats import binomtest
 from torch import Tensor
 
 from hubel.data import Split
@@ -14,6 +15,7 @@ from hubel.evaluation.intervals import Interval, wilson_interval
 
 Floats = NDArray[np.floating]
 BINS = 15  # as Guo et al. 2017
+FEW = 5  # wrong answers, or right ones; with fewer, no bin's accuracy is near normal
 COLDEST, HOTTEST = math.log(0.01), math.log(100.0)  # of a temperature's logarithm
 
 
@@ -57,9 +59,11 @@ class Reliability:
         Resampling would add the chance of the sample to that of the resample, and its intervals miss small errors nearly
         always. Instead the true gaps are taken to be s times the likely ones (`likely_gaps`), and the ends are the two s at
         which an error as small, or as large, as the one seen has a probability of 2.5 %; where it has one half lies the
-        estimate. The error
-        given s is a sum of folded normal variables, whose mean and variance are known (Leone et al. 1961) and whose
-        distribution is close to a gamma distribution's.
+        estimate. The error given s is a sum of folded normal variables, whose mean and variance are known (Leone et al.
+        1961) and whose distribution is close to a gamma distribution's.
+
+        Where hardly any answer is wrong, or right, the bins show no gaps though there may be some. But the error is no smaller
+        than the difference of mean probability and accuracy, so the interval holds what that of the accuracy allows it to be.
         """
         total, at = self.n.sum(), np.array([0.975, 0.5, 0.025])
         likely = self.likely_gaps()
@@ -83,6 +87,13 @@ class Reliability:
             low, high = np.where(above, middle, low), np.where(above, high, middle)
         scales = np.where(probability_below(np.zeros(3)) > at, high, 0)
         lower, estimate, upper = np.minimum(scales * abs(likely).sum(), 1).tolist()
+        hits = round(float(self.accuracy @ self.n))
+        if min(hits, total - hits) < FEW:
+            accuracy = binomtest(hits, int(total)).proportion_ci()  # exact: Clopper & Pearson 1934
+            mean = float(self.confidence @ self.n / total)
+            gaps = mean - accuracy.high, mean - accuracy.low
+            upper = max(upper, -gaps[0], gaps[1])
+            lower = min(lower, max(0.0, gaps[0], -gaps[1]))
         return estimate, (lower, upper)
 
     def likely_gaps(self) -> Floats:

@@ -1,6 +1,7 @@
 """95 % intervals, each by the method whose simulated coverage is right (`benchmarks/intervals.py`).
 
-A share has Wilson's interval, a mean Hall's, what follows from counts (recall, precision, F1) the BCa bootstrap.
+A share has Wilson's interval, a mean Hall's, what follows from counts (recall, precision, F1) the BCa bootstrap, what
+follows from an order of the pictures the jackknife's.
 """
 
 import math
@@ -14,16 +15,54 @@ Z = 1.959963984540054  # the normal distribution holds 95 % between -Z and Z
 REPLICATES = 2000  # of a bootstrap
 
 
-def wilson_interval(correct: float, n: float) -> Interval:
+def wilson_interval(correct: float, n: float, z: float = Z) -> Interval:
     """95 % interval of a share `correct / n`  (Wilson 1927); right at 0 and 1, where the textbook interval is empty.
+
+    Args:
+        correct: how many of them have it.
+        n: pictures; neither need be whole.
+        z: standard errors between the share and the ends; more than `Z` where the error is itself an estimate.
 
     >>> [round(x, 4) for x in wilson_interval(95, 100)]
     [0.8882, 0.9785]
     """
     share = correct / n
-    centre = share + Z**2 / (2 * n)
-    half = Z * math.sqrt(max(share * (1 - share) / n + Z**2 / (4 * n**2), 0.0))
-    return max(0.0, (centre - half) / (1 + Z**2 / n)), min(1.0, (centre + half) / (1 + Z**2 / n))
+    centre = share + z**2 / (2 * n)
+    half = z * math.sqrt(max(share * (1 - share) / n + z**2 / (4 * n**2), 0.0))
+    return max(0.0, (centre - half) / (1 + z**2 / n)), min(1.0, (centre + half) / (1 + z**2 / n))
+
+
+def share_like_interval(estimate: float, variance: float, n: int, z: float = Z) -> Interval:
+    """95 % interval of a figure between 0 and 1: Wilson's, of as many pictures as would give a share this variance.
+
+    Args:
+        estimate: the figure.
+        variance: of the estimate; where it is 0 nothing is known but the number of pictures.
+        n: pictures.
+        z: as in `wilson_interval`.
+    """
+    worth = estimate * (1 - estimate) / variance if variance > 0 and 0 < estimate < 1 else n
+    return wilson_interval(estimate * worth, worth, z)
+
+
+def jackknife_interval(estimate: float, without: NDArray[np.floating]) -> Interval:
+    """95 % interval of a figure between 0 and 1 by the jackknife's variance  (Efron & Stein 1981).
+
+    Where few pictures decide it, that variance is itself uncertain. It counts as one of 2 n / (kurtosis - 1) degrees of freedom
+    (Satterthwaite 1946), and Student's t of these takes the place of the normal quantile.
+
+    Args:
+        estimate: the figure.
+        without: the figure without each of the pictures, N.
+    """
+    n = len(without)
+    moves = without - without.mean()
+    square = float(moves @ moves)
+    if n < 2 or square < 1e-24:  # rounding
+        return share_like_interval(estimate, 0, n)
+    kurtosis = n * float((moves**4).sum()) / square**2
+    freedom = min(n - 1.0, 2 * n / max(kurtosis - 1, 1e-9))
+    return share_like_interval(estimate, square * (n - 1) / n, n, float(special.stdtrit(freedom, 0.975)))
 
 
 def mean_interval(values: NDArray[np.floating]) -> Interval | None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hubel.classifier import Classifier
 from hubel.errors import UsageError
-from hubel.evaluation.intervals import Interval, wilson_interval
+from hubel.evaluation.intervals import Interval, jackknife_interval, wilson_interval
 
 Floats = NDArray[np.floating]
 POINTS = 200  # of a curve that is kept
@@ -128,19 +128,29 @@ def risk_coverage(confidence: Floats, right: NDArray[np.bool_]) -> RiskCoverage:
 def area(confidence: Floats, right: NDArray[np.bool_]) -> tuple[float, Interval]:
     """Area under the risk-coverage curve, 0 being best  (Geifman & El-Yaniv 2017), and its 95 % interval.
 
-    The interval is Wilson's of as many pictures as would give a share the same variance, which is that of the area's
-    influence function; the BCa bootstrap covers no better and takes a thousand times as long.
+    The surest errors decide most of it, and there are few of them, hence the jackknife's interval; the BCa bootstrap covers no
+    better and takes a thousand times as long.
     """
+    estimate, without = areas_without(confidence, right)
+    return estimate, jackknife_interval(estimate, without)
+
+
+def areas_without(confidence: Floats, right: NDArray[np.bool_]) -> tuple[float, Floats]:
+    """The area under the risk-coverage curve, and what it would be without each of the pictures, N, in order of confidence."""
     n = len(right)
     order = np.argsort(-confidence, kind="stable")
-    last = np.append(np.diff(confidence[order]) != 0, True)  # pictures as sure as each other are answered together
-    ends = np.flatnonzero(last)[np.cumsum(last) - last]
-    wrong = (~right[order]).astype(np.float64)
-    share = (ends + 1) / n
-    estimate = float((np.cumsum(wrong)[ends] / (ends + 1)).mean())
-    per_rank = np.cumsum((wrong / share)[::-1])[::-1] / n  # what a picture adds to the coverage of those less sure
-    first = np.append(0, np.flatnonzero(last)[:-1] + 1)[np.cumsum(last) - last]
-    influence = -wrong * np.log(share) - estimate + wrong.mean() - per_rank[first]
-    variance = float((influence**2).sum()) / n**2
-    worth = estimate * (1 - estimate) / variance if variance > 0 and 0 < estimate < 1 else n
-    return estimate, wilson_interval(estimate * worth, worth)
+    answered = (
+        np.flatnonzero(np.append(np.diff(confidence[order]) != 0, True)) + 1
+    )  # equally sure ones are answered together
+    joined = np.diff(answered, prepend=0)
+    wrong = np.cumsum(~right[order])[answered - 1]
+    heights = joined * wrong / answered
+    others = np.maximum(answered - 1, 1)
+
+    def later(values: Floats) -> Floats:
+        return np.cumsum(values[::-1])[::-1] - values
+
+    kept = np.cumsum(heights) - heights + (joined - 1) * wrong / others + later(joined * wrong / others)
+    fewer = (joined - 1) / others + later(joined / others)  # if the one that is left out is wrong
+    which = np.repeat(np.arange(len(answered)), joined)
+    return float(heights.sum() / n), (kept[which] - ~right[order] * fewer[which]) / max(n - 1, 1)

@@ -17,7 +17,7 @@ from hubel.classifier import Classifier
 from hubel.data import Split
 from hubel.data.batches import derived_seed
 from hubel.evaluation.challenges import CHALLENGES, STRENGTHS, challenged
-from hubel.evaluation.intervals import mean_interval, wilson_interval
+from hubel.evaluation.intervals import mean_interval, share_like_interval, wilson_interval
 from hubel.files import Track, silently
 
 MOST = 1000  # pictures, each looked at 46 times
@@ -111,8 +111,8 @@ def measure_robustness(classifier: Classifier, split: Split, name: str, *, seed:
               wilson_interval(int(found.sum()), len(found)), math.sqrt(squares[challenge, strength] / len(found)))
         for (challenge, strength), found in right.items())  # fmt: skip
     per_picture = harder.mean(axis=0)
-    low, high = mean_interval(per_picture) or (0.0, 1.0)
     mean = float(per_picture.mean())
+    low, high = mean_interval(per_picture) or share_like_interval(mean, 0, len(per_picture))
     return Robustness(
         split=name,
         n=len(numbers),

@@ -60,8 +60,8 @@ def sentences(evaluation: Evaluation) -> list[str]:
     elif curve is not None and evaluation.top1 < 1:
         # the first threshold that answers as much
         at = [min(bisect_left(curve["coverage"], share), len(curve["coverage"]) - 1) for share in SURE]
-        parts = [f"of the surest {100 * curve['coverage'][i]:.0f} % {percent(1 - curve['risk'][i])}" for i in at]
-        found.append(f"answering only where it is sure is right for {', '.join(dict.fromkeys(parts))}")
+        parts = [f"{percent(1 - curve['risk'][i])} of the surest {100 * curve['coverage'][i]:.0f} %" for i in at]
+        found.append(f"answers that are right where only sure ones are given: {', '.join(dict.fromkeys(parts))}")
     return found
 
 

@@ -13,7 +13,7 @@ from sklearn.manifold import TSNE, trustworthiness
 from sklearn.neighbors import KNeighborsClassifier
 
 from hubel.errors import UsageError
-from hubel.explanation.sheet import INK, SOFT, font
+from hubel.explanation.sheet import INK, SOFT, font, shortened
 
 Method = Literal["pca", "tsne"]
 NEIGHBOURS = 5
@@ -113,7 +113,7 @@ def draw(
     for number, name in enumerate(list(classes)[:MOST_NAMED]):
         top = MARGIN + 26 * number
         pen.rectangle((SIDE + 2 * MARGIN, top, SIDE + 2 * MARGIN + 16, top + 16), fill=colours[number])
-        words = name if font(19).getlength(name) < 200 else name[:17] + "…"
+        words = shortened(name, 200, font(19))
         pen.text((SIDE + 2 * MARGIN + 26, top - 3), words, fill=INK, font=font(19))
     if len(classes) > MOST_NAMED:
         pen.text(

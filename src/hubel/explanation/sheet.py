@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hubel import files
 from hubel.errors import UsageError
 
+ENDING = 4  # characters that are kept of a long word's end
 MARGIN, GAP = 20, 12  # px: around the sheet, between panels
 INK, SOFT = "#171b20", "#5b646e"
 TITLE, TEXT = 19, 14  # px: height of letters
@@ -108,13 +109,12 @@ def fitted_size(picture: NDArray[np.uint8], side: int) -> tuple[int, int]:
 
 
 def wrapped(text: str, width: int, face: ImageFont.FreeTypeFont) -> list[str]:
-    """Lines no wider than `width` [px]; a word that is longer is cut with an ellipsis."""
+    """Lines no wider than `width` [px], of words that are `shortened`: names of a kind differ at their ends."""
     lines: list[str] = []
     for paragraph in text.splitlines():
         line = ""
         for word in paragraph.split():
-            while face.getlength(word) > width:
-                word = word.removesuffix("…")[:-1] + "…"
+            word = shortened(word, width, face)
             if line and face.getlength(f"{line} {word}") > width:
                 lines.append(line)
                 line = word
@@ -122,6 +122,18 @@ def wrapped(text: str, width: int, face: ImageFont.FreeTypeFont) -> list[str]:
                 line = f"{line} {word}".strip()
         lines.append(line)
     return lines
+
+
+def shortened(word: str, width: int, face: ImageFont.FreeTypeFont) -> str:
+    """A word no wider than `width` [px], without its middle where it is longer."""
+    if face.getlength(word) <= width:
+        return word
+    head, tail = word[:-ENDING], word[-ENDING:]
+    while head and face.getlength(f"{head}…{tail}") > width:
+        head = head[:-1]
+    while tail and face.getlength(f"{head}…{tail}") > width:
+        tail = tail[1:]
+    return f"{head}…{tail}"
 
 
 def _columns(section: Section) -> int:
