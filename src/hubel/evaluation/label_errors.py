@@ -86,8 +86,8 @@ def side_by_side(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], classes: int,
-                seed: int = 0) -> NDArray[np.float64]:  # fmt: skip
-    """Class probabilities of every picture by two judges that trained on the other folds, N K.
+                seed: int = 0, further: NDArray[np.float64] | None = None) -> NDArray[np.float64]:  # fmt: skip
+    """Class probabilities of every picture by judges that trained on the other folds, N K.
 
     One is the linear discriminant, the other ridge regression on the likeness to landmarks (a Gaussian kernel, in the
     approximation of Nystroem; Williams & Seeger, NIPS 2000). They err about different pictures, so their probabilities are
@@ -99,6 +99,8 @@ def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: 
         groups: pictures of one group are in one fold, N; else the copy of a mislabelled picture would speak for it.
         classes: how many there are, K.
         seed: of the folds.
+        further: out-of-fold log-probabilities of another judge, N K, which count as much as the two together; nan where it
+            does not know.
 
     Returns:
         probabilities; a row of nan where all pictures of a class are in one fold, because nobody else knows the class.
@@ -119,6 +121,10 @@ def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: 
     if known.any():
         mean = (_tempered(linear[known], labels[known]) + _tempered(curved[known], labels[known])) / 2
         answers[known] = _tempered(np.log(np.maximum(mean, 1e-12)), labels[known])
+    if further is not None:
+        known = ~np.isnan(answers + further).any(axis=1)
+        both = [np.log(np.maximum(some, 1e-12)) for some in (answers[known], _tempered(further[known], labels[known]))]
+        answers[known] = _tempered(both[0] + both[1], labels[known])
     return answers
 
 
@@ -167,6 +173,15 @@ def _tempered(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray
     return (logits / fitted_temperature(logits, labels)).softmax(dim=1).numpy()
 
 
+def bound(probabilities: NDArray[np.float64], alarms: float = ALARMS) -> float:
+    """How improbable a label has to be to be doubted; see `suspects`."""
+    chances = np.sort(probabilities[~np.isnan(probabilities).any(axis=1)], axis=None)
+    if not len(chances):
+        return 0.0
+    count = len(chances) / probabilities.shape[1]
+    return float(chances[np.searchsorted(np.cumsum(chances), alarms * count).clip(max=len(chances) - 1)])
+
+
 def suspects(probabilities: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS) -> list[Suspect]:
     """The pictures whose label is least probable, those first.
 
@@ -181,13 +196,7 @@ def suspects(probabilities: NDArray[np.float64], labels: NDArray[np.int64], alar
     usable = np.flatnonzero(~np.isnan(probabilities).any(axis=1))
     given, answers = labels[usable], probabilities[usable]
     own = answers[np.arange(len(usable)), given]
-    chances = np.sort(answers, axis=None)
-    bound = (
-        chances[np.searchsorted(np.cumsum(chances), alarms * len(usable)).clip(max=chances.size - 1)]
-        if len(usable)
-        else 0
-    )
     seen = answers.argmax(axis=1) if len(usable) else given
-    doubted = np.flatnonzero((own < bound) & (seen != given))
+    doubted = np.flatnonzero((own < bound(probabilities, alarms)) & (seen != given))
     return [Suspect(int(usable[i]), int(given[i]), int(seen[i]), float(own[i]), float(answers[i, seen[i]]))
             for i in doubted[np.argsort(own[doubted], kind="stable")].tolist()]  # fmt: skip

@@ -1,0 +1,147 @@
+"""The last layers of a network, fine-tuned in folds, judge labels of pictures they did not train on."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from hubel import zoo
+from hubel.cli import main
+from hubel.commands.check import check
+from hubel.errors import UsageError
+from hubel.evaluation import fine_tuning
+from hubel.evaluation.fine_tuning import Halves, fine_tuned, halves, maps
+from hubel.evaluation.label_errors import out_of_fold
+from hubel.training.loop import seeded
+from test_check import album  # noqa: F401
+
+
+@pytest.mark.parametrize(("name", "side"), [("resnet20_cifar", 32), ("mobilenet_v2", 64), ("resnet8_cifar", 32)])
+def test_the_halves_one_after_the_other_are_the_network(name, side):
+    with seeded(0, 0):
+        network = zoo.create(name, num_classes=3).eval()
+        x = torch.rand(2, 3, side, side)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.running_var, 0.5, 2)
+                nn.init.uniform_(module.running_mean, -0.1, 0.1)
+    cut = halves(network, x[:1])
+    with torch.inference_mode():
+        before = cut.body(x)
+        last = cut.tail(before)
+        assert last.shape[1] == cut.width
+        torch.testing.assert_close(network.head(last), network(x), rtol=1e-3, atol=1e-5)
+    assert sum(parameter.numel() for parameter in cut.tail.parameters()) > 0
+    assert (before.shape == last.shape) is (name == "resnet20_cifar")
+    assert (before.shape[2:] == last.shape[2:]) is (
+        name != "resnet8_cifar"
+    )  # whose last stage is one block of stride 2
+
+
+def test_a_network_without_stages_cannot_be_cut():
+    with pytest.raises(UsageError, match="a Sequential has no stem, stages and head"):
+        halves(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 8, 8))
+
+
+@pytest.fixture
+def shown():
+    """Maps of 160 pictures of three classes and their mirror images, and a tail without knowledge."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 160)
+    there = random.normal(0, 1, (3, 6))[labels][:, :, None, None] + random.normal(0, 1, (2, 160, 6, 4, 4))
+    with seeded(1, 0):
+        cut = Halves(nn.Identity(), nn.Sequential(nn.Conv2d(6, 16, 1), nn.ReLU()), 16)
+    return torch.from_numpy(there).half(), cut, labels
+
+
+def test_what_was_fine_tuned_has_not_seen_what_it_judges(shown, monkeypatch):
+    views, cut, labels = shown
+    groups = np.arange(len(labels)) // 2 * 2  # every two show the same
+    learnt, judged = [], []
+    passes, answers = fine_tuning._passes, fine_tuning._Learner.answers
+
+    def watched(learner, views, labels, rest, order):
+        learnt.append(set(groups[rest].tolist()))
+        return passes(learner, views, labels, rest, order)
+
+    def asked(learner, views, which):
+        judged.append(which)
+        return answers(learner, views, which)
+
+    monkeypatch.setattr(fine_tuning, "_passes", watched)
+    monkeypatch.setattr(fine_tuning._Learner, "answers", asked)
+    state = torch.get_rng_state()
+    found = fine_tuned(views, cut, labels, groups, 3)
+    assert torch.equal(state, torch.get_rng_state())
+    assert sorted(np.concatenate(judged).tolist()) == list(range(160))
+    assert not any(seen & set(groups[asked].tolist()) for seen, asked in zip(learnt, judged, strict=True))
+    np.testing.assert_array_equal(found, fine_tuned(views, cut, labels, groups, 3))
+    assert not np.array_equal(found, fine_tuned(views, cut, labels, groups, 3, seed=1))
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=0.3)  # of both views the geometric mean
+
+
+def test_fine_tuning_learns_and_doubts_what_is_swapped(shown, monkeypatch):
+    views, cut, labels = shown
+    monkeypatch.setattr(fine_tuning, "EPOCHS", 20)
+    given = labels.copy()
+    given[:8] = (labels[:8] + 1) % 3
+    answers = fine_tuned(views, cut, given, np.arange(160), 3)
+    assert (answers.argmax(axis=1) == labels).mean() > 0.9
+    assert (answers[np.arange(8), labels[:8]] > answers[np.arange(8), given[:8]]).mean() > 0.8
+
+
+def test_a_class_that_nobody_else_knows_is_not_judged(shown):
+    views, cut, labels = shown
+    given = np.where(np.arange(160) == 5, 3, labels)
+    answers = fine_tuned(views, cut, given, np.arange(160), 4)
+    assert np.flatnonzero(np.isnan(answers).any(axis=1)).tolist() == [5]
+
+
+def test_maps_are_of_the_picture_and_its_mirror_image(tmp_path):
+    from hubel.classifier import Classifier
+
+    with seeded(0, 0):
+        network = zoo.create("resnet8_cifar", num_classes=10)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    classifier = Classifier.load(str(tmp_path / "w.safetensors"), "resnet8_cifar")
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+
+    class Both:
+        def take(self, which):
+            return np.concatenate([pictures, pictures[:, :, ::-1]])[which]
+
+    with torch.inference_mode():
+        body = halves(classifier.network, torch.zeros(1, 3, 32, 32)).body
+        views = maps(classifier, body, Both(), np.r_[40:80, 3])
+    assert views.shape[:2] == (2, 41)
+    torch.testing.assert_close(views[1, 3], views[0, 40], rtol=0.01, atol=0.01)
+    assert not torch.allclose(views[0, 3], views[0, 40], rtol=0.01, atol=0.01)
+
+
+def test_another_judge_is_heard_where_it_knows():
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), 40)
+    values = np.float32(random.normal(labels[:, None], 1, (80, 3)))
+    alone = out_of_fold(values, labels, np.arange(80), 2)
+    sure = np.where(np.eye(2)[labels] > 0, -0.1, -2.3)
+    sure[7] = np.nan
+    both = out_of_fold(values, labels, np.arange(80), 2, 0, sure)
+    np.testing.assert_array_equal(both[7], alone[7])
+    own = np.arange(80), labels
+    assert (both[own] > 0.5).sum() > (alone[own] > 0.5).sum()
+
+
+def test_thorough(album, tmp_path, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    with seeded(0, 0):
+        network = zoo.create("resnet8_cifar", num_classes=10)
+    save_file(network.state_dict(), "resnet.safetensors")
+    checked = check(album, weights="resnet.safetensors", model="resnet8_cifar", thorough=True)
+    assert checked.judge == "resnet8_cifar fine-tuned, its features, edges and colours"
+    assert not np.isnan(checked.own).any()
+    with pytest.raises(UsageError, match="thorough=true would have no effect without weights"):
+        check(album, thorough=True)
+    monkeypatch.setattr(fine_tuning, "memory", lambda: 1000)
+    assert main(["check", str(album), "from=resnet.safetensors", "model=resnet8_cifar", "thorough=true"]) == 2
+    assert "the maps of 40 pictures take" in capsys.readouterr().err
