@@ -1,5 +1,8 @@
 """The last layers of a network, fine-tuned in folds, judge labels of pictures they did not train on."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +15,12 @@ from hubel.commands.check import check
 from hubel.errors import UsageError
 from hubel.evaluation import fine_tuning
 from hubel.evaluation.fine_tuning import Halves, fine_tuned, halves, maps
-from hubel.evaluation.label_errors import out_of_fold
+from hubel.evaluation.label_errors import out_of_fold, suspects
 from hubel.training.loop import seeded
 from test_check import album  # noqa: F401
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+from planted import expected
 
 
 @pytest.mark.parametrize(("name", "side"), [("resnet20_cifar", 32), ("mobilenet_v2", 64), ("resnet8_cifar", 32)])
@@ -59,17 +65,17 @@ def test_what_was_fine_tuned_has_not_seen_what_it_judges(shown, monkeypatch):
     views, cut, labels = shown
     groups = np.arange(len(labels)) // 2 * 2  # every two show the same
     learnt, judged = [], []
-    passes, answers = fine_tuning._passes, fine_tuning._Learner.answers
+    steps, answers = fine_tuning._steps, fine_tuning._Learner.answers
 
     def watched(learner, views, labels, rest, order):
         learnt.append(set(groups[rest].tolist()))
-        return passes(learner, views, labels, rest, order)
+        return steps(learner, views, labels, rest, order)
 
     def asked(learner, views, which):
         judged.append(which)
         return answers(learner, views, which)
 
-    monkeypatch.setattr(fine_tuning, "_passes", watched)
+    monkeypatch.setattr(fine_tuning, "_steps", watched)
     monkeypatch.setattr(fine_tuning._Learner, "answers", asked)
     state = torch.get_rng_state()
     found = fine_tuned(views, cut, labels, groups, 3)
@@ -122,7 +128,7 @@ def test_maps_are_of_the_picture_and_its_mirror_image(tmp_path):
 def test_another_judge_is_heard_where_it_knows():
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(2), 40)
-    values = np.float32(random.normal(labels[:, None], 1, (80, 3)))
+    values = random.normal(labels[:, None], 1, (80, 3)).astype(np.float32)
     alone = out_of_fold(values, labels, np.arange(80), 2)
     sure = np.where(np.eye(2)[labels] > 0, -0.1, -2.3)
     sure[7] = np.nan
@@ -145,3 +151,17 @@ def test_thorough(album, tmp_path, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setattr(fine_tuning, "memory", lambda: 1000)
     assert main(["check", str(album), "from=resnet.safetensors", "model=resnet8_cifar", "thorough=true"]) == 2
     assert "the maps of 40 pictures take" in capsys.readouterr().err
+
+
+def test_one_judgement_answers_for_every_swap():
+    """The share of wrong labels that would be doubted is what counting each of them finds."""
+    random = np.random.default_rng(0)
+    answers, labels, which = random.dirichlet(np.full(4, 0.2), 60), random.integers(0, 4, 60), np.arange(0, 60, 3)
+    found = 0
+    for picture in which:
+        for wrong in set(range(4)) - {labels[picture]}:
+            given = labels.copy()
+            given[picture] = wrong
+            found += picture in {suspect.picture for suspect in suspects(answers, given)}
+    assert 0 < found < 3 * len(which)
+    assert expected(answers, labels, which) == pytest.approx(found / (3 * len(which)))

@@ -6,7 +6,7 @@ in a batch.
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -136,7 +136,7 @@ def fine_tuned(views: Tensor, parts: Halves, labels: NDArray[np.int64], groups: 
         track: shows the progress.
     """
     answers = np.full((len(labels), classes), np.nan)
-    folds = [fold for fold in grouped(labels, groups, [1 / FOLDS] * (FOLDS - 1), seed) if len(fold)]
+    folds = [part for part in grouped(labels, groups, [1 / FOLDS] * (FOLDS - 1), seed) if len(part)]
     for number, held in enumerate(folds):
         rest = np.setdiff1d(np.arange(len(labels)), held)
         known = np.unique(labels[rest])
@@ -144,10 +144,10 @@ def fine_tuned(views: Tensor, parts: Halves, labels: NDArray[np.int64], groups: 
         if len(known) < 2 or not len(judged):
             continue
         with seeded(seed, number):
-            learner = _Learner(parts, classes, views.device if views.is_cuda else torch.device(usable(None)))
-            order = np.random.default_rng([seed, number])
-            passes = _passes(learner, views, labels, rest, order)
-            for _ in track(passes, f"fine-tuning, fold {number + 1} of {len(folds)}", EPOCHS):
+            learner = _Learner(parts, classes)
+            steps = EPOCHS * max(1, len(rest) // BATCH)
+            taken = _steps(learner, views, labels, rest, np.random.default_rng([seed, number]))
+            for _ in track(taken, f"fine-tuning, fold {number + 1} of {len(folds)}", steps):
                 pass
         answers[judged] = learner.answers(views, judged)
     return answers
@@ -156,15 +156,14 @@ def fine_tuned(views: Tensor, parts: Halves, labels: NDArray[np.int64], groups: 
 class _Learner:
     """A copy of the tail with a new classifier upon it."""
 
-    def __init__(self, parts: Halves, classes: int, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, parts: Halves, classes: int) -> None:
+        self.device = device = torch.device(usable(None))
         head = nn.Linear(parts.width, classes)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
         self.tail = copy.deepcopy(parts.tail).requires_grad_(True).eval()
-        self.head = head
         self.tail.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.head.to(device)
+        self.head = head.to(device)
         self.precision = torch.bfloat16 if multiplies_bf16(device.type) else torch.float32
 
     def __call__(self, maps: Tensor, dropout: float = 0.0) -> Tensor:
@@ -185,25 +184,25 @@ class _Learner:
         return torch.cat(rows).numpy()
 
 
-def _passes(learner: _Learner, views: Tensor, labels: NDArray[np.int64], rest: NDArray[np.int64], order: np.random.Generator,
-            ) -> Iterable[int]:  # fmt: skip
-    """The epochs; every picture is seen once in each, as it is or mirrored."""
+def _steps(learner: _Learner, views: Tensor, labels: NDArray[np.int64], rest: NDArray[np.int64], order: np.random.Generator,
+           ) -> Iterator[int]:  # fmt: skip
+    """Trains step by step; every epoch shows each picture once, as it is or mirrored."""
     peaks = {RATE: learner.tail, HEAD_RATE: learner.head}
     parameters = [{"params": module.parameters(), "lr": rate} for rate, module in peaks.items()]
     optimiser = torch.optim.AdamW(parameters, weight_decay=DECAY, fused=True)
     batch = min(BATCH, len(rest))
-    steps = len(rest) // batch
-    warmup, step = round(WARMUP * EPOCHS * steps), 0
-    for epoch in range(EPOCHS):
-        rows = torch.from_numpy(order.permutation(rest)[: steps * batch])
-        sides = torch.from_numpy(order.integers(0, 2, len(rows)))
-        for some, side in zip(rows.split(batch), sides.split(batch), strict=True):
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["lr"] = peak * onecycle(step, EPOCHS * steps, warmup)
-            logits = learner(views[side, some], DROPOUT)
-            targets = torch.from_numpy(labels[some.numpy()]).to(learner.device)
-            functional.cross_entropy(logits, targets).backward()
-            optimiser.step()
-            optimiser.zero_grad()
-            step += 1
-        yield epoch
+    each = len(rest) // batch
+    warmup = round(WARMUP * EPOCHS * each)
+    for step in range(EPOCHS * each):
+        if step % each == 0:
+            rows = torch.from_numpy(order.permutation(rest)[: each * batch]).split(batch)
+            sides = torch.from_numpy(order.integers(0, 2, each * batch)).split(batch)
+        some, side = rows[step % each], sides[step % each]
+        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+            group["lr"] = peak * onecycle(step, EPOCHS * each, warmup)
+        logits = learner(views[side, some], DROPOUT)
+        targets = torch.from_numpy(labels[some.numpy()]).to(learner.device)
+        functional.cross_entropy(logits, targets).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        yield step
