@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -15,7 +16,7 @@ from hubel.commands.check import check
 from hubel.errors import UsageError
 from hubel.evaluation import fine_tuning
 from hubel.evaluation.fine_tuning import Halves, fine_tuned, halves, maps
-from hubel.evaluation.label_errors import out_of_fold, suspects
+from hubel.evaluation.label_errors import of_each_class, out_of_fold, suspects, wrong_marks
 from hubel.training.loop import seeded
 from test_check import album  # noqa: F401
 
@@ -165,3 +166,56 @@ def test_one_judgement_answers_for_every_swap():
             found += picture in {suspect.picture for suspect in suspects(answers, given)}
     assert 0 < found < 3 * len(which)
     assert expected(answers, labels, which) == pytest.approx(found / (3 * len(which)))
+
+
+# ------------------------------------------------------------------------------- pictures that show several classes
+
+
+def test_marks_of_several_classes_are_judged_each_alone():
+    random = np.random.default_rng(0)
+    truth = (random.random((300, 4)) < (0.5, 0.3, 0.1, 0)).astype(np.int64)  # nobody shows the last
+    values = (truth @ random.normal(0, 3, (4, 20)) + random.normal(0, 1, (300, 20))).astype(np.float32)
+    labels = truth.copy()
+    wrong = [(10, 0), (20, 1), (30, 0), (40, 1)]
+    for picture, label in wrong:
+        labels[picture, label] ^= 1
+    shown = of_each_class(values, labels, np.arange(300))
+    assert np.isnan(shown[:, 3]).all()
+    assert ((shown[:, :3] > 0.5) == truth[:, :3]).mean() > 0.97
+    marks = {(mark.picture, mark.label): mark for mark in wrong_marks(shown, labels)}
+    assert set(wrong) <= set(marks)
+    assert len(marks) - len(wrong) <= 0.03 * 300
+    for picture, label in wrong:
+        assert marks[picture, label].missing is bool(truth[picture, label])
+    assert [mark.own for mark in marks.values()] == sorted(mark.own for mark in marks.values())
+
+
+def test_missing_and_superfluous_classes_are_named(tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    rows, colours = [], {"blue": (20, 40, 220), "red": (220, 30, 30)}
+    for number in range(160):
+        image = random.integers(60, 200, (4, 4, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+        shown = [name for name in colours if random.random() < 0.5]
+        for name, left in zip(colours, (0, 16), strict=True):
+            if name in shown:
+                image[8:24, left : left + 16] = colours[name]
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        rows.append(shown)
+    without = next(number for number, shown in enumerate(rows) if "blue" in shown)
+    rows[without] = [name for name in rows[without] if name != "blue"]
+    added = next(number for number, shown in enumerate(rows) if number > without and "red" not in shown)
+    rows[added] = [*rows[added], "red"]
+    lines = ["file,labels", *(f"{number}.png,{' ; '.join(shown)}" for number, shown in enumerate(rows))]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    checked = check(tmp_path / "labels.csv")
+    said = {(finding.pictures[0], finding.detail[: finding.detail.index(":")])
+            for finding in checked.findings if finding.kind == "label_error"}  # fmt: skip
+    assert said >= {(without, "blue is missing"), (added, "red is superfluous")}
+    assert len(said) <= 7
+    assert checked.agreement > 0.97
+    assert checked.own.shape == (160,)
+    monkeypatch.chdir(tmp_path)
+    with seeded(0, 0):
+        save_file(zoo.create("resnet8_cifar", num_classes=10).state_dict(), "w.safetensors")
+    with pytest.raises(UsageError, match="thorough=true is for pictures of one class each"):
+        check("labels.csv", weights="w.safetensors", model="resnet8_cifar", thorough=True)

@@ -17,14 +17,14 @@ from rich.markup import escape
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.judging import judged, looked
+from hubel.commands.judging import Looked, judged, looked
 from hubel.data import open_data
 from hubel.data.audit import KINDS, Audit, Finding, Inventory, audit, gravest_first
 from hubel.data.exclusions import relative, write_exclusions
 from hubel.data.preprocessing import Unreadable, decode, fitted, recoloured
 from hubel.data.stream import raw_bytes
 from hubel.errors import DataError, UsageError
-from hubel.evaluation.label_errors import FOLDS, Suspect, suspects
+from hubel.evaluation.label_errors import FOLDS, of_each_class, suspects, wrong_marks
 from hubel.files import Track, silently
 from hubel.report import FindingsPage, Group, Shown, render_findings
 
@@ -52,7 +52,7 @@ class Checked:
         judge: how label errors were looked for, in words; why not, if not.
         agreement: share of the pictures whose label is what the judge would have said; None without one.
         judged: numbers of the pictures whose labels were judged, M.
-        own: the probability that the judge gives their labels, M; nan where it cannot know.
+        own: the probability that the judge gives their labels, of several the least, M; nan where it cannot know.
         seconds: it took.
     """
 
@@ -119,32 +119,58 @@ def check(data: str | os.PathLike[str], *, weights: str | None = None, model: st
     why_not = _why_not(found) if labels else "not looked for"
     if why_not:
         return Checked(found, found.findings, why_not, None, *NOBODY, time.monotonic() - began)
+    if thorough and found.inventory.labels.ndim == 2:
+        raise UsageError("thorough=true is for pictures of one class each, and these may show several: leave it out")
     seen = looked(found, classifier, opened, track, thorough=thorough)
     pictures = seen.pictures
     labels_of = found.inventory.labels[pictures]
-    answers = judged(seen, labels_of, found.alike[pictures], len(found.inventory.classes), seed, track)
-    own = answers[np.arange(len(pictures)), labels_of]
-    agreement = float((answers.argmax(axis=1) == labels_of)[~np.isnan(own)].mean()) if (~np.isnan(own)).any() else None
-    doubted = [_finding(found, suspect, int(pictures[suspect.picture])) for suspect in suspects(answers, labels_of)]
-    findings = gravest_first([*found.findings, *doubted])
-    return Checked(found, findings, seen.judge, agreement, pictures, own, time.monotonic() - began)
+    doubt = _marks if labels_of.ndim == 2 else _suspects
+    doubted, own, right = doubt(found, seen, labels_of, seed, track)
+    agreement = float(right.mean()) if len(right) else None
+    return Checked(found, gravest_first([*found.findings, *doubted]), seen.judge, agreement, pictures, own,
+                   time.monotonic() - began)  # fmt: skip
 
 
 def _why_not(found: Audit) -> str:
     """Why label errors cannot be looked for; empty where they can."""
     inventory = found.inventory
-    if inventory.labels.ndim == 2:
-        return "not looked for: pictures may show several classes"
     shown = inventory.labels[found.thumbnails.which]
+    if shown.ndim == 2:
+        few = (np.minimum(shown.sum(axis=0), len(shown) - shown.sum(axis=0)) < FOLDS).all()
+        return (
+            f"not looked for: no class is shown by {FOLDS} readable pictures and lacking on {FOLDS} others"
+            if few
+            else ""
+        )
     if (np.bincount(shown, minlength=2) >= FOLDS).sum() < 2:
         return f"not looked for: fewer than two classes have {FOLDS} readable pictures"
     return ""
 
 
-def _finding(found: Audit, suspect: Suspect, number: int) -> Finding:
+Doubted = tuple[list[Finding], NDArray[np.float64], NDArray[np.bool_]]
+"""Findings; the probability of each picture's label, M, nan where unknown; of what is known, whether it is as judged."""
+
+
+def _suspects(found: Audit, seen: Looked, labels: NDArray[np.int64], seed: int, track: Track[Any]) -> Doubted:
+    """Where every picture shows one class."""
     classes = found.inventory.classes
-    return found.inventory.finding("label_error", [number], f"labelled {classes[suspect.said]} ({100 * suspect.own:.1f} %), looks "
-                                   f"like {classes[suspect.seen]} ({100 * suspect.other:.1f} %)")  # fmt: skip
+    answers = judged(seen, labels, found.alike[seen.pictures], len(classes), seed, track)
+    own = answers[np.arange(len(labels)), labels]
+    findings = [found.inventory.finding("label_error", [int(seen.pictures[one.picture])], f"labelled {classes[one.said]} "
+                f"({100 * one.own:.1f} %), looks like {classes[one.seen]} ({100 * one.other:.1f} %)")
+                for one in suspects(answers, labels)]  # fmt: skip
+    return findings, own, (answers.argmax(axis=1) == labels)[~np.isnan(own)]
+
+
+def _marks(found: Audit, seen: Looked, labels: NDArray[np.int64], seed: int, _: Track[Any]) -> Doubted:
+    """Where a picture may show several classes."""
+    classes = found.inventory.classes
+    shown = of_each_class(seen.values, labels, found.alike[seen.pictures], seed)
+    own = np.where(labels > 0, shown, 1 - shown)
+    findings = [found.inventory.finding("label_error", [int(seen.pictures[one.picture])], f"{classes[one.label]} is "
+                + (f"missing: it is shown with {100 * (1 - one.own):.1f} %" if one.missing else
+                   f"superfluous: it is shown with {100 * one.own:.1f} % only")) for one in wrong_marks(shown, labels)]  # fmt: skip
+    return findings, np.fmin.reduce(own, axis=1), own[~np.isnan(own)] > 0.5
 
 
 # ------------------------------------------------------------------------------------------------------ what to do

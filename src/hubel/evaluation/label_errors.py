@@ -116,15 +116,52 @@ def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: 
         ridge: Any = Ridge(RIDGE).fit(likeness[rest], np.eye(classes, dtype=np.float32)[labels[rest]])
         curved[judged] = ridge.predict(likeness[judged])
         linear[judged] = discriminant(values[rest], labels[rest], classes, values[judged])
-    known = ~np.isnan(linear).any(axis=1)
-    answers = np.full((len(labels), classes), np.nan)
-    if known.any():
-        mean = (_tempered(linear[known], labels[known]) + _tempered(curved[known], labels[known])) / 2
-        answers[known] = _tempered(np.log(np.maximum(mean, 1e-12)), labels[known])
+    answers = _together(linear, curved, labels)
     if further is not None:
         known = ~np.isnan(answers + further).any(axis=1)
         both = [np.log(np.maximum(some, 1e-12)) for some in (answers[known], _tempered(further[known], labels[known]))]
         answers[known] = _tempered(both[0] + both[1], labels[known])
+    return answers
+
+
+def of_each_class(values: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], seed: int = 0,
+                  ) -> NDArray[np.float64]:  # fmt: skip
+    """How probable it is that a picture shows each class, by the judges of `out_of_fold`, N K.
+
+    Args:
+        values: features, N d; see `side_by_side`.
+        labels: whether a class is said to be shown, N K of 0 and 1.
+        groups: as in `out_of_fold`.
+        seed: of the folds.
+
+    Returns:
+        probabilities; nan where all pictures of the other folds, or none, show the class.
+    """
+    likeness = _likeness(values)
+    linear, curved = np.full((*labels.shape, 2), np.nan), np.full((*labels.shape, 2), np.nan)
+    for fold in grouped(labels, groups, [1 / FOLDS] * (FOLDS - 1), seed):
+        rest = np.setdiff1d(np.arange(len(labels)), fold)
+        both = np.flatnonzero((labels[rest].min(axis=0) == 0) & (labels[rest].max(axis=0) == 1))
+        if not len(both) or not len(fold):
+            continue
+        ridge: Any = Ridge(RIDGE).fit(likeness[rest], labels[rest][:, both].astype(np.float32))
+        shown = ridge.predict(likeness[fold]).reshape(len(fold), len(both))
+        curved[fold[:, None], both] = np.stack([1 - shown, shown], axis=2)
+        for one in both.tolist():
+            linear[fold, one] = discriminant(values[rest], labels[rest, one], 2, values[fold])
+    classes = range(labels.shape[1])
+    return np.stack([_together(linear[:, one], curved[:, one], labels[:, one])[:, 1] for one in classes], axis=1)
+
+
+def _together(
+    linear: NDArray[np.float64], curved: NDArray[np.float64], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Probabilities of the scores of both judges, N K; nan where one of them does not know."""
+    answers = np.full_like(linear, np.nan)
+    known = ~np.isnan(linear + curved).any(axis=1)
+    if known.any():
+        mean = (_tempered(linear[known], labels[known]) + _tempered(curved[known], labels[known])) / 2
+        answers[known] = _tempered(np.log(np.maximum(mean, 1e-12)), labels[known])
     return answers
 
 
@@ -200,3 +237,33 @@ def suspects(probabilities: NDArray[np.float64], labels: NDArray[np.int64], alar
     doubted = np.flatnonzero((own < bound(probabilities, alarms)) & (seen != given))
     return [Suspect(int(usable[i]), int(given[i]), int(seen[i]), float(own[i]), float(answers[i, seen[i]]))
             for i in doubted[np.argsort(own[doubted], kind="stable")].tolist()]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A class that is wrongly said to be shown, or not, as it seems.
+
+    Args:
+        picture: its position.
+        label: the class.
+        missing: nobody said that the picture shows it; else it is superfluous.
+        own: the probability of what is said.
+    """
+
+    picture: int
+    label: int
+    missing: bool
+    own: float
+
+
+def wrong_marks(shown: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS) -> list[Mark]:
+    """As `suspects`, of pictures that may show several classes: the least probable first.
+
+    Args:
+        shown: see `of_each_class`, N K.
+        labels: as they are in the data, N K of 0 and 1.
+        alarms: expected number of wrongly doubted marks for a picture.
+    """
+    count = labels.shape[1]
+    found = suspects(np.stack([1 - shown, shown], axis=2).reshape(-1, 2), labels.reshape(-1), alarms / count)
+    return [Mark(one.picture // count, one.picture % count, one.said == 0, one.own) for one in found]
