@@ -24,9 +24,10 @@ number of 25 varies by 0.1 between draws of the swaps, what is found by 1.1 to 1
     features of MobileNetV2 too     found 22.95  expected 23.31  false alarms 1.69 %, at most 1.82 %
     its last layers fine-tuned too  found 23.45  expected 23.80  false alarms 1.81 %, at most 1.97 %
 
-(`benchmarks/planted.py --swaps 100:120`; the last row from folds that were fine-tuned in one draw). Logistic regression on the centre, on the first five of these draws, found 20.4 at
-1.1 % where the judges here found 22.8 at 1.2 %. By the same measure at 2 % false alarms, on two draws that it was chosen on:
-features of the picture 23.4, of its mirror image too 23.45, squashed and mirrored 23.6, with SqueezeNet beside it 23.7.
+(`benchmarks/planted.py --swaps 100:120`; the last row from folds that were fine-tuned in the first of the draws). Logistic
+regression on the centre, on the first five of these draws, found 20.4 at 1.1 % where features found 22.8 at 1.2 %. Expected at 2 %
+false alarms, on two draws that it was chosen on: features of the picture 23.4, of its mirror image too 23.45, squashed and mirrored
+23.6, with SqueezeNet beside it 23.7.
 """
 
 from collections.abc import Sequence
