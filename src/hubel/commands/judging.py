@@ -66,6 +66,9 @@ def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: T
         before += len(part.labels)
     pictures = Joined(tuple(parts))
     example = example_of(classifier, pictures)
+    cut = (
+        halves(classifier.network, example) if thorough else None
+    )  # before anything is computed that would be for nothing
     read = stages(classifier.network, example)[-DEPTH:]
     width = Features(classifier.network, read[:1])(example).shape[1]
     cells = min(CELLS, math.isqrt(WIDEST // width))
@@ -78,9 +81,8 @@ def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: T
     described = described[[known[number] for number in which[shared].tolist()]]
     blocks = [described, *(values[place.name][shared] for place in read)]
     seen = Looked(which[shared], side_by_side(blocks), f"features of {classifier.model}, edges and colours")
-    if not thorough:
+    if cut is None:
         return seen
-    cut = halves(classifier.network, example)
     views = maps(classifier, cut.body, pictures, shared, track)
     return replace(seen, judge=f"{classifier.model} fine-tuned, its features, edges and colours", network=(cut, views))
 

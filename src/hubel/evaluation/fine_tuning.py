@@ -198,16 +198,15 @@ def _steps(learner: _Learner, views: Tensor, labels: NDArray[np.int64], rest: ND
     batch = min(BATCH, len(rest))
     each = len(rest) // batch
     warmup = round(WARMUP * EPOCHS * each)
-    for step in range(EPOCHS * each):
-        if step % each == 0:
-            rows = torch.from_numpy(order.permutation(rest)[: each * batch]).split(batch)
-            sides = torch.from_numpy(order.integers(0, 2, each * batch)).split(batch)
-        some, side = rows[step % each], sides[step % each]
-        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-            group["lr"] = peak * onecycle(step, EPOCHS * each, warmup)
-        logits = learner(views[side, some], DROPOUT)
-        targets = torch.from_numpy(labels[some.numpy()]).to(learner.device)
-        functional.cross_entropy(logits, targets).backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        yield step
+    for epoch in range(EPOCHS):
+        rows = torch.from_numpy(order.permutation(rest)[: each * batch]).split(batch)
+        sides = torch.from_numpy(order.integers(0, 2, each * batch)).split(batch)
+        for step, (some, side) in enumerate(zip(rows, sides, strict=True), epoch * each):
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = peak * onecycle(step, EPOCHS * each, warmup)
+            logits = learner(views[side, some], DROPOUT)
+            targets = torch.from_numpy(labels[some.numpy()]).to(learner.device)
+            functional.cross_entropy(logits, targets).backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            yield step
