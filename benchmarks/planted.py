@@ -2,6 +2,7 @@
 
     python benchmarks/planted.py ../shared/data/clothing --from mobilenet_v2.safetensors --seeds 3
     python benchmarks/planted.py ../shared/data/clothing --from mobilenet_v2.safetensors --swaps 100:120   # labels alone
+    python benchmarks/planted.py ../shared/data/clothing --from mobilenet_v2.safetensors --thorough --swaps 100:105
 
 In a copy of the folder, 200 pictures get a duplicate in their part and class (JPEG or WebP of quality 40 to 95 or PNG, 0.5 to
 1.8 times as large, half of them mirrored), 40 training pictures one in another part, 25 get a wrong label, and 12 files are
@@ -27,11 +28,11 @@ import numpy as np
 from PIL import Image
 
 from hubel.classifier import Classifier
-from hubel.commands.check import check, looked
+from hubel.commands.check import check
+from hubel.commands.judging import judged, looked
 from hubel.data import open_data, open_source
 from hubel.data.audit import audit
-from hubel.evaluation.label_errors import out_of_fold, suspects
-from hubel.files import silently
+from hubel.evaluation.label_errors import bound, suspects
 
 PLANTED = {"duplicate": 200, "leak": 40, "label_error": 25, "broken": 12}
 COPIES = ("duplicate", "near_duplicate", "leak", "label_conflict")
@@ -113,11 +114,23 @@ def curve(own: np.ndarray, swapped: np.ndarray) -> list[dict[str, float]]:
             for share in (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)]  # fmt: skip
 
 
-def swaps(folder: Path, weights: str | None, seeds: range) -> list[dict[str, Any]]:
+def expected(answers: np.ndarray, labels: np.ndarray, which: np.ndarray) -> float:
+    """Of all wrong labels that these pictures could have, the share that would be doubted.
+
+    Nobody who judges a picture knows its label, so one judgement answers for all of them, and varies less than what became of 25.
+    """
+    doubted = answers < bound(answers)
+    doubted[np.arange(len(answers)), answers.argmax(axis=1)] = False
+    doubted[np.arange(len(answers)), labels] = False
+    return float(doubted[which].sum() / (len(which) * (answers.shape[1] - 1)))
+
+
+def swaps(folder: Path, weights: str | None, thorough: bool, seeds: range) -> list[dict[str, Any]]:
     """Swaps labels, judges them, scores; the pictures are looked at once."""
     opened = open_data(folder, lenient=True)
     seen = audit(opened)
-    pictures, values, judge = looked(seen, Classifier.load(weights) if weights else None, opened, silently)
+    look = looked(seen, Classifier.load(weights) if weights else None, opened, thorough=thorough)
+    pictures = look.pictures
     inventory, alike = seen.inventory, seen.alike[pictures]
     train = np.flatnonzero(inventory.part[pictures] == list(inventory.parts).index("train"))
     classes, rows = len(inventory.classes), []
@@ -126,13 +139,15 @@ def swaps(folder: Path, weights: str | None, seeds: range) -> list[dict[str, Any
         labels, swapped = inventory.labels[pictures].copy(), np.zeros(len(pictures), bool)
         swapped[random.permutation(train)[: PLANTED["label_error"]]] = True
         labels[swapped] = (labels[swapped] + random.integers(1, classes, swapped.sum())) % classes
-        answers = out_of_fold(values, labels, alike, classes)
+        answers = judged(look, labels, alike, classes)
         doubted = np.isin(np.arange(len(labels)), [suspect.picture for suspect in suspects(answers, labels)])
-        rows.append({"seed": seed, "judge": judge, "found": int((doubted & swapped).sum()),
+        rows.append({"seed": seed, "judge": look.judge, "found": int((doubted & swapped).sum()),
+                     "expected": PLANTED["label_error"] * expected(answers, labels, train[~swapped[train]]),
                      "false_alarms": int((doubted & ~swapped).sum()), "false_alarm_share": float((doubted & ~swapped).mean()),
                      "curve": curve(answers[np.arange(len(labels)), labels], swapped)})  # fmt: skip
-        print(f"seed {seed}  found {rows[-1]['found']} of {PLANTED['label_error']}, false alarms {rows[-1]['false_alarms']} "
-              f"({100 * rows[-1]['false_alarm_share']:.2f} %), " + words(rows[-1]["curve"]), flush=True)  # fmt: skip
+        row = rows[-1]
+        print(f"seed {seed}  found {row['found']} of {PLANTED['label_error']} ({row['expected']:.2f} expected), false alarms "
+              f"{row['false_alarms']} ({100 * row['false_alarm_share']:.2f} %), {words(row['curve'])}", flush=True)  # fmt: skip
     return rows
 
 
@@ -142,7 +157,7 @@ def words(points: list[dict[str, float]]) -> str:
     )
 
 
-def measured(folder: Path, weights: str | None, seed: int, counts: dict[str, int]) -> dict[str, Any]:
+def measured(folder: Path, weights: str | None, thorough: bool, seed: int, counts: dict[str, int]) -> dict[str, Any]:
     """Plants, checks, scores."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) / "data"
@@ -152,7 +167,7 @@ def measured(folder: Path, weights: str | None, seed: int, counts: dict[str, int
         root.chmod(0o755)
         before = check(root, labels=False).to_dict()["findings"]
         planted = plant(root, counts, seed)
-        checked = check(root, weights=weights)
+        checked = check(root, weights=weights, thorough=thorough)
         record = checked.to_dict()
     pictures = sum(record["pictures"].values())
     wanted = set().union(*planted["label_error"])
@@ -166,14 +181,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--from", dest="weights")
+    parser.add_argument("--thorough", action="store_true")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--swaps", metavar="FIRST:END")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     if arguments.swaps:
-        rows = swaps(arguments.folder, arguments.weights, range(*map(int, arguments.swaps.split(":"))))
+        rows = swaps(
+            arguments.folder, arguments.weights, arguments.thorough, range(*map(int, arguments.swaps.split(":")))
+        )
         summary = {key: {"mean": statistics.mean(row[key] for row in rows), "sd": statistics.stdev(row[key] for row in rows)}
-                   for key in ("found", "false_alarm_share")}  # fmt: skip
+                   for key in ("found", "expected", "false_alarm_share")}  # fmt: skip
         print(json.dumps(summary))
         if arguments.output:
             arguments.output.write_text(
@@ -183,7 +201,7 @@ def main() -> None:
     classes = len(open_source(arguments.folder).classes)
     runs = []
     for seed in range(arguments.seeds):
-        run = measured(arguments.folder, arguments.weights, seed, PLANTED)
+        run = measured(arguments.folder, arguments.weights, arguments.thorough, seed, PLANTED)
         runs.append(run)
         for kind, row in run["kinds"].items():
             print(f"seed {seed}  {kind:<12} found {row['found']:>3} of {row['planted']:>3}   false alarms {row['false_alarms']:>3} "

@@ -51,6 +51,8 @@ class Check:
     """judge the labels by the features of this network too: a run, a weights file, or a network's name (also: from=)"""
     model: str | None = None
     """the network of the weights, where it has to be named"""
+    thorough: bool = False
+    """fine-tune that network in folds too: finds more wrong labels, and takes minutes"""
     labels: bool = True
     """look for label errors, which takes the longest"""
     exclude: str | None = None
@@ -72,8 +74,8 @@ def check(arguments: Check) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    checked = look(arguments.data, weights=arguments.weights, model=arguments.model, labels=arguments.labels,
-                   exclude=arguments.exclude, seed=arguments.seed, track=tracker(console))  # fmt: skip
+    checked = look(arguments.data, weights=arguments.weights, model=arguments.model, thorough=arguments.thorough,
+                   labels=arguments.labels, exclude=arguments.exclude, seed=arguments.seed, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(checked.to_dict()))
     else:

@@ -1,12 +1,11 @@
 """`hubel check`: what is wrong with labelled pictures, before a network learns it."""
 
 import importlib.metadata
-import math
 import os
 import shlex
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,23 +17,17 @@ from rich.markup import escape
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.data import Opened, open_data
+from hubel.commands.judging import Looked, judged, looked
+from hubel.data import open_data
 from hubel.data.audit import KINDS, Audit, Finding, Inventory, audit, gravest_first
-from hubel.data.audit.descriptors import edges_and_colours
 from hubel.data.exclusions import relative, write_exclusions
 from hubel.data.preprocessing import Unreadable, decode, fitted, recoloured
-from hubel.data.splits import decode_part
 from hubel.data.stream import raw_bytes
 from hubel.errors import DataError, UsageError
-from hubel.evaluation.label_errors import FOLDS, Suspect, out_of_fold, side_by_side, suspects
+from hubel.evaluation.label_errors import FOLDS, of_each_class, suspects, wrong_marks
 from hubel.files import Track, silently
 from hubel.report import FindingsPage, Group, Shown, render_findings
-from hubel.transfer import extract, stages
-from hubel.transfer.features import Features, example_of
-from hubel.transfer.holdout import Joined
 
-DEPTH = 2  # stages of the network that are looked at, counted from its end
-CELLS, WIDEST = 3, 4096  # the first of them also in 3 x 3 parts of the picture, or in fewer for at most so many numbers
 EXAMPLES = 3  # findings of a kind that the terminal shows
 DRAWN, TOGETHER, NAMED = 24, 4, 1000  # findings of a kind on the page, pictures of one finding, findings in words only
 PICTURE = 168  # px: side of a picture on the page
@@ -59,7 +52,7 @@ class Checked:
         judge: how label errors were looked for, in words; why not, if not.
         agreement: share of the pictures whose label is what the judge would have said; None without one.
         judged: numbers of the pictures whose labels were judged, M.
-        own: the probability that the judge gives their labels, M; nan where it cannot know.
+        own: the probability that the judge gives their labels, of several the least, M; nan where it cannot know.
         seconds: it took.
     """
 
@@ -93,14 +86,15 @@ class Checked:
         }
 
 
-def check(data: str | os.PathLike[str], *, weights: str | None = None, model: str | None = None, labels: bool = True,
-          exclude: str | None = None, seed: int = 0, track: Track[Any] = silently) -> Checked:  # fmt: skip
+def check(data: str | os.PathLike[str], *, weights: str | None = None, model: str | None = None, thorough: bool = False,
+          labels: bool = True, exclude: str | None = None, seed: int = 0, track: Track[Any] = silently) -> Checked:  # fmt: skip
     """Looks at every picture and every label.
 
     Args:
         data: see `data.open_source`.
         weights: a trained network whose features judge the labels, see `Classifier.load`; without one, edges and colours do.
         model: the network of `weights`, where it has to be named.
+        thorough: the network is fine-tuned in folds too, which finds more and takes minutes.
         labels: look for label errors.
         exclude: a list of pictures that are left out already.
         seed: of the folds.
@@ -108,7 +102,8 @@ def check(data: str | os.PathLike[str], *, weights: str | None = None, model: st
 
     Raises:
         DataError: there are no labelled pictures.
-        UsageError: weights for labels that are not looked at, or a model without weights.
+        UsageError: weights for labels that are not looked at, a model or thoroughness without weights, or a network that cannot
+            be fine-tuned.
         FileError: the weights or the cache cannot be used.
     """
     began = time.monotonic()
@@ -116,73 +111,66 @@ def check(data: str | os.PathLike[str], *, weights: str | None = None, model: st
         raise UsageError("weights would have no effect: label errors are not looked for")
     if model and not weights:
         raise UsageError(f"model={model} would have no effect without weights")
+    if thorough and not weights:
+        raise UsageError("thorough=true would have no effect without weights: name a network with from=")
     classifier = Classifier.load(weights, model) if weights else None
     opened = open_data(data, track, exclude=exclude, lenient=True)
     found = audit(opened, track)
     why_not = _why_not(found) if labels else "not looked for"
     if why_not:
         return Checked(found, found.findings, why_not, None, *NOBODY, time.monotonic() - began)
-    pictures, values, judge = looked(found, classifier, opened, track)
+    if thorough and found.inventory.labels.ndim == 2:
+        raise UsageError("thorough=true is for pictures of one class each, and these may show several: leave it out")
+    seen = looked(found, classifier, opened, track, thorough=thorough)
+    pictures = seen.pictures
     labels_of = found.inventory.labels[pictures]
-    answers = out_of_fold(values, labels_of, found.alike[pictures], len(found.inventory.classes), seed)
-    own = answers[np.arange(len(pictures)), labels_of]
-    agreement = float((answers.argmax(axis=1) == labels_of)[~np.isnan(own)].mean()) if (~np.isnan(own)).any() else None
-    doubted = [_finding(found, suspect, int(pictures[suspect.picture])) for suspect in suspects(answers, labels_of)]
-    findings = gravest_first([*found.findings, *doubted])
-    return Checked(found, findings, judge, agreement, pictures, own, time.monotonic() - began)
+    doubt = _marks if labels_of.ndim == 2 else _suspects
+    doubted, own, right = doubt(found, seen, labels_of, seed, track)
+    agreement = float(right.mean()) if len(right) else None
+    return Checked(found, gravest_first([*found.findings, *doubted]), seen.judge, agreement, pictures, own,
+                   time.monotonic() - began)  # fmt: skip
 
 
 def _why_not(found: Audit) -> str:
     """Why label errors cannot be looked for; empty where they can."""
     inventory = found.inventory
-    if inventory.labels.ndim == 2:
-        return "not looked for: pictures may show several classes"
     shown = inventory.labels[found.thumbnails.which]
+    if shown.ndim == 2:
+        few = (np.minimum(shown.sum(axis=0), len(shown) - shown.sum(axis=0)) < FOLDS).all()
+        return (
+            f"not looked for: no class is shown by {FOLDS} readable pictures and lacking on {FOLDS} others"
+            if few
+            else ""
+        )
     if (np.bincount(shown, minlength=2) >= FOLDS).sum() < 2:
         return f"not looked for: fewer than two classes have {FOLDS} readable pictures"
     return ""
 
 
-def _finding(found: Audit, suspect: Suspect, number: int) -> Finding:
+Doubted = tuple[list[Finding], NDArray[np.float64], NDArray[np.bool_]]
+"""Findings; the probability of each picture's label, M, nan where unknown; of what is known, whether it is as judged."""
+
+
+def _suspects(found: Audit, seen: Looked, labels: NDArray[np.int64], seed: int, track: Track[Any]) -> Doubted:
+    """Where every picture shows one class."""
     classes = found.inventory.classes
-    return found.inventory.finding("label_error", [number], f"labelled {classes[suspect.said]} ({100 * suspect.own:.1f} %), looks "
-                                   f"like {classes[suspect.seen]} ({100 * suspect.other:.1f} %)")  # fmt: skip
+    answers = judged(seen, labels, found.alike[seen.pictures], len(classes), seed, track)
+    own = answers[np.arange(len(labels)), labels]
+    findings = [found.inventory.finding("label_error", [int(seen.pictures[one.picture])], f"labelled {classes[one.said]} "
+                f"({100 * one.own:.1f} %), looks like {classes[one.seen]} ({100 * one.other:.1f} %)")
+                for one in suspects(answers, labels)]  # fmt: skip
+    return findings, own, (answers.argmax(axis=1) == labels)[~np.isnan(own)]
 
 
-def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: Track[Any],
-           ) -> tuple[NDArray[np.int64], NDArray[np.float32], str]:  # fmt: skip
-    """The pictures that labels are judged of, N; what is seen on them, N d; and how, in words.
-
-    A network sees whole pictures, also one whose weights are published for the centre: a hem or a sleeve is at the border.
-    """
-    described = edges_and_colours(found.thumbnails.images, track)
-    if classifier is None:
-        return found.thumbnails.which, side_by_side([described]), "edges and colours"
-    wanted, parts, before = classifier.preprocessing, [], 0
-    if wanted.fit.startswith("crop"):
-        wanted = replace(wanted, fit="pad")
-        classifier = replace(classifier, preprocessing=wanted)
-    places = []
-    for name, part in opened.source.parts.items():
-        split, _ = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track)
-        assert split.places is not None
-        places.append(split.places + before)
-        parts.append(split)
-        before += len(part.labels)
-    pictures = Joined(tuple(parts))
-    example = example_of(classifier, pictures)
-    read = stages(classifier.network, example)[-DEPTH:]
-    width = Features(classifier.network, read[:1])(example).shape[1]
-    cells = min(CELLS, math.isqrt(WIDEST // width))
-    if cells > 1 and len(read) > 1:
-        read = (*read, read[0].divided(cells))
-    values = extract(classifier, pictures, read, track=track).values
-    which = np.concatenate(places)
-    known = {int(number): place for place, number in enumerate(found.thumbnails.which)}
-    shared = np.array([i for i, number in enumerate(which.tolist()) if number in known])
-    described = described[[known[number] for number in which[shared].tolist()]]
-    blocks = [described, *(values[place.name][shared] for place in read)]
-    return which[shared], side_by_side(blocks), f"features of {classifier.model}, edges and colours"
+def _marks(found: Audit, seen: Looked, labels: NDArray[np.int64], seed: int, _: Track[Any]) -> Doubted:
+    """Where a picture may show several classes."""
+    classes = found.inventory.classes
+    shown = of_each_class(seen.values, labels, found.alike[seen.pictures], seed)
+    own = np.where(labels > 0, shown, 1 - shown)
+    findings = [found.inventory.finding("label_error", [int(seen.pictures[one.picture])], f"{classes[one.label]} is "
+                + (f"missing: it is shown with {100 * (1 - one.own):.1f} %" if one.missing else
+                   f"superfluous: it is shown with {100 * one.own:.1f} % only")) for one in wrong_marks(shown, labels)]  # fmt: skip
+    return findings, np.fmin.reduce(own, axis=1), own[~np.isnan(own)] > 0.5
 
 
 # ------------------------------------------------------------------------------------------------------ what to do

@@ -107,7 +107,7 @@ def _why_not(recipe: Recipe, model: nn.Module, data: Splits) -> str:
                and (key, getattr(recipe, key)) != ("crop_scale", 1)]  # fmt: skip
     if recipe.augment not in (None, "none") or changes:
         return f"{f'augment={recipe.augment}' if recipe.augment else changes[0]} shows other views"
-    needed, most = _bytes(body, data), _memory() * SHARE
+    needed, most = _bytes(body, data), memory() * SHARE
     if needed > most:
         return f"its features take {needed / 1e9:,.1f} GB, more than the {most / 1e9:,.1f} GB that are a quarter of the memory"
     return ""
@@ -125,7 +125,7 @@ def _bytes(body: nn.Module, data: Splits) -> int:
     return 4 * width * (len(data.train) + len(data.val))
 
 
-def _memory() -> int:
+def memory() -> int:
     """Of the machine, in bytes."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
