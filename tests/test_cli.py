@@ -219,7 +219,7 @@ def test_a_network_of_ones_own_is_named_again_and_its_code_may_not_change(tmp_pa
         (["train", "digits", "lr=1e3", "weight_decay=10", "epochs=2"], 1, "smaller one, lr="),
         (["resume", "runs/none"], 3, "runs/none is not a run"),
         (["predict", "nothing.safetensors", "x.jpg"], 3, "there is no nothing.safetensors"),
-        (["summary", "resnet18", "input=224"], 2, "write it as 3x224x224"),
+        (["summary", "resnet18", "input=224x224"], 2, "write it as 3x224x224"),
         (["summary", "lenet5", "input=1x8x8"], 2, "layer C3 does not fit"),
         (["train", "digits", "batch=1"], 2, "use batch=2 or more"),
         (["train", "digits", "model=nowhere.py:Net"], 2, "there is no file"),
