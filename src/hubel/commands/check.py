@@ -21,10 +21,10 @@ from hubel.classifier import Classifier
 from hubel.data import Opened, open_data
 from hubel.data.audit import KINDS, Audit, Finding, Inventory, audit, gravest_first
 from hubel.data.audit.descriptors import edges_and_colours
+from hubel.data.audit.wholeness import decoded
 from hubel.data.exclusions import relative, write_exclusions
-from hubel.data.preprocessing import Unreadable, decode, fitted, recoloured
+from hubel.data.preprocessing import Unreadable
 from hubel.data.splits import decode_part
-from hubel.data.stream import raw_bytes
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.label_errors import FOLDS, Suspect, out_of_fold, side_by_side, suspects
 from hubel.files import Track, silently
@@ -246,18 +246,8 @@ def printable(text: str) -> str:
 
 def pixels(inventory: Inventory, number: int, side: int) -> NDArray[np.uint8] | None:
     """A picture by its number, its longer side `side` px, uint8 H W 3; None where it is broken."""
-    source, within = inventory.opened.source, number
-    for part in source.parts.values():
-        if within < len(part.labels):
-            break
-        within -= len(part.labels)
-    else:
-        raise IndexError(number)
     try:
-        if isinstance(part.pictures, np.ndarray):
-            padded = fitted(recoloured(part.pictures[within], 3), side, "pad")
-        else:
-            padded = decode(raw_bytes(part.pictures, within), side, 3, "pad")
+        padded = decoded(inventory, number, side)
     except (Unreadable, OSError, DataError):
         return None
     width, height = (
