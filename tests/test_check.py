@@ -30,7 +30,7 @@ from hubel.errors import BrokenPictures, DataError, FileError, UsageError
 from hubel.evaluation.label_errors import SHRINKAGE, discriminant, out_of_fold, side_by_side, suspects
 from hubel.training.loop import seeded
 from hubel.training.recipe import Recipe
-from pictures import encoded, noise, smooth
+from pictures import encoded, noise
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from planted import plant, score
@@ -391,21 +391,22 @@ def test_contents_say_what_was_looked_at_and_name_what_the_sheet_could_not_show(
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for number in range(4):
-            (tmp_path / name / f"{number}.png").write_bytes(encoded(noise(), "PNG"))
-    raw = bytearray(encoded(smooth(40, 50)))
-    raw[len(raw) // 3 : len(raw) // 2] = bytes(len(raw) // 2 - len(raw) // 3)  # in the middle; its end is there
-    (tmp_path / "cat" / "0.png").write_bytes(raw)
+            (tmp_path / name / f"{number}.jpg").write_bytes(encoded(noise(), "JPEG"))
+    raw = bytearray(encoded(noise(), "JPEG"))
+    place = raw.index(b"\xff\xc4") + 5
+    raw[place : place + 16] = b"\xff" * 16  # more codes than a Huffman table holds; header and end are as they were
+    (tmp_path / "cat" / "0.jpg").write_bytes(raw)
     (tmp_path / "dog" / "0.bmp").write_bytes(encoded(noise(), "BMP"))
     assert main(["data", str(tmp_path), f"output={tmp_path / 'sheet.png'}", "columns=4", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert [path for path, _ in shown["broken"]] == [str(tmp_path / "cat" / "0.png")]
+    assert [path for path, _ in shown["broken"]] == [str(tmp_path / "cat" / "0.jpg")]
     assert shown["counts"]["all"] == {"cat": 3, "dog": 5}
     assert shown["looked_at"]["headers"] == 9
     assert shown["looked_at"]["ends"] == 8
     assert shown["looked_at"]["decoded"] in (8, 9)  # cat 4, dog 4, and the one without an end mark, shown or not
     assert main(["data", str(tmp_path), f"output={tmp_path / 'sheet.png'}", "columns=4"]) == 0
     out = capsys.readouterr().out
-    assert f"broken {tmp_path / 'cat' / '0.png'}: damaged: " in out
+    assert f"broken {tmp_path / 'cat' / '0.jpg'}: damaged: " in out
     assert "looked at: the headers of 9 files, the end marks of 8; " in out
 
 
