@@ -5,6 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hubel import compiled
 from hubel.data import Augmentation, Preprocessing
 from hubel.data.augmentation import kernels
 from hubel.errors import UsageError
@@ -12,7 +13,7 @@ from hubel.training.machine import choose
 from hubel.training.recipe import Recipe
 from hubel.zoo import create
 
-pytestmark = pytest.mark.skipif(not kernels.available(), reason="no C compiler here")
+pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
 KEYS = {"crop_padding": 3, "flip": True, "crop_scale": 0.4, "scale": 0.3, "rotate": 40, "shear": 20, "translate": 0.2,
         "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.2, "grey": 0.3, "noise": 0.05, "erasing": 0.6,
         "cutout": 7, "policy": "randaugment", "edge": "reflect"}  # fmt: skip

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel import zoo
+from hubel import compiled, zoo
 from hubel.training import fusion, kernels
 from hubel.training.loop import seeded
 
-pytestmark = pytest.mark.skipif(not kernels.available(), reason="no C compiler here")
+pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
 ACTIVATIONS = {"none": nn.Identity(), "relu": nn.ReLU(), "relu in place": nn.ReLU(inplace=True), "relu6": nn.ReLU6(),
                "hardtanh": nn.Hardtanh(-0.5, 0.75), "silu": nn.SiLU()}  # fmt: skip
 
@@ -173,7 +173,9 @@ def test_whatever_reads_a_missing_tensor_finds_its_numbers():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["resnet20_cifar", "preresnet110_cifar", "mobilenet_v2", "densenet40_12_cifar"])
+@pytest.mark.parametrize(
+    "name", ["resnet20_cifar", "resnet18", "preresnet110_cifar", "mobilenet_v2", "densenet40_12_cifar"]
+)
 def test_a_network_of_the_zoo_gets_the_gradient_of_double_precision(name):
     with seeded(0):
         model = zoo.create(name, num_classes=5).to(memory_format=torch.channels_last)
@@ -190,6 +192,46 @@ def test_a_network_of_the_zoo_gets_the_gradient_of_double_precision(name):
     assert functional.cosine_similarity(found[0], found[1], dim=0) > 0.999
     assert list(model.state_dict()) == keys
     assert not any(module._forward_hooks for module in model.modules())
+
+
+class Blocks(nn.Module):
+    """Sums that are clamped and read by two, by three or by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(4))
+        self.convolutions = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, third, fourth, fifth = self.convolutions
+        one = functional.relu(self.norms[0](first(x)) + x)
+        two = functional.relu(self.norms[1](second(one)) + one)
+        three = functional.relu6(self.norms[2](third(two)) + fourth(two)) + two.sin()
+        return functional.relu(self.norms[3](fifth(three)) + three)
+
+
+def test_a_sum_that_several_read_gets_all_of_its_gradient():
+    torch.manual_seed(0)
+    model, x = Blocks().to(memory_format=torch.channels_last), channels_last(5, 8, 6, 6)
+    exact = copy.deepcopy(model).double()
+    gradients = []
+    for network, pictures, fused in ((model, x, True), (exact, x.double(), False)):
+        leaf = pictures.clone().requires_grad_()
+        fusion.forward(network, leaf * 1, "float32", fused=fused).cos().sum().backward()
+        gradients.append([leaf.grad, *(p.grad for p in network.parameters())])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("far", [0.0, 30.0, 1e4])
+def test_the_variance_of_numbers_far_from_zero(far):
+    torch.manual_seed(0)
+    x = channels_last(8, 5, 40, 40) + far
+    x[0, :, 0, 0] += 50  # the first pixel, from which distances are taken, lies aside
+    table = kernels.moments(x, None, None, None, None, 0.1, 0.0)
+    mean, variance = x.double().mean((0, 2, 3)), x.double().var((0, 2, 3), correction=0)
+    torch.testing.assert_close(table[0].double(), mean, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(table[1].double(), variance.rsqrt(), rtol=1e-3 if far > 1e3 else 1e-4, atol=0)
 
 
 def test_evaluation_and_a_batch_of_one_value_are_left_to_torch():

@@ -1,8 +1,18 @@
 """`python -m hubel` is `hubel`."""
 
+import logging
+import os
 import sys
 
 from hubel.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if "torch.distributed" in sys.modules and os.environ.get("WORLD_SIZE", "1") != "1":
+        # torch 2.13 leaves gloo's threads running when the group of a DistributedDataParallel is destroyed, and now and then
+        # Python's own end beneath them aborts the process: "terminate called without an active exception"
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -19,11 +19,17 @@ FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fope
 WIDE = ["-mprefer-vector-width=512"]  # gcc prefers half the vector on x86
 
 
+def c_compiler() -> str | None:
+    """The C compiler there is, or None where there is none, or HUBEL_KERNELS=0 forbids to use it."""
+    if os.environ.get("HUBEL_KERNELS") == "0":
+        return None
+    return os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
+
+
 @functools.cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """The functions of a C file, or None where there is no C compiler that makes them (HUBEL_KERNELS=0 forbids them)."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
-    if not compiler or os.environ.get("HUBEL_KERNELS") == "0":
+    """The functions of a C file, or None where there is no C compiler that makes them."""
+    if not (compiler := c_compiler()):
         return None
     flags = FLAGS + (WIDE if platform.machine() in ("x86_64", "AMD64") else [])
     cpu = torch.cpu.get_capabilities()

@@ -42,23 +42,28 @@ class Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, table: Tensor,  # noqa: ARG004
-                limits: tuple[float, float], missing: bool) -> Tensor:  # fmt: skip
-        """The result; with `missing`, its memory only."""
+                limits: tuple[float, float], missing: bool) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """The result; with `missing`, its memory only.  And its twin, where a sum was clamped: the same memory, for a second
+        reader, whose gradient then comes by itself and needs no addition of its own.
+        """
         y = torch.empty_like(x)
         if not missing:
             kernels.apply(x, other, y, table, *limits)
         ctx.limits, ctx.summed = limits, other is not None
-        ctx.save_for_backward(x, table, y if ctx.summed and limits != FREE else None)
-        return y
+        clamped = ctx.summed and limits != FREE
+        ctx.save_for_backward(x, table, y if clamped else None)
+        ctx.set_materialize_grads(False)
+        return y, y.detach() if clamped else None
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients by x, weight, bias and other."""
         x, table, y = ctx.saved_tensors
-        gradient = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
+        terms = [g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in gradients if g is not None]
+        gradient, second = terms[0], terms[1] if len(terms) > 1 else None
         passed = None if y is None else torch.empty_like(x)
-        dx, *by_affine = kernels.gradients(gradient, x, y, passed, table, *ctx.limits)
+        dx, *by_affine = kernels.gradients(gradient, second, x, y, passed, table, *ctx.limits)
         by_other = gradient if passed is None else passed
         return dx, *by_affine, by_other if ctx.summed else None, None, None, None
 
@@ -85,7 +90,8 @@ class Fusing(TorchFunctionMode):
         if func is functional.batch_norm:
             return self.batch_norm(*(self.whole(value) for value in args), **kwargs)
         if func is functional.conv2d:
-            return convolve(*(self.whole(value) for value in args), **kwargs)
+            first, *others = (self.whole(value) for value in args)
+            return convolve(read(first), *others, **kwargs)
         if func in OUTSIDE:
             return func(*args, **kwargs)
         first = missing(args[0]) if args else None
@@ -94,7 +100,7 @@ class Fusing(TorchFunctionMode):
             if total is not None:
                 return total
         elif first and first.instead is None and (limits := clamps(func, args, kwargs)):
-            y = Normalise.apply(*first.inputs, limits, False)
+            y, y._twin = Normalise.apply(*first.inputs, limits, False)
             if func in IN_PLACE or kwargs.get("inplace") or args[-1] is True:
                 first.instead = y
             return y
@@ -127,7 +133,7 @@ class Fusing(TorchFunctionMode):
 
     def answer(self, inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]) -> Tensor:
         """A tensor whose numbers are missing."""
-        y = Normalise.apply(*inputs, FREE, True)
+        y, _ = Normalise.apply(*inputs, FREE, True)
         y._missing = Missing(inputs)
         self.answers.append(weakref.ref(y))
         return y
@@ -156,7 +162,7 @@ class Fusing(TorchFunctionMode):
         x, weight, bias, _, table = waiting.inputs
         if not (fusable(other) and other.shape == x.shape and other.dtype == x.dtype):
             return None
-        total = self.answer((x, weight, bias, other, table))
+        total = self.answer((x, weight, bias, read(other), table))
         if in_place:
             waiting.instead = total
         return total
@@ -165,6 +171,18 @@ class Fusing(TorchFunctionMode):
 def missing(value: Any) -> Missing | None:
     """What a tensor still lacks."""
     return getattr(value, "_missing", None) if isinstance(value, Tensor) else None
+
+
+def read(value: Any) -> Any:
+    """The tensor for its first reader, its twin for the second."""
+    twin = getattr(value, "_twin", None)
+    if twin is None:
+        return value
+    if not hasattr(value, "_read"):
+        value._read = True
+        return value
+    value._twin = None
+    return twin
 
 
 def clamps(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float] | None:

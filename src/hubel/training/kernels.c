@@ -67,49 +67,59 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 #else
 
-/* What batch norm needs of a batch, per channel: mean and variance in one reading from memory (Chan's update between
-   blocks), from them table = mean, 1 / sqrt(variance + eps), scale and shift, `channels` numbers each, and the running
-   statistics, where there are any. Every function returns 0, or 1 where there is no memory. */
+/* What batch norm needs of a batch, per channel: mean and variance in one reading (within a block from the distances to its
+   first row, between blocks by Chan's update), from them table = mean, 1 / sqrt(variance + eps), scale and shift, `channels`
+   numbers each, and the running statistics, where there are any. Every function returns 0, or 1 where there is no memory. */
 int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float *running_mean, float *running_variance,
                    float *table, double eps, double momentum, int64_t count, int64_t channels, int threads) {
     const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
-    float *partial = malloc(sizeof(float) * (size_t)(2 * blocks * wide));
+    float *partial = malloc(sizeof(float) * (size_t)(3 * blocks * wide));
     if (!partial) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t turn = 0; turn < blocks; turn++) { /* from the end, which whoever wrote x has left in the cache */
-        const int64_t block = blocks - 1 - turn;
-        const REAL *from = x + block * length, *end = x + least(count, (block + 1) * length);
-        float *restrict centre = partial + 2 * block * wide, *restrict squares = centre + wide;
-        const int64_t own = end - from, rows = own / wide, rest = own % wide;
-        memset(centre, 0, sizeof(float) * (size_t)(2 * wide));
-        for (int64_t row = 0; row + 1 < rows; row += 2)
-            for (int64_t i = 0; i < wide; i++) centre[i] += LOAD(from[row * wide + i]) + LOAD(from[(row + 1) * wide + i]);
-        for (int64_t i = 0; i < own % (2 * wide); i++) centre[i % wide] += LOAD(from[own / (2 * wide) * 2 * wide + i]);
-        for (int64_t i = 0; i < wide; i++) centre[i] /= (float)(rows + (i < rest) ? rows + (i < rest) : 1);
-        for (int64_t row = 0; row < rows; row++)
-            for (int64_t i = 0; i < wide; i++) {
-                const float apart = LOAD(from[row * wide + i]) - centre[i];
+        const int64_t block = blocks - 1 - turn, own = least(count - block * length, length), rows = own / wide;
+        const REAL *from = x + block * length;
+        float *restrict centre = partial + 3 * block * wide, *restrict squares = centre + wide, *restrict origin = squares + wide;
+        memset(centre, 0, sizeof(float) * (size_t)(3 * wide));
+        for (int64_t i = 0; i < least(own, wide); i++) origin[i] = LOAD(from[i]);
+        for (int64_t row = 0; row < own; row += wide) { /* one by one: reading several side by side takes twice as long */
+            const int64_t end = least(own - row, wide);
+            for (int64_t i = 0; i < end; i++) {
+                const float apart = LOAD(from[row + i]) - origin[i];
+                centre[i] += apart;
                 squares[i] += apart * apart;
             }
-        for (int64_t i = 0; i < rest; i++) {
-            const float apart = LOAD(from[rows * wide + i]) - centre[i];
-            squares[i] += apart * apart;
+        }
+        for (int64_t i = 0; i < wide; i++) {
+            const float seen = (float)(rows + (i < own % wide)), mean = seen > 0 ? centre[i] / seen : 0;
+            squares[i] = fmaxf(squares[i] - centre[i] * mean, 0);
+            centre[i] = origin[i] + mean;
         }
     }
-    for (int64_t c = 0; c < channels; c++) {
-        double centre = 0, squares = 0, seen = 0;
-        for (int64_t block = 0; block < blocks; block++) {
-            const int64_t own = least(count - block * length, length), rows = own / wide, rest = own % wide;
-            const float *part = partial + 2 * block * wide;
-            for (int64_t i = c; i < wide; i += channels) {
-                const double more = (double)(rows + (i < rest));
-                if (more == 0) continue;
-                const double apart = part[i] - centre;
-                seen += more;
-                centre += apart * more / seen;
-                squares += part[wide + i] + apart * apart * more * (seen - more) / seen;
-            }
+    double *wider = calloc((size_t)(2 * wide), sizeof(double));
+    for (int64_t block = 0; wider && block < blocks; block++) {
+        const float *restrict centre = partial + 3 * block * wide;
+        const int64_t own = least(count - block * length, length);
+        for (int64_t i = 0; i < wide; i++) wider[i] += (double)(own / wide + (i < own % wide)) * centre[i];
+    }
+    const double seen = (double)(count / channels);
+    for (int64_t c = 0; wider && c < channels; c++) {
+        double sum = 0;
+        for (int64_t i = c; i < wide; i += channels) sum += wider[i];
+        for (int64_t i = c; i < wide; i += channels) wider[i] = sum / seen;
+    }
+    for (int64_t block = 0; wider && block < blocks; block++) {
+        const float *restrict centre = partial + 3 * block * wide, *restrict squares = centre + wide;
+        const int64_t own = least(count - block * length, length);
+        for (int64_t i = 0; i < wide; i++) {
+            const double apart = centre[i] - wider[i];
+            wider[wide + i] += squares[i] + (double)(own / wide + (i < own % wide)) * apart * apart;
         }
+    }
+    for (int64_t c = 0; wider && c < channels; c++) {
+        const double centre = wider[c];
+        double squares = 0;
+        for (int64_t i = c; i < wide; i += channels) squares += wider[wide + i];
         const double inverse = 1 / sqrt(squares / seen + eps), scale = weight ? weight[c] * inverse : inverse;
         table[c] = (float)centre;
         table[channels + c] = (float)inverse;
@@ -119,8 +129,10 @@ int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float 
         if (running_variance)
             running_variance[c] = (float)((1 - momentum) * running_variance[c] + momentum * squares / (seen - 1));
     }
+    const int failed = !wider;
+    free(wider);
     free(partial);
-    return 0;
+    return failed;
 }
 
 /* y = min(max(scale x + shift + other, low), high), `other` optional. */
@@ -158,19 +170,20 @@ int NAMED(apply)(const REAL *x, const REAL *other, REAL *y, const float *table, 
 }
 
 /* The gradient that passes the clamp. */
-#define PASSED(g, y) (((y) <= low) | ((y) >= high) ? 0.0f : LOAD(g))
+#define PASSED(g, y) (((y) <= low) | ((y) >= high) ? 0.0f : (g))
 
 /* First half of the gradient. From the sums of what passes the clamp and of that times (x - mean), per channel: the
    gradients of weight and bias in `affine`, and line = slope and offset of the second half. `y` and `passed` are given where another
-   term was added before the clamp; its gradient is written to `passed`. */
-int NAMED(reduce)(const REAL *gradient, const REAL *x, const REAL *y, REAL *passed, const float *table, float *affine,
-                  float *line, double low_, double high_, int64_t count, int64_t channels,
+   term was added before the clamp; its gradient is written to `passed`. There the gradient may come in two terms. */
+int NAMED(reduce)(const REAL *gradient, const REAL *second, const REAL *x, const REAL *y, REAL *passed,
+                  const float *table, float *affine, float *line, double low_, double high_, int64_t count, int64_t channels,
                   int threads) {
     const float low = (float)low_, high = (float)high_, *mean = table, *inverse = table + channels;
     const float *scale = table + 2 * channels;
     const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
     float *wider = widened(table, 4, channels), *partial = malloc(sizeof(float) * (size_t)(2 * blocks * wide));
-    const int failed = !wider || !partial;
+    double *total = calloc((size_t)(2 * wide), sizeof(double));
+    const int failed = !wider || !partial || !total;
     if (!failed) {
         const float *restrict centre = wider, *restrict a = wider + 2 * wide, *restrict b = wider + 3 * wide;
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -184,27 +197,34 @@ int NAMED(reduce)(const REAL *gradient, const REAL *x, const REAL *y, REAL *pass
                 if (passed) {
                     const REAL *restrict out = y + row;
                     REAL *restrict to = passed + row;
-                    for (int64_t i = 0; i < own; i++) {
-                        const float value = PASSED(g[i], LOAD(out[i]));
-                        sum[i] += value;
-                        product[i] += value * (LOAD(from[i]) - centre[i]);
-                        to[i] = STORE(value);
-                    }
+                    if (second) {
+                        const REAL *restrict more = second + row;
+                        for (int64_t i = 0; i < own; i++) {
+                            const float value = PASSED(LOAD(g[i]) + LOAD(more[i]), LOAD(out[i]));
+                            sum[i] += value;
+                            product[i] += value * (LOAD(from[i]) - centre[i]);
+                            to[i] = STORE(value);
+                        }
+                    } else
+                        for (int64_t i = 0; i < own; i++) {
+                            const float value = PASSED(LOAD(g[i]), LOAD(out[i]));
+                            sum[i] += value;
+                            product[i] += value * (LOAD(from[i]) - centre[i]);
+                            to[i] = STORE(value);
+                        }
                 } else
                     for (int64_t i = 0; i < own; i++) {
-                        const float at = LOAD(from[i]), value = PASSED(g[i], a[i] * at + b[i]);
+                        const float at = LOAD(from[i]), value = PASSED(LOAD(g[i]), a[i] * at + b[i]);
                         sum[i] += value;
                         product[i] += value * (at - centre[i]);
                     }
             }
         }
+        for (int64_t block = 0; block < blocks; block++)
+            for (int64_t i = 0; i < 2 * wide; i++) total[i] += partial[2 * block * wide + i];
         for (int64_t c = 0; c < channels; c++) {
             double sum = 0, product = 0;
-            for (int64_t block = 0; block < blocks; block++)
-                for (int64_t i = c; i < wide; i += channels) {
-                    sum += partial[2 * block * wide + i];
-                    product += partial[(2 * block + 1) * wide + i];
-                }
+            for (int64_t i = c; i < wide; i += channels) sum += total[i], product += total[wide + i];
             const double pixels = (double)(count / channels), normalised = product * inverse[c];
             affine[c] = (float)normalised;
             affine[channels + c] = (float)sum;
@@ -214,6 +234,7 @@ int NAMED(reduce)(const REAL *gradient, const REAL *x, const REAL *y, REAL *pass
     }
     free(wider);
     free(partial);
+    free(total);
     return failed;
 }
 
@@ -234,7 +255,7 @@ int NAMED(propagate)(const REAL *gradient, const REAL *x, REAL *dx, const float 
                 const REAL *restrict g = gradient + row, *restrict from = x + row;
                 REAL *restrict to = dx + row;
                 for (int64_t i = 0; i < own; i++) {
-                    const float at = LOAD(from[i]), value = PASSED(g[i], a[i] * at + b[i]);
+                    const float at = LOAD(from[i]), value = PASSED(LOAD(g[i]), a[i] * at + b[i]);
                     to[i] = STORE(a[i] * value + u[i] * at + v[i]);
                 }
             }

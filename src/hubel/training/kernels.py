@@ -34,12 +34,13 @@ def apply(x: Tensor, other: Tensor | None, y: Tensor, table: Tensor, low: float,
     call("apply", x.dtype, x, other, y, table, low, high, x.numel(), x.shape[1])
 
 
-def gradients(gradient: Tensor, x: Tensor, y: Tensor | None, passed: Tensor | None, table: Tensor, low: float,
-              high: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+def gradients(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None, passed: Tensor | None, table: Tensor,
+              low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of `apply` by x, weight and bias.
 
     Args:
         gradient: of y.
+        second: another term of it, where `passed` is given.
         x: as in `apply`.
         y: as `apply` made it, where another term was added before the clamp.
         passed: where the gradient by that term is written.
@@ -49,7 +50,7 @@ def gradients(gradient: Tensor, x: Tensor, y: Tensor | None, passed: Tensor | No
     """
     by_affine, line = torch.empty(2, 2, x.shape[1])
     size = x.numel(), x.shape[1]
-    call("reduce", x.dtype, gradient, x, y, passed, table, by_affine, line, low, high, *size)
+    call("reduce", x.dtype, gradient, second, x, y, passed, table, by_affine, line, low, high, *size)
     if passed is not None:
         gradient, low, high = passed, -float("inf"), float("inf")
     dx = torch.empty_like(x)
