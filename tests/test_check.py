@@ -1,5 +1,6 @@
 """What is wrong with data is found, named and left out; what is right raises no alarm."""
 
+import contextlib
 import csv
 import io
 import json
@@ -27,12 +28,13 @@ from hubel.commands.preparation import splits_of
 from hubel.commands.train import start
 from hubel.data import load, open_data
 from hubel.data.audit import Inventory, look_alikes, near_duplicates
+from hubel.data.preprocessing import Unreadable, decode
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError
 from hubel.evaluation.label_errors import SHRINKAGE, discriminant, out_of_fold, side_by_side, suspects
 from hubel.explanation.sheet import font as sheet_font
 from hubel.training.loop import seeded
 from hubel.training.recipe import Recipe
-from pictures import encoded
+from pictures import encoded, noise
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 from planted import plant, score
@@ -365,6 +367,61 @@ def test_contents_and_contact_sheet(album, tmp_path, capsys):
         assert sheet.size == (190 + 3 * 100, 2 * 100)
     assert main(["data", str(album), f"output={tmp_path / 'sheet.png'}"]) == 0
     assert "shorter side 40 to 96 px, median 96" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("format", "ending", "options"), [
+    ("JPEG", "jpg", {}), ("JPEG", "jpg", {"progressive": True}), ("JPEG", "jpg", {"restart_marker_rows": 1}),
+    ("JPEG", "jpg", {"thumbnail": True}), ("PNG", "png", {}), ("WEBP", "webp", {}), ("GIF", "gif", {}), ("BMP", "bmp", {}),
+    ("TIFF", "tif", {"compression": "tiff_lzw"}),
+])  # fmt: skip
+def test_contents_name_every_file_whose_end_has_gone(format, ending, options, tmp_path, capsys):
+    """On the sheet or not: what `data` calls broken is what decoding refuses, however little is missing."""
+    options = dict(options)
+    if options.pop("thumbnail", False):  # in the metadata, with an end mark of its own
+        small = encoded(noise(), "JPEG")
+        options["exif"] = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0" + small
+    whole = encoded(noise(40, 50), format, **options)
+    cuts = [2, 30, len(whole) // 3, 2 * len(whole) // 3]
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / f"{number}.{ending}").write_bytes(encoded(noise(40, 50), format, **options))
+    refused = set()
+    for cut in cuts:
+        file = tmp_path / "cat" / f"cut-{cut}.{ending}"
+        file.write_bytes(whole[:-cut])
+        with contextlib.suppress(Unreadable):
+            decode(file.read_bytes(), 32, 3, "pad")
+            continue
+        refused.add(str(file))
+    assert len(refused) >= 3
+    assert main(["data", str(tmp_path), f"output={tmp_path / 'sheet.png'}", "columns=1", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {path for path, _ in shown["broken"]} == refused
+    assert shown["counts"]["all"] == {"cat": 3 + len(cuts) - len(refused), "dog": 3}
+
+
+def test_contents_say_what_was_looked_at_and_name_what_the_sheet_could_not_show(tmp_path, capsys):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            (tmp_path / name / f"{number}.jpg").write_bytes(encoded(noise(), "JPEG"))
+    raw = bytearray(encoded(noise(), "JPEG"))
+    place = raw.index(b"\xff\xc4") + 5
+    raw[place : place + 16] = b"\xff" * 16  # more codes than a Huffman table holds; header and end are as they were
+    (tmp_path / "cat" / "0.jpg").write_bytes(raw)
+    (tmp_path / "dog" / "0.bmp").write_bytes(encoded(noise(), "BMP"))
+    assert main(["data", str(tmp_path), f"output={tmp_path / 'sheet.png'}", "columns=4", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [path for path, _ in shown["broken"]] == [str(tmp_path / "cat" / "0.jpg")]
+    assert shown["counts"]["all"] == {"cat": 3, "dog": 5}
+    assert shown["looked_at"]["headers"] == 9
+    assert shown["looked_at"]["ends"] == 8
+    assert shown["looked_at"]["decoded"] in (8, 9)  # cat 4, dog 4, and the one without an end mark, shown or not
+    assert main(["data", str(tmp_path), f"output={tmp_path / 'sheet.png'}", "columns=4"]) == 0
+    out = capsys.readouterr().out
+    assert f"broken {tmp_path / 'cat' / '0.jpg'}: damaged: " in out
+    assert "looked at: the headers of 9 files, the end marks of 8; " in out
 
 
 # ------------------------------------------------------------------------------- what is found is also survived

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+import hubel
 from hubel.cli import VERBS, main
 from hubel.commands.models import listed, table
 from hubel.terminal import conclude, epoch_line
@@ -217,7 +219,7 @@ def test_a_network_of_ones_own_is_named_again_and_its_code_may_not_change(tmp_pa
         (["train", "digits", "lr=1e3", "weight_decay=10", "epochs=2"], 1, "smaller one, lr="),
         (["resume", "runs/none"], 3, "runs/none is not a run"),
         (["predict", "nothing.safetensors", "x.jpg"], 3, "there is no nothing.safetensors"),
-        (["summary", "resnet18", "input=224"], 2, "write it as 3x224x224"),
+        (["summary", "resnet18", "input=224x224"], 2, "write it as 3x224x224"),
         (["summary", "lenet5", "input=1x8x8"], 2, "layer C3 does not fit"),
         (["train", "digits", "batch=1"], 2, "use batch=2 or more"),
         (["train", "digits", "model=nowhere.py:Net"], 2, "there is no file"),
@@ -252,6 +254,62 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, code, sentence, c
 def test_wrong_values_are_one_sentence_that_names_the_right_ones(given, sentence, capsys):
     assert main(["train", "digits", *given]) == 2
     assert capsys.readouterr().err == f"hubel: {sentence}\n"
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_a_command_that_no_verb_can_take_is_one_sentence_with_the_way_out(name, capsys):
+    """Nothing, a word too many, a key of nobody, a key without a value: refused before anything is loaded."""
+    verb = VERBS[name]
+    wrong = [["--zzz"], ["-z"], ["--zzz=1", "a"], ["--"]]
+    if any(f.default is MISSING and f.default_factory is MISSING for f in fields(verb.arguments)):
+        wrong.append([])
+    several = any("tuple" in str(f.type) for f in fields(verb.arguments) if f.name in verb.positional)
+    if not several:
+        more = ["--weights", "w"] if name == "advise" else []
+        wrong += [[*more, "a", "b", "c"], [*more, "a", "b", "--json", "c"]]
+    for arguments in wrong:
+        code, out, err = ended([name, *arguments], capsys)
+        assert (code, out) == (2, ""), arguments
+        assert err.startswith("hubel: ")
+        assert f"hubel {name} --help" in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    ("summary", "hubel summary needs MODEL; see hubel summary --help, or try: hubel summary lenet5"),
+    ("shard photos",                "hubel shard needs FOLDER; see hubel shard --help"),
+    ("advise photos", "hubel advise needs --weights; see hubel advise --help, or try: hubel advise photos/ --from"),
+    ("sumary",                      "unknown verb 'sumary'; did you mean summary? See hubel --help"),
+    ("--json summary",              "a verb comes before the key '--json': hubel VERB --json; see hubel --help"),
+    ("summary lenet5 more",         "'more' is a word too many for hubel summary; it has MODEL 'lenet5' already"),
+    ("summary lenet5 --json a",     "'a' is a word too many for hubel summary; --json takes no value"),
+    ("summary lenet5 --html a",     "'a' is a word too many for hubel summary; a file for --html ends in .html or .htm"),
+    ("train digits lr 0.1",         "'lr' is a word too many for hubel train; did you mean lr=VALUE? See hubel train --help"),
+    ("train digits -lr 0.1",        "hubel train has no key '-lr'; did you mean --lr? See hubel train --help"),
+    ("arithmetic 5x5",              "'5x5' is a word too many for hubel arithmetic; it takes keys only"),
+    ("summary lenet5 --html a.html --csv b.csv", "one form at a time: html and csv exclude each other"),
+    ("summary lenet5 --html a.html --output b", "one file at a time: b and a.html exclude each other"),
+])  # fmt: skip
+def test_what_is_missing_or_too_much_is_named(arguments, sentence, capsys):
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr().err.startswith(f"hubel: {sentence}")
+
+
+def test_a_key_for_a_file_may_stand_alone_or_name_it(capsys, tmp_path):
+    for arguments, file in [("lenet5 --html", "lenet5.html"), ("--html lenet5", "lenet5.html"), ("lenet5 html=x.html", "x.html"),
+                            ("lenet5 --html page.html", "page.html"), ("--csv a.csv lenet5", "a.csv"),
+                            ("lenet5 --markdown t.md", "t.md"), ("lenet5 html=true output=o.html", "o.html")]:  # fmt: skip
+        assert ended(["summary", *arguments.split()], capsys) == (0, f"{file}\n", "")
+        assert [path.name for path in tmp_path.iterdir()] == [file]
+        (tmp_path / file).unlink()
+    code, out, _ = ended(["compare", "alexnet", "resnet18", "--chart"], capsys)
+    assert (code, out.splitlines()[-1]) == (0, "comparison.png")
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000
+    assert ended(["train", "--plot-schedule", "rates.png", "digits", "epochs=2"], capsys)[:2] == (0, "rates.png\n")
+
+
+def test_the_version_is_told(capsys):
+    assert ended(["--version"], capsys) == (0, f"hubel {hubel.__version__}\n", "")
 
 
 def test_help_names_every_key_once_and_no_default_where_none_is(capsys):

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from hubel.data import Augmentation, load, open_data
 from hubel.data.batches import Share, training_batches
 from hubel.errors import UsageError
 from hubel.terminal import shortage
-from hubel.training import distributed
+from hubel.training import meeting
 from hubel.training.distributed import Team
 from hubel.training.loop import Step, records, seeded, train
 from hubel.training.memory import Halved
@@ -146,17 +148,71 @@ def worker_of(agent: int, rank: int) -> int:
     raise AssertionError(f"torchrun {agent} has no worker of rank {rank}")
 
 
-def test_a_missing_rank_is_one_sentence(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def lonely(tmp_path, monkeypatch, capfd):
+    """What a process of two says that the other one leaves alone, through whatever writes to standard error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(distributed, "PATIENCE", 0.5)
-    for name, value in environment(0, free_port()).items():
-        monkeypatch.setenv(name, value)
-    assert main(["train", "digits"]) == 2
-    said = capsys.readouterr().err
-    assert re.fullmatch(
-        r"hubel: process 0 of 2 waited 0\.5 s for process 1 at 127\.0\.0\.1:\d+; start every .*\n", said
-    )
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(meeting, "PATIENCE", 0.6)
+
+    def said(rank: str, port: int | str) -> str:
+        for name, value in environment(0, 0, RANK=rank, MASTER_PORT=str(port)).items():
+            monkeypatch.setenv(name, value)
+        assert main(["train", "digits"]) == 2
+        assert not list(tmp_path.iterdir())
+        return capfd.readouterr().err
+
+    return said
+
+
+@pytest.mark.parametrize(("rank", "other", "why"), [("0", "1", ""), ("1", "0", r" \(connection refused\)")])
+def test_a_missing_rank_is_named_while_it_is_waited_for_and_in_the_end(rank, other, why, lonely):
+    port = free_port()
+    waiting, over = lonely(rank, port).splitlines()
+    assert re.fullmatch(rf"hubel: waiting for 1 of 2 processes \(rank {other}\) to join at 127\.0\.0\.1:{port}, until "
+                        rf"\d\d:\d\d:\d\d", waiting)  # fmt: skip
+    assert re.fullmatch(rf"hubel: process {rank} of 2 waited 0\.6 s for process {other} at 127\.0\.0\.1:{port}{why}; "
+                        rf"start every .*", over)  # fmt: skip
+
+
+def test_who_comes_late_is_waited_for(monkeypatch, capfd):
+    """Of three processes the last to come is the only one that is still named."""
+    port, found, stores = free_port(), {}, {}
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    monkeypatch.setattr(meeting, "NOTICE", 0.3)
+
+    def arrive(rank: int) -> None:
+        wait = meeting.Wait(rank, 3)
+        stores[rank] = meeting.store_of(rank, 3, wait)
+        found[rank] = meeting.meet(stores[rank], rank, 3, wait)
+
+    threads = [threading.Thread(target=arrive, args=(rank,)) for rank in range(3)]
+    for thread in threads[:2]:
+        thread.start()
+    said = ""
+    while "(rank 2)" not in said and threads[0].is_alive():
+        said += capfd.readouterr().err
+        time.sleep(0.05)
+    threads[2].start()
+    for thread in threads:
+        thread.join()
+    assert set(found) == {0, 1, 2}
+    assert len(set(found.values())) == 1
+    assert "hubel: waiting for 1 of 3 processes (rank 2) to join" in said
+
+
+def test_variables_that_make_no_sense_are_one_sentence(lonely):
+    assert lonely("first", 29500) == "hubel: RANK is 'first' in the environment; it is a whole number\n"
+    assert lonely("2", 29500) == "hubel: RANK is 2 of WORLD_SIZE=2 processes; the ranks are 0 to 1\n"
+    assert lonely("1", "a") == "hubel: MASTER_PORT is 'a' in the environment; it is a whole number\n"
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert (
+            lonely("0", port)
+            == f"hubel: another program holds 127.0.0.1:{port}; give every process another MASTER_PORT\n"
+        )
 
 
 def test_incomplete_variables_are_one_sentence(monkeypatch, capsys, tmp_path):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hubel import recipes, zoo
-from hubel.cli import main, normalised
+from hubel.cli import VERBS, main
+from hubel.cli.parsing import normalised
 from hubel.commands.train import start
 from hubel.data import Preprocessing, Split, Splits
 from hubel.errors import UsageError
@@ -216,5 +217,5 @@ def test_the_command_line_lists_recipes_and_reads_times(capsys):
     assert main(["recipes"]) == 0
     assert "hubel train IMAGENET recipe=vgg_2014" in capsys.readouterr().out
     assert main(["recipes", "resnet_cifr"]) == 2
-    assert normalised(["digits", "--budget", "2min"], "train") == ["digits", "--budget", "120.0"]
-    assert normalised(["digits", "budget=1h"], "train") == ["digits", "--budget", "3600.0"]
+    assert normalised(["digits", "--budget", "2min"], "train", VERBS["train"]) == ["digits", "--budget", "120.0"]
+    assert normalised(["digits", "budget=1h"], "train", VERBS["train"]) == ["digits", "--budget", "3600.0"]

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from hubel import files, zoo
+from hubel.analysis.named import Size
 from hubel.analysis.rows import Summary, summary
 from hubel.analysis.tables import axes, grid, number
 from hubel.errors import UsageError
@@ -77,29 +77,20 @@ class Comparison:
         return self.text()
 
 
-def compare(models: Sequence[str] | Mapping[str, nn.Module], input: Sequence[int] | None = None) -> Comparison:
+def compare(models: Sequence[str | nn.Module] | Mapping[str, str | nn.Module], input: Size | None = None) -> Comparison:
     """The complexity of several networks, side by side.
 
     Args:
-        models: names of the zoo; or networks by the name to show.
-        input: size of one picture, C H W  [px]; as published for networks of the zoo unless given.
+        models: networks or names of them, see `named`; or either by the name to show.
+        input: size of one picture, C H W  [px], see `summary`.
 
     Raises:
-        UsageError: an unknown name, or a network of one's own without an input size.
+        UsageError: no list of networks, an unknown name, or a network of one's own without an input size.
     """
-    if isinstance(models, Mapping):
-        if input is None:
-            raise UsageError("networks of one's own need an input size, such as input=(3, 224, 224)")
-        return Comparison(tuple(_entry(summary(model, input, name=name)) for name, model in models.items()))
-    return Comparison(tuple(_entry(_named(name, input)) for name in models))
-
-
-def _named(name: str, input: Sequence[int] | None) -> Summary:
-    """A network of the zoo described, built without allocating its weights."""
-    size = tuple(input or zoo.published(name)["input"])
-    with torch.device("meta"):
-        network = zoo.create(name, image_size=size[1], in_channels=size[0])
-    return summary(network, size, name=name)
+    if isinstance(models, str | nn.Module):
+        raise UsageError("compare takes networks in one list, such as compare(['alexnet', 'vgg16'])")
+    shown = models.items() if isinstance(models, Mapping) else (("", model) for model in models)
+    return Comparison(tuple(_entry(summary(model, input, name=name)) for name, model in shown))
 
 
 def _entry(described: Summary) -> Entry:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hubel.analysis.named import Size, named
 from hubel.analysis.shadow import Shadow
 from hubel.analysis.trace import Stopped, Trace
 from hubel.arithmetic import out_size
@@ -29,17 +30,18 @@ USUAL = (
 LARGEST = 4096  # px: no search goes beyond
 
 
-def check_input(model: nn.Module, input: Sequence[int]) -> None:
+def check_input(model: str | nn.Module, input: Size | None = None) -> None:
     """Says whether pictures of a size go through a network, without running it.
 
     Args:
-        model: any module that takes a batch of pictures; it is left exactly as it is.
-        input: size of one picture, C H W  [px].
+        model: any module that takes a batch of pictures, left exactly as it is; or the name of a network, see `named`.
+        input: size of one picture, C H W  [px], see `summary`.
 
     Raises:
         ShapeError: which layer does not fit, the size it got, its window, and which input size would fit.
     """
-    checked(Shadow(model), tuple(input))
+    _, network, size = named(model, input)
+    checked(Shadow(network), size)
 
 
 def checked(shadow: Shadow, input: tuple[int, ...]) -> Trace:
@@ -110,6 +112,11 @@ def _window(x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Se
 
 def _way_out(shadow: Shadow, input: tuple[int, ...], stopped: Stopped) -> str:
     """An input that goes through, found by trying."""
+    if len(input) > 3 and _fits(shadow, input[1:]):
+        return f"one picture without the batch, {_px(input[1:])}, fits"
+    for other in ((1, *input), (3, *input)) if len(input) == 2 else ():
+        if _fits(shadow, other):
+            return f"an input of {_px(other)} fits"
     for other in _channels(input, stopped):
         if _fits(shadow, other):
             return f"an input of {_px(other)} fits"

@@ -7,7 +7,7 @@ A finding is an observation, not a verdict: several landmark networks have some.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hubel import arithmetic as sums
 from hubel.analysis import operators
 from hubel.analysis.calls import Call, storage
+from hubel.analysis.named import Size, named
 from hubel.analysis.receptive_field import receptive_fields
 from hubel.analysis.rows import Summary, summary
 from hubel.analysis.shadow import Shadow
@@ -50,18 +51,19 @@ class Case(NamedTuple):
     moving: list[bool]  # per call: whether its positions still see different pixels
 
 
-def lint(model: nn.Module, input: Sequence[int]) -> list[Finding]:
+def lint(model: str | nn.Module, input: Size | None = None) -> list[Finding]:
     """Where a network departs from the design guidelines, in the order of `RULES`.
 
     Args:
-        model: any module that takes a batch of pictures; it is left exactly as it is.
-        input: size of one picture, C H W  [px].
+        model: any module that takes a batch of pictures, left exactly as it is; or the name of a network, see `named`.
+        input: size of one picture, C H W  [px], see `summary`.
 
     Raises:
         ShapeError: a layer does not fit; it is named, with the sizes and with an input that would fit.
     """
-    described = summary(model, input)
-    trace = Shadow(model).run(tuple(input))
+    _, network, size = named(model, input)
+    described = summary(network, size)
+    trace = Shadow(network).run(size)
     readers: dict[int, list[Call]] = defaultdict(list)
     for call in trace.calls:
         for key in set(call.reads):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hubel.analysis import field, fit, memory, operators
 from hubel.analysis.calls import Call, storage
 from hubel.analysis.field import Field
+from hubel.analysis.named import Size, named
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
 from hubel.analysis.shadow import Shadow
@@ -141,20 +142,22 @@ def _row_json(row: Row) -> dict[str, Any]:
 
 
 @uncollected()
-def summary(model: nn.Module, input: Sequence[int], *, name: str = "") -> Summary:
+def summary(model: str | nn.Module, input: Size | None = None, *, name: str = "") -> Summary:
     """What a network is made of and what it costs, for one picture, found on the meta device.
 
     Args:
-        model: any module that takes a batch of pictures; it is left exactly as it is.
-        input: size of one picture, C H W  [px].
+        model: any module that takes a batch of pictures, left exactly as it is; or the name of a network, see `named`.
+        input: size of one picture, C H W  [px]; of a network by name as published unless given, and an integer is the
+            side of a square picture.
         name: what to call the network; its class unless given.
 
     Raises:
         ShapeError: a layer does not fit; it is named, with the sizes and with an input that would fit.
-        UsageError: the forward pass cannot be followed on shapes alone.
+        UsageError: no such network, no size, or the forward pass cannot be followed on shapes alone.
     """
-    with Shadow(model) as shadow:
-        return _described(shadow, tuple(input), name or type(model).__name__)
+    title, network, size = named(model, input)
+    with Shadow(network) as shadow:
+        return _described(shadow, size, name or title)
 
 
 def _described(shadow: Shadow, input: tuple[int, ...], name: str) -> Summary:

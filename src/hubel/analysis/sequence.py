@@ -79,7 +79,8 @@ def model(
         ShapeError: a layer that does not fit: which, what it gets, and what would fit.
     """
     if isinstance(layers, Path) or (isinstance(layers, str) and layers.endswith(".toml")):
-        layers, input = _file(Path(layers), input)
+        layers, own = read(Path(layers))
+        input = own or input
     tokens = parse(layers) if isinstance(layers, str) else [_entry(entry) for entry in layers]
     if not tokens:
         raise UsageError("the line of layers is empty; a first one to try: '16c3p1 r p2 gap 10'")
@@ -174,8 +175,12 @@ def _entry(entry: str | int | Mapping[str, Any]) -> Token:
     return Token(kind, _not_zero(sizes, str(dict(entry))), " ".join(f"{name}={value}" for name, value in entry.items()))
 
 
-def _file(path: Path, input: Sequence[int]) -> tuple[str | list[Any], Sequence[int]]:
-    """The layers and input of a TOML file."""
+def read(path: Path) -> tuple[str | list[Any], Sequence[int] | None]:
+    """The layers of a TOML file, and its input where it names one.
+
+    Raises:
+        FileError: there is no such file, or no layers in it.
+    """
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -185,7 +190,7 @@ def _file(path: Path, input: Sequence[int]) -> tuple[str | list[Any], Sequence[i
     layers = found.get("layers")
     if not layers:
         raise FileError(f'{path} has no layers; write layers = ["96c11s4", "r", "p3s2", "gap", "10"]')
-    return layers, found.get("input", input)
+    return layers, found.get("input")
 
 
 def _build(tokens: Sequence[Token], shape: Shape) -> Iterator[tuple[nn.Module, Shape]]:

@@ -5,83 +5,14 @@ Nothing heavy is imported before a verb runs, so that help appears at once.
 """
 
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass, replace
-from itertools import pairwise
-from typing import Annotated, Any, Literal, get_args, get_origin
-
-import tyro
+from collections.abc import Sequence
+from importlib.metadata import version
 
 from hubel import process
 from hubel.cli import benchmark, data, evaluation, networks, sight, training, transfer
-from hubel.errors import HubelError, UsageError, lookup, nearest
-from hubel.training.keys import seconds
-from hubel.training.recipe import Recipe
-
-TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-ALIASES = {
-    "arch": "model", "batch_size": "batch", "learning_rate": "lr", "lr0": "lr", "base_lr": "lr", "wd": "weight_decay",
-    "imgsz": "size", "img_size": "size", "image_size": "size", "input_size": "size", "in_channels": "channels",
-    "early_stop": "patience", "eval_metric": "monitor", "crop_mode": "fit", "amp": "precision",
-    "workers": "threads", "optimiser": "optimizer", "opt": "optimizer", "scheduler": "schedule", "lr_schedule": "schedule",
-    "criterion": "loss", "smoothing": "label_smoothing", "label_smooth": "label_smoothing", "clip_grad": "clip_norm",
-    "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "class_weights": "class_weight",
-    "from": "weights", "pretrained": "weights", "init_weights": "weights", "layer_wise_decay": "layer_decay",
-    "distill_alpha": "distill_weight",
-    "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
-    "class": "target", "method": "methods", "target_layer": "layer",
-}  # fmt: skip
-
-
-HELP = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.FlagCreatePairsOff)
-OPEN = tyro.constructors.ConstructorRegistry()
-
-
-@OPEN.struct_rule
-def _silent_about_none(info: Any) -> Any:
-    """A key that is open or off has no default to show: its help says what is chosen."""
-    if not is_dataclass(info.type) or info.type in _described:
-        return None
-    _described.append(info.type)
-    try:
-        spec = tyro.constructors.ConstructorRegistry.get_struct_spec(info)
-    finally:
-        _described.remove(info.type)
-    if not isinstance(spec, tyro.constructors.StructConstructorSpec):
-        return spec
-    hidden = tyro.conf.arg(help_behavior_hint="")
-    words = tyro.conf.FlagConversionOff  # a truth that may stay open is given as true or false
-    shown = {None: lambda kind: Annotated[kind, hidden, words], False: lambda kind: Annotated[kind, hidden]}
-    quiet = (
-        replace(field, type=shown[field.default](field.type))
-        if field.default is None or field.default is False
-        else field
-        for field in spec.fields
-    )
-    return replace(spec, fields=tuple(quiet))
-
-
-_described: list[Any] = []  # types whose usual description is being asked for
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb: its arguments, which of them have no key, what it calls, and examples for the help."""
-
-    arguments: type
-    positional: tuple[str, ...]
-    call: Callable[[Any], int]
-    examples: tuple[str, ...]
-
-    def keys(self) -> dict[str, type]:
-        """Every key the verb knows, with its type."""
-        own = {f.name: f.type for f in fields(self.arguments) if f.name not in (*self.positional, "recipe")}
-        recipe = any(f.name == "recipe" for f in fields(self.arguments))
-        return own | ({f.name: f.type for f in fields(Recipe)} if recipe else {})  # type: ignore[return-value]
-
+from hubel.cli.parsing import Verb, parsed, way_out
+from hubel.errors import HubelError, UsageError, nearest
 
 # fmt: off
 VERBS = {
@@ -217,85 +148,6 @@ VERBS = {
 # fmt: on
 
 
-def normalised(arguments: Sequence[str], name: str) -> list[str]:
-    """Arguments with `key=value` turned into `--key value`, other tools' names translated, unknown keys refused.
-
-    Raises:
-        UsageError: an unknown key, with the nearest right one.
-    """
-    keys, on = VERBS[name].keys(), {f.name for f in fields(VERBS[name].arguments) if f.default is True}
-    result: list[str] = []
-    for argument in arguments:
-        before = result[-1][2:].replace("-", "_") if result and result[-1].startswith("--") else ""
-        if before == "budget":
-            result.append(str(seconds(argument)))
-            continue
-        if before in keys and keys[before] is not bool and not argument.startswith("--"):
-            result.append(_value(before, argument, keys[before]))
-            continue
-        match = re.fullmatch(r"(--)?([A-Za-z][\w-]*)(?:=(.*))?", argument, re.DOTALL)
-        if match is None or not (match[1] or match[3] is not None) or (not match[1] and os.path.exists(argument)):
-            result.append(argument)  # a value, a path, or one of tyro's own
-            continue
-        key, value = match[2].replace("-", "_"), match[3]
-        if key not in keys and ALIASES.get(key) in keys:
-            key = ALIASES[key]
-        positive = key.removeprefix("no_") if key not in keys else key
-        if key not in keys and key != "help" and not (keys.get(positive) is bool and value is None):
-            hint = nearest(key, keys).replace("did you mean ", "did you mean --").replace(" or ", " or --")
-            raise UsageError(f"hubel {name} has no key {key!r}; {hint}")
-        option = f"--{positive.replace('_', '-')}"
-        if key == "help":
-            result.append("--help")
-        elif keys[positive] is bool:
-            wanted = key == positive if value is None else lookup(value.lower(), TRUTH, f"value of {key}")
-            if wanted != (positive in on):  # a flag exists for what is not so already
-                result.append(option if wanted else f"--no-{option[2:]}")
-        elif value is None:
-            result.append(option)
-        elif key == "budget":
-            result += [option, str(seconds(value))]
-        else:
-            result += [option, _value(key, value, keys[key])]
-    for option, following in pairwise([*result, "--"]):
-        key = option[2:].replace("-", "_")
-        if option.startswith("--") and following.startswith("--") and key in keys and keys[key] is not bool:
-            raise UsageError(f"{key} has no value; write {key}=VALUE, see hubel {name} --help")
-    return result
-
-
-def _value(key: str, value: str, kind: Any) -> str:
-    """The value of a key as tyro reads it.
-
-    Raises:
-        UsageError: none of the key's words, or no number.
-    """
-    kinds = _kinds(kind)
-    words = sorted(str(word) for word in kinds if not isinstance(word, type))
-    if str in kinds or value in words:
-        return value
-    if bool in kinds:
-        return str(lookup(value.lower(), TRUTH, f"value of {key}"))
-    for number in kinds & {int, float}:
-        with suppress(ValueError):
-            number(value)
-            return value
-    number = "a number" if float in kinds else "a whole number"
-    if not words:
-        raise UsageError(f"{key} is {value!r}; it is {number}")
-    raise UsageError(
-        f"{key} is {value!r}; {nearest(value, words)}" + (f" Or give {number}" if kinds & {int, float} else "")
-    )
-
-
-def _kinds(kind: Any) -> set[Any]:
-    """What a type consists of: `int | Literal["head", "all"] | None` of int, "head" and "all"."""
-    parts = get_args(kind)
-    if get_origin(kind) is Literal:
-        return set(parts)
-    return set().union(*map(_kinds, parts)) if parts else {kind} - {type(None), ...}
-
-
 def overview() -> str:
     """What `hubel` alone prints."""
     lines = ["usage: hubel VERB ...   (hubel VERB --help shows its keys)", ""]
@@ -303,6 +155,19 @@ def overview() -> str:
         lines.append(f"  {name:<14} {(verb.arguments.__doc__ or '').splitlines()[0]}")
         lines += [f"  {'':<14}   {example}" for example in verb.examples[:1]]
     return "\n".join(lines)
+
+
+def named(name: str) -> Verb:
+    """The verb of this name.
+
+    Raises:
+        UsageError: there is none, and the nearest is named; or it is a key, which comes after the verb.
+    """
+    if name in VERBS:
+        return VERBS[name]
+    if name.startswith("-"):
+        raise UsageError(f"a verb comes before the key {name!r}: hubel VERB {name}; see hubel --help")
+    raise UsageError(f"unknown verb {name!r}; {way_out(nearest(name, VERBS), 'hubel')}")
 
 
 def say(sentence: str) -> None:
@@ -324,14 +189,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments:
             print(overview(), flush=True)
             return 0
+        if arguments[0] in ("--version", "-V", "version"):
+            print(f"hubel {version('hubel')}")
+            return 0
         name = arguments[0].replace("_", "-")
-        verb = lookup(name, VERBS, "verb")
-        rest = normalised(arguments[1:], name)
-        described = f"{verb.arguments.__doc__}\n\nexamples:\n" + "\n".join(f"  {example}" for example in verb.examples)
-        parsed = tyro.cli(
-            verb.arguments, prog=f"hubel {name}", args=rest, description=described, config=HELP, registry=OPEN
-        )
-        return verb.call(parsed)
+        verb = named(name)
+        return verb.call(parsed(arguments[1:], name, verb))
     except HubelError as error:
         say(str(error))
         return error.exit_code

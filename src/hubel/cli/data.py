@@ -5,7 +5,7 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass, fields, make_dataclass
 
-from hubel.cli.arguments import Positional
+from hubel.cli.arguments import File, Positional, file_of
 from hubel.training.keys import AUGMENTATION
 from hubel.training.recipe import Recipe
 
@@ -59,8 +59,8 @@ class Check:
     """a list of pictures that are left out already"""
     fix: str | None = None
     """write a list of pictures to leave out, for hubel train DATA exclude=FILE; your files stay as they are"""
-    html: str | None = None
-    """write a page with the pictures"""
+    html: File = False
+    """write a page with the pictures (check.html)"""
     seed: int = 0
     """of the folds in which labels are judged"""
     json: bool = False
@@ -80,7 +80,7 @@ def check(arguments: Check) -> int:
         print(json.dumps(checked.to_dict()))
     else:
         show_findings(checked, console)
-    conclude(checked, console, fix=arguments.fix, html=arguments.html)
+    conclude(checked, console, fix=arguments.fix, html=file_of(arguments.html, "check.html"))
     return 1 if checked.findings else 0
 
 
@@ -177,8 +177,8 @@ class Baseline:
     """side of the pictures [px]; their own up to 64 unless given"""
     seed: int = 0
     """of the splits, the pictures that are learnt from, the codebook and the MLP"""
-    html: str | None = None
-    """write a page with the table and the templates of the linear classifier"""
+    html: File = False
+    """write a page with the table and the templates of the linear classifier (baseline.html)"""
     project: str = "runs"
     """folder of the results"""
     json: bool = False
@@ -193,7 +193,7 @@ def baseline(arguments: Baseline) -> int:
     console = console_for(arguments.json)
     records = job.baseline(
         arguments.data, run=arguments.run, split=arguments.split, exclude=arguments.exclude, seed=arguments.seed,
-        size=arguments.size, most=arguments.most, methods=arguments.methods, html=arguments.html,
+        size=arguments.size, most=arguments.most, methods=arguments.methods, html=file_of(arguments.html, "baseline.html"),
         project=arguments.project, track=tracker(console), command=shlex.join(["hubel", *sys.argv[1:]]),
     )  # fmt: skip
     summary = job.show(records, console)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from hubel.cli.arguments import Positional
+from hubel.cli.arguments import File, Positional, file_of
 from hubel.errors import UsageError
 
 
@@ -51,12 +51,12 @@ class Summary:
     """show modules down to this depth, calls inside added up"""
     arithmetic: str | None = None
     """show the sums behind a layer, or every layer of a module, with their numbers, as the lectures do"""
-    html: bool = False
-    """write a page with the volumes drawn to scale"""
-    markdown: bool = False
-    """print a Markdown table"""
-    csv: bool = False
-    """print comma-separated values"""
+    html: File = False
+    """write a page with the volumes drawn to scale, to this .html or one named after the network"""
+    markdown: File = False
+    """print a Markdown table, or write it to this .md"""
+    csv: File = False
+    """print comma-separated values, or write them to this .csv"""
     output: str | None = None
     """write to this file instead of printing"""
     json: bool = False
@@ -74,8 +74,8 @@ def summary(arguments: Summary) -> int:
         raise UsageError(f"one form at a time: {' and '.join(forms)} exclude each other")
     if arguments.depth is not None and forms in (["json"], ["arithmetic"]):
         raise UsageError(f"depth would have no effect with {forms[0]}, which shows every call")
+    path = _output(arguments)
     table = summarise(arguments.model, arguments.input, arguments.classes)
-    path = arguments.output
     if arguments.json:
         text = json.dumps(table.json())
     elif arguments.html:
@@ -97,6 +97,16 @@ def summary(arguments: Summary) -> int:
     return 0
 
 
+def _output(arguments: Summary) -> str | None:
+    """The one file that is named, if one is."""
+    files = [
+        path for path in (arguments.output, arguments.html, arguments.markdown, arguments.csv) if isinstance(path, str)
+    ]
+    if len(files) > 1:
+        raise UsageError(f"one file at a time: {' and '.join(files)} exclude each other")
+    return files[0] if files else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compare:
     """Networks side by side: parameters, MACs, memory, receptive field, published accuracy.  Runs: whether they differ."""
@@ -105,8 +115,8 @@ class Compare:
     """names of the zoo, FILE.py:NAME, or lines of layers; or folders of runs"""
     input: str | None = None
     """channels x height x width of a picture for all of them; each as published unless given"""
-    chart: str | None = None
-    """also draw accuracy against operations, or the differences of runs, to this .png or .svg"""
+    chart: File = False
+    """also draw accuracy against operations, or the differences of runs, to this .png or .svg (comparison.png)"""
     data: str | None = None
     """compare runs on these labelled pictures, new to all of them; on their common validation part unless given"""
     split: Literal["train", "val", "test"] | None = None
@@ -137,13 +147,15 @@ def compare(arguments: Compare) -> int:
     if arguments.json and arguments.markdown:
         raise UsageError("one form at a time: json and markdown exclude each other")
     comparison = compared(arguments.models, arguments.input)
-    if arguments.chart:
-        comparison.chart(arguments.chart)
+    if chart := file_of(arguments.chart, "comparison.png"):
+        comparison.chart(chart)
     if arguments.json:
         print(json.dumps(comparison.json()))
     else:
         text = comparison.markdown() if arguments.markdown else comparison.text(room(console_for(False)))
         print(text.rstrip("\n"))
+        if chart:
+            print(chart)
     return 0
 
 
@@ -158,12 +170,14 @@ def _compare_runs(arguments: Compare) -> int:
     console = console_for(arguments.json)
     comparison = compare_runs(arguments.models, arguments.data, arguments.split, model=arguments.model,
                               track=tracker(console))  # fmt: skip
-    if arguments.chart:
-        draw(comparison, arguments.chart)
+    if chart := file_of(arguments.chart, "comparison.png"):
+        draw(comparison, chart)
     if arguments.json:
         print(json.dumps(comparison.to_dict()))
     else:
         show(comparison, console)
+        if chart:
+            print(chart)
     return 0
 
 

@@ -4,11 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import tyro
-
+from hubel.cli.arguments import File, Positional, file_of
 from hubel.errors import UsageError
-
-Positional = tyro.conf.Positional
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +174,8 @@ class Arithmetic:
     """zeros on each side [px]"""
     seed: int = 0
     """of the numbers"""
-    gif: str | None = None
-    """also draw it to this .gif"""
+    gif: File = False
+    """also draw it to this .gif (steps.gif)"""
     seconds: float = 0.6
     """per step in the terminal"""
     json: bool = False
@@ -192,19 +189,18 @@ def arithmetic(arguments: Arithmetic) -> int:
 
     if arguments.seconds < 0:
         raise UsageError(f"seconds is {arguments.seconds:g}; time does not run backwards")
-    found = convolution(
-        arguments.input, arguments.kernel, arguments.stride, arguments.padding, arguments.seed, arguments.gif
-    )
+    gif = file_of(arguments.gif, "steps.gif")
+    found = convolution(arguments.input, arguments.kernel, arguments.stride, arguments.padding, arguments.seed, gif)
     if arguments.json:
         output = [[0] * found.size[1] for _ in range(found.size[0])]
         for step in found.steps():
             output[step.row][step.column] = step.value
         print(json.dumps({"input": found.input.tolist(), "kernel": found.kernel.tolist(), "stride": found.stride,
-                          "padding": found.padding, "output": output, "sums": found.sums, "gif": arguments.gif}))  # fmt: skip
+                          "padding": found.padding, "output": output, "sums": found.sums, "gif": gif}))  # fmt: skip
         return 0
     show(found, console_for(False), arguments.seconds)
-    if arguments.gif:
-        print(arguments.gif)
+    if gif:
+        print(gif)
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel import process
-from hubel.cli.arguments import Choices, Positional
+from hubel.cli.arguments import Choices, File, Positional, file_of
 from hubel.errors import UsageError
 from hubel.training.recipe import Recipe
 
@@ -26,8 +26,8 @@ class Train:
     """folder of the runs"""
     seeds: int | None = None
     """train so many runs on the same splits, with seeds from the recipe's on, and show mean and spread"""
-    plot_schedule: bool = False
-    """draw the learning rate of every step to schedule.png instead, and train nothing"""
+    plot_schedule: File = False
+    """draw the learning rate of every step to this .png (schedule.png) instead, and train nothing"""
     explain_speed: bool = False
     """measure what the choices for this machine win over their alternatives instead, and train nothing"""
     recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
@@ -69,7 +69,9 @@ def _plot_schedule(arguments: Train) -> int:
     from hubel.terminal import console_for, tracker
 
     _nothing_to_train(arguments, "plot-schedule")
-    path = plot_schedule(arguments.data, arguments.recipe, "schedule.png", tracker(console_for(arguments.json)))
+    file = file_of(arguments.plot_schedule, "schedule.png")
+    assert file is not None
+    path = plot_schedule(arguments.data, arguments.recipe, file, tracker(console_for(arguments.json)))
     print(json.dumps({"plot": str(path)}) if arguments.json else path)
     return 0
 
@@ -122,8 +124,8 @@ class LrFind:
     """last rate"""
     samples: int = 100
     """rates tried, from one to the other"""
-    plot: str | None = None
-    """draw loss against rate to this .png"""
+    plot: File = False
+    """draw loss against rate to this .png (rates.png)"""
     recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
     json: bool = False
     """print one JSON object"""
@@ -135,13 +137,14 @@ def lr_find(arguments: LrFind) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
+    plot = file_of(arguments.plot, "rates.png")
     found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.samples,
-                 plot=arguments.plot, track=tracker(console))  # fmt: skip
+                 plot=plot, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(found.to_dict()))
     else:
         print(f"lr={found.suggestion:g}: {found.reason}")
-        print(arguments.plot or "see the curve with --plot rates.png")
+        print(plot or "see the curve with --plot")
     return 0
 
 

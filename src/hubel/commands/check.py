@@ -20,9 +20,9 @@ from hubel.classifier import Classifier
 from hubel.commands.judging import Looked, judged, looked
 from hubel.data import open_data
 from hubel.data.audit import KINDS, Audit, Finding, Inventory, audit, gravest_first
+from hubel.data.audit.wholeness import decoded
 from hubel.data.exclusions import relative, write_exclusions
-from hubel.data.preprocessing import Unreadable, decode, fitted, recoloured
-from hubel.data.stream import raw_bytes
+from hubel.data.preprocessing import Unreadable
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.label_errors import FOLDS, of_each_class, suspects, wrong_marks
 from hubel.files import Track, silently
@@ -234,18 +234,8 @@ def printable(text: str) -> str:
 
 def pixels(inventory: Inventory, number: int, side: int) -> NDArray[np.uint8] | None:
     """A picture by its number, its longer side `side` px, uint8 H W 3; None where it is broken."""
-    source, within = inventory.opened.source, number
-    for part in source.parts.values():
-        if within < len(part.labels):
-            break
-        within -= len(part.labels)
-    else:
-        raise IndexError(number)
     try:
-        if isinstance(part.pictures, np.ndarray):
-            padded = fitted(recoloured(part.pictures[within], 3), side, "pad")
-        else:
-            padded = decode(raw_bytes(part.pictures, within), side, 3, "pad")
+        padded = decoded(inventory, number, side)
     except (Unreadable, OSError, DataError):
         return None
     width, height = (

@@ -17,6 +17,7 @@ from hubel.commands.check import pixels, printable
 from hubel.data import open_data
 from hubel.data.audit import Inventory
 from hubel.data.audit.headers import headers
+from hubel.data.audit.wholeness import damage, unfinished
 from hubel.data.splits import pictures_per_class
 from hubel.errors import UsageError
 from hubel.explanation.sheet import font, wrapped
@@ -39,6 +40,7 @@ class Contents:
         animated: files of several frames, of which the first is taken.
         bytes: of all files; 0 of arrays.
         broken: (path, reason).
+        looked_at: how many files were judged by `headers`, by their end marks (`ends`), and by decoding them (`decoded`).
         notes: what a user should know about how the data were read.
         sheet: the PNG, and how many classes it shows.
     """
@@ -52,6 +54,7 @@ class Contents:
     animated: int
     bytes: int
     broken: list[tuple[str, str]]
+    looked_at: dict[str, int]
     notes: list[str]
     sheet: Path
     sheet_classes: int
@@ -70,6 +73,7 @@ class Contents:
             "animated": self.animated,
             "bytes": self.bytes,
             "broken": [list(entry) for entry in self.broken],
+            "looked_at": self.looked_at,
             "notes": self.notes,
             "sheet": str(self.sheet),
         }
@@ -95,7 +99,15 @@ def describe(data: str | os.PathLike[str], output: str = "contact_sheet.png", *,
         raise UsageError(f"columns is {columns}; show at least one picture of each class")
     opened = open_data(data, track, lenient=True)
     inventory = Inventory.of(opened)
-    found = [header for header in headers(inventory, track) if header]
+    judged = headers(inventory, track)
+    inventory = inventory.without(unfinished(inventory, judged, track))
+    shown, path = inventory.classes[:MOST], Path(output)
+    with files.replacing(path) as temporary:
+        sheet, drawn = _sheet(inventory, shown, columns, seed)
+        sheet.save(temporary, format="PNG")
+    inventory = inventory.without({number: reason for number, reason in drawn.items() if reason})
+    doubtful = {number for number, header in enumerate(judged) if header and not header.ends}
+    found = [header for number, header in enumerate(judged) if header and inventory.readable[number]]
     counts = {}
     for number, part in enumerate(inventory.parts):
         own = inventory.labels[(inventory.part == number) & inventory.readable]
@@ -103,10 +115,6 @@ def describe(data: str | os.PathLike[str], output: str = "contact_sheet.png", *,
             zip(inventory.classes, pictures_per_class(own, len(inventory.classes)).tolist(), strict=True)
         )
     width, height = inventory.sizes[inventory.readable].T
-    shown = inventory.classes[:MOST]
-    path = Path(output)
-    with files.replacing(path) as temporary:
-        _sheet(inventory, shown, columns, seed).save(temporary, format="PNG")
     return Contents(
         name=opened.source.name,
         kind=opened.source.kind,
@@ -117,6 +125,11 @@ def describe(data: str | os.PathLike[str], output: str = "contact_sheet.png", *,
         animated=sum(header.frames > 1 for header in found),
         bytes=sum(header.bytes for header in found),
         broken=[(inventory.names[number], reason) for number, reason in sorted(inventory.reasons.items())],
+        looked_at={
+            "headers": sum(header is not None for header in judged),
+            "ends": sum(header is not None and header.ends for header in judged),
+            "decoded": len(doubtful | set(drawn)),
+        },
         notes=list(opened.source.notes),
         sheet=path,
         sheet_classes=len(shown),
@@ -127,26 +140,33 @@ def _spread(values: Any) -> list[float]:
     return [round(float(of), 4) for of in (values.min(), np.median(values), values.max())] if len(values) else []
 
 
-def _sheet(inventory: Inventory, classes: tuple[str, ...], columns: int, seed: int) -> Image.Image:
-    """A row per class, its name and count on the left."""
+def _sheet(inventory: Inventory, classes: tuple[str, ...], columns: int,
+           seed: int) -> tuple[Image.Image, dict[int, str]]:  # fmt: skip
+    """A row per class, its name and count on the left; and the pictures that were decoded, with why some cannot be."""
     canvas = Image.new("RGB", (LABEL + columns * (SIDE + GAP), len(classes) * (SIDE + GAP)), "white")
     draw, face = ImageDraw.Draw(canvas), font(TEXT)
-    random = np.random.default_rng(seed)
+    random, drawn = np.random.default_rng(seed), {}
     for row, name in enumerate(classes):
         top = row * (SIDE + GAP)
         shows = inventory.labels[:, row] > 0 if inventory.labels.ndim == 2 else inventory.labels == row
         members = np.flatnonzero(shows & inventory.readable)
+        column, whole = 0, len(members)
+        for number in random.permutation(members).tolist():
+            if column == columns:
+                break
+            picture = pixels(inventory, number, SIDE)
+            if picture is None:
+                drawn[number], whole = damage(inventory, number) or "cannot be decoded", whole - 1
+                continue
+            height, width = picture.shape[:2]
+            left = LABEL + column * (SIDE + GAP) + (SIDE - width) // 2
+            canvas.paste(Image.fromarray(picture), (left, top + (SIDE - height) // 2))
+            drawn[number], column = "", column + 1
         lines = label(printable(name))
         middle = top + (SIDE - LEADING * (len(lines) + 1)) // 2
         draw.multiline_text((6, middle), "\n".join(lines), fill="black", font=face, spacing=LEADING - TEXT)
-        draw.text((6, middle + LEADING * len(lines)), f"{len(members):,}", fill="#666666", font=face)
-        for column, number in enumerate(random.permutation(members)[:columns].tolist()):
-            picture = pixels(inventory, number, SIDE)
-            if picture is not None:
-                height, width = picture.shape[:2]
-                left = LABEL + column * (SIDE + GAP) + (SIDE - width) // 2
-                canvas.paste(Image.fromarray(picture), (left, top + (SIDE - height) // 2))
-    return canvas
+        draw.text((6, middle + LEADING * len(lines)), f"{whole:,}", fill="#666666", font=face)
+    return canvas, drawn
 
 
 def label(name: str) -> list[str]:
@@ -176,6 +196,11 @@ def show(contents: Contents, console: Console) -> None:
         console.print(f"[yellow]broken[/] {escape(printable(path))}: {escape(reason)}", highlight=False, soft_wrap=True)
     if len(contents.broken) > 10:
         console.print(f"[yellow]broken[/] {len(contents.broken) - 10:,} more", highlight=False)
+    looked_at = contents.looked_at
+    if looked_at["headers"]:
+        console.print(f"looked at: the headers of {looked_at['headers']:,} files, the end marks of {looked_at['ends']:,}; "
+                      f"{looked_at['decoded']:,} were decoded (hubel check decodes them all)", highlight=False,
+                      soft_wrap=True)  # fmt: skip
     table = Table("class", box=None, pad_edge=False)
     for part in contents.counts:
         table.add_column(part, justify="right")

@@ -14,7 +14,7 @@ from rich.markup import escape
 from hubel.classifier import Answer, Classifier
 from hubel.commands.val import looking, run_of, squared
 from hubel.data import Unreadable
-from hubel.data.source import EXTENSIONS
+from hubel.data.folders import EXTENSIONS
 from hubel.ensemble import Ensemble
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.rejection import chosen_threshold

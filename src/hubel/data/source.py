@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel.data import arrays, shards
+from hubel.data.folders import EXTENSIONS, pictures_below, visible
 from hubel.data.stream import Encoded
 from hubel.errors import DataError, listed
 
@@ -27,12 +28,6 @@ SPLIT_NAMES = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val", "val_set": "val", "validation_set": "val",
     "test": "test", "testing": "test", "test_set": "test",
 }  # fmt: skip
-EXTENSIONS = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-    ".jp2", ".ico", ".heic", ".heif", ".avif",
-})  # fmt: skip
-RECORDS = ("run.json", "series.json", "baseline.json")  # a folder with one of these holds results
-NOT_DATA = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
@@ -134,7 +129,7 @@ def _from_directory(path: Path, name: str) -> Source:
     if arrays.cifar_files(path):
         return _from_arrays(name, "cifar", arrays.read_cifar(path))
     single = sorted(path.glob("*.npz"))
-    others = [child for child in _visible(path) if child.is_dir() or child.suffix.lower() in EXTENSIONS]
+    others = [child for child in visible(path) if child.is_dir() or child.suffix.lower() in EXTENSIONS]
     if len(single) == 1 and not others:
         return _from_arrays(name, "npz", arrays.read_npz(single[0]))
     return _from_folder(path, name)
@@ -161,62 +156,11 @@ def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], fo
     return _checked(Source(name, kind, found.classes, parts))
 
 
-def _visible(path: Path) -> list[Path]:
-    """What a folder holds, sorted, without hidden files, what operating systems leave behind, and runs of Hubel."""
-    return sorted(child for child in path.iterdir() if not child.name.startswith(".") and child.name not in NOT_DATA
-                  and not _is_ours(os.fspath(child)) and not (child.is_dir() and _holds_runs(child)))  # fmt: skip
-
-
-def _holds_runs(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(_is_folder(entry) and _is_ours(entry.path) for entry in entries)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself is no folder
-        return False
-
-
-def _is_ours(folder: str) -> bool:
-    return any(os.path.isfile(os.path.join(folder, name)) for name in RECORDS)
-
-
-def _pictures_below(folder: Path) -> tuple[list[str], int, list[str]]:
-    """Paths of picture files below a class folder, how many other files lie there, and links that lead out and back in.
-
-    Links are followed once; one to a folder that holds the class folder would bring the pictures of all classes.
-    """
-    found, others, loops = [], 0, []
-    around = set(map(str, Path(os.path.realpath(folder)).parents))
-    seen: set[str] = set()
-    waiting = [os.fspath(folder)]
-    while waiting:
-        root = waiting.pop()
-        real = os.path.realpath(root)
-        if real in around:
-            loops.append(root)
-        if real in around or real in seen:
-            continue
-        seen.add(real)
-        folders, files = [], []
-        with os.scandir(root) as entries:  # no object per file: a tree may hold millions
-            for entry in entries:
-                if not entry.name.startswith(".") and entry.name not in NOT_DATA:
-                    (folders if _is_folder(entry) else files).append(entry.name)
-        pictures = [name for name in files if os.path.splitext(name)[1].lower() in EXTENSIONS]
-        others += len(files) - len(pictures)
-        found += [f"{root}{os.sep}{name}" for name in sorted(pictures)]
-        waiting += [f"{root}{os.sep}{name}" for name in sorted(folders, reverse=True)]
-    return found, others, loops
-
-
 def _from_folder(path: Path, name: str) -> Source:
     """A folder of class folders, or of `train/ val/ test/` each holding class folders."""
-    splits = {child: SPLIT_NAMES[child.name.lower()] for child in _visible(path)
+    splits = {child: SPLIT_NAMES[child.name.lower()] for child in visible(path)
               if child.is_dir() and child.name.lower() in SPLIT_NAMES}  # fmt: skip
-    others = [child.name for child in _visible(path) if child.is_dir() and child not in splits]
+    others = [child.name for child in visible(path) if child.is_dir() and child not in splits]
     if splits and others:
         raise DataError(f"{name} holds folders named like splits ({', '.join(c.name for c in splits)}) and others "
                         f"({listed(others)}); rename them, or list path,label,split in a .csv")  # fmt: skip
@@ -229,10 +173,10 @@ def _from_folder(path: Path, name: str) -> Source:
     listings, notes = {}, []
     for folder, split in splits.items():
         listing = listings[split] = Listing()
-        for class_folder in _visible(folder):
+        for class_folder in visible(folder):
             if not class_folder.is_dir():
                 continue
-            paths, others, loops = _pictures_below(class_folder)
+            paths, others, loops = pictures_below(class_folder)
             listing.paths += paths
             listing.labels += [class_folder.name] * len(paths)
             if others:
@@ -244,7 +188,7 @@ def _from_folder(path: Path, name: str) -> Source:
         notes.append(f"the {split} folder holds no class folders with pictures and is passed over")
         del listings[split]
     if not any(listing.paths for listing in listings.values()):
-        loose = sum(child.suffix.lower() in EXTENSIONS for child in _visible(path))
+        loose = sum(child.suffix.lower() in EXTENSIONS for child in visible(path))
         seen = f"{loose} pictures lie loose in it" if loose else "it holds no pictures"
         raise DataError(f"{name} has no class folders with pictures ({seen}); put each class in a folder of its own, "
                         f"{Path(name) / 'cat' / 'one.jpg'}, or list path,label in a .csv")  # fmt: skip

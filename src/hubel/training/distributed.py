@@ -7,7 +7,6 @@ the same loss curve. Between two steps every process holds the same state, to th
 
 import os
 import time
-import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +17,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._C._distributed_c10d import PrefixStore, TCPStore
+from torch._C._distributed_c10d import PrefixStore
 from torch.nn.parallel import DistributedDataParallel
 
 from hubel.errors import HubelError, UsageError
+from hubel.training.meeting import NEEDED, Wait, address, has_agent, meet, number, store_of
 
-PATIENCE = float(os.environ.get("HUBEL_JOIN_SECONDS", "120"))  # [s], for processes that do not arrive
 STUCK = timedelta(hours=1)  # after which a process that hangs in the middle of a step is given up
-NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Lost(HubelError):
@@ -161,7 +159,8 @@ def join(device: str | None = None) -> Team:
         device: of the computation; a GPU where there are any unless given.
 
     Raises:
-        UsageError: torchrun's variables are incomplete, not every process arrives, or there are fewer GPUs than processes.
+        UsageError: torchrun's variables are incomplete or make no sense, the port is taken, not every process arrives, or
+            there are fewer GPUs than processes.
     """
     present = [name for name in NEEDED if os.environ.get(name)]
     if "RANK" not in present and "WORLD_SIZE" not in present:
@@ -172,22 +171,28 @@ def join(device: str | None = None) -> Team:
                          f"--nproc-per-node N -m hubel train ...")  # fmt: skip
     if _here:
         return _here[0]
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, size, _ = map(number, ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+    if rank >= size:
+        raise UsageError(f"RANK is {rank} of WORLD_SIZE={size} processes; the ranks are 0 to {size - 1}")
     if size == 1:
-        return Team(store=_store(0, 1) if _has_agent() else None)
+        return Team(store=store_of(0, 1, Wait(0, 1)) if has_agent() else None)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.startswith("cuda")
     if on_gpu:
         take_gpu(device)
+    wait = Wait(rank, size)
     try:
-        store = _store(rank, size)
-        meeting = _meet(store, rank, size)
+        store = store_of(rank, size, wait)
+        meeting = meet(store, rank, size, wait)
         dist.init_process_group("nccl" if on_gpu else "gloo", store=PrefixStore(meeting, store), rank=rank,
                                 world_size=size, timeout=STUCK)  # fmt: skip
+    except UsageError:  # a ValueError, but said already
+        raise
     except (RuntimeError, ValueError) as error:  # torch raises DistStoreError, DistNetworkError and others
-        raise UsageError(f"process {rank} of {size} waited {PATIENCE:g} s for {_whom(error, rank)} at "
-                         f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}; start every one of them, or fewer with "
-                         f"--nproc-per-node") from error  # fmt: skip
+        reason = str(error).splitlines()[0]
+        if "EADDRINUSE" in reason:
+            raise UsageError(f"another program holds {address()}; give every process another MASTER_PORT") from error
+        raise UsageError(f"process {rank} of {size} cannot meet the others at {address()}: {reason}") from error
     _here.append(Team(rank, size, store=store, meeting=meeting))
     return _here[0]
 
@@ -223,51 +228,3 @@ def take_gpu(device: str) -> None:
         raise UsageError(f"there is no GPU for process {own} of this machine: it has {here}; use torchrun --nproc-per-node "
                          f"{here}")  # fmt: skip
     torch.cuda.set_device(own)
-
-
-class _Missing(RuntimeError):
-    """Processes that have not come."""
-
-
-def _whom(error: Exception, rank: int) -> str:
-    return str(error) if isinstance(error, _Missing) else "the others" if rank == 0 else "the first one"
-
-
-def _store(rank: int, size: int) -> Any:
-    """The store at MASTER_ADDR: torchrun's own, or where there is no torchrun the first process's."""
-    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, rank == 0 and not _has_agent(),
-                         timeout=timedelta(seconds=PATIENCE), wait_for_workers=False)  # fmt: skip
-
-
-def _has_agent() -> bool:
-    """Whether torchrun watches over this process, and holds the store."""
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-
-
-def _meet(store: Any, rank: int, size: int) -> str:
-    """The name of a meeting at which every process is present.
-
-    torchrun's store outlives a restart with all that the dead processes wrote, and torch would connect to those. So the
-    first process calls each meeting by a new name, the others answer to it, and a name at which all had been present
-    before this process answered is that of an earlier meeting.
-    """
-    until, answered = time.monotonic() + PATIENCE, ""
-    if rank == 0:
-        answered = uuid.uuid4().hex
-        store.set("hubel/meeting", answered)
-    while time.monotonic() < until:
-        if rank == 0:
-            if all(store.check([f"{answered}/{other}"]) for other in range(1, size)):
-                store.set(f"{answered}/all", "present")
-                return answered
-        elif store.check(["hubel/meeting"]):
-            called = store.get("hubel/meeting").decode()
-            complete = store.check([f"{called}/all"])
-            if complete and called == answered:
-                return called
-            if not complete and called != answered:
-                store.set(f"{called}/{rank}", "present")
-                answered = called
-        time.sleep(0.02)
-    absent = [other for other in range(1, size) if rank == 0 and not store.check([f"{answered}/{other}"])]
-    raise _Missing("process " + ", ".join(map(str, absent)) if absent else "the first one")

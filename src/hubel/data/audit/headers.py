@@ -22,35 +22,49 @@ FAMILY = {"MPO": "JPEG"}  # several JPEG in one file; whoever reads JPEG reads t
 
 @dataclass(frozen=True)
 class Header:
-    """What one file is: Pillow's names of its format and mode, how many frames it has, bytes on disk."""
+    """What one file is: Pillow's names of its format and mode, frames, bytes on disk, whether it has its end mark."""
 
     format: str
     mode: str
     frames: int
     bytes: int
+    ends: bool
 
 
 def headers(inventory: Inventory, track: Track[Any] = silently) -> list[Header | None]:
     """Of every picture; None of broken ones and of those that are no files."""
-    places = [(part, number) for part in inventory.opened.source.parts.values() for number in range(len(part.labels))]
 
     def read(number: int) -> Header | None:
-        part, within = places[number]
-        if not inventory.readable[number] or isinstance(part.pictures, np.ndarray):
+        pictures, within = inventory.place(number)
+        if not inventory.readable[number] or isinstance(pictures, np.ndarray):
             return None
         try:
-            raw = raw_bytes(part.pictures, within)
+            raw = raw_bytes(pictures, within)
             with Image.open(BytesIO(raw)) as image:
-                return Header(
-                    FAMILY.get(image.format or "", image.format or ""),
-                    image.mode,
-                    getattr(image, "n_frames", 1),
-                    len(raw),
-                )
+                format = FAMILY.get(image.format or "", image.format or "")
+                return Header(format, image.mode, getattr(image, "n_frames", 1), len(raw), has_end(raw, format))
         except Exception:  # it was readable when it was scanned; decoding will say why it is not now
             return None
 
-    return list(track(in_threads(read, range(len(places)), chunk=32), "reading headers", len(places)))
+    return list(track(in_threads(read, range(len(inventory)), chunk=32), "reading headers", len(inventory)))
+
+
+def has_end(raw: bytes, format: str) -> bool:
+    """Whether a file has the mark that ends its format; False also where the format has none.
+
+    The thumbnail in a JPEG's metadata has an end mark of its own, so the picture's is looked for behind the first
+    start of scan, where no other FF D9 can stand (ITU-T T.81, B.1.1.5). PNG: the IEND chunk. WebP gives its length, and
+    has been refused where it is shorter.
+    """
+    if format == "PNG":
+        return raw.rfind(b"IEND") > 0
+    place = 2  # behind the start of image
+    while format == "JPEG" and raw[place : place + 1] == b"\xff":
+        if raw[place + 1 : place + 2] == b"\xda":
+            return raw.rfind(b"\xff\xd9", place) > 0
+        filler = raw[place + 1 : place + 2] == b"\xff"
+        place += 1 if filler else 2 + int.from_bytes(raw[place + 2 : place + 4])
+    return format == "WEBP"
 
 
 def header_findings(inventory: Inventory, found: list[Header | None]) -> Iterator[Finding]:

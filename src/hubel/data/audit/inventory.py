@@ -1,7 +1,7 @@
 """All pictures of a source in one row, part after part, and what is found about them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hubel.data.opened import Opened
 from hubel.data.scans import digest
-from hubel.data.source import Part
+from hubel.data.source import Part, Pictures
 
 COMMON = 0.1  # share of the pictures beyond which a look is the nature of the data, not a fault of each
 
@@ -48,7 +48,7 @@ class Inventory:
         part: index of each picture's part, N.
         labels: of each picture, N, or N K where multi-label.
         content: for each picture 16 bytes that differ for different contents, N 16.
-        sizes: width and height [px], N 2; 0 where the header cannot be read.
+        sizes: width and height [px], N 2; 0 where the picture is known to be broken.
         reasons: why pictures are broken, by number.
     """
 
@@ -87,13 +87,27 @@ class Inventory:
 
     @cached_property
     def readable(self) -> NDArray[np.bool_]:
-        """Which pictures have a header, N."""
+        """Which pictures are not known to be broken, N."""
         return self.sizes[:, 0] > 0
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names; labels are indices of them."""
         return self.opened.source.classes
+
+    def place(self, number: int) -> tuple[Pictures, int]:
+        """The pictures of a picture's part, and its number among them."""
+        for part in self.opened.source.parts.values():
+            if number < len(part.labels):
+                return part.pictures, number
+            number -= len(part.labels)
+        raise IndexError(number)
+
+    def without(self, broken: Mapping[int, str]) -> "Inventory":
+        """The same, after more pictures have proved to be broken; (number: reason)."""
+        sizes = self.sizes.copy()
+        sizes[list(broken)] = 0
+        return replace(self, sizes=sizes, reasons={**self.reasons, **broken})
 
     def label(self, number: int) -> str:
         """A picture's class in words, or its classes."""

@@ -1,0 +1,126 @@
+"""What an instrument is asked about: a network or the name of one, and the size of a picture."""
+
+import operator
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hubel import zoo
+from hubel.analysis import sequence
+from hubel.errors import UsageError
+
+Shape = tuple[int, ...]
+Size = Sequence[int] | int | str
+EXAMPLE = (3, 224, 224)
+
+
+def named(
+    model: str | nn.Module, input: Size | None = None, classes: int | None = None
+) -> tuple[str, nn.Module, Shape]:
+    """(name, network, input C H W) of what was asked; networks of the zoo get no memory for their weights.
+
+    Args:
+        model: any module that takes a batch of pictures; or a name of the zoo, FILE.py:NAME, or a line of layers such as
+            "16c3p1 r p2 gap 10" or a .toml of them.
+        input: size of one picture as C H W or "CxHxW"  [px], or the side of a square one; as published unless given.
+        classes: number of logits, where the network is built here; as published unless given.
+
+    Raises:
+        UsageError: no such network, or a size that is none, or that has to be given and is not.
+        ShapeError: the network does not fit the input.
+    """
+    if not isinstance(model, str):
+        return _own(model, input)
+    if (Path(model) / "run.json").is_file() or model.endswith(".safetensors"):
+        raise UsageError(f"{model} is a trained classifier; its network is hubel.load({model!r}).network")
+    if " " in model.strip() or model.endswith(".toml"):
+        if classes is not None:
+            raise UsageError("classes would have no effect: the last layer of the line has its own number")
+        layers, own = sequence.read(Path(model)) if model.endswith(".toml") else (model, None)
+        usual = tuple(own or EXAMPLE)
+        shape = size_of(input, usual[0]) or usual
+        return model, sequence.model(layers, input=shape), shape
+    if ".py:" in model:
+        shape = size_of(input)
+        if shape is None:
+            raise UsageError(f"which input does {model} take? say it, such as input=3x224x224")
+        return model, zoo.create(model, num_classes=classes, in_channels=shape[0], image_size=shape[1]), shape
+    usual = tuple(zoo.published(model)["input"])
+    channels, *sides = shape = size_of(input, usual[0]) or usual
+    if len(shape) != len(usual):
+        raise UsageError(f"input {_written(shape)} is not channels x height x width; {model} takes {_written(usual)}")
+    if sides[0] != sides[1] and zoo.needs_image_size(model):
+        raise UsageError(f"{model} has a layer for square pictures only; {_written(sides)} is not square")
+    with torch.device("meta"):
+        return model, zoo.create(model, num_classes=classes, in_channels=channels, image_size=sides[0]), shape
+
+
+def _own(model: object, input: Size | None) -> tuple[str, nn.Module, Shape]:
+    """A network that is there."""
+    if not isinstance(model, nn.Module):
+        inside = isinstance(getattr(model, "network", None), nn.Module)
+        way = "give its .network" if inside else "give an nn.Module, or a name such as 'resnet18'"
+        what = (
+            f"the class {model.__name__}" if isinstance(model, type) else f"an object of class {type(model).__name__}"
+        )
+        raise UsageError(f"{what} is no network; {way}")
+    name = type(model).__name__
+    reads = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d | nn.LazyConv2d)), 0) or EXAMPLE[0]
+    try:
+        shape = size_of(input)
+    except UsageError as error:
+        if side := _side(input):
+            raise UsageError(
+                f"input {side} leaves the channels open; for {name} write ({reads}, {side}, {side})"
+            ) from error
+        raise
+    if shape is None:
+        raise UsageError(f"which input does {name} take? give channels, height and width, such as ({reads}, 224, 224)")
+    return name, model, shape
+
+
+def size_of(input: Size | None, channels: int | None = None) -> Shape | None:
+    """The size of one picture, C H W  [px], from any of the ways to write it; None where none is given.
+
+    Args:
+        input: sizes, "CxHxW", or the side of a square picture.
+        channels: of a picture of which only the side is given.
+
+    Raises:
+        UsageError: it is no size, or leaves the channels open.
+
+    >>> size_of("3x224x224"), size_of(28, channels=1)
+    ((3, 224, 224), (1, 28, 28))
+    """
+    if input is None:
+        return None
+    shown = repr(input) if isinstance(input, str | int | Sequence) else f"of class {type(input).__name__}"
+    wrong = UsageError(f"input {shown} is not channels x height x width; write it as 3x224x224")
+    if side := _side(input):
+        if channels is None:
+            raise wrong
+        return channels, side, side
+    if isinstance(input, str):
+        match = re.fullmatch(r"(\d+)[x,](\d+)[x,](\d+)", input.replace(" ", ""))
+        input = tuple(map(int, match.groups())) if match else ()
+    try:
+        shape = tuple(map(operator.index, input))  # type: ignore[arg-type] -- an int would be a side, or 0
+    except TypeError:
+        raise wrong from None
+    if not shape or min(shape) < 1:
+        raise wrong
+    return shape
+
+
+def _side(input: Size | None) -> int:
+    """The side of a square picture, 0 where something else is given."""
+    if isinstance(input, str) and input.strip().isdecimal():
+        return int(input)
+    return input if isinstance(input, int) and not isinstance(input, bool) and input > 0 else 0
+
+
+def _written(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))

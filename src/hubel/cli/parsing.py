@@ -1,0 +1,256 @@
+"""What is typed after a verb: every way to write it, brought to the one that tyro reads, or refused in one sentence.
+
+`key=value` and `--key value` mean the same, other tools' names are translated, and a key for a file may stand alone.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from itertools import pairwise
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import tyro
+
+from hubel.cli.arguments import File
+from hubel.errors import UsageError, lookup, nearest
+from hubel.training.keys import seconds
+from hubel.training.recipe import Recipe
+
+TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+ALIASES = {
+    "arch": "model", "batch_size": "batch", "learning_rate": "lr", "lr0": "lr", "base_lr": "lr", "wd": "weight_decay",
+    "imgsz": "size", "img_size": "size", "image_size": "size", "input_size": "size", "in_channels": "channels",
+    "early_stop": "patience", "eval_metric": "monitor", "crop_mode": "fit", "amp": "precision",
+    "workers": "threads", "optimiser": "optimizer", "opt": "optimizer", "scheduler": "schedule", "lr_schedule": "schedule",
+    "criterion": "loss", "smoothing": "label_smoothing", "label_smooth": "label_smoothing", "clip_grad": "clip_norm",
+    "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "class_weights": "class_weight",
+    "from": "weights", "pretrained": "weights", "init_weights": "weights", "layer_wise_decay": "layer_decay",
+    "distill_alpha": "distill_weight",
+    "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
+    "class": "target", "method": "methods", "target_layer": "layer",
+}  # fmt: skip
+PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
+ENDINGS = {
+    "html": (".html", ".htm"), "markdown": (".md",), "csv": (".csv",), "gif": (".gif",), "chart": PICTURES, "plot": PICTURES,
+    "plot_schedule": PICTURES,
+}  # fmt: skip
+
+HELP = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.FlagCreatePairsOff)
+OPEN = tyro.constructors.ConstructorRegistry()
+
+
+@OPEN.struct_rule
+def _silent_about_none(info: Any) -> Any:
+    """A key that is open or off has no default to show: its help says what is chosen."""
+    if not is_dataclass(info.type) or info.type in _described:
+        return None
+    _described.append(info.type)
+    try:
+        spec = tyro.constructors.ConstructorRegistry.get_struct_spec(info)
+    finally:
+        _described.remove(info.type)
+    if not isinstance(spec, tyro.constructors.StructConstructorSpec):
+        return spec
+    hidden = tyro.conf.arg(help_behavior_hint="")
+    words = tyro.conf.FlagConversionOff  # a truth that may stay open is given as true or false
+    shown = {None: lambda kind: Annotated[kind, hidden, words], False: lambda kind: Annotated[kind, hidden]}
+    quiet = (
+        replace(field, type=shown[field.default](field.type))
+        if field.default is None or field.default is False
+        else field
+        for field in spec.fields
+    )
+    return replace(spec, fields=tuple(quiet))
+
+
+_described: list[Any] = []  # types whose usual description is being asked for
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its arguments, which of them have no key, what it calls, and examples for the help."""
+
+    arguments: type
+    positional: tuple[str, ...]
+    call: Callable[[Any], int]
+    examples: tuple[str, ...]
+
+    def keys(self) -> dict[str, type]:
+        """Every key the verb knows, with its type."""
+        own = {f.name: f.type for f in fields(self.arguments) if f.name not in (*self.positional, "recipe")}
+        recipe = any(f.name == "recipe" for f in fields(self.arguments))
+        return own | ({f.name: f.type for f in fields(Recipe)} if recipe else {})  # type: ignore[return-value]
+
+
+def parsed(arguments: Sequence[str], name: str, verb: Verb) -> Any:
+    """The verb's arguments as they were typed; `--help` prints and exits.
+
+    Raises:
+        UsageError: a key or a value that is unknown, missing, or one too many; the sentence names the way out.
+    """
+    rest = normalised(arguments, name, verb)
+    if not {"-h", "--help"} & set(rest):
+        _refuse_incomplete(rest, name, verb)
+    described = f"{verb.arguments.__doc__}\n\nexamples:\n" + "\n".join(f"  {example}" for example in verb.examples)
+    return tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described, config=HELP, registry=OPEN)
+
+
+def normalised(arguments: Sequence[str], name: str, verb: Verb) -> list[str]:
+    """Arguments with `key=value` turned into `--key value`, other tools' names translated, unknown keys refused.
+
+    Raises:
+        UsageError: an unknown key, with the nearest right one.
+    """
+    keys, on = verb.keys(), {f.name for f in fields(verb.arguments) if f.default is True}
+    result: list[str] = []
+    for argument in _files_joined(arguments, keys):
+        before = result[-1][2:].replace("-", "_") if result and result[-1].startswith("--") else ""
+        if before == "budget":
+            result.append(str(seconds(argument)))
+            continue
+        if before in keys and keys[before] is not bool and not argument.startswith("--"):
+            result.append(_value(before, argument, keys[before]))
+            continue
+        match = re.fullmatch(r"(--)?([A-Za-z][\w-]*)(?:=(.*))?", argument, re.DOTALL)
+        if match is None and re.match(r"-[^\d.]", argument) and argument != "-h":
+            written = argument.split("=")[0]
+            raise _unknown(written, written.lstrip("-"), name, keys)
+        if match is None or not (match[1] or match[3] is not None) or (not match[1] and os.path.exists(argument)):
+            result.append(argument)  # a value, a path, or one of tyro's own
+            continue
+        key, value = match[2].replace("-", "_"), match[3]
+        if key not in keys and ALIASES.get(key) in keys:
+            key = ALIASES[key]
+        positive = key.removeprefix("no_") if key not in keys else key
+        if key not in keys and key != "help" and not (keys.get(positive) is bool and value is None):
+            raise _unknown(key, key, name, keys)
+        option = f"--{positive.replace('_', '-')}"
+        if key == "help":
+            result.append("--help")
+        elif keys[positive] is bool:
+            wanted = key == positive if value is None else lookup(value.lower(), TRUTH, f"value of {key}")
+            if wanted != (positive in on):  # a flag exists for what is not so already
+                result.append(option if wanted else f"--no-{option[2:]}")
+        elif value is None:
+            result.append(option)
+        elif key == "budget":
+            result += [option, str(seconds(value))]
+        else:
+            result += [option, _value(key, value, keys[key])]
+    for option, following in pairwise([*result, "--"]):
+        key = option[2:].replace("-", "_")
+        if option.startswith("--") and following.startswith("--") and key in keys and keys[key] is not bool:
+            raise UsageError(f"{key} has no value; write {key}=VALUE, see hubel {name} --help")
+    return result
+
+
+def _files_joined(arguments: Sequence[str], keys: Mapping[str, Any]) -> Iterator[str]:
+    """`--html` and `--html FILE` as `--html=...`: by its ending a file is told from what else may follow."""
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        key = word[2:].replace("-", "_")
+        if word.startswith("--") and keys.get(key) is File:
+            named = bool(words) and words[0].lower().endswith(ENDINGS[key])
+            word += f"={words.pop(0) if named else 'true'}"
+        yield word
+
+
+def way_out(hint: str, command: str) -> str:
+    """What may be meant, and where everything stands."""
+    return f"{hint}{' See' if hint.endswith('?') else '; see'} {command} --help"
+
+
+def _unknown(written: str, key: str, name: str, keys: Iterable[str]) -> UsageError:
+    """The sentence about a key that the verb does not have."""
+    hint = nearest(key, keys).replace("did you mean ", "did you mean --").replace(" or ", " or --")
+    return UsageError(f"hubel {name} has no key {written!r}; {way_out(hint, f'hubel {name}')}")
+
+
+def _refuse_incomplete(rest: Sequence[str], name: str, verb: Verb) -> None:
+    """Refuses a command that lacks what the verb needs, or has a word more than it takes.
+
+    Raises:
+        UsageError: says what is missing, with an example, or which word is too much.
+    """
+    plain = _plain(rest, verb.keys())
+    own = {field.name: field for field in fields(verb.arguments)}
+    needed = [key for key, field in own.items() if field.default is MISSING and field.default_factory is MISSING]
+    missing = [key.upper() for key in verb.positional if key in needed][len(plain) :]
+    missing += [f"--{key}" for key in needed if key not in verb.positional and f"--{key}" not in rest]
+    if missing:
+        raise UsageError(
+            f"hubel {name} needs {' and '.join(missing)}; see hubel {name} --help, or try: {verb.examples[0]}"
+        )
+    surplus = plain[len(verb.positional) :]
+    if surplus and not any(_takes_several(own[key].type) for key in verb.positional):
+        option, word = surplus[0]
+        key = ALIASES.get(word, word) if word not in verb.keys() else word  # noqa: SIM118 -- a method, not a dict's
+        taken = [f"{key.upper()} {had!r}" for key, (_, had) in zip(verb.positional, plain, strict=False)]
+        why = f"it has {' and '.join(taken)} already" if taken else "it takes keys only"
+        if option:
+            endings = ENDINGS.get(option[2:].replace("-", "_"))
+            why = f"a file for {option} ends in {' or '.join(endings)}" if endings else f"{option} takes no value"
+        elif key in verb.keys():  # noqa: SIM118
+            why = f"did you mean {key}=VALUE?"
+        raise UsageError(f"{word!r} is a word too many for hubel {name}; {way_out(why, f'hubel {name}')}")
+
+
+def _plain(rest: Sequence[str], keys: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The words that are no option and no option's value, each with the flag that stands directly before it."""
+    found, flag, room = [], "", 0.0
+    for word in rest:
+        if word.startswith("--"):
+            kind = keys.get(word[2:].replace("-", "_"), bool)  # --no-KEY
+            room = 0 if kind is bool else math.inf if _takes_several(kind) else 1
+            flag = word if kind in (bool, File) else ""
+        elif room:
+            room -= 1
+            flag = flag if word == "True" else ""
+        else:
+            found.append((flag, word))
+            flag = ""
+    return found
+
+
+def _takes_several(kind: Any) -> bool:
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return get_origin(kind) is tuple
+
+
+def _value(key: str, value: str, kind: Any) -> str:
+    """The value of a key as tyro reads it.
+
+    Raises:
+        UsageError: none of the key's words, or no number.
+    """
+    if kind is File:
+        return str(TRUTH.get(value.lower(), value))
+    kinds = _kinds(kind)
+    words = sorted(str(word) for word in kinds if not isinstance(word, type))
+    if str in kinds or value in words:
+        return value
+    if bool in kinds:
+        return str(lookup(value.lower(), TRUTH, f"value of {key}"))
+    for number in kinds & {int, float}:
+        with suppress(ValueError):
+            number(value)
+            return value
+    number = "a number" if float in kinds else "a whole number"
+    if not words:
+        raise UsageError(f"{key} is {value!r}; it is {number}")
+    raise UsageError(
+        f"{key} is {value!r}; {nearest(value, words)}" + (f" Or give {number}" if kinds & {int, float} else "")
+    )
+
+
+def _kinds(kind: Any) -> set[Any]:
+    """What a type consists of: `int | Literal["head", "all"] | None` of int, "head" and "all"."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return set(parts)
+    return set().union(*map(_kinds, parts)) if parts else {kind} - {type(None), ...}
