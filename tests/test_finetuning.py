@@ -18,7 +18,7 @@ from hubel.data import Preprocessing, load, open_data
 from hubel.errors import DataError, UsageError
 from hubel.files import silently
 from hubel.layers import AuxiliaryNetwork, Network
-from hubel.recipes.default import BARE, FINE, _peak
+from hubel.recipes.default import BARE, FINE, InputPlan, _peak
 from hubel.training import checkpoint, frozen, optimisers
 from hubel.training.distillation import Teacher, soft_loss
 from hubel.training.freezing import Freezing, trained
@@ -678,15 +678,19 @@ def test_mistakes_on_the_command_line_are_one_sentence(base, tmp_path, capsys, m
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(("given", "batch", "size", "peak"), [
-    ({},                                     128, 224, 0.05),   # fresh: 0.1 for 256 pictures
-    ({"weights": "w"},                       128, 224, FINE),
-    ({"weights": "w", "unfreeze": 2},         64,  96, FINE),
-    ({"weights": "w"},                        16, 224, 0.02 * 16 / 256),
-    ({"weights": "w", "unfreeze": "head"},   128, 224, 0.01),   # nothing can be unlearned
-    ({"weights": "w"},                       128,  32, 0.02),
+@pytest.mark.parametrize(("given", "batch", "model", "size", "peak"), [
+    ({},                                     128, "resnet18",        224, 0.05),   # fresh: 0.1 for 256 pictures
+    ({"weights": "w"},                       128, "resnet18",        224, FINE),
+    ({"weights": "w", "unfreeze": 2},         64, "resnet18",         96, FINE),
+    ({"weights": "w"},                       128, "resnet18",         64, FINE),   # small pictures, a large network
+    ({"weights": "w"},                        16, "resnet18",        224, 0.02 * 16 / 256),
+    ({"weights": "w", "unfreeze": "head"},   128, "resnet18",        224, 0.01),   # nothing can be unlearned
+    ({"weights": "w"},                       128, "resnet20_cifar",   32, 0.02),
+    ({"weights": "w"},                       128, "mine.py:Net",      32, 0.02),
+    ({"weights": "w"},                       128, "mine.py:Net",      96, FINE),
 ])  # fmt: skip
-def test_what_has_been_learned_is_trained_gently(given, batch, size, peak):
-    assert _peak(Recipe(**given), batch, size, normalised=True) == pytest.approx(peak)
-    if given and size > 64:
-        assert _peak(Recipe(**given), batch, size, normalised=False) == BARE
+def test_what_has_been_learned_is_trained_gently(given, batch, model, size, peak):
+    plan = InputPlan(model, size, 3, "pad")
+    assert _peak(Recipe(**given), plan, batch, normalised=True) == pytest.approx(peak)
+    if peak == FINE:
+        assert _peak(Recipe(**given), plan, batch, normalised=False) == BARE

@@ -85,7 +85,7 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
         "model": plan.model,
         "epochs": epochs,
         "batch": batch,
-        "lr": _peak(recipe, batch, plan.size, normalised) if recipe.lr is None else recipe.lr,
+        "lr": _peak(recipe, plan, batch, normalised) if recipe.lr is None else recipe.lr,
         "warmup_epochs": _warmup(recipe, epochs) if recipe.warmup_epochs is None else recipe.warmup_epochs,
         **_augmentation(recipe, plan, characters),
         "size": plan.size,
@@ -101,16 +101,21 @@ def batch_for(recipe: Recipe, count: int) -> int:
     return recipe.batch or min(_power_of_two(count // STEPS), count)
 
 
-def _peak(recipe: Recipe, batch: int, size: int, normalised: bool) -> float:
+def _peak(recipe: Recipe, plan: InputPlan, batch: int, normalised: bool) -> float:
     """The learning rate: one that suits the optimiser, and grows with the batch; Adam's own does not depend on it."""
     if recipe.chosen("optimizer") in ("rmsprop", "adam", "adamw"):
         return 1e-3  # the lecture: "1e-3 or 5e-4 is a great starting point for many models"
-    peak = (0.1 if normalised and recipe.weights is None else 0.02) * batch / _reference_batch(size)
-    if recipe.weights is None or size <= SMALL:
+    peak = (0.1 if normalised and recipe.weights is None else 0.02) * batch / _reference_batch(plan.size)
+    if recipe.weights is None or _made_for(plan) <= SMALL:
         return peak
     if not normalised:
         return min(peak, BARE)
     return peak if recipe.unfreeze == "head" else min(peak, FINE)
+
+
+def _made_for(plan: InputPlan) -> int:
+    """The side of the pictures a network was made for, however small they are now [px]."""
+    return plan.size if ".py:" in plan.model else int(zoo.published(plan.model)["input"][1])
 
 
 def _warmup(recipe: Recipe, epochs: int) -> float:
