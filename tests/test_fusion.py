@@ -234,6 +234,34 @@ def test_the_variance_of_numbers_far_from_zero(far):
     torch.testing.assert_close(table[1].double(), variance.rsqrt(), rtol=1e-3 if far > 1e3 else 1e-4, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("kernel", "stride", "padding", "sides"), [
+    (3, 2, 1, (8, 9)), (2, 2, 0, (7, 6)), (3, 2, 0, (9, 8)), (3, 1, 1, (5, 4)), (2, 3, 1, (7, 7)),
+    (5, 5, 0, (5, 11)), (1, 1, 0, (3, 3)),
+])  # fmt: skip
+def test_max_pooling_is_torchs(dtype, kernel, stride, padding, sides):
+    torch.manual_seed(0)
+    x = channels_last(3, 5, *sides, dtype=dtype).relu()  # many equal numbers: the first of them gets the gradient
+    x[0, 0, 1, 1] = float("nan")
+    pool, found = nn.MaxPool2d(kernel, stride, padding), []
+    for fused in (True, False):
+        leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        y = fusion.forward(pool, leaf, "float32", fused=fused)
+        assert (type(y.grad_fn).__name__ == "MaxPoolBackward") == fused
+        (y.float() * torch.arange(y.numel()).view(y.shape)).nan_to_num().sum().backward()
+        found.append((y.detach(), leaf.grad))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=0)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, ceil_mode=True), nn.MaxPool2d(2, dilation=2), nn.MaxPool2d((3, 2)),
+                                  nn.MaxPool2d(2, return_indices=True), nn.MaxPool2d(17)], ids=str)  # fmt: skip
+def test_other_pooling_is_left_to_torch(pool):
+    x = channels_last(2, 3, 20, 20)
+    found, wanted = fusion.forward(pool, x, "float32", fused=True), pool(x)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
 def test_evaluation_and_a_batch_of_one_value_are_left_to_torch():
     norm, x = nn.BatchNorm2d(4), channels_last(2, 4, 3, 3)
     with pytest.raises(ValueError, match="more than 1 value per channel"):

@@ -4,7 +4,7 @@ Nothing of the network is changed. While it runs forward, `Fusing` sees every ca
 reads its statistics and answers with a tensor whose numbers are still missing; a sum adds its other term to what is
 missing; an activation computes the whole in one pass over memory. Anything else that meets such a tensor gets its
 numbers first, so what cannot be fused is as right as before, only not faster. Some convolutions get gradients of our own
-(`training.convolution`).
+(`training.convolution`), and max pooling is done in our own passes (`training.pooling`).
 """
 
 import weakref
@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from hubel.training import kernels
 from hubel.training.convolution import convolve, fusable
+from hubel.training.pooling import max_pool
 
 FREE = (-float("inf"), float("inf"))
 RELU = (0.0, float("inf"))
@@ -92,6 +93,8 @@ class Fusing(TorchFunctionMode):
         if func is functional.conv2d:
             first, *others = (self.whole(value) for value in args)
             return convolve(read(first), *others, **kwargs)
+        if func is functional.max_pool2d:
+            return max_pool(*(self.whole(value) for value in args), **kwargs)
         if func in OUTSIDE:
             return func(*args, **kwargs)
         first = missing(args[0]) if args else None

@@ -1,5 +1,5 @@
-/* Batch norm in training with the activation and the sum around it, and the input gradient of a strided depthwise
-   convolution: passes over memory that a chain of single operators makes two or three times over.
+/* Batch norm in training with the activation and the sum around it, max pooling, and the input gradient of a strided
+   depthwise convolution: passes over memory that a chain of single operators makes two or three times over.
 
    Tensors are dense with the channels innermost: `count` elements, element i belongs to channel i % channels. The same
    code is compiled for float and for bfloat16 storage; every sum is made in float within a block and in double between
@@ -293,6 +293,91 @@ int NAMED(depthwise)(const REAL *gradient, const float *weight, REAL *dx, int64_
                         const REAL *restrict g = gradient + ((picture * oh + oi) * ow + oj) * channels;
                         const float *restrict k = weight + (ki * kernel + kj) * channels;
                         for (int64_t c = 0; c < channels; c++) sum[c] += LOAD(g[c]) * k[c];
+                    }
+                }
+                REAL *restrict to = dx + (line * w + j) * channels;
+                for (int64_t c = 0; c < channels; c++) to[c] = STORE(sum[c]);
+            }
+        }
+        free(sum);
+    }
+    return failed;
+}
+
+/* Maximum over windows: x is n x h x w x channels, y and `which` n x oh x ow x channels, `which` the place of the first
+   largest in its window. What is not a number is larger than any. */
+int NAMED(max_pool)(const REAL *x, REAL *y, uint8_t *which, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
+                    int64_t channels, int64_t kernel, int64_t stride, int64_t padding, int threads) {
+    int failed = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        float *restrict best = malloc(sizeof(float) * (size_t)channels);
+        int32_t *restrict place = malloc(sizeof(int32_t) * (size_t)channels);
+        if (!best || !place) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(static)
+        for (int64_t line = 0; line < n * oh; line++) {
+            if (!best || !place) continue;
+            const int64_t top = line % oh * stride - padding;
+            for (int64_t oj = 0; oj < ow; oj++) {
+                const int64_t left = oj * stride - padding;
+                int first = 1;
+                for (int64_t ki = top < 0 ? -top : 0; ki < kernel && top + ki < h; ki++)
+                    for (int64_t kj = left < 0 ? -left : 0; kj < kernel && left + kj < w; kj++) {
+                        const REAL *restrict from = x + ((line / oh * h + top + ki) * w + left + kj) * channels;
+                        const int32_t here = (int32_t)(ki * kernel + kj);
+                        if (first)
+                            for (int64_t c = 0; c < channels; c++) best[c] = LOAD(from[c]), place[c] = here;
+                        else
+                            for (int64_t c = 0; c < channels; c++) {
+                                const float value = LOAD(from[c]);
+                                const int larger = (value > best[c]) | (value != value);
+                                best[c] = larger ? value : best[c];
+                                place[c] = larger ? here : place[c];
+                            }
+                        first = 0;
+                    }
+                REAL *restrict to = y + (line * ow + oj) * channels;
+                uint8_t *restrict its = which + (line * ow + oj) * channels;
+                for (int64_t c = 0; c < channels; c++) to[c] = STORE(best[c]), its[c] = (uint8_t)place[c];
+            }
+        }
+        free(best);
+        free(place);
+    }
+    return failed;
+}
+
+/* Its gradient by x. */
+int NAMED(max_unpool)(const REAL *gradient, const uint8_t *which, REAL *dx, int64_t n, int64_t h, int64_t w, int64_t oh,
+                      int64_t ow, int64_t channels, int64_t kernel, int64_t stride, int64_t padding, int threads) {
+    int failed = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        float *restrict sum = malloc(sizeof(float) * (size_t)channels);
+        if (!sum) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(static)
+        for (int64_t line = 0; line < n * h; line++) {
+            if (!sum) continue;
+            const int64_t picture = line / h, i = line % h;
+            for (int64_t j = 0; j < w; j++) {
+                memset(sum, 0, sizeof(float) * (size_t)channels);
+                for (int64_t ki = (i + padding) % stride; ki < kernel && ki <= i + padding; ki += stride) {
+                    const int64_t oi = (i + padding - ki) / stride;
+                    if (oi >= oh) continue;
+                    for (int64_t kj = (j + padding) % stride; kj < kernel && kj <= j + padding; kj += stride) {
+                        const int64_t oj = (j + padding - kj) / stride;
+                        if (oj >= ow) continue;
+                        const int64_t at = ((picture * oh + oi) * ow + oj) * channels;
+                        const REAL *restrict g = gradient + at;
+                        const uint8_t *restrict its = which + at;
+                        const uint8_t here = (uint8_t)(ki * kernel + kj);
+                        for (int64_t c = 0; c < channels; c++) sum[c] += its[c] == here ? LOAD(g[c]) : 0.0f;
                     }
                 }
                 REAL *restrict to = dx + (line * w + j) * channels;

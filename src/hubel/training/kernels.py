@@ -73,3 +73,30 @@ def depthwise(gradient: Tensor, weight: Tensor, like: Tensor, stride: int, paddi
     call("depthwise", like.dtype, gradient, table, dx, n, h, w, gradient.shape[2], gradient.shape[3], c, weight.shape[-1],
          stride, padding)  # fmt: skip
     return dx
+
+
+def max_pool(x: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, Tensor]:
+    """The largest of every window, N C OH OW with the channels innermost, and its place there (one byte each).
+
+    Args:
+        x: N C H W with the channels innermost in memory.
+        kernel: side of a window, 16 at most [px].
+        stride: of both directions.
+        padding: of both directions, half the kernel at most [px].
+    """
+    n, c, h, w = x.shape
+    out = [(side + 2 * padding - kernel) // stride + 1 for side in (h, w)]
+    y = torch.empty(n, c, *out, dtype=x.dtype, memory_format=torch.channels_last)
+    which = torch.empty(n, c, *out, dtype=torch.uint8, memory_format=torch.channels_last)
+    call("max_pool", x.dtype, x, y, which, n, h, w, *out, c, kernel, stride, padding)
+    return y, which
+
+
+def max_unpool(
+    gradient: Tensor, which: Tensor, sides: tuple[int, int], kernel: int, stride: int, padding: int
+) -> Tensor:
+    """The gradient of `max_pool` by its input, whose height and width are `sides`."""
+    n, c, *out = gradient.shape
+    dx = torch.empty(n, c, *sides, dtype=gradient.dtype, memory_format=torch.channels_last)
+    call("max_unpool", gradient.dtype, gradient, which, dx, n, *sides, *out, c, kernel, stride, padding)
+    return dx
