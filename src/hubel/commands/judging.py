@@ -66,9 +66,8 @@ def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: T
         before += len(part.labels)
     pictures = Joined(tuple(parts))
     example = example_of(classifier, pictures)
-    cut = (
-        halves(classifier.network, example) if thorough else None
-    )  # before anything is computed that would be for nothing
+    # refused before anything is computed for nothing
+    cut = halves(classifier.network, example) if thorough else None
     read = stages(classifier.network, example)[-DEPTH:]
     width = Features(classifier.network, read[:1])(example).shape[1]
     cells = min(CELLS, math.isqrt(WIDEST // width))
