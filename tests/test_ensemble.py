@@ -241,7 +241,7 @@ def test_a_saved_combination_has_the_same_figures_again(combine, runs, capsys, t
 
 def test_what_has_no_effect_or_nothing_to_do_is_told(runs, capsys):
     assert main(["predict", str(runs / "a")]) == 2
-    assert "no pictures to answer about" in capsys.readouterr().err
+    assert "hubel predict needs IMAGES" in capsys.readouterr().err
     assert main(["val", str(runs / "a"), "--ensemble", str(runs / "b"), "combine=fusion", "tta=shift"]) == 2
     assert "the features of one view" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from hubel import cli, zoo
 from hubel.classifier import Classifier
+from hubel.cli.parsing import normalised
 from hubel.commands.origin import Origin, carry_over, taught_by, teacher_of
 from hubel.commands.preparation import planned
 from hubel.commands.train import Finished, Started, resume, start
@@ -654,9 +655,9 @@ def test_a_settled_recipe_can_be_read_again():
 
 def test_a_word_of_a_key_is_not_pythons_none():
     for key in ("augment", "freeze_batch_norm", "policy"):
-        assert cli.normalised([f"{key}=none"], "train") == [f"--{key.replace('_', '-')}", "none"]
+        assert normalised([f"{key}=none"], "train", cli.VERBS["train"]) == [f"--{key.replace('_', '-')}", "none"]
     with pytest.raises(UsageError, match="schedule is 'none'"):
-        cli.normalised(["schedule=none"], "train")
+        normalised(["schedule=none"], "train", cli.VERBS["train"])
 
 
 def test_mistakes_on_the_command_line_are_one_sentence(base, tmp_path, capsys, monkeypatch):

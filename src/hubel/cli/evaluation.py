@@ -140,10 +140,6 @@ def predict(arguments: Predict) -> int:
     from hubel.commands.val import show_choice
     from hubel.terminal import console_for, show_notes
 
-    if not arguments.images:
-        raise UsageError(
-            f"there are no pictures to answer about; name files or folders: hubel predict {arguments.run} PICTURES"
-        )
     if arguments.top < 1:
         raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
