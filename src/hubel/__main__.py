@@ -1,6 +1,5 @@
 """`python -m hubel` is `hubel`."""
 
-import logging
 import os
 import sys
 
@@ -11,7 +10,6 @@ if __name__ == "__main__":
     if "torch.distributed" in sys.modules and os.environ.get("WORLD_SIZE", "1") != "1":
         # torch 2.13 leaves gloo's threads running when the group of a DistributedDataParallel is destroyed, and now and then
         # Python's own end beneath them aborts the process: "terminate called without an active exception"
-        logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -74,7 +74,12 @@ int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float 
                    float *table, double eps, double momentum, int64_t count, int64_t channels, int threads) {
     const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
     float *partial = malloc(sizeof(float) * (size_t)(3 * blocks * wide));
-    if (!partial) return 1;
+    double *wider = calloc((size_t)(2 * wide), sizeof(double));
+    if (!partial || !wider) {
+        free(partial);
+        free(wider);
+        return 1;
+    }
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t turn = 0; turn < blocks; turn++) { /* from the end, which whoever wrote x has left in the cache */
         const int64_t block = blocks - 1 - turn, own = least(count - block * length, length), rows = own / wide;
@@ -96,19 +101,18 @@ int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float 
             centre[i] = origin[i] + mean;
         }
     }
-    double *wider = calloc((size_t)(2 * wide), sizeof(double));
-    for (int64_t block = 0; wider && block < blocks; block++) {
+    for (int64_t block = 0; block < blocks; block++) {
         const float *restrict centre = partial + 3 * block * wide;
         const int64_t own = least(count - block * length, length);
         for (int64_t i = 0; i < wide; i++) wider[i] += (double)(own / wide + (i < own % wide)) * centre[i];
     }
     const double seen = (double)(count / channels);
-    for (int64_t c = 0; wider && c < channels; c++) {
+    for (int64_t c = 0; c < channels; c++) {
         double sum = 0;
         for (int64_t i = c; i < wide; i += channels) sum += wider[i];
         for (int64_t i = c; i < wide; i += channels) wider[i] = sum / seen;
     }
-    for (int64_t block = 0; wider && block < blocks; block++) {
+    for (int64_t block = 0; block < blocks; block++) {
         const float *restrict centre = partial + 3 * block * wide, *restrict squares = centre + wide;
         const int64_t own = least(count - block * length, length);
         for (int64_t i = 0; i < wide; i++) {
@@ -116,7 +120,7 @@ int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float 
             wider[wide + i] += squares[i] + (double)(own / wide + (i < own % wide)) * apart * apart;
         }
     }
-    for (int64_t c = 0; wider && c < channels; c++) {
+    for (int64_t c = 0; c < channels; c++) {
         const double centre = wider[c];
         double squares = 0;
         for (int64_t i = c; i < wide; i += channels) squares += wider[wide + i];
@@ -129,10 +133,9 @@ int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float 
         if (running_variance)
             running_variance[c] = (float)((1 - momentum) * running_variance[c] + momentum * squares / (seen - 1));
     }
-    const int failed = !wider;
     free(wider);
     free(partial);
-    return failed;
+    return 0;
 }
 
 /* y = min(max(scale x + shift + other, low), high), `other` optional. */
@@ -266,44 +269,6 @@ int NAMED(propagate)(const REAL *gradient, const REAL *x, REAL *dx, const float 
     return failed;
 }
 
-/* Input gradient of a depthwise convolution: gradient is n x oh x ow x channels, dx n x h x w x channels, weight
-   kernel x kernel x channels. */
-int NAMED(depthwise)(const REAL *gradient, const float *weight, REAL *dx, int64_t n, int64_t h, int64_t w, int64_t oh,
-                     int64_t ow, int64_t channels, int64_t kernel, int64_t stride, int64_t padding, int threads) {
-    int failed = 0;
-#pragma omp parallel num_threads(threads)
-    {
-        float *restrict sum = malloc(sizeof(float) * (size_t)channels);
-        if (!sum) {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(static)
-        for (int64_t line = 0; line < n * h; line++) {
-            if (!sum) continue;
-            const int64_t picture = line / h, i = line % h;
-            for (int64_t j = 0; j < w; j++) {
-                memset(sum, 0, sizeof(float) * (size_t)channels);
-                for (int64_t ki = (i + padding) % stride; ki < kernel; ki += stride) {
-                    const int64_t oi = (i + padding - ki) / stride;
-                    if (i + padding < ki || oi >= oh) continue;
-                    for (int64_t kj = (j + padding) % stride; kj < kernel; kj += stride) {
-                        const int64_t oj = (j + padding - kj) / stride;
-                        if (j + padding < kj || oj >= ow) continue;
-                        const REAL *restrict g = gradient + ((picture * oh + oi) * ow + oj) * channels;
-                        const float *restrict k = weight + (ki * kernel + kj) * channels;
-                        for (int64_t c = 0; c < channels; c++) sum[c] += LOAD(g[c]) * k[c];
-                    }
-                }
-                REAL *restrict to = dx + (line * w + j) * channels;
-                for (int64_t c = 0; c < channels; c++) to[c] = STORE(sum[c]);
-            }
-        }
-        free(sum);
-    }
-    return failed;
-}
-
 /* Maximum over windows: x is n x h x w x channels, y and `which` n x oh x ow x channels, `which` the place of the first
    largest in its window. What is not a number is larger than any. */
 int NAMED(max_pool)(const REAL *x, REAL *y, uint8_t *which, int64_t n, int64_t h, int64_t w, int64_t oh, int64_t ow,
@@ -350,9 +315,10 @@ int NAMED(max_pool)(const REAL *x, REAL *y, uint8_t *which, int64_t n, int64_t h
     return failed;
 }
 
-/* Its gradient by x. */
-int NAMED(max_unpool)(const REAL *gradient, const uint8_t *which, REAL *dx, int64_t n, int64_t h, int64_t w, int64_t oh,
-                      int64_t ow, int64_t channels, int64_t kernel, int64_t stride, int64_t padding, int threads) {
+/* Gradient by the input of what slides windows over every channel by itself: of a depthwise convolution with `weight`, kernel x
+   kernel x channels, or of a maximum with `which` of max_pool. gradient is n x oh x ow x channels, dx n x h x w x channels. */
+int NAMED(gather)(const REAL *gradient, const float *weight, const uint8_t *which, REAL *dx, int64_t n, int64_t h, int64_t w,
+                  int64_t oh, int64_t ow, int64_t channels, int64_t kernel, int64_t stride, int64_t padding, int threads) {
     int failed = 0;
 #pragma omp parallel num_threads(threads)
     {
@@ -371,13 +337,18 @@ int NAMED(max_unpool)(const REAL *gradient, const uint8_t *which, REAL *dx, int6
                     const int64_t oi = (i + padding - ki) / stride;
                     if (oi >= oh) continue;
                     for (int64_t kj = (j + padding) % stride; kj < kernel && kj <= j + padding; kj += stride) {
-                        const int64_t oj = (j + padding - kj) / stride;
+                        const int64_t oj = (j + padding - kj) / stride, here = ki * kernel + kj;
                         if (oj >= ow) continue;
                         const int64_t at = ((picture * oh + oi) * ow + oj) * channels;
                         const REAL *restrict g = gradient + at;
-                        const uint8_t *restrict its = which + at;
-                        const uint8_t here = (uint8_t)(ki * kernel + kj);
-                        for (int64_t c = 0; c < channels; c++) sum[c] += its[c] == here ? LOAD(g[c]) : 0.0f;
+                        if (which) {
+                            const uint8_t *restrict its = which + at;
+                            const uint8_t place = (uint8_t)here;
+                            for (int64_t c = 0; c < channels; c++) sum[c] += its[c] == place ? LOAD(g[c]) : 0.0f;
+                        } else {
+                            const float *restrict k = weight + here * channels;
+                            for (int64_t c = 0; c < channels; c++) sum[c] += LOAD(g[c]) * k[c];
+                        }
                     }
                 }
                 REAL *restrict to = dx + (line * w + j) * channels;

@@ -70,7 +70,7 @@ def depthwise(gradient: Tensor, weight: Tensor, like: Tensor, stride: int, paddi
     """
     dx, table = torch.empty_like(like), weight.detach().float().permute(2, 3, 1, 0).contiguous()
     n, c, h, w = like.shape
-    call("depthwise", like.dtype, gradient, table, dx, n, h, w, gradient.shape[2], gradient.shape[3], c, weight.shape[-1],
+    call("gather", like.dtype, gradient, table, None, dx, n, h, w, gradient.shape[2], gradient.shape[3], c, weight.shape[-1],
          stride, padding)  # fmt: skip
     return dx
 
@@ -98,5 +98,5 @@ def max_unpool(
     """The gradient of `max_pool` by its input, whose height and width are `sides`."""
     n, c, *out = gradient.shape
     dx = torch.empty(n, c, *sides, dtype=gradient.dtype, memory_format=torch.channels_last)
-    call("max_unpool", gradient.dtype, gradient, which, dx, n, *sides, *out, c, kernel, stride, padding)
+    call("gather", gradient.dtype, gradient, None, which, dx, n, *sides, *out, c, kernel, stride, padding)
     return dx
