@@ -6,6 +6,7 @@
   input (im2col) takes 0.5 to 0.97 of oneDNN's time (same cores; 4 to 14 px, 128 to 2048 channels, batch 16 to 128).
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from hubel.training import kernels
+from hubel.training import kernels, pointwise
 
 MANY = 128  # channels on both sides, from which the matrices are wide enough
 FEW = {"1x1": 14 * 14, "stride": 8 * 8, "dense": 7 * 7}  # positions up to which unfolding pays
@@ -67,6 +68,59 @@ class Unfolded(torch.autograd.Function):
         return dx, dw, None, None
 
 
+@dataclass(frozen=True)
+class Source:
+    """What made a tensor: a convolution's input and weight, in bfloat16 too, the parts of the tensor's moments, its version."""
+
+    x: Tensor
+    weight: Tensor
+    narrow: Tensor
+    parts: Tensor
+    version: int
+
+
+class Pointwise(torch.autograd.Function):
+    """A 1x1 convolution without bias in bfloat16; see pointwise.c."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, narrow: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG004
+        """N C H W -> N O H W, and the parts of its moments; `narrow` is the weight in bfloat16."""
+        ctx.save_for_backward(x, narrow)
+        ctx.set_materialize_grads(False)
+        y, parts = pointwise.forward(x, narrow)
+        ctx.mark_non_differentiable(parts)
+        return y, parts
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradients by input and weight."""
+        if gradients[0] is None:
+            return None, None, None
+        x, narrow = ctx.saved_tensors
+        gradient = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
+        by_x, by_weight, _ = ctx.needs_input_grad
+        return *pointwise.backward(gradient, None, x, narrow, by_x=by_x, by_weight=by_weight), None
+
+
+class Thinned(torch.autograd.Function):
+    """Every `stride`th pixel of both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
+        """N C H W -> N C OH OW."""
+        ctx.shape, ctx.stride = x.shape, stride
+        return x[:, :, ::stride, ::stride].contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Gradient by the input."""
+        dx = torch.empty(ctx.shape, dtype=gradients[0].dtype, memory_format=torch.channels_last).zero_()
+        dx[:, :, :: ctx.stride, :: ctx.stride] = gradients[0]
+        return dx, None
+
+
 def _by_torch(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, which: int) -> Tensor:
     """The gradient by the input (0) or the weight (1)."""
     wanted = [which == 0, which == 1, False]
@@ -96,9 +150,14 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any 
     own = _own(x, weight, strides[0], paddings[0], groups) if square else None
     if own is None:
         return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    if torch.is_autocast_enabled("cpu"):
-        kind = torch.get_autocast_dtype("cpu")
-        x, weight = x.to(kind), weight.to(kind)
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if own is Pointwise:
+        x = x.to(kind) if strides[0] == 1 else Thinned.apply(x.to(kind), strides[0])
+        narrow = weight.detach().to(kind).contiguous()
+        y, parts = Pointwise.apply(x, weight, narrow)
+        y._source = Source(x, weight, narrow, parts, y._version)
+        return y
+    x, weight = x.to(kind), weight.to(kind)
     return own.apply(x, weight, strides[0], paddings[0])
 
 
@@ -108,7 +167,11 @@ def _own(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> A
     if groups > 1:
         return Depthwise if groups == x.shape[1] == c_out and stride > 1 else None
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    if kind != torch.bfloat16 or min(c_in, c_out) < MANY:
+    if kind != torch.bfloat16:
+        return None
+    if kernel == 1 and not padding and c_in % 2 == 0 and c_out % 2 == 0 and pointwise.available():
+        return Pointwise
+    if min(c_in, c_out) < MANY:
         return None
     positions = ((x.shape[2] + 2 * padding - kernel) // stride + 1) * (
         (x.shape[3] + 2 * padding - kernel) // stride + 1

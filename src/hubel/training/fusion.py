@@ -18,11 +18,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from hubel.training import kernels
-from hubel.training.convolution import convolve, fusable
+from hubel.training import kernels, pointwise
+from hubel.training.convolution import Source, convolve, fusable
+from hubel.training.pointwise import FREE
 from hubel.training.pooling import max_pool
 
-FREE = (-float("inf"), float("inf"))
 RELU = (0.0, float("inf"))
 RELU6 = (0.0, 6.0)
 CLAMPS: dict[Any, tuple[float, float]] = {
@@ -39,11 +39,16 @@ OUTSIDE |= {Tensor.size, Tensor.dim, Tensor.numel, Tensor.stride, Tensor.is_floa
 
 
 class Normalise(torch.autograd.Function):
-    """clamp(batch_norm(x) + other, low, high), with the statistics in `table`; see `kernels.moments`."""
+    """clamp(batch_norm(x) + other, low, high), with the statistics in `table`; see `kernels.moments`.
+
+    Where x was made by a 1x1 convolution, the gradient goes to its input and weight, and that by x lives for a block of pixels
+    only.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, table: Tensor,  # noqa: ARG004
-                limits: tuple[float, float], missing: bool) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, before: Tensor | None,  # noqa: ARG004
+                matrix: Tensor | None, narrow: Tensor | None, table: Tensor, limits: tuple[float, float],  # noqa: ARG004
+                missing: bool) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """The result; with `missing`, its memory only.  And its twin, where a sum was clamped: the same memory, for a second
         reader, whose gradient then comes by itself and needs no addition of its own.
         """
@@ -52,28 +57,36 @@ class Normalise(torch.autograd.Function):
             kernels.apply(x, other, y, table, *limits)
         ctx.limits, ctx.summed = limits, other is not None
         clamped = ctx.summed and limits != FREE
-        ctx.save_for_backward(x, table, y if clamped else None)
+        ctx.save_for_backward(x, table, y if clamped else None, before, narrow)
         ctx.set_materialize_grads(False)
         return y, y.detach() if clamped else None
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients by x, weight, bias and other."""
-        x, table, y = ctx.saved_tensors
+        """Gradients by x, weight, bias, other, and the convolution's input and weight."""
+        x, table, y, before, narrow = ctx.saved_tensors
         terms = [g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in gradients if g is not None]
         gradient, second = terms[0], terms[1] if len(terms) > 1 else None
-        passed = None if y is None else torch.empty_like(x)
-        dx, *by_affine = kernels.gradients(gradient, second, x, y, passed, table, *ctx.limits)
-        by_other = gradient if passed is None else passed
-        return dx, *by_affine, by_other if ctx.summed else None, None, None, None
+        passed, limits = None if y is None else torch.empty_like(x), ctx.limits
+        affine, line = kernels.reduce(gradient, second, x, y, passed, table, *limits)
+        if passed is not None:
+            gradient, limits = passed, FREE
+        dx = by_before = by_matrix = None
+        if before is None:
+            dx = kernels.propagate(gradient, x, table, line, *limits)
+        else:
+            behind = pointwise.Behind(x, table, line, limits)
+            by_x, by_weight = ctx.needs_input_grad[4:6]
+            by_before, by_matrix = pointwise.backward(gradient, behind, before, narrow, by_x=by_x, by_weight=by_weight)
+        return dx, *affine, gradient if ctx.summed else None, by_before, by_matrix, *[None] * 4
 
 
 @dataclass
 class Missing:
     """What the numbers of a tensor will be, and, once an in-place activation has taken its place, which tensor has them."""
 
-    inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]  # of Normalise: x, weight, bias, other, table
+    inputs: tuple[Any, ...]  # of Normalise: x, weight, bias, other, before, matrix, narrow, table
     instead: Tensor | None = None
 
 
@@ -129,12 +142,12 @@ class Fusing(TorchFunctionMode):
             return value
         if waiting.instead is not None:
             return self.whole(waiting.instead)
-        x, _, _, other, table = waiting.inputs
+        x, _, _, other, *_, table = waiting.inputs
         kernels.apply(x, other, value, table, *FREE)
         del value._missing
         return value
 
-    def answer(self, inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]) -> Tensor:
+    def answer(self, inputs: tuple[Any, ...]) -> Tensor:
         """A tensor whose numbers are missing."""
         y, _ = Normalise.apply(*inputs, FREE, True)
         y._missing = Missing(inputs)
@@ -150,8 +163,12 @@ class Fusing(TorchFunctionMode):
         own = all(value is None or value.dtype == torch.float32 for value in (running_mean, running_var, weight, bias))
         if not (training and own and weight is not None and bias is not None and fusable(x) and x.shape[1] < x.numel()):
             return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-        table = kernels.moments(x.detach(), weight.detach(), bias.detach(), running_mean, running_var, momentum, eps)
-        return self.answer((x, weight, bias, None, table))
+        affine, running = (weight.detach(), bias.detach()), (running_mean, running_var, momentum, eps)
+        if (source := made_by(x)) is None:
+            return self.answer((x, weight, bias, *[None] * 4, kernels.moments(x.detach(), *affine, *running)))
+        pixels, longest = x.numel() // x.shape[1], pointwise.length(source.x.shape[1], x.shape[1])
+        table = kernels.settle(source.parts, *affine, *running, pixels, longest)
+        return self.answer((x.detach(), weight, bias, None, source.x, source.weight, source.narrow, table))
 
     def add(self, left: Any, right: Any, *, in_place: bool) -> Tensor | None:
         """The sum, where one term is a batch norm's answer and the other of its kind; else None."""
@@ -162,10 +179,10 @@ class Fusing(TorchFunctionMode):
             waiting, other = second, self.whole(left)
         else:
             return None
-        x, weight, bias, _, table = waiting.inputs
+        x, weight, bias, _, *rest = waiting.inputs
         if not (fusable(other) and other.shape == x.shape and other.dtype == x.dtype):
             return None
-        total = self.answer((x, weight, bias, read(other), table))
+        total = self.answer((x, weight, bias, read(other), *rest))
         if in_place:
             waiting.instead = total
         return total
@@ -174,6 +191,13 @@ class Fusing(TorchFunctionMode):
 def missing(value: Any) -> Missing | None:
     """What a tensor still lacks."""
     return getattr(value, "_missing", None) if isinstance(value, Tensor) else None
+
+
+def made_by(value: Tensor) -> Source | None:
+    """The convolution that made a tensor, if nobody has written into it or waits for its gradient."""
+    source = getattr(value, "_source", None)
+    left_alone = source is not None and source.version == value._version
+    return source if left_alone and not value._backward_hooks and not value.retains_grad else None
 
 
 def read(value: Any) -> Any:

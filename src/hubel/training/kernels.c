@@ -50,59 +50,17 @@ static int64_t block_length(int64_t channels) { /* whole rows, at least one */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-#define REAL bfloat16
-#define LOAD from_bfloat16
-#define STORE to_bfloat16
-#define NAMED(name) name##_bfloat16
-#include "kernels.c"
-#undef REAL
-#undef LOAD
-#undef STORE
-#undef NAMED
-#define REAL float
-#define LOAD same
-#define STORE same
-#define NAMED(name) name##_float32
-#include "kernels.c"
-
-#else
-
-/* What batch norm needs of a batch, per channel: mean and variance in one reading (within a block from the distances to its
-   first row, between blocks by Chan's update), from them table = mean, 1 / sqrt(variance + eps), scale and shift, `channels`
-   numbers each, and the running statistics, where there are any. Every function returns 0, or 1 where there is no memory. */
-int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float *running_mean, float *running_variance,
-                   float *table, double eps, double momentum, int64_t count, int64_t channels, int threads) {
-    const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
-    float *partial = malloc(sizeof(float) * (size_t)(3 * blocks * wide));
+/* What batch norm needs of a batch, from mean and sum of squared distances of its blocks of `length` elements: `partial` is
+   blocks x 2 x wide. They are joined by Chan's update into table = mean, 1 / sqrt(variance + eps), scale and shift, `channels`
+   numbers each, and into the running statistics, where there are any. Every function returns 0, or 1 where there is no memory. */
+int settle(const float *partial, const float *weight, const float *bias, float *running_mean, float *running_variance,
+           float *table, double eps, double momentum, int64_t length, int64_t wide, int64_t count, int64_t channels, int threads) {
+    const int64_t blocks = (count + length - 1) / length;
     double *wider = calloc((size_t)(2 * wide), sizeof(double));
-    if (!partial || !wider) {
-        free(partial);
-        free(wider);
-        return 1;
-    }
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t turn = 0; turn < blocks; turn++) { /* from the end, which whoever wrote x has left in the cache */
-        const int64_t block = blocks - 1 - turn, own = least(count - block * length, length), rows = own / wide;
-        const REAL *from = x + block * length;
-        float *restrict centre = partial + 3 * block * wide, *restrict squares = centre + wide, *restrict origin = squares + wide;
-        memset(centre, 0, sizeof(float) * (size_t)(3 * wide));
-        for (int64_t i = 0; i < least(own, wide); i++) origin[i] = LOAD(from[i]);
-        for (int64_t row = 0; row < own; row += wide) { /* one by one: reading several side by side takes twice as long */
-            const int64_t end = least(own - row, wide);
-            for (int64_t i = 0; i < end; i++) {
-                const float apart = LOAD(from[row + i]) - origin[i];
-                centre[i] += apart;
-                squares[i] += apart * apart;
-            }
-        }
-        for (int64_t i = 0; i < wide; i++) {
-            const float seen = (float)(rows + (i < own % wide)), mean = seen > 0 ? centre[i] / seen : 0;
-            squares[i] = fmaxf(squares[i] - centre[i] * mean, 0);
-            centre[i] = origin[i] + mean;
-        }
-    }
+    (void)threads; /* as every kernel is called */
+    if (!wider) return 1;
     for (int64_t block = 0; block < blocks; block++) {
-        const float *restrict centre = partial + 3 * block * wide;
+        const float *restrict centre = partial + 2 * block * wide;
         const int64_t own = least(count - block * length, length);
         for (int64_t i = 0; i < wide; i++) wider[i] += (double)(own / wide + (i < own % wide)) * centre[i];
     }
@@ -113,7 +71,7 @@ int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float 
         for (int64_t i = c; i < wide; i += channels) wider[i] = sum / seen;
     }
     for (int64_t block = 0; block < blocks; block++) {
-        const float *restrict centre = partial + 3 * block * wide, *restrict squares = centre + wide;
+        const float *restrict centre = partial + 2 * block * wide, *restrict squares = centre + wide;
         const int64_t own = least(count - block * length, length);
         for (int64_t i = 0; i < wide; i++) {
             const double apart = centre[i] - wider[i];
@@ -134,8 +92,59 @@ int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float 
             running_variance[c] = (float)((1 - momentum) * running_variance[c] + momentum * squares / (seen - 1));
     }
     free(wider);
-    free(partial);
     return 0;
+}
+
+#define REAL bfloat16
+#define LOAD from_bfloat16
+#define STORE to_bfloat16
+#define NAMED(name) name##_bfloat16
+#include "kernels.c"
+#undef REAL
+#undef LOAD
+#undef STORE
+#undef NAMED
+#define REAL float
+#define LOAD same
+#define STORE same
+#define NAMED(name) name##_float32
+#include "kernels.c"
+
+#else
+
+/* The same from the numbers themselves, in one reading: within a block from the distances to its first row. */
+int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float *running_mean, float *running_variance,
+                   float *table, double eps, double momentum, int64_t count, int64_t channels, int threads) {
+    const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;
+    float *partial = malloc(sizeof(float) * (size_t)(3 * blocks * wide));
+    if (!partial) return 1;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t turn = 0; turn < blocks; turn++) { /* from the end, which whoever wrote x has left in the cache */
+        const int64_t block = blocks - 1 - turn, own = least(count - block * length, length), rows = own / wide;
+        const REAL *from = x + block * length;
+        float *restrict centre = partial + 2 * block * wide, *restrict squares = centre + wide;
+        float *restrict origin = partial + (2 * blocks + block) * wide;
+        memset(centre, 0, sizeof(float) * (size_t)(2 * wide));
+        memset(origin, 0, sizeof(float) * (size_t)wide);
+        for (int64_t i = 0; i < least(own, wide); i++) origin[i] = LOAD(from[i]);
+        for (int64_t row = 0; row < own; row += wide) { /* one by one: reading several side by side takes twice as long */
+            const int64_t end = least(own - row, wide);
+            for (int64_t i = 0; i < end; i++) {
+                const float apart = LOAD(from[row + i]) - origin[i];
+                centre[i] += apart;
+                squares[i] += apart * apart;
+            }
+        }
+        for (int64_t i = 0; i < wide; i++) {
+            const float seen = (float)(rows + (i < own % wide)), mean = seen > 0 ? centre[i] / seen : 0;
+            squares[i] = fmaxf(squares[i] - centre[i] * mean, 0);
+            centre[i] = origin[i] + mean;
+        }
+    }
+    const int failed = settle(partial, weight, bias, running_mean, running_variance, table, eps, momentum, length, wide, count,
+                              channels, threads);
+    free(partial);
+    return failed;
 }
 
 /* y = min(max(scale x + shift + other, low), high), `other` optional. */

@@ -29,14 +29,24 @@ def moments(x: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean:
     return table
 
 
+def settle(parts: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+           momentum: float, eps: float, pixels: int, length: int) -> Tensor:  # fmt: skip
+    """As `moments`, from mean and sum of squared distances of every block of `length` pixels of `pixels`: blocks x 2 x C."""
+    channels = parts.shape[2]
+    table = torch.empty(4, channels)
+    compiled.call(SOURCE, "settle", parts, weight, bias, running_mean, running_var, table, eps, momentum, length * channels,
+                  channels, pixels * channels, channels)  # fmt: skip
+    return table
+
+
 def apply(x: Tensor, other: Tensor | None, y: Tensor, table: Tensor, low: float, high: float) -> None:
     """Writes y = clamp(scale x + shift + other, low, high), scale and shift per channel from `moments`."""
     call("apply", x.dtype, x, other, y, table, low, high, x.numel(), x.shape[1])
 
 
-def gradients(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None, passed: Tensor | None, table: Tensor,
-              low: float, high: float) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of `apply` by x, weight and bias.
+def reduce(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None, passed: Tensor | None, table: Tensor,
+           low: float, high: float) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The gradients of `apply` by weight and bias, and `line` for `propagate`; 2 x C each.
 
     Args:
         gradient: of y.
@@ -48,14 +58,16 @@ def gradients(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | No
         low: as in `apply`.
         high: as in `apply`.
     """
-    by_affine, line = torch.empty(2, 2, x.shape[1])
-    size = x.numel(), x.shape[1]
-    call("reduce", x.dtype, gradient, second, x, y, passed, table, by_affine, line, low, high, *size)
-    if passed is not None:
-        gradient, low, high = passed, -float("inf"), float("inf")
+    affine, line = torch.empty(2, 2, x.shape[1])
+    call("reduce", x.dtype, gradient, second, x, y, passed, table, affine, line, low, high, x.numel(), x.shape[1])
+    return affine, line
+
+
+def propagate(gradient: Tensor, x: Tensor, table: Tensor, line: Tensor, low: float, high: float) -> Tensor:
+    """The gradient of `apply` by x, after `reduce`; `passed`, where that was written, is the gradient and was clamped already."""
     dx = torch.empty_like(x)
-    call("propagate", x.dtype, gradient, x, dx, table, line, low, high, *size)
-    return dx, by_affine[0], by_affine[1]
+    call("propagate", x.dtype, gradient, x, dx, table, line, low, high, x.numel(), x.shape[1])
+    return dx
 
 
 def depthwise(gradient: Tensor, weight: Tensor, like: Tensor, stride: int, padding: int) -> Tensor:
