@@ -166,8 +166,7 @@ class Fusing(TorchFunctionMode):
         affine, running = (weight.detach(), bias.detach()), (running_mean, running_var, momentum, eps)
         if (source := made_by(x)) is None:
             return self.answer((x, weight, bias, *[None] * 4, kernels.moments(x.detach(), *affine, *running)))
-        pixels, longest = x.numel() // x.shape[1], pointwise.length(source.x.shape[1], x.shape[1])
-        table = kernels.settle(source.parts, *affine, *running, pixels, longest)
+        table = kernels.settle(source.parts, *affine, *running, x.numel() // x.shape[1], pointwise.BLOCK)
         return self.answer((x.detach(), weight, bias, None, source.x, source.weight, source.narrow, table))
 
     def add(self, left: Any, right: Any, *, in_place: bool) -> Tensor | None:

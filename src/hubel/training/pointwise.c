@@ -22,8 +22,6 @@
 typedef uint16_t bfloat16;
 
 enum { ROWS = 6, PANEL = 64, VECTORS = PANEL / 16 }; /* of a tile of sums: 24 of the 32 registers */
-enum { SUMS = 1 << 19, FEWEST = 4, MOST = 32 };      /* numbers in all partial sums of dw together, and how many there are */
-
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t panels(int64_t channels) { return (channels + PANEL - 1) / PANEL; }
@@ -255,14 +253,14 @@ int forward(const bfloat16 *x, const bfloat16 *w, bfloat16 *y, float *moments, i
     return 0;
 }
 
-/* dx = g w and dw = g^T x, either of them optional. Where `z` is given it is a batch norm's input, and g follows from the
+/* dx = g w and dw = g^T x, either of them optional, in blocks of `longest` pixels, an even number; dw is summed over groups of
+   `share` blocks first. Where `z` is given it is a batch norm's input, and g follows from the
    gradient behind the norm, its table and its line (see kernels.c). */
 int backward(const bfloat16 *gradient, const bfloat16 *z, const float *table, const float *line, const bfloat16 *x,
-             const bfloat16 *w, bfloat16 *dx, float *dw, double low, double high, int64_t longest, int64_t pixels, int64_t c_in,
-             int64_t c_out, int threads) {
+             const bfloat16 *w, bfloat16 *dx, float *dw, double low, double high, int64_t longest, int64_t share, int64_t pixels,
+             int64_t c_in, int64_t c_out, int threads) {
     const int64_t stride = (longest + 1) / 2 * PANEL, weights = c_in * c_out, blocks = (pixels + longest - 1) / longest;
-    const int64_t most = SUMS / weights < FEWEST ? FEWEST : least(SUMS / weights, MOST);
-    const int64_t share = (blocks + most - 1) / most, groups = (blocks + share - 1) / share; /* blocks of a group */
+    const int64_t groups = (blocks + share - 1) / share;
     int32_t *packed = dx ? memory(4 * panels(c_in) * c_out / 2 * PANEL) : NULL;
     float *partial = dw ? memory(4 * groups * weights) : NULL;
     int failed = (dx && !packed) || (dw && !partial);

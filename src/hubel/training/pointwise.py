@@ -1,5 +1,6 @@
 """The kernels of pointwise.c for tensors: convolutions of 1 x 1 in bfloat16, and what a batch norm behind them asks for."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from torch import Tensor
 from hubel import compiled
 
 SOURCE = Path(__file__).with_name("pointwise.c")
-CACHED = 1 << 17  # elements of a block of pixels, which stay in a core's cache
 ROWS = 6  # pixels of a tile
+BLOCK = 16 * ROWS  # pixels that stay in a core's cache
+PASS = 1 << 12  # weights for whose sums to pass memory a pixel is work enough
+SUMS, FEWEST, MOST = 1 << 19, 4, 32  # numbers in the partial sums of a weight's gradient, and how many such sums
 FREE = (-float("inf"), float("inf"))
 
 
@@ -29,23 +32,27 @@ def available() -> bool:
     return (library := compiled.library(SOURCE)) is not None and hasattr(library, "forward")
 
 
-def length(c_in: int, c_out: int) -> int:
-    """Pixels of a block."""
-    return ROWS * min(max(CACHED // (c_in + c_out) // ROWS, 2), 32)
+def division(pixels: int, weights: int) -> tuple[int, int]:
+    """Pixels of a block and blocks of a group, by which `backward` divides its work whatever the threads are."""
+    longest = max(BLOCK, weights // PASS)
+    blocks = math.ceil(pixels / longest)
+    groups = min(max(SUMS // weights, FEWEST), MOST, blocks)
+    share = math.ceil(blocks / groups)
+    return ROWS * math.ceil(pixels / (groups * share) / ROWS), share
 
 
 def forward(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The convolution, and mean and sum of squared distances of every block of `length` pixels: blocks x 2 x O.
+    """The convolution, and mean and sum of squared distances of every `BLOCK` pixels: blocks x 2 x O.
 
     Args:
         x: N C H W with the channels innermost in memory, bfloat16.
         weight: O C 1 1 without gaps, bfloat16.
     """
     n, c_in, h, w = x.shape
-    c_out, pixels, longest = weight.shape[0], n * h * w, length(c_in, weight.shape[0])
+    c_out, pixels = weight.shape[0], n * h * w
     y = torch.empty(n, c_out, h, w, dtype=x.dtype, memory_format=torch.channels_last)
-    parts = torch.empty((pixels + longest - 1) // longest, 2, c_out)
-    compiled.call(SOURCE, "forward", x, weight, y, parts, longest, pixels, c_in, c_out)
+    parts = torch.empty(math.ceil(pixels / BLOCK), 2, c_out)
+    compiled.call(SOURCE, "forward", x, weight, y, parts, BLOCK, pixels, c_in, c_out)
     return y, parts
 
 
@@ -62,12 +69,11 @@ def backward(gradient: Tensor, behind: Behind | None, x: Tensor, weight: Tensor,
         by_weight: whether that gradient is wanted.
     """
     n, c_in, h, w = x.shape
-    c_out = weight.shape[0]
+    c_out, pixels = weight.shape[0], n * h * w
     dx = torch.empty_like(x) if by_x else None
     dw = torch.empty(c_out, c_in, 1, 1) if by_weight else None
     norm = (behind.x, behind.table, behind.line) if behind else (None, None, None)
     low, high = behind.limits if behind else FREE
-    compiled.call(
-        SOURCE, "backward", gradient, *norm, x, weight, dx, dw, low, high, length(c_in, c_out), n * h * w, c_in, c_out
-    )
+    cut = division(pixels, c_in * c_out)
+    compiled.call(SOURCE, "backward", gradient, *norm, x, weight, dx, dw, low, high, *cut, pixels, c_in, c_out)
     return dx, dw
