@@ -169,7 +169,7 @@ def _own(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> A
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     if kind != torch.bfloat16:
         return None
-    if kernel == 1 and not padding and c_in % 2 == 0 and c_out % 2 == 0 and pointwise.available():
+    if kernel == 1 and not padding and c_in % pointwise.PANEL == c_out % pointwise.PANEL == 0 and pointwise.available():
         return Pointwise
     if min(c_in, c_out) < MANY:
         return None

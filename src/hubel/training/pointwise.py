@@ -10,9 +10,10 @@ from torch import Tensor
 from hubel import compiled
 
 SOURCE = Path(__file__).with_name("pointwise.c")
+PANEL = 64  # of which channels are a multiple
 ROWS = 6  # pixels of a tile
 BLOCK = 16 * ROWS  # pixels that stay in a core's cache
-PASS = 1 << 12  # weights for whose sums to pass memory a pixel is work enough
+PASS = 1 << 11  # weights for whose sums to pass memory a pixel is work enough
 SUMS, FEWEST, MOST = 1 << 19, 4, 32  # numbers in the partial sums of a weight's gradient, and how many such sums
 FREE = (-float("inf"), float("inf"))
 
