@@ -151,7 +151,7 @@ def test_the_gradients_of_an_unfolded_convolution_are_torchs(c_in, c_out, kernel
 
 
 @pytest.mark.parametrize(("conv", "side"), [(nn.Conv2d(128, 128, 3, padding=1, bias=False), 8),
-                                            (nn.Conv2d(128, 128, 1, bias=False), 15), (nn.Conv2d(64, 128, 1, bias=False), 4),
+                                            (nn.Conv2d(128, 160, 1, bias=False), 15), (nn.Conv2d(64, 160, 1, bias=False), 4),
                                             (nn.Conv2d(128, 128, 1), 4),
                                             (nn.Conv2d(128, 256, 1, groups=2, bias=False), 4)], ids=str)  # fmt: skip
 def test_other_convolutions_are_left_to_torch(conv, side):
