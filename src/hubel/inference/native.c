@@ -15,6 +15,7 @@ int able(void) { return 0; }
 #else
 
 #include <immintrin.h>
+#include <omp.h>
 #include <string.h>
 
 int able(void) { return 1; }
@@ -23,7 +24,7 @@ typedef uint16_t bfloat16;
 
 enum { LANES = 16, ROWS = 8, VECTORS = 3, ACROSS = 7 }; /* of a tile of a product: pixels and vectors; of a depthwise line: pixels */
 enum { CACHED = 1 << 18 };                              /* bytes of weights that stay beside the pixels in a core's cache */
-enum { PICTURE, CONVOLUTION, DEPTHWISE, MAXIMUM, AVERAGE, MEAN, ADD, SCALE, AFFINE, COPY, LOGITS };
+enum { PICTURE, CONVOLUTION, DEPTHWISE, MAXIMUM, AVERAGE, MEAN, ADD, SCALE, AFFINE, ACTIVATE, COPY };
 enum { IDENTITY, RELU, RELU6, SILU, SIGMOID, HARDSWISH, HARDSIGMOID };
 
 /* One step: it reads `from` (and `other`), bytes into the arena, and writes `to`. Sizes are in pixels, `channels` of the map that
@@ -36,9 +37,11 @@ typedef struct {
     const float *bias;
 } Step;
 
-typedef struct { /* who computes a step: number `rank` of a team of `size`, which shares one arena */
+typedef struct { /* who computes a step, number `rank` of a team of `size` which shares one arena, and for whom */
     char *arena;
-    int64_t rank, size;
+    int64_t rank, size, classes;
+    const void *picture;
+    float *logits; /* where the last step writes its `classes` numbers; NULL in the others */
 } Worker;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -77,6 +80,11 @@ static inline __attribute__((always_inline)) __m512 activate(int64_t activation,
     }
 }
 
+static inline void answer(const Worker *worker, int64_t vector, __m512 value) { /* the logits of a vector of channels */
+    const int64_t left = worker->classes - vector * LANES;
+    _mm512_mask_storeu_ps(worker->logits + vector * LANES, (__mmask16)(left >= LANES ? 0xffff : (1 << most(left, 0)) - 1), value);
+}
+
 /* ------------------------------------------------------------------------------------------------------- convolution */
 
 /* What becomes of R x V sums: the other term, the activation, rounding. Rows before `first` belong to an earlier tile. */
@@ -94,14 +102,16 @@ static inline __attribute__((always_inline)) void finish(const int R, const int 
     }
 }
 
+static int64_t depth(const Step *step) { return step->kernel_height * step->kernel_width * step->length; }
+
 /* A tile of R pixels and V vectors of output channels: the sum over all taps and input channels, two of them at a time. */
-static inline __attribute__((always_inline)) void tile(const int R, const int V, const Step *step, const bfloat16 *const *rows,
-                                                       const bfloat16 *weight, const float *bias, const bfloat16 *other,
-                                                       bfloat16 *to, float *logits, int64_t left, int64_t first) {
+static inline __attribute__((always_inline)) void tile(const int R, const int V, const Step *step, const Worker *worker,
+                                                       const bfloat16 *const *rows, int64_t vector, int64_t pixel, int64_t first) {
     __m512 sum[ROWS][VECTORS];
+    const bfloat16 *weight = (const bfloat16 *)step->weight + vector * LANES * depth(step);
 #pragma GCC unroll 3
     for (int j = 0; j < V; j++) {
-        const __m512 start = _mm512_loadu_ps(bias + j * LANES);
+        const __m512 start = _mm512_loadu_ps(step->bias + (vector + j) * LANES);
 #pragma GCC unroll 8
         for (int i = 0; i < R; i++) sum[i][j] = start;
     }
@@ -125,13 +135,13 @@ static inline __attribute__((always_inline)) void tile(const int R, const int V,
             }
         }
     }
-    if (logits) { /* float, for the caller, of one pixel; `left` classes are there from here on */
-        for (int j = 0; j < V && j * LANES < left; j++) {
-            const __mmask16 there = (__mmask16)(left - j * LANES >= LANES ? 0xffff : (1 << (left - j * LANES)) - 1);
-            _mm512_mask_storeu_ps(logits + j * LANES, there, activate(step->activation, sum[0][j]));
-        }
+    if (worker->logits) { /* of a map of one pixel */
+        for (int j = 0; j < V; j++) answer(worker, vector + j, activate(step->activation, sum[0][j]));
         return;
     }
+    const int64_t place = pixel * step->out_channels + vector * LANES;
+    const bfloat16 *other = step->other < 0 ? 0 : (const bfloat16 *)(worker->arena + step->other) + place;
+    bfloat16 *to = (bfloat16 *)(worker->arena + step->to) + place;
 #define FINISH(activation) \
     case activation: finish(R, V, activation, sum, other, to, step->out_channels, first); break
     switch (step->activation) {
@@ -147,45 +157,37 @@ static inline __attribute__((always_inline)) void tile(const int R, const int V,
 
 /* Where the pixels of a tile begin, for every tap; outside the map lie zeros. */
 static void find(const Step *step, const bfloat16 *from, const bfloat16 *zeros, int64_t pixel, int64_t rows, const bfloat16 **found) {
+    int64_t row = pixel / step->out_width, column = pixel % step->out_width;
     for (int64_t i = 0; i < rows; i++) {
-        const int64_t place = least(pixel + i, step->out_height * step->out_width - 1);
-        const int64_t top = place / step->out_width * step->stride_height - step->pad_height;
-        const int64_t left = place % step->out_width * step->stride_width - step->pad_width;
-        for (int64_t tap = 0, ky = 0; ky < step->kernel_height; ky++) {
+        const int64_t top = row * step->stride_height - step->pad_height, left = column * step->stride_width - step->pad_width;
+        for (int64_t tap = i, ky = 0; ky < step->kernel_height; ky++) {
             const int64_t y = top + ky * step->dilation_height;
-            for (int64_t kx = 0; kx < step->kernel_width; kx++, tap++) {
+            for (int64_t kx = 0; kx < step->kernel_width; kx++, tap += ROWS) {
                 const int64_t x = left + kx * step->dilation_width;
                 const int inside = y >= 0 && y < step->height && x >= 0 && x < step->width;
-                found[tap * ROWS + i] = inside ? from + (y * step->width + x) * step->channels : zeros;
+                found[tap] = inside ? from + (y * step->width + x) * step->channels : zeros;
             }
         }
+        if (++column == step->out_width) column = 0, row++;
     }
 }
 
-static void convolution(const Step *step, const Worker *worker, float *logits) {
+static void convolution(const Step *step, const Worker *worker) {
     const bfloat16 *from = (const bfloat16 *)(worker->arena + step->from), *zeros = (const bfloat16 *)worker->arena;
-    const bfloat16 *other = step->other < 0 ? 0 : (const bfloat16 *)(worker->arena + step->other);
-    bfloat16 *to = (bfloat16 *)(worker->arena + step->to);
     const int64_t pixels = step->out_height * step->out_width, vectors = step->out_channels / LANES;
-    const int64_t taps = step->kernel_height * step->kernel_width, depth = taps * step->length;
     const int64_t rows = pixels == 1 ? 1 : (pixels + 6) / 7 * 7 < (pixels + 7) / 8 * 8 ? 7 : 8;
-    const int64_t tiles = (pixels + rows - 1) / rows, panels = (vectors + VECTORS - 1) / VECTORS;
-    const int by_panel = 2 * depth * step->out_channels > CACHED;
-    const bfloat16 *found[taps * ROWS];
+    const int64_t tiles = (pixels + rows - 1) / rows, panels = (vectors + VECTORS - 1) / VECTORS, units = tiles * panels;
+    const int by_panel = 2 * depth(step) * step->out_channels > CACHED;
+    const bfloat16 *found[step->kernel_height * step->kernel_width * ROWS];
     int64_t known = -1;
-    for (int64_t unit = share(worker, tiles * panels, 0); unit < share(worker, tiles * panels, 1); unit++) {
+    for (int64_t unit = share(worker, units, 0); unit < share(worker, units, 1); unit++) {
         const int64_t panel = by_panel ? unit / tiles : unit % panels, number = by_panel ? unit % tiles : unit / panels;
-        const int64_t pixel = most(least(number * rows, pixels - rows), 0);
         const int64_t vector = panel * vectors / panels, wide = (panel + 1) * vectors / panels - vector;
+        const int64_t pixel = most(least(number * rows, pixels - rows), 0), first = number * rows - pixel;
         if (number != known) find(step, from, zeros, pixel, rows, found);
         known = number;
-        const bfloat16 *weight = (const bfloat16 *)step->weight + vector * LANES * depth;
-        const int64_t place = pixel * step->out_channels + vector * LANES, first = number * rows - pixel;
 #define TILE(R, V) \
-    case 4 * R + V: \
-        tile(R, V, step, found, weight, step->bias + vector * LANES, other ? other + place : 0, to + place, \
-             logits ? logits + vector * LANES : 0, step->offset - vector * LANES, first); \
-        break
+    case 4 * R + V: tile(R, V, step, worker, found, vector, pixel, first); break
         switch (4 * rows + wide) {
             TILE(1, 1);
             TILE(1, 2);
@@ -305,35 +307,52 @@ static void mean(const Step *step, const Worker *worker) { /* of every channel o
             else even = _mm512_add_ps(even, value);
         }
         const __m512 result = _mm512_mul_ps(_mm512_add_ps(even, odd), _mm512_set1_ps(1.f / (float)pixels));
-        store((bfloat16 *)(worker->arena + step->to) + vector * LANES, activate(step->activation, result));
+        const __m512 found = activate(step->activation, result);
+        if (worker->logits) answer(worker, vector, found);
+        else store((bfloat16 *)(worker->arena + step->to) + vector * LANES, found);
     }
 }
 
-static void elementwise(const Step *step, const Worker *worker) { /* ADD another map, SCALE by a number per channel, AFFINE */
-    const int64_t pixels = step->height * step->width, channels = step->channels;
-    const bfloat16 *other = (const bfloat16 *)(worker->arena + step->other);
+/* ADD another map, SCALE by a number per channel, AFFINE: by a factor and a summand per channel, where there are any. */
+static inline __attribute__((always_inline)) void each(const int64_t kind, const int64_t activation, const Step *step, const Worker *worker) {
+    const int64_t channels = step->channels, pixels = step->height * step->width;
+    const bfloat16 *from = (const bfloat16 *)(worker->arena + step->from), *other = (const bfloat16 *)(worker->arena + step->other);
+    bfloat16 *to = (bfloat16 *)(worker->arena + step->to);
     const float *factor = step->weight;
     for (int64_t pixel = share(worker, pixels, 0); pixel < share(worker, pixels, 1); pixel++)
         for (int64_t c = 0; c < channels; c += LANES) {
             const int64_t place = pixel * channels + c;
-            __m512 x = load((const bfloat16 *)(worker->arena + step->from) + place);
-            if (step->kind == ADD) x = _mm512_add_ps(x, load(other + place));
-            else if (step->kind == SCALE) x = _mm512_mul_ps(x, load(other + c));
-            else if (factor) x = _mm512_fmadd_ps(x, _mm512_loadu_ps(factor + c), _mm512_loadu_ps(step->bias + c));
-            store((bfloat16 *)(worker->arena + step->to) + place, activate(step->activation, x));
+            __m512 x = load(from + place);
+            if (kind == ADD) x = _mm512_add_ps(x, load(other + place));
+            if (kind == SCALE) x = _mm512_mul_ps(x, load(other + c));
+            if (kind == AFFINE) x = _mm512_fmadd_ps(x, _mm512_loadu_ps(factor + c), _mm512_loadu_ps(step->bias + c));
+            store(to + place, activate(activation, x));
         }
 }
 
-static void copy(const Step *step, const Worker *worker) { /* `length` channels into a wider map, from channel `offset` on */
+static void elementwise(const Step *step, const Worker *worker) {
+    const int64_t plain = step->activation == IDENTITY, relu = step->activation == RELU;
+    switch (step->kind) {
+    case ADD: relu ? each(ADD, RELU, step, worker) : each(ADD, step->activation, step, worker); break;
+    case SCALE: plain ? each(SCALE, IDENTITY, step, worker) : each(SCALE, step->activation, step, worker); break;
+    case AFFINE: relu ? each(AFFINE, RELU, step, worker) : each(AFFINE, step->activation, step, worker); break;
+    default: each(ACTIVATE, step->activation, step, worker);
+    }
+}
+
+/* `length` channels into a wider map, from channel `offset` on, and zeros after them. */
+static void copy(const Step *step, const Worker *worker) {
     const int64_t pixels = step->height * step->width;
     const bfloat16 *from = (const bfloat16 *)(worker->arena + step->from);
     bfloat16 *to = (bfloat16 *)(worker->arena + step->to) + step->offset;
-    for (int64_t pixel = share(worker, pixels, 0); pixel < share(worker, pixels, 1); pixel++)
+    for (int64_t pixel = share(worker, pixels, 0); pixel < share(worker, pixels, 1); pixel++) {
         memcpy(to + pixel * step->out_channels, from + pixel * step->channels, sizeof(bfloat16) * (size_t)step->length);
+        memset(to + pixel * step->out_channels + step->length, 0, sizeof(bfloat16) * (size_t)step->pad_width);
+    }
 }
 
 /* The picture, uint8 or float, with a factor and a summand per channel, into a map with its border of zeros. */
-static void picture(const Step *step, const Worker *worker, const void *input) {
+static void picture(const Step *step, const Worker *worker) {
     const int64_t height = step->height, width = step->width, colours = step->length, channels = step->out_channels;
     const int bytes = (int)step->offset; /* 1: uint8, height x width x colours; 4: float, colours x height x width */
     const float *factor = step->weight, *summand = step->bias;
@@ -345,8 +364,8 @@ static void picture(const Step *step, const Worker *worker, const void *input) {
         to += step->pad_width * channels;
         for (int64_t colour = 0; colour < colours; colour++)
             for (int64_t x = 0; x < width; x++) {
-                const float value = bytes == 1 ? (float)((const uint8_t *)input)[(own * width + x) * colours + colour]
-                                               : ((const float *)input)[(colour * height + own) * width + x];
+                const float value = bytes == 1 ? (float)((const uint8_t *)worker->picture)[(own * width + x) * colours + colour]
+                                               : ((const float *)worker->picture)[(colour * height + own) * width + x];
                 const float result = value * factor[colour] + summand[colour];
                 uint32_t bits;
                 memcpy(&bits, &result, 4);
@@ -355,11 +374,10 @@ static void picture(const Step *step, const Worker *worker, const void *input) {
     }
 }
 
-static void perform(const Step *step, const Worker *worker, const void *input, float *logits) {
+static void perform(const Step *step, const Worker *worker) {
     switch (step->kind) {
-    case PICTURE: picture(step, worker, input); break;
-    case CONVOLUTION: convolution(step, worker, 0); break;
-    case LOGITS: convolution(step, worker, logits); break;
+    case PICTURE: picture(step, worker); break;
+    case CONVOLUTION: convolution(step, worker); break;
     case DEPTHWISE: depthwise(step, worker); break;
     case MAXIMUM:
     case AVERAGE: pool(step, worker); break;
@@ -375,22 +393,22 @@ int run(const Step *steps, const char *input, float *logits, char *arena, int64_
         int64_t classes, int64_t size, int threads) {
 #pragma omp parallel num_threads(threads)
     {
-#ifdef _OPENMP
-        extern int omp_get_thread_num(void), omp_get_num_threads(void);
-        const int64_t rank = omp_get_thread_num(), team = omp_get_num_threads();
-#else
-        const int64_t rank = 0, team = 1;
-#endif
-        const int64_t whole = pictures / team * team;
-        const Worker alone = {arena + rank * size, 0, 1}, together = {arena, rank, team};
-        for (int64_t own = rank; own < whole; own += team)
-            for (int64_t i = 0; i < count; i++) perform(steps + i, &alone, input + own * bytes, logits + own * classes);
-#pragma omp barrier
-        for (int64_t own = whole; own < pictures; own++)
-            for (int64_t i = 0; i < count; i++) {
-                perform(steps + i, &together, input + own * bytes, logits + own * classes);
+        const int64_t rank = omp_get_thread_num(), team = omp_get_num_threads(), whole = pictures / team * team;
+        for (int64_t own = 0; own < pictures; own++) {
+            const int alone = own < whole;
+            if (alone && own % team != rank) continue;
+            if (own == whole) {
 #pragma omp barrier
             }
+            for (int64_t i = 0; i < count; i++) {
+                const Worker worker = {arena + (alone ? rank * size : 0), alone ? 0 : rank, alone ? 1 : team, classes,
+                                       input + own * bytes, i + 1 < count ? 0 : logits + own * classes};
+                perform(steps + i, &worker);
+                if (!alone) {
+#pragma omp barrier
+                }
+            }
+        }
     }
     return 0;
 }
