@@ -17,15 +17,13 @@ from hubel.data import Preprocessing
 from hubel.errors import UsageError
 from hubel.files import cache_folder
 from hubel.inference import ENGINES, choose, fold, prepare
-from hubel.inference.engines import Engine
+from hubel.inference.engines import Engine, lacking
 from hubel.inference.fold import pairs
 from hubel.inference.verification import compare
 from hubel.layers import Residual, SqueezeExcite
 
 choosing = importlib.import_module("hubel.inference.choose")
-INSTALLED = [
-    name for name in ENGINES if all(map(importlib.util.find_spec, ENGINES[name].packages)) and name != "inductor"
-]
+INSTALLED = [name for name in ENGINES if name != "inductor" and not lacking(name)]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 

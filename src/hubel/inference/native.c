@@ -87,12 +87,12 @@ static inline void answer(const Worker *worker, int64_t vector, __m512 value) { 
 
 /* ------------------------------------------------------------------------------------------------------- convolution */
 
-/* What becomes of R x V sums: the other term, the activation, rounding. Rows before `first` belong to an earlier tile. */
+/* What becomes of R x V sums: the other term, the activation, rounding. Rows before `first` belong to an earlier tile, from `end` on to none. */
 static inline __attribute__((always_inline)) void finish(const int R, const int V, int64_t activation, __m512 sum[ROWS][VECTORS],
-                                                         const bfloat16 *other, bfloat16 *to, int64_t channels, int64_t first) {
+                                                         const bfloat16 *other, bfloat16 *to, int64_t channels, int64_t first, int64_t end) {
 #pragma GCC unroll 8
     for (int i = 0; i < R; i++) {
-        if (i < first) continue;
+        if (i < first || i >= end) continue;
 #pragma GCC unroll 3
         for (int j = 0; j < V; j++) {
             const int64_t place = i * channels + j * LANES;
@@ -139,11 +139,11 @@ static inline __attribute__((always_inline)) void tile(const int R, const int V,
         for (int j = 0; j < V; j++) answer(worker, vector + j, activate(step->activation, sum[0][j]));
         return;
     }
-    const int64_t place = pixel * step->out_channels + vector * LANES;
+    const int64_t place = pixel * step->out_channels + vector * LANES, end = step->out_height * step->out_width - pixel;
     const bfloat16 *other = step->other < 0 ? 0 : (const bfloat16 *)(worker->arena + step->other) + place;
     bfloat16 *to = (bfloat16 *)(worker->arena + step->to) + place;
 #define FINISH(activation) \
-    case activation: finish(R, V, activation, sum, other, to, step->out_channels, first); break
+    case activation: finish(R, V, activation, sum, other, to, step->out_channels, first, end); break
     switch (step->activation) {
         FINISH(IDENTITY);
         FINISH(RELU);
@@ -391,22 +391,30 @@ static void perform(const Step *step, const Worker *worker) {
    zero, as many as the widest map has in a pixel. */
 int run(const Step *steps, const char *input, float *logits, char *arena, int64_t count, int64_t pictures, int64_t bytes,
         int64_t classes, int64_t size, int threads) {
+    int64_t next = 0; /* picture that nobody has begun */
 #pragma omp parallel num_threads(threads)
     {
         const int64_t rank = omp_get_thread_num(), team = omp_get_num_threads(), whole = pictures / team * team;
-        for (int64_t own = 0; own < pictures; own++) {
-            const int alone = own < whole;
-            if (alone && own % team != rank) continue;
-            if (own == whole) {
-#pragma omp barrier
-            }
+        Worker worker = {arena + rank * size, 0, 1, classes, 0, 0};
+        for (;;) {
+            int64_t own;
+#pragma omp atomic capture
+            own = next++;
+            if (own >= whole) break;
+            worker.picture = input + own * bytes;
             for (int64_t i = 0; i < count; i++) {
-                const Worker worker = {arena + (alone ? rank * size : 0), alone ? 0 : rank, alone ? 1 : team, classes,
-                                       input + own * bytes, i + 1 < count ? 0 : logits + own * classes};
+                worker.logits = i + 1 < count ? 0 : logits + own * classes;
                 perform(steps + i, &worker);
-                if (!alone) {
+            }
+        }
 #pragma omp barrier
-                }
+        worker = (Worker){arena, rank, team, classes, 0, 0};
+        for (int64_t own = whole; own < pictures; own++) {
+            worker.picture = input + own * bytes;
+            for (int64_t i = 0; i < count; i++) {
+                worker.logits = i + 1 < count ? 0 : logits + own * classes;
+                perform(steps + i, &worker);
+#pragma omp barrier
             }
         }
     }
