@@ -6,13 +6,13 @@
    from the gradient behind the norm (`propagate` in kernels.c does the same for a tensor), and never reaches memory.
 
    AVX512-BF16 multiplies pairs: lane i of a sum grows by a[2i] b[2i] + a[2i+1] b[2i+1]. So the right matrix is laid in panels
-   of 64 columns whose rows are pairs, 64 dwords each; of the left matrix a pair at a time is spread over the lanes; and a tile of
-   6 x 64 sums stays in registers. Sums are in float; blocks and groups of pixels are given, so the bits do not depend on the
-   number of threads. Channels are multiples of 64. Every function returns 0, or 1 where there is no memory.
+   of 64 columns (the last one as many as are left) whose rows are pairs, 64 dwords each; of the left matrix a pair at a time is
+   spread over the lanes; and a tile of 6 x 64 sums stays in registers. Sums are in float; blocks and groups of pixels are given,
+   so the bits do not depend on the number of threads. Channels are even. Every function returns 0, or 1 where there is no memory.
 
    Compiled by pointwise.py; without these instructions the file is empty, and torch's operators do the work. */
 
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 
 #include <immintrin.h>
 #include <stdint.h>
@@ -27,10 +27,18 @@ typedef __m512 Tile[ROWS][VECTORS];
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static void *memory(int64_t bytes) { return aligned_alloc(64, (size_t)bytes); } /* bytes: whole lines of 64 */
+static int64_t panels(int64_t channels) { return (channels + PANEL - 1) / PANEL; }
 
-static inline __m512 wide(const bfloat16 *from) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
+static int vectors(int64_t left) { return left >= PANEL ? VECTORS : (int)((left + LANES - 1) / LANES); } /* of a panel */
+
+static void *memory(int64_t bytes) { return aligned_alloc(64, (size_t)((bytes + 63) / 64 * 64)); }
+
+/* The first of 32 lanes, or of 16, as far as there are channels left. */
+static inline __mmask32 lanes(int64_t left) { return left >= 32 ? ~0u : left > 0 ? (1u << left) - 1 : 0; }
+
+static inline __m512 wide(__mmask32 own, const bfloat16 *from) {
+    const __m256i narrow = _mm256_maskz_loadu_epi16((__mmask16)own, from);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16));
 }
 
 /* Rows of channels as panels whose rows are pairs of them, an odd last one paired with zeros; `stride` dwords lie between panels. */
@@ -41,8 +49,9 @@ static void interleave(const bfloat16 *from, int64_t rows, int64_t channels, int
     for (int64_t row = 0; row < rows; row += 2)
         for (int64_t c = 0; c < channels; c += 32) {
             const bfloat16 *first = from + row * channels + c;
-            const __m512i a = _mm512_loadu_si512(first);
-            const __m512i b = row + 1 < rows ? _mm512_loadu_si512(first + channels) : _mm512_setzero_si512();
+            const __mmask32 own = lanes(channels - c);
+            const __m512i a = _mm512_maskz_loadu_epi16(own, first);
+            const __m512i b = _mm512_maskz_loadu_epi16(row + 1 < rows ? own : 0, first + channels);
             int32_t *to = into + c / PANEL * stride + row / 2 * PANEL + c % PANEL;
             _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, lower, b));
             _mm512_storeu_si512(to + LANES, _mm512_permutex2var_epi16(a, upper, b));
@@ -50,65 +59,72 @@ static void interleave(const bfloat16 *from, int64_t rows, int64_t channels, int
 }
 
 /* Rows of channels as the columns of one panel. */
-static void transpose(const bfloat16 *from, int64_t channels, int32_t *into) {
+static void transpose(const bfloat16 *from, int64_t rows, int64_t channels, int32_t *into) {
     for (int64_t pair = 0; pair < channels / 2; pair++)
-        for (int64_t row = 0; row < PANEL; row++) memcpy(into + pair * PANEL + row, from + row * channels + 2 * pair, 4);
+        for (int64_t row = 0; row < PANEL; row++) {
+            into[pair * PANEL + row] = 0;
+            if (row < rows) memcpy(into + pair * PANEL + row, from + row * channels + 2 * pair, 4);
+        }
 }
 
-/* A tile of a product: `rows` rows of pairs, between which lie `down` dwords and between their pairs `along`, times a panel. */
-static inline __attribute__((always_inline)) void product(const int rows, const int32_t *left, int64_t down, int64_t along,
-                                                          const int32_t *panel, int64_t pairs, Tile sum) {
-#pragma GCC unroll 8
-    for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; v++) sum[row][v] = _mm512_setzero_ps();
+#define SHORT _Pragma("GCC unroll 8")
+#define INLINE static inline __attribute__((always_inline)) void
+
+/* A tile of a product: `rows` rows of pairs, between which lie `down` dwords and between their pairs `along`, times the first
+   vectors of a panel. */
+INLINE product(const int rows, const int vectors, const int32_t *left, int64_t down, int64_t along, const int32_t *panel,
+               int64_t pairs, Tile sum) {
+    SHORT for (int row = 0; row < rows; row++) SHORT for (int v = 0; v < vectors; v++) sum[row][v] = _mm512_setzero_ps();
     for (int64_t pair = 0; pair < pairs; pair++) {
         __m512bh b[VECTORS];
-#pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; v++) b[v] = (__m512bh)_mm512_loadu_si512(panel + pair * PANEL + LANES * v);
-#pragma GCC unroll 8
-        for (int row = 0; row < rows; row++) {
+        SHORT for (int v = 0; v < vectors; v++) b[v] = (__m512bh)_mm512_loadu_si512(panel + pair * PANEL + LANES * v);
+        SHORT for (int row = 0; row < rows; row++) {
             const __m512bh a = (__m512bh)_mm512_set1_epi32(left[row * down + pair * along]);
-#pragma GCC unroll 8
-            for (int v = 0; v < VECTORS; v++) sum[row][v] = _mm512_dpbf16_ps(sum[row][v], a, b[v]);
+            SHORT for (int v = 0; v < vectors; v++) sum[row][v] = _mm512_dpbf16_ps(sum[row][v], a, b[v]);
         }
     }
 }
 
-/* `rows` pixels of x times a panel, rounded. */
-static inline __attribute__((always_inline)) void tile(const int rows, const bfloat16 *x, int64_t c_in, const int32_t *panel,
-                                                       bfloat16 *y, int64_t c_out) {
+/* `rows` pixels of x times a panel that has `left` channels, rounded. */
+INLINE tile(const int rows, const int vectors, const bfloat16 *x, int64_t c_in, const int32_t *panel, bfloat16 *y,
+            int64_t c_out, int64_t left) {
     Tile sum;
-    product(rows, (const int32_t *)x, c_in / 2, 1, panel, c_in / 2, sum);
-#pragma GCC unroll 8
-    for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; v += 2)
-            _mm512_storeu_si512(y + row * c_out + LANES * v, (__m512i)_mm512_cvtne2ps_pbh(sum[row][v + 1], sum[row][v]));
+    product(rows, vectors, (const int32_t *)x, c_in / 2, 1, panel, c_in / 2, sum);
+    SHORT for (int row = 0; row < rows; row++) SHORT for (int v = 0; v < vectors; v += 2) {
+        const __m512 upper = v + 1 < vectors ? sum[row][v + 1] : _mm512_setzero_ps();
+        const __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh(upper, sum[row][v]);
+        _mm512_mask_storeu_epi16(y + row * c_out + LANES * v, lanes(left - LANES * v), rounded);
+    }
 }
 
-/* `rows` rows of dw in the columns of a panel, added to what `into` holds unless that is `fresh` memory. */
-static inline __attribute__((always_inline)) void tile_of_weight(const int rows, const int32_t *g, const int32_t *x,
-                                                                 int64_t pairs, float *into, int64_t c_in, int fresh) {
+/* `rows` rows of dw in the columns of a panel that has `left` channels, added to what `into` holds unless that is `fresh` memory. */
+INLINE tile_of_weight(const int rows, const int vectors, const int32_t *g, const int32_t *x, int64_t pairs, float *into,
+                      int64_t c_in, int64_t left, int fresh) {
     Tile sum;
-    product(rows, g, 1, PANEL, x, pairs, sum);
-#pragma GCC unroll 8
-    for (int row = 0; row < rows; row++)
-#pragma GCC unroll 8
-        for (int v = 0; v < VECTORS; v++) {
-            float *to = into + row * c_in + LANES * v;
-            _mm512_storeu_ps(to, fresh ? sum[row][v] : _mm512_add_ps(_mm512_loadu_ps(to), sum[row][v]));
-        }
+    product(rows, vectors, g, 1, PANEL, x, pairs, sum);
+    SHORT for (int row = 0; row < rows; row++) SHORT for (int v = 0; v < vectors; v++) {
+        const __mmask16 own = (__mmask16)lanes(left - LANES * v);
+        float *to = into + row * c_in + LANES * v;
+        _mm512_mask_storeu_ps(to, own, _mm512_add_ps(_mm512_maskz_loadu_ps(fresh ? 0 : own, to), sum[row][v]));
+    }
 }
 
-#define BY_ROWS(rows, call, ...)             \
-    switch (rows) {                          \
-        case 1: call(1, __VA_ARGS__); break; \
-        case 2: call(2, __VA_ARGS__); break; \
-        case 3: call(3, __VA_ARGS__); break; \
-        case 4: call(4, __VA_ARGS__); break; \
-        case 5: call(5, __VA_ARGS__); break; \
-        default: call(6, __VA_ARGS__);       \
+/* Calls a tile with its size as constants, which the compiler needs to keep it in registers. */
+#define BY_VECTORS(rows, vectors, call, ...)       \
+    switch (vectors) {                             \
+        case 1: call(rows, 1, __VA_ARGS__); break; \
+        case 2: call(rows, 2, __VA_ARGS__); break; \
+        case 3: call(rows, 3, __VA_ARGS__); break; \
+        default: call(rows, 4, __VA_ARGS__);       \
+    }
+#define BY_SIZE(rows, vectors, call, ...)                         \
+    switch (rows) {                                               \
+        case 1: BY_VECTORS(1, vectors, call, __VA_ARGS__); break; \
+        case 2: BY_VECTORS(2, vectors, call, __VA_ARGS__); break; \
+        case 3: BY_VECTORS(3, vectors, call, __VA_ARGS__); break; \
+        case 4: BY_VECTORS(4, vectors, call, __VA_ARGS__); break; \
+        case 5: BY_VECTORS(5, vectors, call, __VA_ARGS__); break; \
+        default: BY_VECTORS(6, vectors, call, __VA_ARGS__);       \
     }
 
 /* What is read next, one or two tensors: every tile asks for its share, so that memory works while the core multiplies. */
@@ -122,7 +138,7 @@ static Ahead ahead(const bfloat16 *first, const bfloat16 *second, int64_t count,
     return (Ahead){(const char *)first, (const char *)second, lines, (lines + tiles - 1) / tiles};
 }
 
-static int64_t tiles(int64_t rows, int64_t columns) { return (rows + ROWS - 1) / ROWS * (columns / PANEL); }
+static int64_t tiles(int64_t rows, int64_t columns) { return (rows + ROWS - 1) / ROWS * panels(columns); }
 
 static inline void fetch(Ahead *next) {
     for (int64_t i = least(next->share, next->lines); i > 0; i--) {
@@ -136,13 +152,13 @@ static inline void fetch(Ahead *next) {
 }
 
 /* y = x times a matrix in panels, for the pixels of a block. */
-static void multiply(const bfloat16 *x, const int32_t *panels, bfloat16 *y, int64_t pixels, int64_t c_in, int64_t c_out,
+static void multiply(const bfloat16 *x, const int32_t *packed, bfloat16 *y, int64_t pixels, int64_t c_in, int64_t c_out,
                      Ahead next) {
-    for (int64_t column = 0; column < c_out; column += PANEL)
+    for (int64_t column = 0; column < c_out; column += PANEL, packed += c_in / 2 * PANEL)
         for (int64_t pixel = 0; pixel < pixels; pixel += ROWS) {
-            const int32_t *panel = panels + column * c_in / 2;
+            const int64_t left = c_out - column;
             fetch(&next);
-            BY_ROWS(pixels - pixel, tile, x + pixel * c_in, c_in, panel, y + pixel * c_out + column, c_out)
+            BY_SIZE(pixels - pixel, vectors(left), tile, x + pixel * c_in, c_in, packed, y + pixel * c_out + column, c_out, left)
         }
 }
 
@@ -151,33 +167,32 @@ static void multiply_weight(const int32_t *g, const int32_t *x, float *dw, int f
                             int64_t c_in, int64_t c_out, Ahead next) {
     for (int64_t top = 0; top < c_out; top += PANEL)
         for (int64_t column = 0; column < c_in; column += PANEL)
-            for (int64_t row = 0; row < PANEL; row += ROWS) {
-                const int32_t *left = g + top / PANEL * stride + row, *panel = x + column / PANEL * stride;
+            for (int64_t row = 0, rows = least(PANEL, c_out - top); row < rows; row += ROWS) {
+                const int32_t *across = g + top / PANEL * stride + row, *panel = x + column / PANEL * stride;
+                const int64_t left = c_in - column;
                 fetch(&next);
-                BY_ROWS(PANEL - row, tile_of_weight, left, panel, pairs, dw + (top + row) * c_in + column, c_in, fresh)
+                BY_SIZE(rows - row, vectors(left), tile_of_weight, across, panel, pairs, dw + (top + row) * c_in + column, c_in, left, fresh)
             }
 }
 
-/* Mean and sum of squared distances from it, per channel of a block, from the distances to its first pixel. */
+/* Mean and sum of squared distances from it, per channel of a block, from the distances to its first pixel. Pixels alternate
+   between two sums, for one would wait for itself. */
 static void measure(const bfloat16 *y, int64_t pixels, int64_t channels, float *mean, float *squares) {
     const __m512 share = _mm512_set1_ps(1.0f / (float)pixels);
-    for (int64_t c = 0; c < channels; c += PANEL) {
-        __m512 origin[VECTORS], sum[VECTORS], square[VECTORS];
-        for (int v = 0; v < VECTORS; v++) {
-            origin[v] = wide(y + c + LANES * v);
-            sum[v] = square[v] = _mm512_setzero_ps();
+    for (int64_t c = 0; c < channels; c += LANES) {
+        const __mmask32 own = lanes(channels - c);
+        const __m512 origin = wide(own, y + c);
+        __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, square[2] = {sum[0], sum[0]};
+        for (int64_t pixel = 0; pixel < pixels; pixel += 2) SHORT for (int i = 0; i < 2; i++) {
+            if (pixel + i == pixels) break;
+            const __m512 apart = _mm512_sub_ps(wide(own, y + (pixel + i) * channels + c), origin);
+            sum[i] = _mm512_add_ps(sum[i], apart);
+            square[i] = _mm512_fmadd_ps(apart, apart, square[i]);
         }
-        for (int64_t pixel = 0; pixel < pixels; pixel++)
-            for (int v = 0; v < VECTORS; v++) {
-                const __m512 apart = _mm512_sub_ps(wide(y + pixel * channels + c + LANES * v), origin[v]);
-                sum[v] = _mm512_add_ps(sum[v], apart);
-                square[v] = _mm512_fmadd_ps(apart, apart, square[v]);
-            }
-        for (int v = 0; v < VECTORS; v++) {
-            const __m512 apart = _mm512_mul_ps(sum[v], share), least = _mm512_fnmadd_ps(sum[v], apart, square[v]);
-            _mm512_storeu_ps(mean + c + LANES * v, _mm512_add_ps(origin[v], apart));
-            _mm512_storeu_ps(squares + c + LANES * v, _mm512_max_ps(least, _mm512_setzero_ps()));
-        }
+        const __m512 total = _mm512_add_ps(sum[0], sum[1]), apart = _mm512_mul_ps(total, share);
+        const __m512 rest = _mm512_fnmadd_ps(total, apart, _mm512_add_ps(square[0], square[1]));
+        _mm512_mask_storeu_ps(mean + c, (__mmask16)own, _mm512_add_ps(origin, apart));
+        _mm512_mask_storeu_ps(squares + c, (__mmask16)own, _mm512_max_ps(rest, _mm512_setzero_ps()));
     }
 }
 
@@ -192,15 +207,17 @@ typedef struct {
 static void propagate(const bfloat16 *gradient, Norm norm, bfloat16 *into, int64_t pixels, int64_t channels) {
     const __m512 low = _mm512_set1_ps(norm.low), high = _mm512_set1_ps(norm.high);
     for (int64_t c = 0; c < channels; c += LANES) {
-        const __m512 scale = _mm512_loadu_ps(norm.table + 2 * channels + c), shift = _mm512_loadu_ps(norm.table + 3 * channels + c);
-        const __m512 slope = _mm512_loadu_ps(norm.line + c), offset = _mm512_loadu_ps(norm.line + channels + c);
+        const __mmask32 own = lanes(channels - c);
+        __m512 line[4]; /* scale, shift, slope, offset */
+        for (int i = 0; i < 4; i++)
+            line[i] = _mm512_maskz_loadu_ps((__mmask16)own, (i < 2 ? norm.table + (2 + i) * channels : norm.line + (i - 2) * channels) + c);
         for (int64_t pixel = 0; pixel < pixels; pixel++) {
             const int64_t at = pixel * channels + c;
-            const __m512 x = wide(norm.x + at), y = _mm512_fmadd_ps(scale, x, shift);
+            const __m512 x = wide(own, norm.x + at), y = _mm512_fmadd_ps(line[0], x, line[1]);
             const __mmask16 stopped = _mm512_cmp_ps_mask(y, low, _CMP_LE_OQ) | _mm512_cmp_ps_mask(y, high, _CMP_GE_OQ);
-            const __m512 passed = _mm512_maskz_mov_ps((__mmask16)~stopped, wide(gradient + at));
-            const __m512 dx = _mm512_fmadd_ps(scale, passed, _mm512_fmadd_ps(slope, x, offset));
-            _mm256_storeu_si256((__m256i *)(into + at), (__m256i)_mm512_cvtneps_pbh(dx));
+            const __m512 passed = _mm512_maskz_mov_ps((__mmask16)~stopped, wide(own, gradient + at));
+            const __m512 dx = _mm512_fmadd_ps(line[0], passed, _mm512_fmadd_ps(line[2], x, line[3]));
+            _mm256_mask_storeu_epi16(into + at, (__mmask16)own, (__m256i)_mm512_cvtneps_pbh(dx));
         }
     }
 }
@@ -209,22 +226,24 @@ static void propagate(const bfloat16 *gradient, Norm norm, bfloat16 *into, int64
    and the sum of squared distances from it, c_out numbers each. */
 int forward(const bfloat16 *x, const bfloat16 *w, bfloat16 *y, float *moments, int64_t longest, int64_t pixels, int64_t c_in,
             int64_t c_out, int threads) {
-    int32_t *panels = memory(2 * c_in * c_out);
-    if (!panels) return 1;
+    const int64_t stride = c_in / 2 * PANEL; /* dwords of a panel */
+    int32_t *packed = memory(4 * panels(c_out) * stride);
+    if (!packed) return 1;
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(static)
-        for (int64_t row = 0; row < c_out; row += PANEL) transpose(w + row * c_in, c_in, panels + row * c_in / 2);
+        for (int64_t row = 0; row < c_out; row += PANEL)
+            transpose(w + row * c_in, least(PANEL, c_out - row), c_in, packed + row / PANEL * stride);
 #pragma omp for schedule(static)
         for (int64_t first = 0; first < pixels; first += longest) {
             const int64_t own = least(longest, pixels - first), next = first + own, more = least(longest, pixels - next);
             float *mean = moments + first / longest * 2 * c_out;
-            multiply(x + first * c_in, panels, y + first * c_out, own, c_in, c_out,
+            multiply(x + first * c_in, packed, y + first * c_out, own, c_in, c_out,
                      ahead(x + next * c_in, NULL, more * c_in, tiles(own, c_out)));
             measure(y + first * c_out, own, c_out, mean, mean + c_out);
         }
     }
-    free(panels);
+    free(packed);
     return 0;
 }
 
@@ -235,15 +254,15 @@ int backward(const bfloat16 *gradient, const bfloat16 *z, const float *table, co
              int64_t c_in, int64_t c_out, int threads) {
     const int64_t weights = c_in * c_out, blocks = (pixels + longest - 1) / longest, groups = (blocks + share - 1) / share;
     const int64_t stride = (longest + 1) / 2 * PANEL; /* dwords of a panel of a block */
-    int32_t *panels = memory(2 * weights);
+    int32_t *packed = memory(4 * panels(c_in) * (c_out / 2 * PANEL));
     float *partial = memory(4 * groups * weights);
-    int failed = !panels || !partial;
-    if (!failed) interleave(w, c_out, c_in, panels, c_out / 2 * PANEL);
+    int failed = !packed || !partial;
+    if (!failed) interleave(w, c_out, c_in, packed, c_out / 2 * PANEL);
 #pragma omp parallel num_threads(threads)
     {
         bfloat16 *made = memory(2 * longest * c_out);
-        int32_t *g_pairs = memory(4 * c_out / PANEL * stride), *x_pairs = memory(4 * c_in / PANEL * stride);
-        const int able = panels && partial && made && g_pairs && x_pairs;
+        int32_t *g_pairs = memory(4 * panels(c_out) * stride), *x_pairs = memory(4 * panels(c_in) * stride);
+        const int able = packed && partial && made && g_pairs && x_pairs;
         if (!able) {
 #pragma omp atomic write
             failed = 1;
@@ -254,13 +273,13 @@ int backward(const bfloat16 *gradient, const bfloat16 *z, const float *table, co
                 const int64_t first = block * longest, own = least(longest, pixels - first), next = first + own;
                 const bfloat16 *g = gradient + first * c_out, *from = x + first * c_in;
                 const Ahead then = ahead(gradient + next * c_out, z ? z + next * c_out : NULL, least(longest, pixels - next) * c_out,
-                                   dw ? tiles(PANEL, c_in) * (c_out / PANEL) : tiles(own, c_in));
+                                   dw ? tiles(c_out, c_in) : tiles(own, c_in));
                 if (z) {
                     propagate(g, (Norm){z + first * c_out, table, line, (float)low, (float)high}, made, own, c_out);
                     g = made;
                 }
                 if (dx)
-                    multiply(g, panels, dx + first * c_in, own, c_out, c_in,
+                    multiply(g, packed, dx + first * c_in, own, c_out, c_in,
                              dw ? ahead(from, NULL, own * c_in, tiles(own, c_in)) : then);
                 if (!dw) continue;
                 interleave(g, own, c_out, g_pairs, stride);
@@ -280,7 +299,7 @@ int backward(const bfloat16 *gradient, const bfloat16 *z, const float *table, co
         free(g_pairs);
         free(x_pairs);
     }
-    free(panels);
+    free(packed);
     free(partial);
     return failed;
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 from hubel import compiled
 
 SOURCE = Path(__file__).with_name("pointwise.c")
-PANEL = 64  # of which channels are a multiple
+UNIT = 8  # of which channels are a multiple
 ROWS = 6  # pixels of a tile
 BLOCK = 16 * ROWS  # pixels that stay in a core's cache
 PASS = 1 << 11  # weights for whose sums to pass memory a pixel is work enough
