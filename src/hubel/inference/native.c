@@ -16,6 +16,7 @@ int able(void) { return 0; }
 
 #include <immintrin.h>
 #include <omp.h>
+#include <sched.h>
 #include <string.h>
 
 int able(void) { return 1; }
@@ -23,6 +24,7 @@ int able(void) { return 1; }
 typedef uint16_t bfloat16;
 
 enum { LANES = 16, ROWS = 8, VECTORS = 3, ACROSS = 7 }; /* of a tile of a product: pixels and vectors; of a depthwise line: pixels */
+enum { PATIENCE = 4096 };                               /* looks at a meeting before the core is given away */
 enum { CACHED = 1 << 18 };                              /* bytes of weights that stay beside the pixels in a core's cache */
 enum { PICTURE, CONVOLUTION, DEPTHWISE, MAXIMUM, AVERAGE, MEAN, ADD, SCALE, AFFINE, ACTIVATE, COPY };
 enum { IDENTITY, RELU, RELU6, SILU, SIGMOID, HARDSWISH, HARDSIGMOID };
@@ -32,7 +34,7 @@ enum { IDENTITY, RELU, RELU6, SILU, SIGMOID, HARDSWISH, HARDSIGMOID };
    in memory for every tap of the kernel. native.py writes this very order. */
 typedef struct {
     int64_t kind, activation, from, other, to, height, width, channels, out_height, out_width, out_channels, kernel_height,
-        kernel_width, length, stride_height, stride_width, pad_height, pad_width, dilation_height, dilation_width, offset;
+        kernel_width, length, stride_height, stride_width, pad_height, pad_width, dilation_height, dilation_width, offset, plain;
     const void *weight;
     const float *bias;
 } Step;
@@ -157,17 +159,23 @@ static inline __attribute__((always_inline)) void tile(const int R, const int V,
 
 /* Where the pixels of a tile begin, for every tap; outside the map lie zeros. */
 static void find(const Step *step, const bfloat16 *from, const bfloat16 *zeros, int64_t pixel, int64_t rows, const bfloat16 **found) {
+    if (step->plain) { /* every pixel by itself */
+        for (int64_t i = 0; i < rows; i++) found[i] = pixel + i < step->height * step->width ? from + (pixel + i) * step->channels : zeros;
+        return;
+    }
+    const int64_t down = step->dilation_height * step->width * step->channels, along = step->dilation_width * step->channels;
+    const int64_t high = (step->kernel_height - 1) * step->dilation_height, wide = (step->kernel_width - 1) * step->dilation_width;
     int64_t row = pixel / step->out_width, column = pixel % step->out_width;
     for (int64_t i = 0; i < rows; i++) {
         const int64_t top = row * step->stride_height - step->pad_height, left = column * step->stride_width - step->pad_width;
-        for (int64_t tap = i, ky = 0; ky < step->kernel_height; ky++) {
-            const int64_t y = top + ky * step->dilation_height;
+        const bfloat16 *corner = from + (top * step->width + left) * step->channels;
+        const int whole = top >= 0 && top + high < step->height && left >= 0 && left + wide < step->width;
+        for (int64_t tap = i, ky = 0; ky < step->kernel_height; ky++)
             for (int64_t kx = 0; kx < step->kernel_width; kx++, tap += ROWS) {
-                const int64_t x = left + kx * step->dilation_width;
-                const int inside = y >= 0 && y < step->height && x >= 0 && x < step->width;
-                found[tap] = inside ? from + (y * step->width + x) * step->channels : zeros;
+                const int64_t y = top + ky * step->dilation_height, x = left + kx * step->dilation_width;
+                const int inside = whole || (y >= 0 && y < step->height && x >= 0 && x < step->width);
+                found[tap] = inside ? corner + ky * down + kx * along : zeros;
             }
-        }
         if (++column == step->out_width) column = 0, row++;
     }
 }
@@ -177,15 +185,18 @@ static void convolution(const Step *step, const Worker *worker) {
     const int64_t pixels = step->out_height * step->out_width, vectors = step->out_channels / LANES;
     const int64_t rows = pixels == 1 ? 1 : (pixels + 6) / 7 * 7 < (pixels + 7) / 8 * 8 ? 7 : 8;
     const int64_t tiles = (pixels + rows - 1) / rows, panels = (vectors + VECTORS - 1) / VECTORS, units = tiles * panels;
+    const int64_t narrow = vectors / panels, wider = vectors % panels; /* vectors of a panel; panels with one more */
     const int by_panel = 2 * depth(step) * step->out_channels > CACHED;
+    const int64_t inner = by_panel ? tiles : panels, end = share(worker, units, 1);
     const bfloat16 *found[step->kernel_height * step->kernel_width * ROWS];
-    int64_t known = -1;
-    for (int64_t unit = share(worker, units, 0); unit < share(worker, units, 1); unit++) {
-        const int64_t panel = by_panel ? unit / tiles : unit % panels, number = by_panel ? unit % tiles : unit / panels;
-        const int64_t vector = panel * vectors / panels, wide = (panel + 1) * vectors / panels - vector;
+    int64_t outer = share(worker, units, 0) / inner, turn = share(worker, units, 0) % inner, known = -1;
+    for (int64_t unit = share(worker, units, 0); unit < end; unit++) {
+        const int64_t panel = by_panel ? outer : turn, number = by_panel ? turn : outer;
+        const int64_t vector = panel * narrow + least(panel, wider), wide = narrow + (panel < wider);
         const int64_t pixel = most(least(number * rows, pixels - rows), 0), first = number * rows - pixel;
         if (number != known) find(step, from, zeros, pixel, rows, found);
         known = number;
+        if (++turn == inner) turn = 0, outer++;
 #define TILE(R, V) \
     case 4 * R + V: tile(R, V, step, worker, found, vector, pixel, first); break
         switch (4 * rows + wide) {
@@ -204,27 +215,38 @@ static void convolution(const Step *step, const Worker *worker) {
 
 /* --------------------------------------------------------------------------------------------- depthwise convolution */
 
-/* ACROSS outputs of a line from the lines above them, which lie in float with their borders. */
-static inline __attribute__((always_inline)) void across(const int64_t activation, const int T, const Step *step, const float *const *lines,
-                                                         const float *weight, const float *bias, int64_t x, bfloat16 *to) {
+/* T outputs of a line from the lines around it. In these, pixel x stands together with pixel x + 1, so that one instruction
+   takes two taps. */
+static inline __attribute__((always_inline)) void across(const int64_t activation, const int T, const Step *step, const uint32_t *const *lines,
+                                                         const uint32_t *weight, const float *bias, int64_t x, bfloat16 *to) {
     const int64_t stride = step->stride_width * LANES;
     __m512 sum[ACROSS];
 #pragma GCC unroll 7
     for (int t = 0; t < T; t++) sum[t] = _mm512_loadu_ps(bias);
     for (int64_t ky = 0; ky < step->kernel_height; ky++) {
-        const float *line = lines[ky] + x * stride;
-        for (int64_t kx = 0; kx < step->kernel_width; kx++, weight += LANES, line += LANES) {
-            const __m512 factor = _mm512_loadu_ps(weight);
+        const uint32_t *line = lines[ky] + x * stride;
+        for (int64_t kx = 0; kx < step->kernel_width; kx += 2, weight += LANES, line += 2 * LANES) {
+            const __m512bh factor = (__m512bh)_mm512_loadu_si512(weight);
 #pragma GCC unroll 7
-            for (int t = 0; t < T; t++) sum[t] = _mm512_fmadd_ps(_mm512_loadu_ps(line + t * stride), factor, sum[t]);
+            for (int t = 0; t < T; t++) sum[t] = _mm512_dpbf16_ps(sum[t], (__m512bh)_mm512_loadu_si512(line + t * stride), factor);
         }
     }
 #pragma GCC unroll 7
     for (int t = 0; t < T; t++) store(to + t * step->out_channels, activate(activation, sum[t]));
 }
 
-static inline __attribute__((always_inline)) void along(const int64_t activation, const Step *step, const float *const *lines,
-                                                        const float *weight, const float *bias, bfloat16 *to) {
+/* A line of the map, LANES channels of it, as pairs of neighbours between zeros. */
+static void pairs(const bfloat16 *from, int64_t channels, int64_t width, int64_t pad, uint32_t *line) {
+    __m512i own = _mm512_setzero_si512();
+    for (int64_t x = -1; x < width; x++, from += channels) {
+        const __m512i next = x + 1 < width ? _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(from + channels))) : _mm512_setzero_si512();
+        if (x + pad >= 0) _mm512_storeu_si512(line + (pad + x) * LANES, _mm512_or_si512(own, _mm512_slli_epi32(next, 16)));
+        own = next;
+    }
+}
+
+static inline __attribute__((always_inline)) void along(const int64_t activation, const Step *step, const uint32_t *const *lines,
+                                                        const uint32_t *weight, const float *bias, bfloat16 *to) {
     const int64_t width = step->out_width;
     if (width < ACROSS)
         for (int64_t x = 0; x < width; x++) across(activation, 1, step, lines, weight, bias, x, to + x * step->out_channels);
@@ -237,22 +259,22 @@ static inline __attribute__((always_inline)) void along(const int64_t activation
 
 static void depthwise(const Step *step, const Worker *worker) {
     const int64_t height = step->kernel_height, span = (step->width + 2 * step->pad_width) * LANES, vectors = step->channels / LANES;
-    const int64_t taps = height * step->kernel_width, channels = step->channels;
+    const int64_t taps = height * ((step->kernel_width + 1) / 2), channels = step->channels; /* two of a line make one */
     const int64_t by_row = step->out_height >= 2 * height * worker->size; /* then few lines are converted twice */
     const int64_t top = by_row ? share(worker, step->out_height, 0) : 0, end = by_row ? share(worker, step->out_height, 1) : step->out_height;
-    float ring[(height + 1) * span] __attribute__((aligned(64)));
-    const float *lines[height];
+    uint32_t ring[(height + 1) * span] __attribute__((aligned(64)));
+    const uint32_t *lines[height];
     memset(ring, 0, sizeof ring); /* borders, and the last line, which stands for those above and below the map */
     for (int64_t vector = by_row ? 0 : share(worker, vectors, 0); vector < (by_row ? vectors : share(worker, vectors, 1)); vector++) {
         const bfloat16 *from = (const bfloat16 *)(worker->arena + step->from) + vector * LANES;
-        const float *weight = (const float *)step->weight + vector * LANES * taps, *bias = step->bias + vector * LANES;
+        const uint32_t *weight = (const uint32_t *)step->weight + vector * LANES * taps;
+        const float *bias = step->bias + vector * LANES;
         int64_t next = 0;
         for (int64_t y = top; y < end; y++) {
             const int64_t begin = y * step->stride_height - step->pad_height;
             for (next = most(next, begin); next < begin + height; next++)
                 if (next >= 0 && next < step->height)
-                    for (int64_t x = 0; x < step->width; x++)
-                        _mm512_storeu_ps(ring + next % height * span + (step->pad_width + x) * LANES, load(from + (next * step->width + x) * channels));
+                    pairs(from + (next * step->width - 1) * channels, channels, step->width, step->pad_width, ring + next % height * span);
             for (int64_t ky = 0; ky < height; ky++)
                 lines[ky] = ring + (begin + ky < 0 || begin + ky >= step->height ? height : (begin + ky) % height) * span;
             bfloat16 *to = (bfloat16 *)(worker->arena + step->to) + y * step->out_width * channels + vector * LANES;
@@ -387,11 +409,28 @@ static void perform(const Step *step, const Worker *worker) {
     }
 }
 
+typedef struct { /* where a team waits for its last member; in turns of under a microsecond, a tenth of OpenMP's barrier */
+    int64_t arrived __attribute__((aligned(64))), phase __attribute__((aligned(64)));
+} Meeting;
+
+static void meet(Meeting *meeting, int64_t team) {
+    const int64_t phase = __atomic_load_n(&meeting->phase, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_ACQ_REL) == team) {
+        meeting->arrived = 0;
+        __atomic_store_n(&meeting->phase, phase + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int turn = 0; __atomic_load_n(&meeting->phase, __ATOMIC_ACQUIRE) == phase; turn++)
+        if (turn < PATIENCE) _mm_pause();
+        else sched_yield(); /* somebody else needs the core */
+}
+
 /* Logits, `pictures` x `classes`, of pictures of `bytes` each. The arena has `size` bytes for every thread; its first bytes stay
    zero, as many as the widest map has in a pixel. */
 int run(const Step *steps, const char *input, float *logits, char *arena, int64_t count, int64_t pictures, int64_t bytes,
         int64_t classes, int64_t size, int threads) {
     int64_t next = 0; /* picture that nobody has begun */
+    Meeting meeting = {0, 0};
 #pragma omp parallel num_threads(threads)
     {
         const int64_t rank = omp_get_thread_num(), team = omp_get_num_threads(), whole = pictures / team * team;
@@ -407,14 +446,14 @@ int run(const Step *steps, const char *input, float *logits, char *arena, int64_
                 perform(steps + i, &worker);
             }
         }
-#pragma omp barrier
+        meet(&meeting, team);
         worker = (Worker){arena, rank, team, classes, 0, 0};
         for (int64_t own = whole; own < pictures; own++) {
             worker.picture = input + own * bytes;
             for (int64_t i = 0; i < count; i++) {
                 worker.logits = i + 1 < count ? 0 : logits + own * classes;
                 perform(steps + i, &worker);
-#pragma omp barrier
+                meet(&meeting, team);
             }
         }
     }

@@ -32,7 +32,7 @@ KINDS = (
 ACTIVATIONS = ("identity", "relu", "relu6", "silu", "sigmoid", "hardswish", "hardsigmoid")
 FIELDS = ("kind", "activation", "from", "other", "to", "height", "width", "channels", "out_height", "out_width",
           "out_channels", "kernel_height", "kernel_width", "length", "stride_height", "stride_width", "pad_height",
-          "pad_width", "dilation_height", "dilation_width", "offset", "weight", "bias")  # fmt: skip
+          "pad_width", "dilation_height", "dilation_width", "offset", "plain", "weight", "bias")  # fmt: skip
 """Of the C structure Step, all of 64 bits, in its order."""
 
 

@@ -50,8 +50,9 @@ def convolution(lowering: Lowering, node: fx.Node, x: fx.Node, weight: fx.Node, 
         line = 4 * (kernel[0] + 1) * (own.width + 2 * padding[1]) * LANES
         if not (groups == own.channels == count and dilation == (1, 1) and line <= LINES):
             raise NotNative(f"a convolution of {groups} groups")
-        lanes = whole(weights.reshape(count, -1).t()).reshape(kernel[0] * kernel[1], -1, LANES).permute(1, 0, 2)
-        return lowering.wait(node, Step("depthwise", to, [own], numbers, lanes.contiguous(), whole(biases)))
+        even = functional.pad(weights, (0, kernel[1] % 2, 0, 0, 0, 0, 0, own.stride - count)).bfloat16()
+        pairs = even.reshape(-1, LANES, kernel[0] * (even.shape[3] // 2), 2).transpose(1, 2)  # of taps side by side
+        return lowering.wait(node, Step("depthwise", to, [own], numbers, pairs.contiguous(), whole(biases)))
     taps = functional.pad(weights, (0, 0, 0, 0, 0, own.stride - inputs)).permute(0, 2, 3, 1)
     if own.stride == COLOURS:  # a picture with its border: a line of the kernel is one tap
         taps = taps.reshape(count, kernel[0], 1, -1)
@@ -76,7 +77,8 @@ def product(lowering: Lowering, node: fx.Node, to: Map, own: Map, numbers: dict[
     """The step of a dense convolution with weights outputs x taps x length."""
     if taps.shape[1] > TAPS:
         raise NotNative(f"a kernel of {taps.shape[1]:,} taps")
-    numbers["length"] = taps.shape[2]
+    plain = taps.shape[1] == 1 and (own.height, own.width) == (to.height, to.width)
+    numbers |= {"length": taps.shape[2], "plain": int(plain)}
     return lowering.wait(node, Step("convolution", to, [own], numbers, packed(taps), whole(biases)))
 
 
@@ -89,7 +91,8 @@ def packed(taps: Tensor) -> Tensor:
     vectors = filled(count) // LANES
     pairs = functional.pad(taps, (0, 0, 0, 0, 0, vectors * LANES - count)).reshape(-1, number, length // 2, 2)
     panels = -(-vectors // VECTORS)
-    edges = [panel * vectors // panels * LANES for panel in range(panels + 1)]
+    narrow, wider = divmod(vectors, panels)
+    edges = [(panel * narrow + min(panel, wider)) * LANES for panel in range(panels + 1)]
     parts = [pairs[begin:end].permute(1, 2, 0, 3).reshape(-1) for begin, end in itertools.pairwise(edges)]
     return torch.cat(parts).bfloat16()
 
