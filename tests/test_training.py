@@ -29,11 +29,12 @@ def digits():
 
 
 class Small(nn.Module):
-    """A network with everything that has state or randomness: convolution, batch norm, dropout."""
+    """A network with everything that has state or randomness: convolutions, batch norm, dropout."""
 
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3),
+                                    nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
                                     nn.Flatten(), nn.Linear(512, 10))  # fmt: skip
 
     def forward(self, x):
