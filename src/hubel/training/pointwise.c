@@ -41,7 +41,7 @@ static inline __m512 wide(__mmask32 own, const bfloat16 *from) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16));
 }
 
-/* Rows of channels as panels whose rows are pairs of them, an odd last one paired with zeros; `stride` dwords lie between panels. */
+/* Rows of channels as panels whose rows are pairs of them, an odd last one paired with zeros. Panels have `stride` dwords. */
 static void interleave(const bfloat16 *from, int64_t rows, int64_t channels, int32_t *into, int64_t stride) {
     static const uint16_t order[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
                                        8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
@@ -97,7 +97,7 @@ INLINE tile(const int rows, const int vectors, const bfloat16 *x, int64_t c_in, 
     }
 }
 
-/* `rows` rows of dw in the columns of a panel that has `left` channels, added to what `into` holds unless that is `fresh` memory. */
+/* `rows` rows of dw in the columns of a panel that has `left` channels, added to what `into` holds unless its memory is `fresh`. */
 INLINE tile_of_weight(const int rows, const int vectors, const int32_t *g, const int32_t *x, int64_t pairs, float *into,
                       int64_t c_in, int64_t left, int fresh) {
     Tile sum;
@@ -171,7 +171,8 @@ static void multiply_weight(const int32_t *g, const int32_t *x, float *dw, int f
                 const int32_t *across = g + top / PANEL * stride + row, *panel = x + column / PANEL * stride;
                 const int64_t left = c_in - column;
                 fetch(&next);
-                BY_SIZE(rows - row, vectors(left), tile_of_weight, across, panel, pairs, dw + (top + row) * c_in + column, c_in, left, fresh)
+                float *to = dw + (top + row) * c_in + column;
+                BY_SIZE(rows - row, vectors(left), tile_of_weight, across, panel, pairs, to, c_in, left, fresh)
             }
 }
 
@@ -208,15 +209,16 @@ static void propagate(const bfloat16 *gradient, Norm norm, bfloat16 *into, int64
     const __m512 low = _mm512_set1_ps(norm.low), high = _mm512_set1_ps(norm.high);
     for (int64_t c = 0; c < channels; c += LANES) {
         const __mmask32 own = lanes(channels - c);
-        __m512 line[4]; /* scale, shift, slope, offset */
-        for (int i = 0; i < 4; i++)
-            line[i] = _mm512_maskz_loadu_ps((__mmask16)own, (i < 2 ? norm.table + (2 + i) * channels : norm.line + (i - 2) * channels) + c);
+        const float *affine = norm.table + 2 * channels + c, *line = norm.line + c;
+        const __m512 scale = _mm512_maskz_loadu_ps((__mmask16)own, affine), slope = _mm512_maskz_loadu_ps((__mmask16)own, line);
+        const __m512 shift = _mm512_maskz_loadu_ps((__mmask16)own, affine + channels);
+        const __m512 offset = _mm512_maskz_loadu_ps((__mmask16)own, line + channels);
         for (int64_t pixel = 0; pixel < pixels; pixel++) {
             const int64_t at = pixel * channels + c;
-            const __m512 x = wide(own, norm.x + at), y = _mm512_fmadd_ps(line[0], x, line[1]);
+            const __m512 x = wide(own, norm.x + at), y = _mm512_fmadd_ps(scale, x, shift);
             const __mmask16 stopped = _mm512_cmp_ps_mask(y, low, _CMP_LE_OQ) | _mm512_cmp_ps_mask(y, high, _CMP_GE_OQ);
             const __m512 passed = _mm512_maskz_mov_ps((__mmask16)~stopped, wide(own, gradient + at));
-            const __m512 dx = _mm512_fmadd_ps(line[0], passed, _mm512_fmadd_ps(line[2], x, line[3]));
+            const __m512 dx = _mm512_fmadd_ps(scale, passed, _mm512_fmadd_ps(slope, x, offset));
             _mm256_mask_storeu_epi16(into + at, (__mmask16)own, (__m256i)_mm512_cvtneps_pbh(dx));
         }
     }
@@ -247,8 +249,8 @@ int forward(const bfloat16 *x, const bfloat16 *w, bfloat16 *y, float *moments, i
     return 0;
 }
 
-/* dx = g w and dw = g^T x, either of them optional, in blocks of `longest` pixels, an even number; dw is summed in groups of `share`
-   blocks first. `gradient` is g, or, where `z` is given, that behind a batch norm whose input z is. */
+/* dx = g w and dw = g^T x, either of them optional, in blocks of `longest` pixels, an even number; dw is summed in groups of
+   `share` blocks first. `gradient` is g, or, where `z` is given, that behind a batch norm whose input z is. */
 int backward(const bfloat16 *gradient, const bfloat16 *z, const float *table, const float *line, const bfloat16 *x,
              const bfloat16 *w, bfloat16 *dx, float *dw, double low, double high, int64_t longest, int64_t share, int64_t pixels,
              int64_t c_in, int64_t c_out, int threads) {
@@ -272,15 +274,14 @@ int backward(const bfloat16 *gradient, const bfloat16 *z, const float *table, co
             for (int64_t block = group * share; able && block < least(blocks, (group + 1) * share); block++) {
                 const int64_t first = block * longest, own = least(longest, pixels - first), next = first + own;
                 const bfloat16 *g = gradient + first * c_out, *from = x + first * c_in;
-                const Ahead then = ahead(gradient + next * c_out, z ? z + next * c_out : NULL, least(longest, pixels - next) * c_out,
-                                   dw ? tiles(c_out, c_in) : tiles(own, c_in));
+                const int64_t more = least(longest, pixels - next) * c_out, turns = tiles(dw ? c_out : own, c_in);
+                const Ahead then = ahead(gradient + next * c_out, z ? z + next * c_out : NULL, more, turns);
                 if (z) {
                     propagate(g, (Norm){z + first * c_out, table, line, (float)low, (float)high}, made, own, c_out);
                     g = made;
                 }
-                if (dx)
-                    multiply(g, packed, dx + first * c_in, own, c_out, c_in,
-                             dw ? ahead(from, NULL, own * c_in, tiles(own, c_in)) : then);
+                const Ahead now = dw ? ahead(from, NULL, own * c_in, tiles(own, c_in)) : then;
+                if (dx) multiply(g, packed, dx + first * c_in, own, c_out, c_in, now);
                 if (!dw) continue;
                 interleave(g, own, c_out, g_pairs, stride);
                 interleave(from, own, c_in, x_pairs, stride);
