@@ -41,7 +41,8 @@ class Lowering:
     """
 
     def __init__(self, exported: torch.export.ExportedProgram, example: Tensor, precision: Precision) -> None:
-        self.example, self.precision = example, precision
+        self.example = example
+        self.precision: Precision = precision
         self.dtype: torch.dtype = getattr(torch, precision)
         self.terms = 4 // self.dtype.itemsize  # of a sum that one instruction of native.c multiplies
         self.steps: list[Step] = []

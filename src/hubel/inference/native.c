@@ -441,13 +441,14 @@ static void NAMED(elementwise)(const Step *step, const Worker *worker) {
     }
 }
 
-/* `length` channels into a wider map, from channel `offset` on, and zeros after them. */
+/* `length` channels into a wider map, from channel `offset` on, with `pad_height` zeros before them and `pad_width` after. */
 static void NAMED(copy)(const Step *step, const Worker *worker) {
     const int64_t pixels = step->height * step->width;
     const REAL *from = (const REAL *)(worker->arena + step->from);
     REAL *to = (REAL *)(worker->arena + step->to) + step->offset;
     for (int64_t pixel = share(worker, pixels, 0); pixel < share(worker, pixels, 1); pixel++) {
         memcpy(to + pixel * step->out_channels, from + pixel * step->channels, sizeof(REAL) * (size_t)step->length);
+        memset(to + pixel * step->out_channels - step->pad_height, 0, sizeof(REAL) * (size_t)step->pad_height);
         memset(to + pixel * step->out_channels + step->length, 0, sizeof(REAL) * (size_t)step->pad_width);
     }
 }

@@ -112,7 +112,7 @@ class Program:
     """
 
     def __init__(self, steps: Sequence[Step], example: Tensor, precision: Precision) -> None:
-        self.precision = precision
+        self.precision: Precision = precision
         self.steps, self.classes, self.form, self.dtype = steps, steps[-1].to.channels, example.shape[1:], example.dtype
         self.bytes = placed(steps, getattr(torch, precision).itemsize)
         self.rows = torch.tensor([step.row() for step in steps])
@@ -126,7 +126,8 @@ class Program:
         with self.computing:
             if len(self.arena) < (threads := torch.get_num_threads()):
                 self.arena = torch.zeros(threads, self.bytes, dtype=torch.uint8)
-            compiled.call(SOURCE, f"run_{self.precision}", self.rows, x, logits, self.arena, len(self.rows), len(x), x.nbytes // max(len(x), 1),
+            size = x.nbytes // max(len(x), 1)
+            compiled.call(SOURCE, f"run_{self.precision}", self.rows, x, logits, self.arena, len(self.rows), len(x), size,
                           self.classes, self.bytes)  # fmt: skip
         return logits
 

@@ -79,9 +79,8 @@ def product(lowering: Lowering, node: fx.Node, to: Map, own: Map, numbers: dict[
         raise NotNative(f"a kernel of {taps.shape[1]:,} taps")
     plain = taps.shape[1] == 1 and (own.height, own.width) == (to.height, to.width)
     numbers |= {"length": taps.shape[2], "plain": int(plain)}
-    return lowering.wait(
-        node, Step("convolution", to, [own], numbers, stored(lowering, packed(taps, lowering.terms)), whole(biases))
-    )
+    weights = stored(lowering, packed(taps, lowering.terms))
+    return lowering.wait(node, Step("convolution", to, [own], numbers, weights, whole(biases)))
 
 
 def stored(lowering: Lowering, weights: Tensor) -> Tensor:
@@ -231,6 +230,36 @@ def mean(lowering: Lowering, node: fx.Node, x: fx.Node, axes: Sequence[int], kee
     return lowering.wait(node, Step("mean", Map(own.channels, 1, 1), [own]))
 
 
+def leave_out(lowering: Lowering, node: fx.Node, x: fx.Node, axis: int = 0, start: int | None = None, end: int | None = None,
+              step: int = 1) -> Map:  # fmt: skip
+    """Every so many lines or columns of a map, from the first on (the shortcuts of He et al. 2016, option A)."""
+    if start or (end is not None and end < shape(x)[axis]) or (axis < 2 and step > 1):
+        raise NotNative("a part of a map")
+    if step == 1:
+        return lowering.map(x)
+    return pool("average", lowering, node, x, 1, (step if axis == 2 else 1, step if axis == 3 else 1), 0)
+
+
+def pad(
+    lowering: Lowering,
+    node: fx.Node,
+    x: fx.Node,
+    edges: Sequence[int],
+    mode: str = "constant",
+    value: float | None = None,
+) -> Map:
+    """Channels of zeros before and after those of a map (option A again)."""
+    *sides, before, after = edges
+    if any(sides) or len(edges) != 6 or min(before, after) < 0 or mode != "constant" or value:
+        raise NotNative("a border that no convolution adds")
+    own = lowering.map(x)
+    to = Map(own.channels + before + after, own.height, own.width)
+    rest = to.stride - before - own.channels
+    numbers = {"length": own.channels, "offset": before, "pad_height": before, "pad_width": rest}
+    lowering.steps.append(Step("copy", to, [own], numbers))
+    return to
+
+
 def concatenate(lowering: Lowering, node: fx.Node, parts: Sequence[fx.Node], axis: int = 0) -> Map:
     """Channels of several maps side by side."""
     maps = [lowering.map(one) for one in parts]
@@ -283,6 +312,8 @@ OTHERS: dict[Any, Rule] = {
     aten.add_.Tensor: add,
     aten.mul.Tensor: multiply,
     aten.cat.default: concatenate,
+    aten.slice.Tensor: leave_out,
+    aten.pad.default: pad,
     aten.flatten.using_ints: same,
     aten.view.default: same,
     aten.reshape.default: same,
