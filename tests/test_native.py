@@ -102,8 +102,9 @@ def test_any_stack_has_eagers_logits(drawn):
 @runs
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("lenet5", 28), ("alexnet", 224), ("resnet8_cifar", 16), ("googlenet", 64), ("resnet18", 64), ("inception_v3", 80), ("densenet121", 64),
-     ("squeezenet1_1", 64), ("mobilenet_v1", 64), ("mobilenet_v2", 64), ("efficientnet_b0", 64), ("wrn16_8_cifar", 16)],
+    [("lenet5", 28), ("alexnet", 224), ("googlenet", 64), ("resnet18", 64), ("resnet8_cifar", 16), ("inception_v3", 80),
+     ("densenet121", 64), ("squeezenet1_1", 64), ("mobilenet_v1", 64), ("mobilenet_v2", 64), ("efficientnet_b0", 64),
+     ("wrn16_8_cifar", 16)],
 )  # fmt: skip
 def test_networks_of_the_zoo_have_eagers_logits(name, side):
     torch.manual_seed(0)

@@ -240,14 +240,8 @@ def leave_out(lowering: Lowering, node: fx.Node, x: fx.Node, axis: int = 0, star
     return pool("average", lowering, node, x, 1, (step if axis == 2 else 1, step if axis == 3 else 1), 0)
 
 
-def pad(
-    lowering: Lowering,
-    node: fx.Node,
-    x: fx.Node,
-    edges: Sequence[int],
-    mode: str = "constant",
-    value: float | None = None,
-) -> Map:
+def pad(lowering: Lowering, node: fx.Node, x: fx.Node, edges: Sequence[int], mode: str = "constant",  # noqa: ARG001
+        value: float | None = None) -> Map:  # fmt: skip
     """Channels of zeros before and after those of a map (option A again)."""
     *sides, before, after = edges
     if any(sides) or len(edges) != 6 or min(before, after) < 0 or mode != "constant" or value:
