@@ -28,12 +28,13 @@ def c_compiler() -> str | None:
 
 @functools.cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """The functions of a C file, or None where there is no C compiler that makes them."""
+    """The functions of a C file, which may include NAME_*.h beside it, or None where there is no C compiler that makes them."""
     if not (compiler := c_compiler()):
         return None
     flags = FLAGS + (WIDE if platform.machine() in ("x86_64", "AMD64") else [])
     cpu = torch.cpu.get_capabilities()
-    key = hashlib.sha256(repr((source.read_bytes(), compiler, flags, sorted(cpu.items()))).encode()).hexdigest()[:16]
+    texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob(f"{source.stem}_*.h")))]
+    key = hashlib.sha256(repr((texts, compiler, flags, sorted(cpu.items()))).encode()).hexdigest()[:16]
     path = files.cache_folder() / "kernels" / f"{key}.so"
     try:
         if not path.exists():
