@@ -58,8 +58,11 @@ def test_the_kernels_are_what_computes(monkeypatch):
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("keys", [{"crop_padding": 5}, {"flip": True}, {"crop_padding": 40},
-                                  {"crop_padding": 23, "edge": "reflect"}, {"crop_padding": 3, "noise": 0.1, "erasing": 0.9}], ids=str)  # fmt: skip
+MOVING = [{"crop_padding": 5}, {"flip": True}, {"crop_padding": 40}, {"crop_padding": 23, "edge": "reflect"},
+          {"crop_padding": 3, "noise": 0.1, "erasing": 0.9}]  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", MOVING, ids=str)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_moves_by_whole_pixels_has_the_bits_of_torch(monkeypatch, keys, channels, dtype):
