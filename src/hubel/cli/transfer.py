@@ -8,7 +8,7 @@ from hubel.cli.arguments import Positional
 from hubel.errors import UsageError
 from hubel.training.recipe import Recipe
 
-Engine = Literal["auto", "eager", "folded", "openvino", "onnxruntime", "inductor"]
+Engine = Literal["auto", "eager", "folded", "native", "openvino", "onnxruntime", "inductor"]
 
 
 @dataclass(frozen=True, kw_only=True)

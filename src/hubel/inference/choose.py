@@ -240,7 +240,7 @@ class _Search:
     def path(self) -> Path:
         """Where this search's measurements are kept."""
         packages = {name: _version(name) for name in ("openvino", "onnxruntime")}
-        about = [versions(), packages, torch.get_num_threads(), list(self.example.shape), str(self.example.dtype),
+        about = [versions(), packages, list(ENGINES), torch.get_num_threads(), list(self.example.shape), str(self.example.dtype),
                  str(self.model), weights_sha256(self.model.state_dict())]  # fmt: skip
         return files.cache_folder() / "engines" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
 
