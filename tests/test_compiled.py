@@ -7,17 +7,17 @@ import time
 import pytest
 
 from hubel import compiled
+from hubel.data.augmentation import kernels as pictures
+from hubel.training import kernels
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
 
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-    """A package of one C file, and an empty cache."""
+    """A C file, and an empty cache."""
     monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
-    path = tmp_path / "room" / "kernels.c"
-    path.parent.mkdir()
+    path = tmp_path / "kernels.c"
     path.write_text("int answer(int threads) { return threads ? 0 : 1; }")
     return path
 
@@ -30,9 +30,9 @@ def test_a_thread_compiles_beside_the_caller_and_nothing_is_compiled_twice(sourc
     (tmp_path / "cache" / "kernels").mkdir(parents=True)
     dead = tmp_path / "cache" / "kernels" / ".key.so.1.999999999.hubel-part"
     dead.write_bytes(b"half")
-    compiled.begin()
+    compiled.begin(source)
     compiled.call(source, "answer")  # waits for the thread, or the thread for it
-    compiled.begin()
+    compiled.begin(source)
     while any(thread.name == "compiling" for thread in compiled.threading.enumerate()):
         time.sleep(0.01)
     assert len(commands) == 1
@@ -43,6 +43,10 @@ def test_a_thread_compiles_beside_the_caller_and_nothing_is_compiled_twice(sourc
 def test_what_does_not_compile_is_no_library(source):
     source.write_text("no C")
     assert compiled.library(source) is None
+
+
+def test_what_is_begun_is_what_training_calls():
+    assert set(compiled.TRAINING) == {kernels.SOURCE, pictures.SOURCE}
 
 
 def test_the_compiler_need_not_wait_for_torch():

@@ -20,6 +20,8 @@ from hubel.errors import FileError
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROOM = Path(__file__).parent
+TRAINING = ROOM / "training/kernels.c", ROOM / "data/augmentation/kernels.c"  # what every training on a CPU calls
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
 WIDE = ["-mprefer-vector-width=512"]  # gcc prefers half the vector on x86
 _alone = threading.Lock()  # is who compiles
@@ -32,9 +34,8 @@ def c_compiler() -> str | None:
     return os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
 
 
-def begin() -> None:
-    """Has every C file compiled that is not yet, one after the other by a thread, while the caller does something else."""
-    sources = sorted(Path(__file__).parent.rglob("*.c"))
+def begin(*sources: Path) -> None:
+    """Has C files compiled that are not yet, one after the other by a thread, while the caller does something else."""
     threading.Thread(target=lambda: [_made(source) for source in sources], name="compiling", daemon=True).start()
 
 
