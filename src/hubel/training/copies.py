@@ -46,17 +46,15 @@ class Copies:
         for copy in self.copies.values():
             copy.grad = None  # of a step that failed
 
-    @torch.no_grad()
     def of(self, weight: Any) -> Any:
         """What to multiply with in the place of a weight: its copy at the first use in a forward pass, else itself."""
         wanted = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        if (
-            not (wanted and isinstance(weight, nn.Parameter) and weight.dtype == torch.float32)
-            or weight in self.used | self.open
-        ):
+        if not (wanted and isinstance(weight, nn.Parameter) and weight.dtype == torch.float32):
+            return weight
+        if weight in self.used or weight in self.open:
             return weight
         if weight not in self.copies:
-            copy = torch.empty_like(weight, dtype=torch.bfloat16, requires_grad=False)
+            copy = torch.empty_like(weight.detach(), dtype=torch.bfloat16)
             if copy.stride() != weight.stride():  # its numbers do not lie one after the other
                 return weight
             self.copies[weight] = copy
@@ -64,7 +62,8 @@ class Copies:
         self.used.add(weight)
         copy = self.copies[weight]
         if self.versions.get(weight) != (now := _version(weight)):
-            copy.copy_(weight)
+            with torch.no_grad():
+                copy.copy_(weight)
             self.versions[weight] = now
         return copy.requires_grad_(weight.requires_grad)
 
