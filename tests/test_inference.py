@@ -335,7 +335,7 @@ def test_a_classifier_answers_alike_on_every_engine(run):
     images = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), dtype=np.uint8)
     expected = classifier.logits(images)
     assert torch.equal(classifier.using(images, pictures=7).logits(images), expected)
-    for name in set(INSTALLED) - {"onnxruntime", "native"}:  # its export takes seconds; bfloat16 only: tested elsewhere
+    for name in set(INSTALLED) - {"onnxruntime"}:  # its export takes seconds and is tested above
         using = classifier.using(images[:4], engine=name, precision="float32")
         assert using.computed_by == f"{name}, float32"
         torch.testing.assert_close(using.logits(images, batch=5), expected, rtol=1e-4, atol=1e-4)

@@ -41,7 +41,7 @@ def begin(*sources: Path) -> None:
 
 @functools.cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """The functions of a C file, or None where there is no C compiler that makes them."""
+    """The functions of a C file, which may include NAME_*.h beside it, or None where there is no C compiler that makes them."""
     path = _made(source)
     try:
         return None if path is None else ctypes.CDLL(str(path))
@@ -54,7 +54,8 @@ def _made(source: Path) -> Path | None:
     if not (compiler := c_compiler()):
         return None
     flags = FLAGS + (WIDE if platform.machine() in ("x86_64", "AMD64") else [])
-    key = hashlib.sha256(repr((source.read_bytes(), compiler, flags, _processor())).encode()).hexdigest()[:16]
+    texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob(f"{source.stem}_*.h")))]
+    key = hashlib.sha256(repr((texts, compiler, flags, _processor())).encode()).hexdigest()[:16]
     path = files.cache_folder() / "kernels" / f"{key}.so"
     try:
         with _alone:

@@ -31,6 +31,7 @@ FEW = 16  # pictures that eager answers before another engine would be ready
 SAVED = 1 / 3  # share of the time to come that an engine not yet tried is hoped to save
 CHUNKS = (1, 2, 4)  # pictures per request when several requests run at once
 CLOSE = 1.25  # an engine this much slower than the best in a first look is out
+LOOK = 0.05  # seconds that one look at an engine takes at least: quick calls are repeated, as a job repeats them
 ROUNDS, SECONDS = 5, 3.0  # of the final, interleaved measurement: whichever ends first, but never fewer than 3 rounds
 
 
@@ -204,7 +205,7 @@ class _Search:
                     continue
                 preparing = converting + time.perf_counter() - start
                 trial = replace(trial, prepare_seconds=preparing, **self.verified(logits, precision))
-                seconds = min(_timed(call, self.example)[1] for _ in range(2))
+                seconds = min(_pace(call, self.example) for _ in range(2))
                 trial = replace(trial, images_per_second=len(self.example) / seconds)
                 yield trial, None if trial.dropped else call
 
@@ -286,6 +287,14 @@ def _timed(call: Call, example: Tensor) -> tuple[Tensor, float]:
     return logits, time.perf_counter() - start
 
 
+def _pace(call: Call, example: Tensor) -> float:
+    """Seconds of a call among its like. The first wakes threads and fills caches; it counts only where no other follows."""
+    times = [_timed(call, example)[1]]
+    while sum(times) < LOOK:
+        times.append(_timed(call, example)[1])
+    return statistics.median(times[1:] or times)
+
+
 def _in_turns(calls: dict[Trial, Call], example: Tensor) -> dict[Trial, Trial]:
     """Every trial with its median speed; the candidates take turns, so that what disturbs one disturbs all."""
     found: dict[Trial, list[float]] = {trial: [] for trial in calls}
@@ -294,7 +303,7 @@ def _in_turns(calls: dict[Trial, Call], example: Tensor) -> dict[Trial, Trial]:
         if turn >= 3 and time.perf_counter() - start > SECONDS:
             break
         for trial in list(calls)[:: 1 if turn % 2 else -1]:
-            found[trial].append(_timed(calls[trial], example)[1])
+            found[trial].append(_pace(calls[trial], example))
     return {trial: replace(trial, images_per_second=len(example) / statistics.median(times))
             for trial, times in found.items()}  # fmt: skip
 

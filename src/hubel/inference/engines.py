@@ -242,10 +242,10 @@ class _Requests:
 def _native(model: nn.Module, example: Tensor) -> Compile:
     """The network lowered to C that is compiled for this very processor; any number of pictures, one by one on every core."""
     with _silence():
-        program = lower(fold(model, example), example)
+        lowered = lower(fold(model, example), example)
 
     def compiled(example: Tensor, precision: Precision, streams: int) -> Call:  # noqa: ARG001 -- the signature of all
-        return program
+        return lowered(precision)
 
     return compiled
 
@@ -267,7 +267,7 @@ def _silence() -> Iterator[None]:
 ENGINES = {
     "eager":       Engine(_eager, ("float32",), seconds=0),
     "folded":      Engine(_folded, ("float32", "bfloat16")),
-    "native":      Engine(_native, ("bfloat16",), (), 3),
+    "native":      Engine(_native, ("float32", "bfloat16"), (), 3),
     "openvino":    Engine(_openvino, ("float32", "bfloat16"), ("openvino",), 3, streams=True),
     "onnxruntime": Engine(_onnxruntime, ("float32",), ("onnxruntime", "onnx", "onnxscript"), 12, streams=True),
     "inductor":    Engine(_inductor, ("float32", "bfloat16"), (), 60),
@@ -280,8 +280,8 @@ def lacking(name: str) -> str:
     missing = [package for package in ENGINES[name].packages if importlib.util.find_spec(package) is None]
     if missing:
         return f"engine={name} needs {', '.join(missing)}; pip install 'hubel[inference]'"
-    if name == "native" and not native.available():
-        return "engine=native needs gcc or clang and a processor with AVX512-BF16; take engine=auto"
+    if name == "native" and not native.available("float32"):
+        return "engine=native needs gcc or clang and a processor with AVX512; take engine=auto"
     if name == "inductor":
         from torch._inductor import cpp_builder, exc
 

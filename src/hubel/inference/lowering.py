@@ -4,6 +4,7 @@ torch exports it (`torch.export`); its operators become steps one by one, and wh
 it or the sum with another map, becomes part of it.
 """
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -11,16 +12,23 @@ from torch import Tensor, fx, nn
 
 from hubel.inference.native import Map, Program, Step
 from hubel.inference.rules import COLOURS, LAYERS, OTHERS, NotNative, aten, shape, window
+from hubel.training.recipe import Precision
 
 
-def lower(model: nn.Module, example: Tensor) -> Program:
-    """The program of a network in evaluation mode, best with its batch norms folded, for pictures like those of an example.
+def lower(model: nn.Module, example: Tensor) -> Callable[[Precision], Program]:
+    """From a network in evaluation mode, best with its batch norms folded, to its program for pictures like an example's.
 
     Raises:
-        NotNative: an operator, or a use of one, that has no step.
+        NotNative: an operator, or a use of one, that has no step; by what is returned.
     """
     with torch.no_grad():
-        return Lowering(torch.export.export(model, (example[:1],), strict=False), example[:1]).program()
+        exported = torch.export.export(model, (example[:1],), strict=False)
+
+    def program(precision: Precision) -> Program:
+        with torch.no_grad():
+            return Lowering(exported, example[:1], precision).program()
+
+    return program
 
 
 class Lowering:
@@ -29,10 +37,14 @@ class Lowering:
     Args:
         exported: the network.
         example: one picture as it takes them.
+        precision: of maps and weights.
     """
 
-    def __init__(self, exported: torch.export.ExportedProgram, example: Tensor) -> None:
+    def __init__(self, exported: torch.export.ExportedProgram, example: Tensor, precision: Precision) -> None:
         self.example = example
+        self.precision: Precision = precision
+        self.dtype: torch.dtype = getattr(torch, precision)
+        self.terms = 4 // self.dtype.itemsize  # of a sum that one instruction of native.c multiplies
         self.steps: list[Step] = []
         self.waiting: dict[fx.Node, Step] = {}  # steps that may still take along what follows
         self.known: dict[fx.Node, Any] = {}  # a constant, or a map
@@ -159,7 +171,7 @@ class Lowering:
         one_pixel = last.to.height * last.to.width == 1
         if last.to is not self.result or last.kind not in ("convolution", "mean") or not one_pixel:
             raise NotNative("logits that no linear layer and no mean writes")
-        return Program(self.steps, self.example)
+        return Program(self.steps, self.example, self.precision)
 
 
 def evaluated(node: fx.Node, values: dict[fx.Node, Any]) -> Any:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hubel import compiled
+from hubel.training.recipe import Precision
 
 SOURCE = Path(__file__).with_name("native.c")
 LANES, VECTORS = 16, 3  # as in native.c
@@ -36,10 +37,9 @@ FIELDS = ("kind", "activation", "from", "other", "to", "height", "width", "chann
 """Of the C structure Step, all of 64 bits, in its order."""
 
 
-def available() -> bool:
-    """Whether there is a C compiler, and a processor with AVX512-BF16."""
-    library = compiled.library(SOURCE)
-    return library is not None and bool(library.able())
+def available(precision: Precision) -> bool:
+    """Whether there is a C compiler, and a processor that can: AVX512 for float32, AVX512-BF16 for bfloat16."""
+    return hasattr(compiled.library(SOURCE), f"run_{precision}")
 
 
 def filled(channels: int) -> int:
@@ -56,7 +56,7 @@ class Map:
         height: of the map.
         width: of the map.
         stride: channels in memory.
-        place: bytes into the arena.
+        place: bytes into the arena; -1 where it has none yet.
     """
 
     channels: int
@@ -69,9 +69,9 @@ class Map:
         self.stride = self.stride or filled(self.channels)
 
     @property
-    def bytes(self) -> int:
-        """Of memory, to whole cache lines."""
-        return -(-2 * self.height * self.width * self.stride // 64) * 64
+    def numbers(self) -> int:
+        """In memory, to whole cache lines."""
+        return -(-self.height * self.width * self.stride // 32) * 32
 
 
 @dataclass(eq=False)
@@ -108,11 +108,13 @@ class Program:
     Args:
         steps: in their order; the last one, a convolution or a mean, writes the logits.
         example: a batch; only its first dimension may change.
+        precision: of maps and weights; sums are float32.
     """
 
-    def __init__(self, steps: Sequence[Step], example: Tensor) -> None:
+    def __init__(self, steps: Sequence[Step], example: Tensor, precision: Precision) -> None:
+        self.precision: Precision = precision
         self.steps, self.classes, self.form, self.dtype = steps, steps[-1].to.channels, example.shape[1:], example.dtype
-        self.bytes = placed(steps)
+        self.bytes = placed(steps, getattr(torch, precision).itemsize)
         self.rows = torch.tensor([step.row() for step in steps])
         self.arena = torch.zeros(0, self.bytes, dtype=torch.uint8)
         self.computing = threading.Lock()
@@ -124,29 +126,29 @@ class Program:
         with self.computing:
             if len(self.arena) < (threads := torch.get_num_threads()):
                 self.arena = torch.zeros(threads, self.bytes, dtype=torch.uint8)
-            compiled.call(SOURCE, "run", self.rows, x, logits, self.arena, len(self.rows), len(x), x.nbytes // max(len(x), 1),
+            size = x.nbytes // max(len(x), 1)
+            compiled.call(SOURCE, f"run_{self.precision}", self.rows, x, logits, self.arena, len(self.rows), len(x), size,
                           self.classes, self.bytes)  # fmt: skip
         return logits
 
 
-def placed(steps: Sequence[Step]) -> int:
+def placed(steps: Sequence[Step], size_of_number: int) -> int:
     """Gives every map its place in the arena; the bytes of the arena.
 
     A map lives from the step that writes it to the last that reads it. The first bytes stay zero.
     """
     last = {one: number for number, step in enumerate(steps) for one in (step.to, *step.reads)}
-    zeros = max(2 * one.stride for one in last)
     held: list[Map] = []
-    size = start = -(-zeros // 64) * 64
+    size = start = max(-(-one.stride // 32) * 32 for one in last) * size_of_number
     for number, step in enumerate(steps):
         if step.to.place < 0:
             place = start
             for other in sorted(held, key=lambda one: one.place):
-                if place + step.to.bytes <= other.place:
+                if place + step.to.numbers * size_of_number <= other.place:
                     break
-                place = max(place, other.place + other.bytes)
+                place = max(place, other.place + other.numbers * size_of_number)
             step.to.place = place
             held.append(step.to)
-            size = max(size, place + step.to.bytes)
+            size = max(size, place + step.to.numbers * size_of_number)
         held = [one for one in held if last[one] > number]
     return size

@@ -50,9 +50,9 @@ def convolution(lowering: Lowering, node: fx.Node, x: fx.Node, weight: fx.Node, 
         line = 4 * (kernel[0] + 1) * (own.width + 2 * padding[1]) * LANES
         if not (groups == own.channels == count and dilation == (1, 1) and line <= LINES):
             raise NotNative(f"a convolution of {groups} groups")
-        even = functional.pad(weights, (0, kernel[1] % 2, 0, 0, 0, 0, 0, own.stride - count)).bfloat16()
-        pairs = even.reshape(-1, LANES, kernel[0] * (even.shape[3] // 2), 2).transpose(1, 2)  # of taps side by side
-        return lowering.wait(node, Step("depthwise", to, [own], numbers, pairs.contiguous(), whole(biases)))
+        even = functional.pad(weights, (0, kernel[1] % lowering.terms, 0, 0, 0, 0, 0, own.stride - count))
+        taps = even.reshape(own.stride // LANES, LANES, -1, lowering.terms).transpose(1, 2)  # of a line, side by side
+        return lowering.wait(node, Step("depthwise", to, [own], numbers, stored(lowering, taps), whole(biases)))
     taps = functional.pad(weights, (0, 0, 0, 0, 0, own.stride - inputs)).permute(0, 2, 3, 1)
     if own.stride == COLOURS:  # a picture with its border: a line of the kernel is one tap
         taps = taps.reshape(count, kernel[0], 1, -1)
@@ -79,22 +79,28 @@ def product(lowering: Lowering, node: fx.Node, to: Map, own: Map, numbers: dict[
         raise NotNative(f"a kernel of {taps.shape[1]:,} taps")
     plain = taps.shape[1] == 1 and (own.height, own.width) == (to.height, to.width)
     numbers |= {"length": taps.shape[2], "plain": int(plain)}
-    return lowering.wait(node, Step("convolution", to, [own], numbers, packed(taps), whole(biases)))
+    weights = stored(lowering, packed(taps, lowering.terms))
+    return lowering.wait(node, Step("convolution", to, [own], numbers, weights, whole(biases)))
 
 
-def packed(taps: Tensor) -> Tensor:
-    """Weights, outputs x taps x length, in the order in which tiles read them, in bfloat16.
+def stored(lowering: Lowering, weights: Tensor) -> Tensor:
+    """As the steps read them."""
+    return weights.to(lowering.dtype).contiguous()
 
-    Panels of up to three vectors of outputs; in a panel taps, pairs of inputs, outputs, the two of a pair.
+
+def packed(taps: Tensor, terms: int) -> Tensor:
+    """Weights, outputs x taps x length, in the order in which tiles read them.
+
+    Panels of up to three vectors of outputs; in a panel taps, groups of `terms` inputs, outputs, the inputs of a group.
     """
     count, number, length = taps.shape
     vectors = filled(count) // LANES
-    pairs = functional.pad(taps, (0, 0, 0, 0, 0, vectors * LANES - count)).reshape(-1, number, length // 2, 2)
+    groups = functional.pad(taps, (0, 0, 0, 0, 0, vectors * LANES - count)).reshape(-1, number, length // terms, terms)
     panels = -(-vectors // VECTORS)
     narrow, wider = divmod(vectors, panels)
     edges = [(panel * narrow + min(panel, wider)) * LANES for panel in range(panels + 1)]
-    parts = [pairs[begin:end].permute(1, 2, 0, 3).reshape(-1) for begin, end in itertools.pairwise(edges)]
-    return torch.cat(parts).bfloat16()
+    parts = [groups[begin:end].permute(1, 2, 0, 3).reshape(-1) for begin, end in itertools.pairwise(edges)]
+    return torch.cat(parts)
 
 
 def whole(numbers: Tensor) -> Tensor:
@@ -224,6 +230,30 @@ def mean(lowering: Lowering, node: fx.Node, x: fx.Node, axes: Sequence[int], kee
     return lowering.wait(node, Step("mean", Map(own.channels, 1, 1), [own]))
 
 
+def leave_out(lowering: Lowering, node: fx.Node, x: fx.Node, axis: int = 0, start: int | None = None, end: int | None = None,
+              step: int = 1) -> Map:  # fmt: skip
+    """Every so many lines or columns of a map, from the first on (the shortcuts of He et al. 2016, option A)."""
+    if start or (end is not None and end < shape(x)[axis]) or (axis < 2 and step > 1):
+        raise NotNative("a part of a map")
+    if step == 1:
+        return lowering.map(x)
+    return pool("average", lowering, node, x, 1, (step if axis == 2 else 1, step if axis == 3 else 1), 0)
+
+
+def pad(lowering: Lowering, node: fx.Node, x: fx.Node, edges: Sequence[int], mode: str = "constant",  # noqa: ARG001
+        value: float | None = None) -> Map:  # fmt: skip
+    """Channels of zeros before and after those of a map (option A again)."""
+    *sides, before, after = edges
+    if any(sides) or len(edges) != 6 or min(before, after) < 0 or mode != "constant" or value:
+        raise NotNative("a border that no convolution adds")
+    own = lowering.map(x)
+    to = Map(own.channels + before + after, own.height, own.width)
+    rest = to.stride - before - own.channels
+    numbers = {"length": own.channels, "offset": before, "pad_height": before, "pad_width": rest}
+    lowering.steps.append(Step("copy", to, [own], numbers))
+    return to
+
+
 def concatenate(lowering: Lowering, node: fx.Node, parts: Sequence[fx.Node], axis: int = 0) -> Map:
     """Channels of several maps side by side."""
     maps = [lowering.map(one) for one in parts]
@@ -276,6 +306,8 @@ OTHERS: dict[Any, Rule] = {
     aten.add_.Tensor: add,
     aten.mul.Tensor: multiply,
     aten.cat.default: concatenate,
+    aten.slice.Tensor: leave_out,
+    aten.pad.default: pad,
     aten.flatten.using_ints: same,
     aten.view.default: same,
     aten.reshape.default: same,
