@@ -248,6 +248,13 @@ def test_a_weight_whose_numbers_do_not_lie_together_is_left_to_autocast():
     assert held.of(nn.Parameter(torch.randn(4, 8))).dtype == torch.float32
 
 
+def test_a_parameter_that_is_in_bfloat16_itself_is_left_to_torch():
+    weight = nn.Parameter(torch.ones(32, dtype=torch.bfloat16))
+    weight.grad = torch.ones_like(weight)
+    copies.Copies(torch.optim.SGD([weight], 0.5)).step()
+    assert torch.equal(weight.detach(), torch.full_like(weight, 0.5))
+
+
 def test_the_copies_are_what_is_multiplied(few, monkeypatch):
     """No weight of a convolution or a linear layer is cast in a step but the first."""
     training = Training.begin(network(), few, BASE, None)

@@ -82,7 +82,8 @@ class Copies:
     def step(self) -> None:
         """A step of the optimiser; what has a gradient in bfloat16 is taken by a kernel of ours, to the bits of torch's."""
         for group in self.optimiser.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None and p.grad.dtype == torch.bfloat16]
+            copied = [p for p in group["params"] if p in self.copies]
+            weights = [p for p in copied if p.grad is not None and p.grad.dtype == torch.bfloat16]
             velocities = [self._velocity(weight) if group["momentum"] else None for weight in weights]
             rows = [(weight.grad, weight, velocity, self.copies[weight])
                     for weight, velocity in zip(weights, velocities, strict=True)]  # fmt: skip
