@@ -58,7 +58,30 @@ def test_the_kernels_are_what_computes(monkeypatch):
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("keys", [{"rotate": 20, "contrast": 0.5}, {"crop_scale": 0.4}, {}], ids=str)
+MOVING = [{"crop_padding": 5}, {"flip": True}, {"crop_padding": 40}, {"crop_padding": 23, "edge": "reflect"},
+          {"crop_padding": 3, "noise": 0.1, "erasing": 0.9}]  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", MOVING, ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_moves_by_whole_pixels_has_the_bits_of_torch(monkeypatch, keys, channels, dtype):
+    """Channels of different means, pictures of noise, more of them than are worked on at once."""
+    images = torch.randint(0, 256, (9, 24, 24, channels), dtype=torch.uint8)
+    normal = Preprocessing(size=24, channels=channels, fit="pad", mean=(0.1, 0.45, 0.7, 0.2)[:channels],
+                           std=(0.2, 0.25, 0.3, 0.4)[:channels])  # fmt: skip
+    plain = Augmentation(fill=(90, 10, 200, 3)[:channels], **{"flip": True, **keys})
+    expected = plain(images, drawn(), normal, dtype)
+    monkeypatch.setattr("hubel.data.augmentation.augmentation.CACHED", 4 * 24 * 24 * channels)
+    monkeypatch.setattr("hubel.data.augmentation.geometry.shifted", None)
+    found = plain.with_(fused=True)(images, drawn(), normal, dtype)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"crop_padding": 4}, {"rotate": 20, "contrast": 0.5}, {"crop_scale": 0.4}, {}], ids=str
+)
 def test_bits_depend_on_neither_threads_nor_share(keys):
     images, normal = pictures(8, 33, 29, 3), prepared(24, 3)
     augmentation, threads = Augmentation(fused=True, flip=True, **keys), torch.get_num_threads()

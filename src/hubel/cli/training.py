@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubel import process
+from hubel import compiled, process
 from hubel.cli.arguments import Choices, File, Positional, file_of
 from hubel.errors import UsageError
 from hubel.training.recipe import Recipe
@@ -43,6 +43,7 @@ def train(arguments: Train) -> int:
         return _explain_speed(arguments)
     if arguments.plot_schedule:
         return _plot_schedule(arguments)
+    compiled.begin(*compiled.TRAINING)  # beside the loading of torch
     from hubel.commands import series
     from hubel.commands.train import start
 

@@ -41,7 +41,7 @@ class Progress:
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors on the CPU in plain row-major memory, each with storage of its own."""
-    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from hubel.training import kernels, pointwise
 from hubel.training.convolution import Source, convolve, fusable
+from hubel.training.copies import Copies
 from hubel.training.pointwise import FREE
 from hubel.training.pooling import max_pool
 
@@ -35,6 +36,7 @@ SUMS = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__,
 OUTSIDE = {
     getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "requires_grad", "is_cpu", "layout")
 }
+DATA: set[Any] = {Tensor.data.__get__, Tensor.data.__set__}  # pyright: ignore[reportAttributeAccessIssue]
 OUTSIDE |= {Tensor.size, Tensor.dim, Tensor.numel, Tensor.stride, Tensor.is_floating_point, Tensor.is_contiguous}
 
 
@@ -93,8 +95,9 @@ class Missing:
 class Fusing(TorchFunctionMode):
     """While active, batch norms of training are fused with what follows them; leaving it, no number is missing."""
 
-    def __init__(self) -> None:
+    def __init__(self, copies: Copies | None = None) -> None:
         super().__init__()
+        self.copies = copies
         self.answers: list[weakref.ref[Tensor]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
@@ -105,11 +108,16 @@ class Fusing(TorchFunctionMode):
             return self.batch_norm(*(self.whole(value) for value in args), **kwargs)
         if func is functional.conv2d:
             first, *others = (self.whole(value) for value in args)
-            return convolve(read(first), *others, **kwargs)
+            return convolve(read(first), *self.rounded(others), **kwargs)
+        if func is functional.linear:
+            first, *others = (self.whole(value) for value in args)
+            return functional.linear(first, *self.rounded(others), **kwargs)
         if func is functional.max_pool2d:
             return max_pool(*(self.whole(value) for value in args), **kwargs)
         if func in OUTSIDE:
             return func(*args, **kwargs)
+        if func in DATA and self.copies is not None:
+            self.copies.leave(args[0])
         first = missing(args[0]) if args else None
         if func in SUMS and len(args) == 2 and not kwargs:
             total = self.add(*args, in_place=func in IN_PLACE)
@@ -146,6 +154,10 @@ class Fusing(TorchFunctionMode):
         kernels.apply(x, other, value, table, *FREE)
         del value._missing
         return value
+
+    def rounded(self, others: list[Any]) -> list[Any]:
+        """Weight and what follows it, as they are multiplied."""
+        return others if self.copies is None else [*map(self.copies.of, others[:1]), *others[1:]]
 
     def answer(self, inputs: tuple[Any, ...]) -> Tensor:
         """A tensor whose numbers are missing."""
@@ -219,7 +231,8 @@ def clamps(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[fl
     return CLAMPS.get(func)
 
 
-def forward(model: Callable[[Any], Any], x: Any, precision: str, *, fused: bool, device: str = "cpu") -> Any:
+def forward(model: Callable[[Any], Any], x: Any, precision: str, *, fused: bool, device: str = "cpu",
+            copies: Copies | None = None) -> Any:  # fmt: skip
     """The network's outputs for a training step.
 
     Args:
@@ -228,11 +241,14 @@ def forward(model: Callable[[Any], Any], x: Any, precision: str, *, fused: bool,
         precision: "bfloat16" multiplies in bfloat16 (autocast); parameters, gradients and statistics are float32.
         fused: whether batch norms are fused with what follows them; see `available`.
         device: the kind of device, as torch names it.
+        copies: of the weights, which are to hand over their gradients afterwards; with `fused`.
     """
+    if copies is not None:
+        copies.begin()
     with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
         if not fused:
             return model(x)
-        with Fusing() as fusing:
+        with Fusing(copies) as fusing:
             outputs = model(x)
         return fusing.whole(outputs)
 

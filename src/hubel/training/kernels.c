@@ -1,5 +1,5 @@
-/* Batch norm in training with the activation and the sum around it, max pooling, and the input gradient of a strided
-   depthwise convolution: passes over memory that a chain of single operators makes two or three times over.
+/* Batch norm in training with the activation and the sum around it, max pooling, the input gradient of a strided
+   depthwise convolution, and the optimiser's step: passes over memory that a chain of single operators makes two or three times over.
 
    Tensors are dense with the channels innermost: `count` elements, element i belongs to channel i % channels. The same
    code is compiled for float and for bfloat16 storage; every sum is made in float within a block and in double between
@@ -31,6 +31,7 @@ static inline bfloat16 to_bfloat16(float value) { /* to nearest, ties to even, a
 
 static inline float same(float value) { return value; }
 
+enum { PIECE = 1 << 14 }; /* elements that a thread takes at once where nothing is summed */
 enum { BLOCK = 1 << 16, LANES = 256 }; /* elements of a block: two of them fit a core's cache; shortest inner loop */
 
 /* Channels are few and vectors long: several pixels are taken for one row of `width(channels)` elements. */
@@ -49,6 +50,38 @@ static int64_t block_length(int64_t channels) { /* whole rows, at least one */
 }
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* A step of SGD for tensors in turn, from gradients in bfloat16. `table` has a row of five per tensor: the addresses of its
+   gradient, its weights, its velocity (0 without momentum) and the weights rounded, which is where the next forward pass reads them, and
+   how many there are. The roundings are those of torch's fused kernel; `one` is 1, and keeps the compiler from merging two. */
+int descend(const int64_t *table, int64_t tensors, double rate_, double momentum_, double decay_, double one_, int64_t nesterov,
+            int threads) {
+    const float rate = (float)-rate_, momentum = (float)momentum_, decay = (float)decay_, one = (float)one_;
+#pragma omp parallel num_threads(threads)
+    for (int64_t tensor = 0; tensor < tensors; tensor++) {
+        const int64_t *row = table + 5 * tensor, count = row[4];
+#pragma omp for schedule(dynamic) nowait
+        for (int64_t start = 0; start < count; start += PIECE) {
+            const int64_t own = least(count - start, PIECE);
+            const bfloat16 *restrict g = (const bfloat16 *)row[0] + start;
+            float *restrict w = (float *)row[1] + start, *restrict v = row[2] ? (float *)row[2] + start : NULL;
+            bfloat16 *restrict rounded = (bfloat16 *)row[3] + start;
+            if (!v)
+                for (int64_t i = 0; i < own; i++) {
+                    w[i] = fmaf(fmaf(w[i], decay, from_bfloat16(g[i])), rate, w[i]);
+                    rounded[i] = to_bfloat16(w[i]);
+                }
+            else
+                for (int64_t i = 0; i < own; i++) {
+                    const float down = fmaf(w[i], decay, from_bfloat16(g[i]));
+                    v[i] = fmaf(down, one, v[i] * momentum);
+                    w[i] = fmaf(nesterov ? fmaf(v[i], momentum, down) : v[i], rate, w[i]);
+                    rounded[i] = to_bfloat16(w[i]);
+                }
+        }
+    }
+    return 0;
+}
 
 /* What batch norm needs of a batch, from mean and sum of squared distances of its blocks of `length` elements: `partial` is
    blocks x 2 x wide. They are joined by Chan's update into table = mean, 1 / sqrt(variance + eps), scale and shift, `channels`

@@ -1,5 +1,6 @@
 """The kernels of kernels.c for tensors."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -112,3 +113,20 @@ def max_unpool(
     dx = torch.empty(n, c, *sides, dtype=gradient.dtype, memory_format=torch.channels_last)
     call("gather", gradient.dtype, gradient, None, which, dx, n, *sides, *out, c, kernel, stride, padding)
     return dx
+
+
+def descend(rows: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor]], rate: float, momentum: float, decay: float, *,
+            nesterov: bool) -> None:  # fmt: skip
+    """A step of SGD, as torch.optim.SGD takes it, of weights with equal settings.
+
+    Args:
+        rows: of each tensor its gradient in bfloat16, which is read, and its weights, its velocity (with momentum; zeros before
+            the first step) and its weights rounded to bfloat16, which are written; equal in shape and layout.
+        rate: the learning rate.
+        momentum: share of the velocity that is kept.
+        decay: coupled weight decay.
+        nesterov: whether the step looks ahead.
+    """
+    if rows:
+        table = torch.tensor([[*(0 if t is None else t.data_ptr() for t in row), row[1].numel()] for row in rows])
+        compiled.call(SOURCE, "descend", table, len(rows), rate, momentum, decay, 1.0, int(nesterov))

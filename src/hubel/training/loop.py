@@ -222,7 +222,7 @@ def train_step(training: Training, x: Tensor, targets: Tensor, lr: float) -> tup
 def take_step(training: Training, lr: float) -> None:
     """The optimiser's step, and the averages of the weights after it."""
     recipe, progress = training.recipe, training.progress
-    optimisers.step(training.optimiser, recipe, lr, len(training.data.train))
+    optimisers.step(training.optimiser, recipe, lr, len(training.data.train), training.copies)
     if training.average is not None and recipe.ema:
         training.average.move(training.model, ema_share(recipe.ema, progress.epoch * training.steps + progress.step))
 
@@ -236,7 +236,8 @@ def backward(training: Training, x: Tensor, targets: Tensor, share: float,
     recipe = training.recipe
     fused = bool(recipe.fused) and not (recipe.sync_batch_norm and training.team.size > 1)
     network = training.network if network is None else network
-    outputs = forward(network, x, recipe.precision or "float32", fused=fused, device=x.device.type)
+    precision, copies = recipe.precision or "float32", training.copies
+    outputs = forward(network, x, precision, fused=fused, device=x.device.type, copies=copies)
     logits, *auxiliary = (output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
     loss = training.criterion(logits, targets)
     if training.teacher is not None:
@@ -250,6 +251,8 @@ def backward(training: Training, x: Tensor, targets: Tensor, share: float,
         loss = loss + losses.AUXILIARY * training.criterion(output, targets)
     loss = loss * share
     loss.backward()
+    if copies is not None:
+        copies.hand_over()
     return loss.item(), right(logits, targets, training.data.multilabel)
 
 

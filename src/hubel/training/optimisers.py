@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hubel.errors import UsageError
+from hubel.training.copies import Copies
 from hubel.training.freezing import parts
 from hubel.training.muon import Muon
 from hubel.training.recipe import Recipe
@@ -96,7 +97,8 @@ def by_depth(
     return found
 
 
-def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: int) -> None:
+def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: int,
+         copies: Copies | None = None) -> None:  # fmt: skip
     """One step with the gradients at hand, which are gone afterwards.
 
     Args:
@@ -104,6 +106,7 @@ def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: 
         recipe: settled.
         lr: learning rate of this step.
         pictures: size of the training part, the n of lambda/n.
+        copies: of the optimiser's weights, where the step multiplied by copies.
     """
     moving = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
     decaying = [
@@ -120,7 +123,7 @@ def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: 
                         parameter.mul_(1 - lr * group["depth"] * (recipe.weight_decay or 0.0))
     for group in optimiser.param_groups:
         group["lr"] = lr * group["factor"]
-    optimiser.step()
+    (copies or optimiser).step()
     optimiser.zero_grad(set_to_none=True)
 
 

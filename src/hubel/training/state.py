@@ -17,6 +17,7 @@ from hubel.training import course, losses, optimisers
 from hubel.training.averaging import Average
 from hubel.training.batch_norm import Statistics, SyncBatchNorm
 from hubel.training.checkpoint import Progress
+from hubel.training.copies import Copies, serve
 from hubel.training.distributed import ALONE, Team
 from hubel.training.divergence import diverged
 from hubel.training.freezing import Freezing
@@ -55,6 +56,7 @@ class Training:
     parallel: nn.Module | None = None  # the network as the processes share it, once the first step has been tried
     teacher: nn.Module | None = None  # logits of the model's input, which the model is to learn
     features: Features | None = None  # of the frozen body, once they are computed
+    copies: Copies | None = None  # of the weights, in bfloat16
 
     @staticmethod
     def begin(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None, team: Team = ALONE,
@@ -78,10 +80,11 @@ class Training:
         freezing = Freezing(model, recipe)
         freezing.begin(progress.epoch)
         network = halves(model)[1] if recipe.cache_features else model
+        copies = Copies(optimiser) if team.size == 1 and serve(recipe) else None
         return Training(model, network, data, recipe, run if team.first else None, team, device, optimiser, criterion,
                         augmentation(recipe, data.train), average, Statistics(freezing.moving_norms()), progress, recipe.batch,
                         accumulate, plan.get("training"), now - progress.elapsed, now, freezing,
-                        None if team.size > 1 else network, teacher)  # fmt: skip
+                        None if team.size > 1 else network, teacher, copies=copies)  # fmt: skip
 
     def begin_epoch(self) -> None:
         """Puts the network into training mode, apart from what is frozen in the epoch under way."""

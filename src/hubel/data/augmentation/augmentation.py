@@ -163,9 +163,9 @@ class Augmentation:
         draws = self._policy_draws(total, generator)
         for draw in draws:
             images = policies.tabled(draw.only(own), images)
-        matrices = None
+        matrices = moves = None
         if self._exact and not draws and (height, width) == size:
-            images = self._shifted(images, own, total, generator)
+            moves = self._moves(total, generator)
         else:
             matrices = placement.matrices(self, total, (height, width), size, draws, generator)
         tint = Tint(self, total, channels, draws, generator) if self._coloured or draws else None
@@ -179,14 +179,20 @@ class Augmentation:
             else count
         )
         # what is only normalised is one pass anyway
-        fused = self.fused and (matrices is not None or tint is not None) and kernels.serve(images, matrices)
+        fused = self.fused and not (matrices is moves is tint is None) and kernels.serve(images, matrices)
+        if moves is not None and (tint is not None or not fused):
+            images, moves = self._shifted(images, moves[own]), None
         for start in range(0, count, step):
             part = slice(start, start + step)
             drawn = own[part]
             into, placed = erasing.lines(result)[part], None if matrices is None else matrices[drawn]
             if fused:
                 rows = into if dtype == torch.float32 else torch.empty_like(into, dtype=torch.float32)
-                self._show(images[part], placed, tint, drawn, preprocessing, rows)
+                if moves is not None:
+                    mean, std = (torch.tensor(of) * 255 for of in (preprocessing.mean, preprocessing.std))
+                    kernels.shift(images[part], moves[drawn], self._fill(images), self.edge, mean, std, rows)
+                else:
+                    self._show(images[part], placed, tint, drawn, preprocessing, rows)
             else:
                 rows = self._rows(images[part], placed, tint, drawn, preprocessing)
             if noise is not None:
@@ -222,11 +228,15 @@ class Augmentation:
         magnitude = 9 if self.policy_magnitude is None else self.policy_magnitude
         return [policies.drawn(count, self.policy, magnitude, generator) for _ in range(layers)]
 
-    def _shifted(self, images: Tensor, own: Tensor, total: int, generator: torch.Generator) -> Tensor:
+    def _moves(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """Pixels to the right and down, and whether it is mirrored: N 3; None where no picture moves."""
         if not self.crop_padding and not self.flip:
-            return images
-        right, down, mirrored = (move[own] for move in placement.moves(self, total, generator))
-        return geometry.shifted(images, right, down, mirrored, self._fill(images), self.crop_padding, self.edge)
+            return None
+        return torch.stack(placement.moves(self, count, generator), dim=1)
+
+    def _shifted(self, images: Tensor, moves: Tensor) -> Tensor:
+        right, down, mirrored = moves.T
+        return geometry.shifted(images, right, down, mirrored.bool(), self._fill(images), self.crop_padding, self.edge)
 
     def _fill(self, images: Tensor) -> Tensor:
         return torch.tensor(self.fill).expand(images.shape[-1])

@@ -1,4 +1,5 @@
-/* Pictures shown through their matrices and coloured, in one reading of the stored bytes and one writing of the result.
+/* Pictures shown through their matrices and coloured, or moved by whole pixels, in one reading of the stored bytes and one
+   writing of the result.
 
    Stored: uint8, n x height x width x channels. Shown: float, n x high x wide x channels. A pixel is computed from its own
    row and column alone and sums are made row by row, so the bits do not depend on the number of threads.
@@ -274,4 +275,55 @@ int tint(float *rows, const float *matrices, int64_t n, int64_t pixels, int64_t 
         else tinted(own, pixels, &matrix, (int)channels);
     }
     return 0;
+}
+
+/* Which of the pixels 0 .. side - 1 stands at a place, OUT for none. */
+static inline int64_t whole(int64_t at, int64_t side, int64_t edge) {
+    if (edge == REFLECT) at = side - 1 - llabs(side - 1 - llabs(at));
+    return edge == FILL && (at < 0 || at >= side) ? OUT : bound(at, side);
+}
+
+static inline void gathered(const uint8_t *line, const int64_t *from, const uint8_t *fill, uint8_t *row, int64_t width, int channels) {
+    for (int64_t i = 0; i < width; i++) {
+        const uint8_t *pixel = line && from[i] != OUT ? line + from[i] * channels : fill;
+        for (int c = 0; c < channels; c++) row[i * channels + c] = pixel[c];
+    }
+}
+
+/* out = every picture mirrored, moved by whole pixels, and (value - mean) / deviation, per channel and in bytes: in one pass what
+   indexing and normalising make, to the bit. `moves` has three numbers per picture: to the right, down, and whether it is
+   mirrored. Returns 1 where there is no memory. */
+int shift(const uint8_t *images, const int64_t *moves, const uint8_t *fill, const float *mean, const float *deviation, float *out,
+          int64_t n, int64_t height, int64_t width, int64_t channels, int64_t edge, int threads) {
+    const int64_t length = width * channels;
+    int failed = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        uint8_t *restrict row = malloc((size_t)length);
+        int64_t *from = malloc(sizeof(int64_t) * (size_t)width);
+        float *restrict centre = malloc(sizeof(float) * (size_t)(2 * length)), *restrict spread = centre + length;
+        if (!row || !from || !centre) {
+#pragma omp atomic write
+            failed = 1;
+        } else
+            for (int64_t i = 0; i < length; i++) centre[i] = mean[i % channels], spread[i] = deviation[i % channels];
+#pragma omp for schedule(static)
+        for (int64_t picture = 0; picture < n; picture++) {
+            if (!row || !from || !centre) continue;
+            const int64_t right = moves[3 * picture], down = moves[3 * picture + 1], mirrored = moves[3 * picture + 2];
+            for (int64_t i = 0; i < width; i++) from[i] = whole(mirrored ? width - 1 - (i - right) : i - right, width, edge);
+            for (int64_t i = 0; i < height; i++) {
+                const int64_t at = whole(i - down, height, edge);
+                const uint8_t *line = at == OUT ? NULL : images + (picture * height + at) * length;
+                float *restrict to = out + (picture * height + i) * length;
+                if (channels == 3) gathered(line, from, fill, row, width, 3);
+                else gathered(line, from, fill, row, width, (int)channels);
+                for (int64_t k = 0; k < length; k++) to[k] = ((float)row[k] - centre[k]) / spread[k];
+            }
+        }
+        free(row);
+        free(from);
+        free(centre);
+    }
+    return failed;
 }

@@ -65,3 +65,22 @@ def tint(pictures: Tensor, tints: Tensor) -> None:
     """float32 N H W C through their colour matrices N C C+1, in place."""
     count, height, width, channels = pictures.shape
     compiled.call(SOURCE, "tint", pictures, tints.float().contiguous(), count, height * width, channels)
+
+
+def shift(
+    images: Tensor, moves: Tensor, fill: Tensor, edge: Edge, mean: Tensor, deviation: Tensor, into: Tensor
+) -> None:
+    """Pictures mirrored, moved by whole pixels (see `geometry.shifted`) and normalised, to the bits of torch's operators.
+
+    Args:
+        images: uint8 N H W C.
+        moves: pixels to the right and down, and whether it is mirrored first, int64 N 3.
+        fill: colour that comes in, C, values 0..255.
+        edge: what comes in.
+        mean: subtracted, float32 C, of values 0..255.
+        deviation: divided by, float32 C.
+        into: the result, float32 N H W C in memory.
+    """
+    moves, fill = moves.contiguous(), fill.to(torch.uint8).contiguous()
+    images = images.contiguous()
+    compiled.call(SOURCE, "shift", images, moves, fill, mean, deviation, into, *images.shape, EDGES.index(edge))
