@@ -75,6 +75,17 @@ def test_each_optimiser_steps_as_the_lecture_writes_it(name):
         np.testing.assert_allclose(p.detach().numpy(), expected[key], rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+def test_weights_in_bfloat16_move_too(name):
+    model = nn.Linear(64, 64).bfloat16()
+    before = model.weight.detach().clone()
+    optimiser = optimisers.build(model, recipe := Recipe(optimizer=name).settled())
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimisers.step(optimiser, recipe, 0.1, 1)
+    assert (model.weight != before).float().mean() > 0.99
+
+
 @pytest.mark.parametrize("name", ["sgd", "nesterov", "rmsprop"])
 def test_decoupled_decay_acts_beside_the_step(name):
     """With a gradient that does not depend on the weights, they shrink by 1 - lr x decay and move as without decay."""

@@ -32,6 +32,7 @@ def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         for depth, part in by_depth(model, recipe, some)
     ]  # fmt: skip
     lr = 0.0  # every step sets its own
+    fused = all(p.dtype != torch.bfloat16 for p in model.parameters())  # torch 2.13's kernels on CPUs leave it as it is
     match recipe.optimizer:
         case "rmsprop":  # torch has no fused kernel of it
             return torch.optim.RMSprop(
@@ -39,11 +40,11 @@ def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             )
         case "adam" | "adamw":
             kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-            return kind(groups, lr, (recipe.beta1 or 0.0, recipe.beta2 or 0.0), recipe.eps or 0.0, fused=True)
+            return kind(groups, lr, (recipe.beta1 or 0.0, recipe.beta2 or 0.0), recipe.eps or 0.0, fused=fused)
         case "muon":
             dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float32
             return Muon(groups, lr, recipe.momentum or 0.0, dtype=dtype)
-    return torch.optim.SGD(groups, lr, recipe.momentum or 0.0, nesterov=recipe.optimizer == "nesterov", fused=True)
+    return torch.optim.SGD(groups, lr, recipe.momentum or 0.0, nesterov=recipe.optimizer == "nesterov", fused=fused)
 
 
 def decayed_parameters(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
