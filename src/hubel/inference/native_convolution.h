@@ -78,16 +78,22 @@ static void NAMED(find)(const Step *step, const REAL *from, const REAL *zeros, i
     const int64_t high = (step->kernel_height - 1) * step->dilation_height,
                   wide = (step->kernel_width - 1) * step->dilation_width;
     int64_t row = pixel / step->out_width, column = pixel % step->out_width;
+    const int64_t taps = step->kernel_height * step->kernel_width, right = step->stride_width * step->channels;
+    int before = 0; /* whether the window of the pixel to the left, in the same row, lies within the map */
     for (int64_t i = 0; i < rows; i++) {
         const int64_t top = row * step->stride_height - step->pad_height, left = column * step->stride_width - step->pad_width;
         const REAL *corner = from + (top * step->width + left) * step->channels;
         const int whole = top >= 0 && top + high < step->height && left >= 0 && left + wide < step->width;
-        for (int64_t tap = i, ky = 0; ky < step->kernel_height; ky++)
-            for (int64_t kx = 0; kx < step->kernel_width; kx++, tap += ROWS) {
-                const int64_t y = top + ky * step->dilation_height, x = left + kx * step->dilation_width;
-                const int inside = whole || (y >= 0 && y < step->height && x >= 0 && x < step->width);
-                found[tap] = inside ? corner + ky * down + kx * along : zeros;
-            }
+        if (before && whole)
+            for (int64_t tap = 0; tap < taps; tap++) found[tap * ROWS + i] = found[tap * ROWS + i - 1] + right;
+        else
+            for (int64_t tap = i, ky = 0; ky < step->kernel_height; ky++)
+                for (int64_t kx = 0; kx < step->kernel_width; kx++, tap += ROWS) {
+                    const int64_t y = top + ky * step->dilation_height, x = left + kx * step->dilation_width;
+                    const int inside = whole || (y >= 0 && y < step->height && x >= 0 && x < step->width);
+                    found[tap] = inside ? corner + ky * down + kx * along : zeros;
+                }
+        before = whole && column + 1 < step->out_width;
         if (++column == step->out_width) column = 0, row++;
     }
 }

@@ -53,8 +53,10 @@ def convolution(lowering: Lowering, node: fx.Node, x: fx.Node, weight: fx.Node, 
         even = functional.pad(weights, (0, kernel[1] % lowering.terms, 0, 0, 0, 0, 0, own.stride - count))
         taps = even.reshape(own.stride // LANES, LANES, -1, lowering.terms).transpose(1, 2)  # of a line, side by side
         return lowering.wait(node, Step("depthwise", to, [own], numbers, stored(lowering, taps), whole(biases)))
-    taps = functional.pad(weights, (0, 0, 0, 0, 0, own.stride - inputs)).permute(0, 2, 3, 1)
-    if own.stride == COLOURS:  # a picture with its border: a line of the kernel is one tap
+    bordered = own.stride == COLOURS
+    more = COLOURS - inputs if bordered else inputs % lowering.terms  # of the zeros that fill up a pixel
+    taps = functional.pad(weights, (0, 0, 0, 0, 0, more)).permute(0, 2, 3, 1)
+    if bordered:  # a picture with its border: a line of the kernel is one tap
         taps = taps.reshape(count, kernel[0], 1, -1)
         numbers |= {"kernel_width": 1, "pad_height": 0, "pad_width": 0}
     return product(lowering, node, to, own, numbers, taps.flatten(1, 2), biases)
@@ -66,7 +68,8 @@ def linear(lowering: Lowering, node: fx.Node, x: fx.Node, weight: fx.Node, bias:
     count, pixels = len(weights), own.height * own.width
     if weights.shape[1] != own.channels * pixels:
         raise NotNative("a linear layer of something else than a whole map")
-    taps = functional.pad(weights.reshape(count, own.channels, pixels).permute(0, 2, 1), (0, own.stride - own.channels))
+    taps = weights.reshape(count, own.channels, pixels).permute(0, 2, 1)
+    taps = functional.pad(taps, (0, own.channels % lowering.terms))
     numbers = spread((own.height, own.width), (1, 1), (0, 0), (1, 1))
     biases = torch.zeros(count) if bias is None else lowering.constant(bias)
     return product(lowering, node, Map(count, 1, 1), own, numbers, taps, biases)
