@@ -7,6 +7,7 @@ import time
 import pytest
 
 from hubel import compiled
+from hubel.cli import main
 from hubel.data.augmentation import kernels as pictures
 from hubel.training import kernels
 
@@ -43,6 +44,12 @@ def test_a_thread_compiles_beside_the_caller_and_nothing_is_compiled_twice(sourc
 def test_what_does_not_compile_is_no_library(source):
     source.write_text("no C")
     assert compiled.library(source) is None
+
+
+def test_where_torch_is_loaded_nothing_is_begun(monkeypatch, capsys):
+    monkeypatch.setattr(compiled, "begin", lambda *_: pytest.fail("compiles beside nothing"))
+    assert main(["train", "/no/such/folder"]) == 3
+    assert "/no/such/folder" in capsys.readouterr().err
 
 
 def test_what_is_begun_is_what_training_calls():

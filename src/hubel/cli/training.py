@@ -43,7 +43,8 @@ def train(arguments: Train) -> int:
         return _explain_speed(arguments)
     if arguments.plot_schedule:
         return _plot_schedule(arguments)
-    compiled.begin(*compiled.TRAINING)  # beside the loading of torch
+    if "torch" not in sys.modules:
+        compiled.begin(*compiled.TRAINING)  # beside the loading of torch
     from hubel.commands import series
     from hubel.commands.train import start
 
