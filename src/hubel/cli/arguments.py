@@ -1,12 +1,13 @@
 """What the arguments of the verbs share; a verb's own stand beside what it calls."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from hubel.training.recipe import Recipe
 
 Positional = tyro.conf.Positional
+Engine = Literal["auto", "eager", "folded", "native", "openvino", "onnxruntime", "inductor"]  # of `inference.ENGINES`
 Choices = Annotated[Recipe, tyro.conf.arg(name="")]  # the keys of a recipe, without a prefix
 File = Annotated[bool | str, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="")]  # a key that may stand alone
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from hubel.cli.arguments import Positional
+from hubel.cli.arguments import Engine, Positional
 from hubel.errors import UsageError
 from hubel.training.keys import Fit
 
@@ -21,7 +21,7 @@ class Answering:
     """answer 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
     coverage: float | None = None
     """the same below the highest probability at which this share of the validation pictures was answered"""
-    engine: Literal["auto", "eager", "folded", "native", "openvino", "onnxruntime", "inductor"] = "auto"
+    engine: Engine = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
     precision: Literal["float32", "bfloat16"] | None = None
     """of the arithmetic; the quicker of those the hardware multiplies unless given"""

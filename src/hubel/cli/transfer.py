@@ -4,11 +4,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubel.cli.arguments import Positional
+from hubel.cli.arguments import Engine, Positional
 from hubel.errors import UsageError
 from hubel.training.recipe import Recipe
-
-Engine = Literal["auto", "eager", "folded", "native", "openvino", "onnxruntime", "inductor"]
 
 
 @dataclass(frozen=True, kw_only=True)

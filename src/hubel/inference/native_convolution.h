@@ -180,8 +180,9 @@ static void NAMED(depthwise)(const Step *step, const Worker *worker) {
         for (int64_t y = top; y < end; y++) {
             const int64_t begin = y * step->stride_height - step->pad_height;
             for (next = most(next, begin); next < begin + height; next++)
-                if (next >= 0 && next < step->height) NAMED(line)(from + (next * step->width - 1) * channels, channels, step->width, step->pad_width,
-                           ring + next % height * span);
+                if (next >= 0 && next < step->height)
+                    NAMED(line)(from + (next * step->width - 1) * channels, channels, step->width, step->pad_width,
+                                ring + next % height * span);
             for (int64_t ky = 0; ky < height; ky++)
                 lines[ky] = ring + (begin + ky < 0 || begin + ky >= step->height ? height : (begin + ky) % height) * span;
             REAL *to = (REAL *)(worker->arena + step->to) + y * step->out_width * channels + vector * LANES;
