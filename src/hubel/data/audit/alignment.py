@@ -19,11 +19,12 @@ STEPS = ((16, 4), (32, 3))  # side [px], Gauss-Newton steps; (64, 2) for those t
 FINEST = ((64, 2),)
 BLOCKS = 8  # along a side
 NOISE = 3.0  # grey levels: what encoders leave
-SEEN = 16  # blocks with something to see (contrast above NOISE) that have to be there
+SEEN = 26  # blocks that have to show something (contrast above NOISE): more than a handwritten digit has
 SHARE = 0.7  # of them that have to agree
 ROUGH = 0.9  # difference of the block at SHARE, in contrasts, beyond which finer steps do not help
 SAME = 0.33  # and below which pictures show the same
-OVERLAP = 0.6  # share of each picture that the other has to show
+OVERLAP = 0.6  # share of the larger picture that the smaller one has to show
+HELD = 0.8  # and of the smaller one that the larger has to: a copy shows nothing new, but filled corners
 EDGE = 4 / SIDE  # two pixels: a frame's last one is mixed, and smoothing mixes its neighbour into it
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -42,7 +43,9 @@ class Laid(NamedTuple):
     other_box: Tensor
 
 
-def alike(one: NDArray[np.float32], other: NDArray[np.float32], box: Tensor, other_box: Tensor, start: Tensor) -> NDArray[np.bool_]:
+def alike(
+    one: NDArray[np.float32], other: NDArray[np.float32], box: Tensor, other_box: Tensor, start: Tensor
+) -> NDArray[np.bool_]:
     """Whether pictures show the same, N.
 
     Args:
@@ -68,7 +71,7 @@ def _smooth(pictures: NDArray[np.float32]) -> Tensor:
 
 
 def _grid(side: int) -> tuple[Tensor, Tensor]:
-    """x and y of the pixels' centres, from -1 to 1, 1 S S each."""
+    """X and y of the pixels' centres, from -1 to 1, 1 S S each."""
     centres = (torch.arange(side) + 0.5) / side * 2 - 1
     return centres.expand(1, side, side), centres[:, None].expand(1, side, side)
 
@@ -148,16 +151,17 @@ def _difference(pair: Laid, affine: Tensor) -> Tensor:
     shown = (count >= inside.shape[2] / 2) & (energy > NOISE**2)
     order = apart.masked_fill(~shown, torch.inf).sort(1).values
     at = (shown.sum(1) * SHARE).ceil().long().clamp(min=1) - 1
-    area = 4 * mask.mean((1, 2))  # of 2 x 2
-    part = area / torch.maximum(_area(pair.box), _area(pair.other_box) / torch.linalg.det(affine).abs().clamp(min=1e-3))
-    enough = (shown.sum(1) >= SEEN) & (part >= OVERLAP)
+    shared, own = 4 * mask.mean((1, 2)), _area(pair.box)  # of 2 x 2
+    theirs_here = _area(pair.other_box) / torch.linalg.det(affine).abs().clamp(min=1e-3)
+    held = (shared >= HELD * torch.minimum(own, theirs_here)) & (shared >= OVERLAP * torch.maximum(own, theirs_here))
+    enough = (shown.sum(1) >= SEEN) & held
     return order.gather(1, at[:, None])[:, 0].masked_fill(~enough, torch.inf)
 
 
 def _blocks(pictures: Tensor) -> Tensor:
     """N S S as N 64 pixels."""
     side = SIDE // BLOCKS
-    return pictures.reshape(-1, BLOCKS, side, BLOCKS, side).transpose(2, 3).reshape(len(pictures), BLOCKS**2, -1)
+    return pictures.reshape(-1, BLOCKS, side, BLOCKS, side).transpose(2, 3).reshape(-1, BLOCKS**2, side**2)
 
 
 def _area(box: Tensor) -> Tensor:

@@ -21,16 +21,23 @@ from hubel.data.audit.alignment import alike
 from hubel.data.audit.signatures import FREQUENCIES, views
 from hubel.files import Track
 
-NEAR = 0.45  # distance of two views' signatures; 2 is the largest
+NEAR = 0.5  # distance of two views' signatures; 2 is the largest
 NEIGHBOURS = 8  # at most, that a picture is laid on
-CELL, CELLS = 501, 16  # views in a cell, about (odd, so that centres are views of both kinds); cells searched for each view
+CELL, CELLS = (
+    501,
+    16,
+)  # views in a cell, about (odd, so that centres are views of both kinds); cells searched for each view
 ROWS = 256  # of a product of matrices: what the processor's cache holds
 CHUNK = 256  # pairs at once
 MIRRORS = torch.tensor([[[across, 0.0], [0.0, down]] for down in (1.0, -1.0) for across in (1.0, -1.0)])
-TURNS = torch.cat([MIRRORS, torch.tensor([[0.0, 1.0], [1.0, 0.0]]) @ MIRRORS])  # + 1: mirrored, + 2: upside down, + 4: transposed
+TURNS = torch.cat(
+    [MIRRORS, torch.tensor([[0.0, 1.0], [1.0, 0.0]]) @ MIRRORS]
+)  # + 1: mirrored, + 2: upside down, + 4: transposed
 
 
-def moved_copies(pictures: Callable[[NDArray[np.int64]], NDArray[np.float32]], count: int, track: Track[Any]) -> NDArray[np.int64]:
+def moved_copies(
+    pictures: Callable[[NDArray[np.int64]], NDArray[np.float32]], count: int, track: Track[Any]
+) -> NDArray[np.int64]:
     """Pairs of pictures that show the same, 2 P.
 
     Args:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.fft import dctn
+from scipy.ndimage import uniform_filter
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,6 +21,7 @@ YCBCR = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0
 TAKEN = np.ones((FREQUENCIES, FREQUENCIES, 3), bool)  # of the lowest frequencies; the first one is the mean brightness
 TAKEN[0, 0, 0] = TAKEN[CHROMA:, :, 1:] = TAKEN[:, CHROMA:, 1:] = False
 MARGIN = 0.06  # of each side, that the second view leaves out
+DETAIL = 0.035  # contrast between neighbouring pixels in shares of the picture's, below which copies cannot be told from others
 FRAME = 6.0  # grey levels by which a frame of one colour may vary
 LEAST = 0.3  # of a side, that is left within a frame
 
@@ -44,10 +46,12 @@ def waves(small: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def views(pictures: NDArray[np.float32]) -> Views:
-    """Views of pictures N S S 3."""
+    """Views of pictures N S S 3; those of pictures enlarged from few pixels (8 x 8 digits) have no waves: nothing is near them."""
     whole = within_frame(pictures)
     height, width = whole[:, 2] - whole[:, 0], whole[:, 3] - whole[:, 1]
     boxes = torch.stack([whole, whole + MARGIN * torch.stack([height, width, -height, -width], dim=1)], dim=1)
+    luma = pictures @ YCBCR[0]
+    fine = (luma - uniform_filter(luma, 3, axes=(1, 2))).std(axis=(1, 2)) / np.maximum(luma.std(axis=(1, 2)), 1)
     planes = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     along = (torch.arange(2 * GRID) + 0.5) / (2 * GRID)
     each = []
@@ -56,7 +60,7 @@ def views(pictures: NDArray[np.float32]) -> Views:
         where = torch.stack([x[:, None].expand(-1, 2 * GRID, -1), y[:, :, None].expand(-1, -1, 2 * GRID)], dim=3)
         seen = functional.grid_sample(planes, where, padding_mode="border", align_corners=False)
         each.append(waves(functional.avg_pool2d(seen, 2).permute(0, 2, 3, 1).numpy()))
-    return Views(boxes, np.stack(each, axis=1))
+    return Views(boxes, np.stack(each, axis=1) * (fine > DETAIL)[:, None, None, None, None])
 
 
 def within_frame(pictures: NDArray[np.float32]) -> Tensor:
