@@ -53,8 +53,13 @@ def cropped_off_centre(image: Image.Image, random: np.random.Generator) -> Image
 
 def framed(image: Image.Image, random: np.random.Generator) -> Image.Image:
     """With a border all round, at two opposite sides, or at each side another."""
-    shares = np.array([np.full(4, random.uniform(0.015, SHARE)), random.uniform(0.015, SHARE, 4),
-                       random.uniform(0.015, SHARE) * np.array([[1, 0, 1, 0], [0, 1, 0, 1]][random.integers(2)])][random.integers(3)])  # fmt: skip
+    opposite = np.array([[1, 0, 1, 0], [0, 1, 0, 1]][random.integers(2)])
+    kinds = [
+        np.full(4, random.uniform(0.015, SHARE)),
+        random.uniform(0.015, SHARE, 4),
+        random.uniform(0.015, SHARE) * opposite,
+    ]
+    shares = kinds[random.integers(3)]
     left, upper, right, lower = (shares * (image.size * 2)).round().astype(int).tolist()
     frame = Image.new("RGB", (image.width + left + right, image.height + upper + lower), GREY[random.integers(3)])
     frame.paste(image, (left, upper))
@@ -145,8 +150,10 @@ def measured(folder: Path, seed: int, copies: int, halves: int) -> dict[str, Any
     began, together = time.process_time(), np.concatenate(pictures)
     groups = near_duplicates(together)
     seconds, own = time.process_time() - began, groups[: len(small.images)]
-    found = {kind.__name__: int((groups[len(own) + copies * place :][:copies] == groups[np.searchsorted(small.which, chosen)]).sum())
-             for place, (kind, chosen) in enumerate(zip(KINDS, sources, strict=True))}  # fmt: skip
+    found = {}
+    for place, (kind, chosen) in enumerate(zip(KINDS, sources, strict=True)):
+        theirs = groups[len(own) + copies * place :][:copies]
+        found[kind.__name__] = int((theirs == groups[np.searchsorted(small.which, chosen)]).sum())
     first, count = np.unique(own, return_counts=True)
     joined = [[Path(paths[small.which[i]]).name for i in np.flatnonzero(own == group)] for group in first[count > 1]]
     return {"seed": seed, "photographs": len(own), "copies_of_each_kind": copies, "found": found, "joined_photographs": joined,
@@ -170,8 +177,8 @@ def main() -> None:
             kind.__name__: sum(run["found"][kind.__name__] for run in runs) / len(runs) / arguments.copies
             for kind in KINDS
         }
-        figures = {"data": arguments.folder.name, "found_share": shares, "runs": runs, "hardware": hardware(), "versions": all_versions(),
-                   "command": shlex.join(["python", *sys.argv])}  # fmt: skip
+        figures = {"data": arguments.folder.name, "found_share": shares, "runs": runs, "hardware": hardware(),
+                   "versions": all_versions(), "command": shlex.join(["python", *sys.argv])}  # fmt: skip
         files.write(arguments.output, json.dumps(figures, indent=1))
 
 
