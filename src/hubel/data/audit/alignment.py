@@ -24,7 +24,7 @@ SHARE = 0.7  # of them that have to agree
 ROUGH = 0.9  # difference of the block at SHARE, in contrasts, beyond which finer steps do not help
 SAME = 0.33  # and below which pictures show the same
 OVERLAP = 0.6  # share of the larger picture that the smaller one has to show
-HELD = 0.92  # and of the smaller one that the larger has to: a copy shows nothing new, but filled corners
+HELD = 0.8  # and of the smaller one that the larger has to: a copy shows nothing new, but filled corners
 EDGE = 4 / SIDE  # two pixels: a frame's last one is mixed, and smoothing mixes its neighbour into it
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
