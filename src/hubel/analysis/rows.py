@@ -172,7 +172,9 @@ def _described(shadow: Shadow, input: tuple[int, ...], name: str) -> Summary:
     fresh = {key: path for key, path in trace.weights.items() if path in trace.parameters}
     rows = _rows(trace, kept, fresh, input)
     rows += _rest(trace, saved, kept, fresh)
-    if saved is None:
+    if saved and saved.trace.unsure:
+        note = f"saved bytes unknown: {saved.trace.unsure}"
+    if note:
         rows = [row._replace(saved_bytes=None) for row in rows]
     return Summary(name, input, tuple(rows), _total(rows, trace), trace.classes, note)
 

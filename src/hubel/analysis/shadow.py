@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from hubel.analysis.calls import tensors
+from hubel.analysis.cpu import OnCPU
 from hubel.analysis.shapes import like
 from hubel.analysis.trace import ROOT, Recorder, Stopped, Trace
 from hubel.errors import HubelError, UsageError
@@ -135,7 +136,7 @@ class Shadow:
         recorder.plain = not (gradients and graph)
         with torch.inference_mode(False):
             x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
-        with _undisturbed(), torch.set_grad_enabled(gradients), recorder:
+        with _undisturbed(), torch.set_grad_enabled(gradients), recorder, OnCPU(recorder):
             try:
                 result = self.model(x)
             except HubelError:
@@ -151,7 +152,7 @@ class Shadow:
         outputs = tensors(_plain(result))
         recorder.looks_at(x)
         return Trace(recorder.calls, x, outputs, self.parameters, self.weights, self.classes, recorder.memory,
-                     recorder.sizes, recorder.meddled)  # fmt: skip
+                     recorder.sizes, recorder.meddled, recorder.unsure)  # fmt: skip
 
     def _set_mode(self, training: bool) -> None:
         """`train()` where a network has its own, such as one that keeps some layers frozen; else the quick way."""
