@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from hubel.analysis.trace import Recorder
 
 FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-FLASH_CHOICE = 1  # of torch._fused_sdp_choice
+CHOICE = torch.ops.aten._fused_sdp_choice
+FLASH_CHOICE = 1
 ONEDNN = "an LSTM keeps a workspace whose size only oneDNN knows"
 MIXED = "under autocast the CPU computes in another precision than the meta device"
 UNSURE = {  # operators that keep other side results on the CPU than on the meta device
@@ -50,7 +51,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | No
     if all(tensor is None or tensor.is_meta for tensor in (query, key, value, attn_mask)):
         with _DisableTorchDispatch():
             given = [tensor if tensor is None else _on_cpu(tensor) for tensor in (query, key, value, attn_mask)]
-            choice = torch._fused_sdp_choice(*given, dropout_p, is_causal, **how)
+            choice = CHOICE(*given, dropout_p, is_causal, **how)
         if choice == FLASH_CHOICE:
             if attn_mask is not None and attn_mask.dtype is torch.bool:
                 attn_mask = torch.where(attn_mask, 0.0, float("-inf")).to(query.dtype)

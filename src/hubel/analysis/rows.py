@@ -13,6 +13,8 @@ from hubel.analysis.field import Field
 from hubel.analysis.named import Size, named
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
+from hubel.analysis.seen import Seen
+from hubel.analysis.seen import seen as numbers
 from hubel.analysis.shadow import Shadow
 from hubel.analysis.trace import ROOT, Stopped, Trace
 from hubel.errors import UsageError, nearest
@@ -198,9 +200,9 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
     What they account for is taken out of `kept` (bytes for backward) and `fresh` (parameters nobody has read yet).
     """
     fields = receptive_fields(trace)
-    seen_by = {id(found): field.seen(found, input[1:]) for found in {id(each): each for each in fields}.values()}
+    seen_by = {id(found): numbers(found, input[1:]) for found in {id(each): each for each in fields}.values()}
     assert trace.input is not None
-    seen = field.seen(field.picture(trace.input.shape), input[1:])
+    seen = numbers(field.picture(trace.input.shape), input[1:])
     rows = [Row(name="input", module="", op="input", output=input, params=0, macs=0,
                 activation_bytes=trace.input.untyped_storage().nbytes(),
                 saved_bytes=kept.pop(("input", "", 0), 0), receptive_field=seen.size, jump=seen.jump, start=seen.start,
@@ -270,7 +272,7 @@ def _class(trace: Trace, path: str) -> str:
     return trace.classes.get("" if path == ROOT else path, "")
 
 
-def _row(call: Call, seen: field.Seen, op: str, given: list[Tensor], params: int, saved: int, trace: Trace) -> Row:
+def _row(call: Call, seen: Seen, op: str, given: list[Tensor], params: int, saved: int, trace: Trace) -> Row:
     weight, groups, bias = (), 1, False
     name = call.name
     if name == "convolution":
