@@ -20,6 +20,7 @@ from hubel.analysis.trace import ROOT, Stopped, Trace
 from hubel.errors import UsageError, nearest
 from hubel.process import uncollected
 
+TRAINING_ONLY = "training only"
 Axes = tuple[float | None, ...]
 Kept = dict[tuple[str, str, int], int]  # bytes kept for backward, by module, operator and how-manieth call of it
 
@@ -57,6 +58,7 @@ class Total:
     """What the rows add up to, for one picture."""
 
     params: int
+    training_params: int  # those of them that only training uses, such as auxiliary heads
     macs: int | None
     activation_bytes: int
     peak_activation_bytes: int  # of an inference that frees what it no longer needs
@@ -93,7 +95,8 @@ class Summary:
 
     def json(self) -> dict[str, Any]:
         """One object that scripts can rely on."""
-        total = {"params": self.total.params, "macs": self.total.macs, "flops": self.total.flops,
+        total = {"params": self.total.params, "training_params": self.total.training_params,
+                 "macs": self.total.macs, "flops": self.total.flops,
                  "peak_activation_bytes": self.total.peak_activation_bytes, "saved_bytes": self.total.saved_bytes,
                  "receptive_field": list(self.total.receptive_field),
                  "activation_bytes": self.total.activation_bytes}  # fmt: skip
@@ -186,6 +189,7 @@ def _total(rows: Sequence[Row], trace: Trace) -> Total:
     maps = [row for row in rows if row.moving and row.activation_bytes and row.op != "input"]
     return Total(
         params=sum(row.params for row in rows),
+        training_params=sum(row.params for row in rows if row.op == TRAINING_ONLY),
         macs=None if None in macs else sum(filter(None, macs)),
         activation_bytes=sum(row.activation_bytes for row in rows),
         peak_activation_bytes=memory.peak(trace),
@@ -259,9 +263,9 @@ def _rest(trace: Trace, saved: memory.Saved | None, kept: Kept, fresh: dict[int,
     params, extra = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for key, path in fresh.items():
         owner = path.rpartition(".")[0] or ROOT
-        params[owner, "training only" if key in trained else "not called"] += trace.parameters[path].numel()
+        params[owner, TRAINING_ONLY if key in trained else "not called"] += trace.parameters[path].numel()
     for (path, _, _), size in kept.items():
-        extra[path, "training only"] += size
+        extra[path, TRAINING_ONLY] += size
     order = {path or ROOT: index for index, path in enumerate(trace.classes)}
     names = sorted({*params, *extra}, key=lambda name: order.get(name[0], len(order)))
     return [Row(name=path, module=_class(trace, path), op=op, output=(), params=params[path, op], macs=0,

@@ -12,13 +12,25 @@ from hubel.errors import UsageError, nearest
 def listed(pattern: str = "*") -> list[dict[str, Any]]:
     """Facts of the networks whose names match a shell pattern, in the order of the zoo.
 
+    `params` are those that an inference runs, as in `compare`; `training_params` those of the auxiliary heads besides.
+
     Raises:
         UsageError: none matches.
     """
     names = [name for name in zoo.MODELS if fnmatch.fnmatch(name, pattern)]
     if not names:
         raise UsageError(f"no model matches {pattern!r}; {nearest(pattern, zoo.MODELS)}")
-    return [{"name": name, **zoo.facts()[name]} for name in names]
+    return [_row(name, zoo.facts()[name]) for name in names]
+
+
+def _row(name: str, facts: dict[str, Any]) -> dict[str, Any]:
+    aside = facts.get("training_params", 0)
+    return {"name": name, **facts, "params": facts["params"] - aside, "training_params": aside}
+
+
+def _params(row: dict[str, Any]) -> str:
+    aside = f" (+ {_counted(row['training_params'])} in training)" if row["training_params"] else ""
+    return _counted(row["params"]) + aside
 
 
 def _counted(number: float) -> str:
@@ -35,7 +47,7 @@ def _counted(number: float) -> str:
 
 def table(rows: list[dict[str, Any]], width: int | None = None) -> Table:
     """Name, parameters, MACs at the published input, published accuracy, and the paper, which alone is cut to `width` columns."""
-    lines = [(row["name"], _counted(row["params"]), _counted(row["macs"]), "x".join(map(str, row["input"])),
+    lines = [(row["name"], _params(row), _counted(row["macs"]), "x".join(map(str, row["input"])),
               f"{100 * row['top1']:.1f} %" if "top1" in row else "") for row in rows]  # fmt: skip
     headings = ("name", "parameters", "MACs", "input", "top-1")
     room = (
