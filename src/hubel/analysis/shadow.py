@@ -128,6 +128,7 @@ class Shadow:
             Stopped: the forward pass failed.
             UsageError: the forward pass reads the numbers of a tensor.
         """
+        _takes_one(self.model, self.classes[""])
         self._set_mode(training)
         for parameter in self.plainly_used:
             parameter.requires_grad = graph
@@ -141,8 +142,9 @@ class Shadow:
                 result = self.model(x)
             except HubelError:
                 raise
-            except (NotImplementedError, RuntimeError) as error:
-                if "meta tensor" not in str(error) and not isinstance(error, NotImplementedError):
+            except (NotImplementedError, RuntimeError, TypeError) as error:
+                asks = "meta tensor" in str(error) or "meta device" in str(error)  # for numbers, or for a numpy array
+                if not asks and not isinstance(error, NotImplementedError):
                     raise recorder.failed or Stopped(ROOT, None, [x], error) from error
                 where = recorder.failed.path if recorder.failed else ROOT
                 raise UsageError(f"{where}: the forward pass needs the numbers of a tensor, and an inspection has only "
@@ -177,6 +179,19 @@ class Shadow:
     def _dtype(self) -> torch.dtype:
         kinds = [tensor.dtype for tensor in self.parameters.values() if tensor.is_floating_point()]
         return kinds[0] if kinds else torch.get_default_dtype()
+
+
+def _takes_one(model: nn.Module, kind: str) -> None:
+    """Refuses a network whose forward needs more than one input."""
+    try:
+        parameters = inspect.signature(type(model).forward).parameters.values()
+    except (TypeError, ValueError):
+        return
+    needed = [each.name for each in list(parameters)[1:]
+              if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]  # fmt: skip
+    if len(needed) > 1:
+        raise UsageError(f"the forward of {kind} takes {len(needed)} inputs ({', '.join(needed)}), and one is given; inspect "
+                         f"a module that takes one picture and makes the others of it")  # fmt: skip
 
 
 def _by_path(model: nn.Module) -> dict[str, nn.Module]:
