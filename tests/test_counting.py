@@ -12,7 +12,7 @@ import torch
 from hubel import zoo
 from hubel.analysis import compare, summary
 from hubel.arithmetic import conv_macs, conv_params, linear_macs, linear_params, out_size
-from hubel.commands.models import listed
+from hubel.commands.models import listed, table
 from hubel.zoo import alexnet, googlenet, mobilenet, resnet, shufflenet, squeezenet, vgg, zfnet
 
 
@@ -245,6 +245,7 @@ def test_auxiliary_heads_are_counted_apart_by_every_verb(name):
     alone = sum(parameter.numel() for parameter in network.parameters()) - heads
     (row,) = listed(name)
     (entry,) = compare([name]).entries
+    assert ("in training" in "".join(map(str, table([row]).columns[-1].cells))) == bool(heads)
     total = summary(name).total
     assert (row["params"], row["training_params"]) == (alone, heads)
     assert (entry.params, entry.training_params) == (alone, heads)

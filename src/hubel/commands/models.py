@@ -28,11 +28,6 @@ def _row(name: str, facts: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, **facts, "params": facts["params"] - aside, "training_params": aside}
 
 
-def _params(row: dict[str, Any]) -> str:
-    aside = f" (+ {_counted(row['training_params'])} in training)" if row["training_params"] else ""
-    return _counted(row["params"]) + aside
-
-
 def _counted(number: float) -> str:
     """A large count with three figures.
 
@@ -45,9 +40,14 @@ def _counted(number: float) -> str:
     return f"{number:g}"
 
 
+def _aside(row: dict[str, Any]) -> str:
+    """The parameters of auxiliary heads besides, which only training uses."""
+    return f"+ {_counted(row['training_params'])} in training; " if row["training_params"] else ""
+
+
 def table(rows: list[dict[str, Any]], width: int | None = None) -> Table:
     """Name, parameters, MACs at the published input, published accuracy, and the paper, which alone is cut to `width` columns."""
-    lines = [(row["name"], _params(row), _counted(row["macs"]), "x".join(map(str, row["input"])),
+    lines = [(row["name"], _counted(row["params"]), _counted(row["macs"]), "x".join(map(str, row["input"])),
               f"{100 * row['top1']:.1f} %" if "top1" in row else "") for row in rows]  # fmt: skip
     headings = ("name", "parameters", "MACs", "input", "top-1")
     room = (
@@ -60,6 +60,6 @@ def table(rows: list[dict[str, Any]], width: int | None = None) -> Table:
         table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
     table.add_column("source", no_wrap=True)
     for line, row in zip(lines, rows, strict=True):
-        source = row["source"]
+        source = _aside(row) + row["source"]
         table.add_row(*line, source if room is None or len(source) <= room else source[: max(0, room - 1)] + "…")
     return table
