@@ -146,12 +146,17 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iter
     """
     run = Run.open(folder)
     team = join(run.about["recipe"]["device"])
-    with nullcontext() if run.finished else _held(run, team):
+    with nullcontext() if _complete(run) else _held(run, team):
         yield from _resumed(run, team, track)
 
 
+def _complete(run: Run) -> bool:
+    """Whether nothing is left to do; a lost classifier can be made again while there is a checkpoint."""
+    return run.finished and (run.has_best or not (run.folder / "last.safetensors").is_file())
+
+
 def _resumed(run: Run, team: Team, track: Track[Any]) -> Iterator[Record]:
-    if run.finished:
+    if _complete(run):
         leave()
         yield Finished(run, json.loads((run.folder / "summary.json").read_text()))
         return

@@ -129,6 +129,11 @@ class Run:
         card = {key: self.about.get(key) for key in kept}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
 
+    @property
+    def has_best(self) -> bool:
+        """Whether the classifier of the best epoch is there."""
+        return (self.folder / "best.safetensors").is_file()
+
     def describe_best(self, said: dict[str, Any]) -> None:
         """Adds to the description of the best epoch's classifier; said twice, it is the same file."""
         path = self.folder / "best.safetensors"

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
+import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from hubel import files
 from hubel.classifier import Classifier
+from hubel.errors import FileError
+from hubel.training import checkpoint
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.recipe import Precision
 from hubel.transfer.stages import Place
@@ -37,9 +38,9 @@ class Shelf:
         self.values: list[NDArray[np.float32]] = []
         for path in sorted(folder.glob("*.safetensors")) if folder else ():
             try:
-                kept = safetensors.numpy.load_file(path)
-                self._append(kept["digests"], kept["features"])
-            except (OSError, SafetensorError, KeyError, ValueError):  # a damaged file costs computing, nothing else
+                kept, _ = checkpoint.read(path)
+                self._append(kept["digests"].numpy(), kept["features"].numpy())
+            except (FileError, KeyError, ValueError):  # a damaged file costs computing, nothing else
                 continue
 
     def _append(self, digests: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
@@ -76,8 +77,8 @@ class Shelf:
         self._append(digests, values)
         if self.folder is not None:
             name = hashlib.sha256(digests.tobytes()).hexdigest()[:32]
-            files.write(self.folder / f"{name}.safetensors",
-                        safetensors.numpy.save({"digests": digests, "features": values}))  # fmt: skip
+            kept = {"digests": torch.from_numpy(digests), "features": torch.from_numpy(values)}
+            checkpoint.save(self.folder / f"{name}.safetensors", kept, {"features": VERSION})
 
 
 def shelves(classifier: Classifier, places: Sequence[Place], engine: str, precision: Precision | None) -> list[Shelf]:
