@@ -29,13 +29,13 @@ _swept: set[Path] = set()  # folders in which this process has written
 
 
 class CannotWrite(FileError):
-    """A file cannot be written; `errno` says why."""
+    """A file cannot be written; `full` says whether for want of room."""
 
     def __init__(self, path: Path, error: OSError) -> None:
         out = _way_out(path, error)
         super().__init__(f"cannot write {path}: {error.strerror or error}{'; ' if out else ''}{out} (nothing was left half "
                          f"written)")  # fmt: skip
-        self.errno = error.errno
+        self.full = error.errno in FULL
 
 
 def silently(items: Iterable[T], description: str, total: int) -> Iterable[T]:  # noqa: ARG001
