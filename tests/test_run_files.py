@@ -3,15 +3,14 @@
 import errno
 import itertools
 import json
-import multiprocessing
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ import torch
 
 from hubel import files, locks
 from hubel.cli import main
-from hubel.commands.series import train as train_series
 from hubel.commands.train import Finished, resume, start
+from hubel.commands.val import val
 from hubel.errors import FileError, UsageError
 from hubel.locks import Taken, locked
 from hubel.training import checkpoint
@@ -50,8 +49,9 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     """A finished run, not to be changed."""
-    os.environ["HUBEL_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    *_, last = start(data, SHORT, name="run", project=str(tmp_path_factory.mktemp("runs")), drawn=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        *_, last = start(data, SHORT, name="run", project=str(tmp_path_factory.mktemp("runs")))
     assert isinstance(last, Finished)
     return last.run.folder
 
@@ -84,7 +84,8 @@ def result(records):
 # ------------------------------------------------------------------------------------------------------- locks
 
 
-def test_two_processes_do_not_train_one_run(data, file_system, tmp_path, capsys):
+@pytest.mark.usefixtures("file_system")
+def test_two_processes_do_not_train_one_run(data, tmp_path, capsys):
     records = start(data, SHORT, name="two", drawn=False)
     next(record for record in records if isinstance(record, Step))
     with pytest.raises(FileError, match=r"two is in use by another process \(\d+ on .*\)"):
@@ -116,8 +117,12 @@ def test_the_lock_of_a_killed_process_is_nobodys(file_system, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("change", [{"side": "0" * 12, "process": GONE}, {"started": "another time"}, {"process": GONE}])
-def test_without_flock_a_lock_is_taken_over_only_from_a_process_that_is_known_to_have_ended(change, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "change", [{"side": "0" * 12, "process": GONE}, {"started": "another time"}, {"process": GONE}]
+)
+def test_without_flock_a_lock_is_taken_over_only_from_a_process_that_is_known_to_have_ended(
+    change, tmp_path, monkeypatch
+):
     refuse_flock(monkeypatch)
     mark = tmp_path / locks.OWNED
     mark.write_text(json.dumps(json.loads(locks._me()) | change))
@@ -129,7 +134,8 @@ def test_without_flock_a_lock_is_taken_over_only_from_a_process_that_is_known_to
         assert json.loads(mark.read_text())["process"] == os.getpid()
 
 
-def test_a_lock_is_one_thread_s_at_a_time(file_system, tmp_path):
+@pytest.mark.usefixtures("file_system")
+def test_a_lock_is_one_thread_s_at_a_time(tmp_path):
     inside, most = [], []
 
     def work():
@@ -148,13 +154,15 @@ def test_a_lock_is_one_thread_s_at_a_time(file_system, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_look_at_the_test_part_is_recorded_when_processes_look_at_once(run, file_system):
+@pytest.mark.usefixtures("file_system")
+def test_every_look_at_the_test_part_is_recorded_when_processes_look_at_once(run):
     before = len(Run.open(run).openings())
     threads = [threading.Thread(target=lambda n=n: Run.open(run).record_opening(f"look {n}")) for n in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert not list(run.glob(".*"))
     assert sorted(row["by"] for row in Run.open(run).openings()[before:]) == sorted(f"look {n}" for n in range(12))
 
 
@@ -162,7 +170,7 @@ def test_every_look_at_the_test_part_is_recorded_when_processes_look_at_once(run
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS])
-def test_no_hard_links_are_needed(number, data, monkeypatch, tmp_path):
+def test_no_hard_links_are_needed(number, monkeypatch, tmp_path):
     def no_links(*_, **__):
         raise OSError(number, os.strerror(number))
 
@@ -174,7 +182,8 @@ def test_no_hard_links_are_needed(number, data, monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_of_processes_that_make_one_file_one_makes_it(file_system, tmp_path):
+@pytest.mark.usefixtures("file_system")
+def test_of_processes_that_make_one_file_one_makes_it(tmp_path):
     made = []
 
     def make(number):
@@ -216,19 +225,6 @@ def test_the_longest_names_can_be_written(name, tmp_path):
     files.write(tmp_path / name, "text", exclusive=True)
     files.write(tmp_path / name, "more")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "more")]
-
-
-def test_links_are_followed_and_devices_are_refused(tmp_path):
-    (tmp_path / "real").write_text("old")
-    (tmp_path / "link").symlink_to("real")
-    files.write(tmp_path / "link", "new")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real").read_text() == "new"
-    (tmp_path / "to null").symlink_to("/dev/null")
-    os.mkfifo(tmp_path / "fifo")
-    for path in (tmp_path / "fifo", tmp_path / "to null"):
-        with pytest.raises(FileError, match="is a device or a pipe"):
-            files.write(path, "text")
 
 
 # ---------------------------------------------------------------------------------------------------- leftovers
@@ -314,7 +310,12 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(name, run):
     generator = np.random.default_rng(0)
     header = 8 + int.from_bytes(whole[:8], "little")
     seal = whole.index(b"file_sha256")
-    places = [*range(9, 40), *range(seal - 3, seal + 90, 3), *generator.integers(header, len(whole), 40).tolist(), len(whole) - 1]
+    places = [
+        *range(9, 40),
+        *range(seal - 3, seal + 90, 3),
+        *generator.integers(header, len(whole), 40).tolist(),
+        len(whole) - 1,
+    ]
     for place, bit in zip(places, itertools.cycle(range(8)), strict=False):
         flipped(path, place, bit)
         with pytest.raises(FileError, match=r"is damaged|was not written by hubel"):
@@ -325,7 +326,9 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(name, run):
     assert checkpoint.weights_sha256(tensors) == checkpoint.weights_sha256(expected[0])
 
 
-@pytest.mark.parametrize("verb", [["val", "run"], ["predict", "run", "x.png"], ["explain", "run"], ["val", "run/best.safetensors"]])
+@pytest.mark.parametrize(
+    "verb", [["val", "run"], ["predict", "run", "x.png"], ["explain", "run"], ["val", "run/best.safetensors"]]
+)
 def test_damaged_weights_answer_nothing(verb, run, capsys):
     flipped(run / "best.safetensors", -5)
     assert main(verb) == 3
@@ -360,16 +363,10 @@ def test_a_lost_classifier_is_made_again_where_the_last_epoch_was_the_best(data,
     expected = (folder / "best.safetensors").read_bytes()
     (folder / "best.safetensors").unlink()
     with pytest.raises(FileError, match=r"has lost its best\.safetensors; .* hubel resume"):
-        list(resume_val(folder))
+        val(folder)
     again = result(resume(folder))
     assert (folder / "best.safetensors").read_bytes() == expected
     assert again["weights_sha256"] == made["weights_sha256"]
-
-
-def resume_val(folder):
-    from hubel.commands.val import val
-
-    yield val(folder)
 
 
 def test_a_lost_classifier_of_an_earlier_epoch_is_said_with_the_true_way_out(run):
@@ -382,3 +379,66 @@ def test_a_lost_classifier_of_an_earlier_epoch_is_said_with_the_true_way_out(run
     (run / "last.safetensors").unlink()
     (run / "summary.json").unlink()
     assert result(resume(run))["weights_sha256"] == before["weights_sha256"]
+
+
+def test_what_two_processes_add_to_a_run_is_kept_and_shown(run, monkeypatch):
+    """Each waits while the other reads and writes again."""
+    from hubel.commands import report
+    from hubel.commands.preparation import splits_of
+
+    splits = splits_of(Run.open(run))
+    drawing, render, pages = [], report.report.render, []
+
+    def rendered(page):
+        drawing.append(1)
+        pages.append(len(drawing))
+        time.sleep(0.05)
+        drawing.pop()
+        return render(page)
+
+    monkeypatch.setattr(report.report, "render", rendered)
+
+    def look(number):
+        Run.open(run).record_opening(f"look {number}")
+        assert report.draw(Run.open(run), splits)
+
+    threads = [threading.Thread(target=look, args=[number]) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert pages == [1, 1, 1]
+    assert all(f"look {number}" in (run / "report.html").read_text() for number in range(3))
+
+
+# ------------------------------------------------------------------------------------------ readers that go away
+
+
+@contextmanager
+def nobody_reads():
+    """Standard output is a pipe whose reader has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.MonkeyPatch.context() as patch, open(writing, "w", encoding="utf-8") as stream:  # nothing is left in it
+        patch.setattr(sys, "stdout", stream)
+        yield
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize(("words", "code"), [
+    ("", 0), ("--version", 0), ("models --json", 0), ("summary lenet5", 0), ("recipes", 0), ("nothing", 2), ("cache --json", 0),
+    ("check set.npz --json", 1), ("train set.npz model=linear epochs=1", 0), ("train set.npz model=linear epochs=1 --json", 0),
+    ("resume run", 0), ("val run", 0),
+])  # fmt: skip
+def test_a_reader_that_has_gone_changes_neither_the_work_nor_the_exit_code(words, code, data, tmp_path):
+    shutil.copy(data, tmp_path / "set.npz")
+    with nobody_reads():
+        assert main(words.split()) == code
+    if words.startswith("train"):
+        assert (tmp_path / "runs" / "set-linear-1" / "summary.json").is_file()
+
+
+def test_help_may_lose_its_reader():
+    with nobody_reads(), pytest.raises(SystemExit) as ended:
+        main(["train", "--help"])
+    assert ended.value.code == 0

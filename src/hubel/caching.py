@@ -92,11 +92,11 @@ def entries() -> list[Entry]:
     images: dict[str, list[Path]] = {}
     for path in _files(folder, ".u8", ".npz"):
         images.setdefault(path.stem, []).append(path)
-    groups: list[tuple[Kind, Path, Sequence[Path]]] = [("images", paths[-1], paths) for paths in images.values()]
-    groups += [("features", shelf, _files(shelf)) for shelf in _folders(folder / "features")]
-    single: tuple[Kind, ...] = ("weights", "engines", "kernels")
-    groups += [(kind, path, [path]) for kind in single for path in _files(folder / kind)]
-    groups += [("scans", path, [path]) for path in _files(folder) if path.name.startswith("scans.sqlite")]
+    groups: list[tuple[Kind, Path, list[Path]]] = [("images", paths[-1], paths) for paths in images.values()]
+    groups.extend(("features", shelf, _files(shelf)) for shelf in _folders(folder / "features"))
+    for kind in ("weights", "engines", "kernels"):
+        groups.extend((kind, path, [path]) for path in _files(folder / kind))
+    groups.extend(("scans", path, [path]) for path in _files(folder) if path.name.startswith("scans.sqlite"))
     return sorted(filter(None, (_entry(*group) for group in groups)), key=lambda entry: entry.used)
 
 

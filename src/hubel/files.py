@@ -1,15 +1,17 @@
 """Files that are written whole or not at all, and the folder of those that can be made again."""
 
 import errno
+import hashlib
+import json
 import os
 import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hubel.errors import FileError
 from hubel.locks import OWNED, SUFFIX, abbreviated, lives, locked, remove_if_free, side
@@ -60,14 +62,11 @@ def cache_folder() -> Path:
 def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not.
 
-    A link is followed. With `exclusive`, a file that is already at `path` stays and FileExistsError is raised.
+    With `exclusive`, a file that is already at `path` stays and FileExistsError is raised.
 
     Raises:
         FileError: the disk is full, or the folder cannot be written; an older file at `path` is untouched.
     """
-    path = path.resolve() if path.is_symlink() else path
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise FileError(f"cannot write {path}: it is a device or a pipe, not a file; choose another name")
     marks = f"{side()}.{threading.get_ident()}.{os.getpid()}"
     temporary = path.with_name(f".{abbreviated(path.name)}.{marks}{UNFINISHED}")
     try:
@@ -136,6 +135,20 @@ def write(path: Path, content: str | bytes, *, exclusive: bool = False) -> None:
     """
     with replacing(path, exclusive=exclusive) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sealed(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to be written as JSON, with a digest of it."""
+    return {**about, "sha256": _digest(about)}
+
+
+def is_whole(about: Mapping[str, Any]) -> bool:
+    """Whether what was read as JSON is what was `sealed`; true also of what older versions wrote, without a digest."""
+    return about.get("sha256") in (None, _digest({key: value for key, value in about.items() if key != "sha256"}))
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def reserve(path: Path, size: int) -> None:

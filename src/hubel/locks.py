@@ -179,7 +179,11 @@ def _about(lock: Path) -> dict[str, str | int]:
 
 def _owner(lock: Path) -> str:
     about = _about(lock)
-    return f" ({about['process']} on {about['host']}); wait until it has ended, or stop it" if {"process", "host"} <= set(about) else ""
+    return (
+        f" ({about['process']} on {about['host']}); wait until it has ended, or stop it"
+        if {"process", "host"} <= set(about)
+        else ""
+    )
 
 
 def _refuse_owned(owned: Path, path: Path) -> None:

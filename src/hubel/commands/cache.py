@@ -79,8 +79,8 @@ def show(found: dict[str, Any], console: Console) -> None:
         last = (row["last_used"] or "")[:16].replace("T", " ")
         table.add_row(row["kind"], WHAT[row["kind"]], f"{row['entries']:,}", size(row["bytes"]), last)
     console.print(table)
-    console.print(f"{found['folder']}: {size(found['bytes'])} of at most {size(found['limit'])}; HUBEL_CACHE_LIMIT sets another "
-                  f"limit, and what was not used for longest goes first", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+    full = f"{found['folder']}: {size(found['bytes'])} of at most {size(found['limit'])}; HUBEL_CACHE_LIMIT sets another limit, and"
+    console.print(f"{full} what was not used for longest goes first", highlight=False, markup=False, soft_wrap=True)
 
 
 def size(count: int) -> str:

@@ -11,6 +11,7 @@ import json
 import math
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from hubel.caching import Hold, make_room, used
 from hubel.data.preprocessing import Fit, Unreadable, decode
 from hubel.data.scans import Scans, digest
 from hubel.data.stream import Encoded, raw_bytes
-from hubel.data.workers import in_threads
+from hubel.data.workers import cores, in_threads
 from hubel.errors import FileError
 from hubel.files import Track, cache_folder, silently
 from hubel.locks import Taken
@@ -46,7 +47,8 @@ class Kept(np.memmap):
     hold: Hold
 
     @staticmethod
-    def of(path: Path, note: Path, digests: NDArray[np.uint8], shape: tuple[int, ...], *, fresh: bool = False) -> "Kept":
+    def of(path: Path, note: Path, digests: NDArray[np.uint8], shape: tuple[int, ...], *,
+           fresh: bool = False) -> "Kept":  # fmt: skip
         """The array in a file; `fresh` where this process has just written it.
 
         Raises:
@@ -59,9 +61,10 @@ class Kept(np.memmap):
         status = path.stat()
         if status.st_size != math.prod(shape):
             raise OSError("cut short")
-        pictures = Kept(path, np.uint8, mode="r", shape=shape)
+        pictures: Any = Kept(path, np.uint8, mode="r", shape=shape)
         file = path, status.st_ino, status.st_mtime_ns
-        pictures.seen = _seen.setdefault(file, fresh | ~digests.any(axis=1))  # broken ones have no digest and are not read
+        empty: NDArray[np.bool_] = np.asarray(~digests.any(axis=1))  # the places of broken ones, which are not read
+        pictures.seen = _seen.setdefault(file, np.ones_like(empty) if fresh else empty)
         pictures.note, pictures.digests, pictures.hold = note, digests, hold
         used(note)
         return pictures
@@ -77,9 +80,14 @@ class Kept(np.memmap):
             return
         whole, digests = self.view(np.ndarray), self.digests
         wanted = np.unique(np.arange(len(digests))[which])
-        new = wanted[~self.seen[wanted]].tolist()
-        right = in_threads(lambda i: digest(whole[i].data) == digests[i].tobytes(), new, chunk=CHUNK)
-        if not all(right):
+        new = wanted[~self.seen[wanted]]
+
+        def right(some: NDArray[np.int64]) -> bool:
+            return all(digest(whole[i].data) == digests[i].tobytes() for i in some.tolist())
+
+        with ThreadPoolExecutor(cores(), "compare") as pool:
+            same = all(pool.map(right, np.array_split(new, min(cores(), len(new)))))
+        if not same:
             with suppress(OSError):
                 self.note.unlink(missing_ok=True)
             left = f"; delete {self.note}" if self.note.exists() else ""
@@ -148,7 +156,7 @@ def _broken(names: Sequence[str], reasons: dict[str, str]) -> list[tuple[str, st
 def _decode_all(pictures: Encoded, names: Sequence[str], scans: Scans, how: tuple[int, int, Fit], where: tuple[Path, Path],
                 track: Track[Any]) -> Decoded:  # fmt: skip
     array_path, note_path = where
-    size, channels, _ = how
+    size, channels, *_ = how
     readable = scans.readable
     shape = (len(readable), size, size, channels)
     rows = np.full(len(pictures), -1, dtype=np.int64)
@@ -158,7 +166,9 @@ def _decode_all(pictures: Encoded, names: Sequence[str], scans: Scans, how: tupl
         with files.replacing(array_path) as temporary:
             files.reserve(temporary, math.prod(shape))
             hold = Hold(temporary)  # until it is mapped, whatever name it gets
-            images = np.memmap(temporary, np.uint8, mode="r+", shape=shape) if len(readable) else np.zeros(shape, np.uint8)
+            images = (
+                np.memmap(temporary, np.uint8, mode="r+", shape=shape) if len(readable) else np.zeros(shape, np.uint8)
+            )
             digests, reasons, lasting = _fill(images, pictures, readable.tolist(), scans, how, track)
         if lasting:
             with files.replacing(note_path) as temporary, temporary.open("wb") as file:

@@ -50,7 +50,9 @@ class Shelf:
 
     def _keep_from_removal(self) -> None:
         if self.folder is not None and self.hold is None:
-            with suppress(OSError, Taken):  # there is none yet, or it goes this very moment: what is lost is computed again
+            with suppress(
+                OSError, Taken
+            ):  # there is none yet, or it goes this very moment: what is lost is computed again
                 self.hold = Hold(self.folder)
                 used(self.folder)
 
