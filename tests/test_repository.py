@@ -19,9 +19,10 @@ DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize(
     "command",
     [["ruff", "check", "src", "tests", "benchmarks"], ["ruff", "format", "--check", "src", "tests", "benchmarks"],
-     ["pyright", "--warnings"]],
+     ["pyright", "--warnings", "--pythonpath", sys.executable]],
     ids=["lint", "format", "types"],
 )  # fmt: skip
+@pytest.mark.timeout(1800)  # types take a minute and a half of one core, and other programs may hold it
 def test_lint_format_and_types(command):
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
