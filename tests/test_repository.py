@@ -70,3 +70,18 @@ def test_importing_hubel_does_not_load_torch():
 def test_torchvision_and_timm_are_never_needed_at_run_time():
     for path in (ROOT / "src").rglob("*.py"):
         assert not re.search(r"^\s*(import|from) (torchvision|timm)", path.read_text(), re.MULTILINE), path
+
+
+def test_evidence_names_no_path_of_the_machine_that_measured():
+    for path in (ROOT / "benchmarks" / "evidence").glob("*.json*"):
+        assert not re.findall(r"""(?<![^\s"'=])/\w[^"' ]*""", path.read_text(encoding="utf-8")), path
+
+
+def test_a_command_is_kept_without_the_paths_of_its_machine(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from commands import portable
+
+    near = ROOT.parent / "shared" / "data"
+    monkeypatch.chdir(ROOT)
+    assert portable(f"hubel train {near} --from=/a/b/mnv2.safetensors size=128") == (
+        "hubel train ../shared/data --from=mnv2.safetensors size=128")  # fmt: skip
