@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import hubel
-from hubel.cli import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,10 +33,7 @@ def test_ci_calls_the_very_test_command_of_the_readme():
     assert command in (ROOT / "CONTRIBUTING.md").read_text().splitlines()
 
 
-def test_every_verb_and_picture_of_the_readme_exists():
-    used = set(re.findall(r"^hubel ([a-z-]+)", README, re.MULTILINE))
-    assert used <= set(VERBS)
-    assert set(VERBS) <= set(re.findall(r"hubel ([a-z-]+)", README)), "a verb the README does not show"
+def test_every_link_of_the_readme_exists():
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert link.startswith("http") or (ROOT / link).exists(), link
 
