@@ -270,7 +270,8 @@ def test_without_a_cache_the_same_pictures_are_read_and_it_is_said(unwritable, p
     assert not any("HUBEL_CACHE" in note for note in usual.notes)
 
 
-def test_verbs_go_on_without_a_cache(unwritable, photos, capsys):
+def test_verbs_go_on_without_a_cache(unwritable, photos, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert main(["data", str(photos)]) == 0
     assert main(["check", str(photos)]) in (0, 1)
     Shelf(unwritable / "features" / "x").put(np.zeros((1, 16), np.uint8), np.zeros((1, 3), np.float32))
