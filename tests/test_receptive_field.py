@@ -176,7 +176,10 @@ def test_what_the_central_position_of_any_decoder_sees_is_the_support_of_its_gra
     row = [row for row in described.rows if row.output][-1]
     centre = (row.output[1] - 1) // 2
     found = supports(network, side, 0, lambda _: [centre])
-    first, last = found.get(centre, (0, -1))
+    if not found:  # between the windows of a transposed convolution nothing is seen
+        assert row.share[0] in (0, None)
+        return
+    first, last = found[centre]
     assert row.share[0] == pytest.approx((last - first + 1) / side, abs=1e-4)
     assert row.receptive_field[0] is not None
     assert last - first + 1 <= row.receptive_field[0]
