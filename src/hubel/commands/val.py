@@ -170,7 +170,7 @@ def new_part(classifier: Classifier, data: str, split: SplitName | None, track: 
     wanted = classifier.preprocessing
     stream = bool(streaming(opened.source, wanted.size, wanted.channels))
     found, broken = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
-                                   stream=stream)  # fmt: skip
+                                   stream=stream, levels=wanted.levels)  # fmt: skip
     refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
         raise DataError(f"{data} holds no pictures to evaluate on")

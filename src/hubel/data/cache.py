@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel import files
+from hubel.data.levels import Levels
 from hubel.data.preprocessing import Fit, Unreadable, decode
 from hubel.data.scans import Scans, digest
 from hubel.data.stream import Encoded, raw_bytes
 from hubel.data.workers import in_threads
 from hubel.files import Track, cache_folder, silently
 
-DECODER = 2  # raise it when decoding changes: old arrays are then never found again
+DECODER = 3  # raise it when decoding changes: old arrays are then never found again
+How = tuple[int, int, Fit, Levels | None]  # size, channels, fit, levels
 CHUNK = 8  # pictures a thread decodes before it takes the next
 
 
@@ -44,7 +46,7 @@ class Decoded:
 
 
 def decoded(pictures: Encoded, names: Sequence[str], scans: Scans, size: int, channels: int, fit: Fit,
-            track: Track[Any] = silently) -> Decoded:  # fmt: skip
+            track: Track[Any] = silently, *, levels: Levels | None = None) -> Decoded:  # fmt: skip
     """The files as one memory-mapped array, from the cache or decoded now.
 
     Args:
@@ -55,11 +57,12 @@ def decoded(pictures: Encoded, names: Sequence[str], scans: Scans, size: int, ch
         channels: the same.
         fit: the same.
         track: shows the progress of decoding.
+        levels: the same.
 
     Raises:
         FileError: the cache cannot be written, the disk is full.
     """
-    how = json.dumps([DECODER, size, channels, fit])
+    how = json.dumps([DECODER, size, channels, fit, levels, sorted(scans.reasons)])
     key = hashlib.blake2b(how.encode() + scans.digest(), digest_size=20).hexdigest()
     array_path, note_path = cache_folder() / f"{key}.u8", cache_folder() / f"{key}.npz"
     try:
@@ -67,7 +70,7 @@ def decoded(pictures: Encoded, names: Sequence[str], scans: Scans, size: int, ch
             rows, digests, reasons = note["rows"], note["digests"], json.loads(note["reasons"].item())
         images = _mapped(array_path, (len(digests), size, size, channels))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return _decode_all(pictures, names, scans, (size, channels, fit), (array_path, note_path), track)
+        return _decode_all(pictures, names, scans, (size, channels, fit, levels), (array_path, note_path), track)
     return Decoded(images, digests, rows, _broken(names, reasons))
 
 
@@ -81,7 +84,7 @@ def _broken(names: Sequence[str], reasons: dict[str, str]) -> list[tuple[str, st
     return [(names[int(number)], reason) for number, reason in reasons.items()]
 
 
-def _decode_all(pictures: Encoded, names: Sequence[str], scans: Scans, how: tuple[int, int, Fit], where: tuple[Path, Path],
+def _decode_all(pictures: Encoded, names: Sequence[str], scans: Scans, how: How, where: tuple[Path, Path],
                 track: Track[Any]) -> Decoded:  # fmt: skip
     array_path, note_path = where
     readable = scans.readable
@@ -94,14 +97,14 @@ def _decode_all(pictures: Encoded, names: Sequence[str], scans: Scans, how: tupl
     if lasting:
         with files.replacing(note_path) as temporary, temporary.open("wb") as file:
             np.savez(file, rows=rows, digests=digests, reasons=json.dumps(reasons))
-    size, channels, _ = how
+    size, channels, *_ = how
     return Decoded(_mapped(array_path, (len(readable), size, size, channels)), digests, rows, _broken(names, reasons))
 
 
-def _fill(path: Path, pictures: Encoded, readable: list[int], scans: Scans, how: tuple[int, int, Fit],
+def _fill(path: Path, pictures: Encoded, readable: list[int], scans: Scans, how: How,
           track: Track[Any]) -> tuple[NDArray[np.uint8], dict[str, str], bool]:  # fmt: skip
     """Decodes into a new file; the digests, why pictures are broken, and whether that will be so another time too."""
-    size, channels, fit = how
+    size, channels, fit, levels = how
     shape = (len(readable), size, size, channels)
     files.reserve(path, int(np.prod(shape)))
     images = np.memmap(path, np.uint8, mode="r+", shape=shape) if readable else np.zeros(shape, np.uint8)
@@ -115,7 +118,7 @@ def _fill(path: Path, pictures: Encoded, readable: list[int], scans: Scans, how:
             raw = raw_bytes(pictures, number)
             if digest(raw) != scans.content["digest"][number].tobytes():  # or its pixels would stand under the old key
                 raise OSError("it changed while it was being read; start again")
-            picture = decode(raw, size, channels, fit)
+            picture = decode(raw, size, channels, fit, levels)
         except Unreadable as error:
             return str(error)
         except OSError as error:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hubel.data import arrays, shards
 from hubel.data.folders import EXTENSIONS, pictures_below, visible
+from hubel.data.levels import Levels
 from hubel.data.stream import Encoded
 from hubel.errors import DataError, listed
 
@@ -39,12 +40,14 @@ class Part:
         labels: class index of each picture, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each picture when it is shown.
         columns: what else the .csv says of each picture, by the column's name in lower case.
+        levels: what is black and white in pictures of more than 8 bits; None where there are none.
     """
 
     pictures: Pictures
     labels: NDArray[np.int64]
     names: Sequence[str]
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
