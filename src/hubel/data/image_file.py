@@ -6,6 +6,7 @@ opened: among those that Pillow knows are some that start other programs. What P
 either harmless or comes back as the reason why a picture is `Unreadable`.
 """
 
+import ctypes
 import io
 import logging
 import math
@@ -14,9 +15,11 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
@@ -29,7 +32,9 @@ from hubel.data.tiff import MAGIC, TiffSamples
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM", "ICO")
 PIXEL_LIMIT = 200_000_000  # a telephone's 200 megapixels; HUBEL_MAX_PIXELS sets another
-REDUCED = 89_478_485  # px; pictures above are read at a half or less, so that they take no more memory than smaller ones
+REDUCED = (
+    89_478_485  # px; pictures above are read at a half or less, so that they take no more memory than smaller ones
+)
 BLOCK = 1 << 20  # px converted at once
 COUNTED = 1 << 22  # px from which a picture waits for room
 ROOM = 1 << 27  # px in hand at once, in all threads together; a larger picture is read alone
@@ -41,6 +46,9 @@ ORIENTATIONS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (Fal
 SWAPPED = (5, 6, 7, 8)  # those that exchange width and height
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to standard error
+for _library in Path(PIL.__file__).parents[1].glob("pillow.libs/libtiff*.so*"):  # which writes there itself
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(str(_library)).TIFFSetErrorHandler(None)
 
 
 class Unreadable(Exception):

@@ -8,13 +8,14 @@ Floating-point numbers run to 1 or to 255 where those are the largest, within a 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 BITS = (8, 10, 12, 14, 16, 20, 24, 32)  # depths of cameras, scanners and files
+BATCH = 64  # pictures of an array that are converted at once
 TOLERANCE = 1.1  # times: floating-point pictures that were resized overshoot their range
 PLAIN, WHOLE, REAL = 0, 1, 2  # kinds of numbers: 8 bits, integers of more, floating-point
 
@@ -62,6 +63,21 @@ class Levels(NamedTuple):
         known = self.whole if extent.kind == WHOLE else self.real
         return known or _BOUNDS[extent.kind](extent.low, extent.high)
 
+    def filled(self, own: "Levels | None") -> "Levels":
+        """These, and what other pictures have where these say nothing."""
+        return Levels(self.whole or own.whole, self.real or own.real) if own else self
+
+    def departure(self, own: "Levels | None") -> str:
+        """For a person, where pictures with levels of their `own` are read by these; empty where it makes no difference."""
+        pairs = [
+            (mine, theirs) for mine, theirs in zip(self, own or (), strict=False) if mine and theirs and mine != theirs
+        ]
+        if not pairs:
+            return ""
+        said = " and ".join(f"{mine[0]:,.6g} as black and {mine[1]:,.6g} as white" for mine, _ in pairs)
+        range_ = " and ".join(f"{theirs[0]:,.6g} to {theirs[1]:,.6g}" for _, theirs in pairs)
+        return f"these pictures are read with {said}, as in training, but by their own values they lie between {range_}"
+
     def sentence(self, what: str = "these pictures") -> str:
         """How they are read, for a person."""
         said = [f"{name} are read with {low:,.6g} as black and {high:,.6g} as white"
@@ -108,7 +124,7 @@ _BOUNDS = {WHOLE: whole_bounds, REAL: real_bounds}
 def extent_of(values: NDArray[Any]) -> Extent:
     """Of an array of one kind of numbers; what is not finite is passed over."""
     kind = REAL if values.dtype.kind == "f" else WHOLE
-    if kind == REAL:
+    if kind == REAL and not np.isfinite(values.sum(dtype=np.float64)):
         values = values[np.isfinite(values)]
     return Extent(kind, float(values.min()), float(values.max())) if values.size else Extent(kind)
 
@@ -133,3 +149,19 @@ def eight_bits(values: NDArray[Any], bounds: Bounds) -> NDArray[np.uint8]:
         return (np.clip(values, 0, min(white, np.iinfo(values.dtype).max)) >> max(bits - 8, 0)).astype(np.uint8)
     spread = np.floor((values.astype(np.float64) - black) * (256 / (white + 1 - black)))
     return np.clip(spread, 0, 255).astype(np.uint8)
+
+
+def as_bytes(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[np.uint8]], Levels | None]:
+    """The arrays of a set as uint8, and by which levels; those that are uint8 stay as they are, truths are black and white."""
+    deep = {name: array for name, array in arrays.items() if array.dtype not in (np.uint8, bool) and array.size}
+    levels = Levels.of(extent_of(array) for array in deep.values())
+    found = {}
+    for name, array in arrays.items():
+        found[name] = array if array.dtype == np.uint8 else np.empty(array.shape, np.uint8)
+        if array.dtype == bool:
+            np.multiply(array, np.uint8(255), out=found[name])
+        elif name in deep and levels is not None:
+            bounds = levels.bounds(Extent(REAL if array.dtype.kind == "f" else WHOLE))
+            for start in range(0, len(array), BATCH):  # so that conversion needs no second array's memory
+                found[name][start : start + BATCH] = eight_bits(array[start : start + BATCH], bounds)
+    return found, levels

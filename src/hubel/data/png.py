@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-LARGE = 1 << 20  # bytes; Pillow refuses a picture for a compressed text of more, and for 64 MiB of texts together
+LARGE, ALL = 1 << 20, 1 << 25  # bytes; Pillow refuses a picture for a compressed text of 1 MiB, and for 64 MiB of texts
 
 
 def chunks(raw: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -33,25 +33,27 @@ def without_large_texts(raw: bytes) -> bytes:
     """The same picture without the texts that Pillow would refuse it for; the same bytes where there are none."""
     if not any(kind in raw for kind in TEXTS):
         return raw
-    kept, dropped = [raw[:8]], False
+    kept, total, dropped = [raw[:8]], 0, False
     for kind, place, length in chunks(raw):
-        if kind in TEXTS and (length > LARGE or _inflates(raw[place : place + length], kind)):
+        long = max(length, _inflated(raw[place : place + length], kind)) if kind in TEXTS else 0
+        if long > LARGE or total + long > ALL:
             dropped = True
-        else:
-            kept.append(raw[place - 8 : place + length + 4])
+            continue
+        total += long
+        kept.append(raw[place - 8 : place + length + 4])
     return b"".join(kept) if dropped else raw
 
 
-def _inflates(text: bytes, kind: bytes) -> bool:
-    """Whether a compressed text is too long when it is not."""
+def _inflated(text: bytes, kind: bytes) -> int:
+    """The length of a compressed text when it is not, as far as it matters; 0 of others."""
     behind = text.partition(b"\0")[2]
     if kind == b"zTXt":
         packed = behind[1:]
     elif kind == b"iTXt" and behind[:1] == b"\1":
         packed = behind[2:].partition(b"\0")[2].partition(b"\0")[2]  # behind language and translated keyword
     else:
-        return False
+        return 0
     try:
-        return len(zlib.decompressobj().decompress(packed, LARGE + 1)) > LARGE
+        return len(zlib.decompressobj().decompress(packed, LARGE + 1))
     except zlib.error:
-        return False  # Pillow passes it over
+        return 0  # Pillow passes it over

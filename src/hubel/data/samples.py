@@ -20,7 +20,14 @@ FULL = (0, 65535)
 GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 COLOURS = {"L": 1, "LA": 1, "La": 1, "RGB": 3, "RGBA": 3, "RGBa": 3, "CMYK": 4}  # samples besides alpha
 OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
-NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF", "I;16S": "I;16NS", "I;32S": "I;32NS", "F;32F": "F;32NF"}
+NATIVE = {
+    "I;16BS": "I;16NS",
+    "I;32BS": "I;32NS",
+    "F;32BF": "F;32NF",
+    "I;16S": "I;16NS",
+    "I;32S": "I;32NS",
+    "F;32F": "F;32NF",
+}
 BITS, PHOTOMETRIC, SAMPLE_FORMAT, SMALLEST, LARGEST = 258, 262, 339, (280, 340), (281, 341)  # tags of TIFF 6.0
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom

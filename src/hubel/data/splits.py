@@ -39,6 +39,7 @@ class Split:
         digests: 16 bytes per picture of `images`, equal for equal pixels (where they are streamed: for equal files), where
             they are known already.
         places: which picture of its part of the source each is, N; None where there is no source.
+        note: what a person should know of how they were read.
     """
 
     images: NDArray[np.uint8] | Streamed
@@ -47,6 +48,7 @@ class Split:
     names: Sequence[str]
     digests: NDArray[np.uint8] | None = None
     places: NDArray[np.int64] | None = None
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -142,24 +144,25 @@ def fingerprint(opened: Opened) -> str:
 
 def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: Fit, track: files.Track[Any], *,
                 stream: bool = False, levels: Levels | None = None) -> tuple[Split, list[tuple[str, str]]]:  # fmt: skip
-    """One part as a split, and its broken pictures; streamed pictures are decoded later, the data's `levels` hold unless given."""
-    levels = levels or part.levels
+    """One part as a split, and its broken pictures; streamed pictures are decoded later. Levels are the data's unless given."""
+    said = levels.departure(part.levels) if levels else ""
+    levels = levels.filled(part.levels) if levels else part.levels
     if isinstance(part.pictures, np.ndarray):
         images = part.pictures
         if images.shape[1:] != (size, size, channels):
             pictures = track(images, "resizing pictures", len(images))
             images = np.stack([fitted(recoloured(picture, channels), size, fit) for picture in pictures])
         numbers = np.arange(len(images))
-        return Split(images, numbers, part.labels, part.names, places=numbers), []
+        return Split(images, numbers, part.labels, part.names, places=numbers, note=said), []
     assert scans is not None
     numbers = np.arange(len(part.names))
     if stream:
         broken = [(part.names[number], reason) for number, reason in sorted(scans.reasons.items())]
         everything = Split(Streamed(part.pictures, size, channels, fit, levels), numbers, part.labels, part.names,
-                           scans.content["digest"], numbers)  # fmt: skip
+                           scans.content["digest"], numbers, note=said)  # fmt: skip
         return _subset(everything, scans.readable), broken
     result = cache.decoded(part.pictures, part.names, scans, size, channels, fit, track, levels=levels)
-    everything = Split(result.images, result.rows, part.labels, part.names, result.digests, numbers)
+    everything = Split(result.images, result.rows, part.labels, part.names, result.digests, numbers, note=said)
     return _subset(everything, np.flatnonzero(result.rows >= 0)), result.broken
 
 

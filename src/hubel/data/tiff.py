@@ -34,7 +34,11 @@ class TiffSamples(Samples):
             depth = page.samplesperpixel - len(extra)
             if page.dtype is None or page.compression not in COMPRESSIONS or page.imagedepth != 1:
                 raise ValueError("neither Pillow nor tifffile reads it")
-            if (photometric in GREY, photometric, depth) not in ((True, photometric, 1), (False, COLOUR, 3), (False, INKS, 4)):
+            if (photometric in GREY, photometric, depth) not in (
+                (True, photometric, 1),
+                (False, COLOUR, 3),
+                (False, INKS, 4),
+            ):
                 raise ValueError("neither grey, RGB nor CMYK")
             self.orientation = int(page.tags[274].value) if 274 in page.tags else 1
             mode = {1: "L", 3: "RGB", 4: "CMYK"}[depth]
