@@ -4,13 +4,13 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from hubel.cli.arguments import Engine, Positional
+from hubel.cli.arguments import Engine, Pictures, Positional
 from hubel.errors import UsageError
 from hubel.training.keys import Fit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering:
+class Answering(Pictures):
     """What decides how a trained classifier answers."""
 
     tta: str | None = None

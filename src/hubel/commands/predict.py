@@ -78,7 +78,9 @@ def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str 
     return Ready(quickest, threshold, (*notes, *said, *read))
 
 
-def levelled(classifier: Classifier, paths: Sequence[str], track: Track[Any] = silently) -> tuple[Classifier, tuple[str, ...]]:
+def levelled(
+    classifier: Classifier, paths: Sequence[str], track: Track[Any] = silently
+) -> tuple[Classifier, tuple[str, ...]]:
     """The classifier that reads pictures of more than 8 bits by the range of all of these where training saw none.
 
     Returns (classifier, what a person should know of how they are read).

@@ -97,7 +97,9 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
     own = run if splits and not said else None
-    return Ready(classifier, part, name, (*notes, *said, *[part.note] * bool(part.note)), threshold, own, splits if own else None)
+    return Ready(
+        classifier, part, name, (*notes, *said, *[part.note] * bool(part.note)), threshold, own, splits if own else None
+    )
 
 
 def squared(classifier: Classifier, fit: Fit | None) -> tuple[Classifier, tuple[str, ...]]:

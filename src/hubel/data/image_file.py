@@ -65,7 +65,7 @@ class Header(NamedTuple):
 
 
 def pixel_limit() -> int:
-    """The most pixels that a picture may have."""
+    """The most pixels that a picture may have; `max_pixels` of the verbs sets it, as HUBEL_MAX_PIXELS does."""
     given = os.environ.get("HUBEL_MAX_PIXELS", "")
     try:
         return int(float(given)) if given else PIXEL_LIMIT
@@ -78,8 +78,8 @@ def too_large(width: int, height: int) -> str:
     limit = pixel_limit()
     if width * height <= limit:
         return ""
-    return (f"{width:,} x {height:,} pixels, over the limit of {limit:,} pixels; make it smaller, or raise the limit with "
-            f"HUBEL_MAX_PIXELS={width * height}")  # fmt: skip
+    return (f"{width:,} x {height:,} pixels, over the limit of {limit:,} pixels; make it smaller, or raise the limit: "
+            f"max_pixels={width * height}")  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------- opening

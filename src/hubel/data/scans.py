@@ -55,7 +55,9 @@ class Scans:
     def extents(self) -> list[Extent]:
         """The numbers of the files that have more than 8 bits."""
         deep = self.content[(self.content["kind"] > 0) & (self.content["width"] > 0)]
-        return [Extent(int(kind), float(low), float(high)) for kind, low, high in deep[["kind", "low", "high"]].tolist()]
+        return [
+            Extent(int(kind), float(low), float(high)) for kind, low, high in deep[["kind", "low", "high"]].tolist()
+        ]
 
     def digest(self) -> bytes:
         """Of the contents of all files, in their order."""
@@ -97,7 +99,9 @@ def scan(paths: Sequence[str], track: Track[None] = silently) -> Scans:
                     _remember(memory, folder, [os.path.basename(paths[i]) for i in keep], status[keep], content[keep],
                               [reasons.get(i, "") for i in keep])  # fmt: skip
     for number in np.flatnonzero(content["width"].astype(np.int64) * content["height"] > pixel_limit()).tolist():
-        reasons[number] = too_large(*content[["width", "height"]][number].tolist())  # not remembered: the limit can be raised
+        reasons[number] = too_large(
+            *content[["width", "height"]][number].tolist()
+        )  # not remembered: the limit can be raised
         content["width"][number] = content["height"][number] = 0
     return Scans(content, reasons)
 
@@ -143,7 +147,7 @@ def _read(
         except OSError as error:  # it may be readable again: what is said of it is not remembered
             reasons[number] = (error.strerror or str(error)).lower()
             return
-        entry["read"] = True
+        entry["read"] = not too_large(int(entry["width"]), int(entry["height"]))  # another limit may want to know more
 
     return in_threads(read, numbers, chunk=CHUNK)
 

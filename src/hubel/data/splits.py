@@ -270,7 +270,9 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
     stream = bool(why) if stream is None else stream
     parts, broken, total = {}, [], 0
     for name, part in source.parts.items():
-        parts[name], bad = decode_part(part, opened.scans.get(name), size, channels, fit, track, stream=stream, levels=levels)
+        parts[name], bad = decode_part(
+            part, opened.scans.get(name), size, channels, fit, track, stream=stream, levels=levels
+        )
         broken += bad
         total += len(part.labels)
         if name != "train" and not len(parts[name]):
@@ -295,8 +297,9 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
         raise DataError(f"{source.name} has too few pictures ({len(everything):,}){groups} to draw a validation part; "
                         f"add pictures or raise val_fraction")  # fmt: skip
     mean, std = _statistics(train)
-    preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std,
-                                  levels=levels or source.parts[whole].levels)
+    preprocessing = Preprocessing(
+        size=size, channels=channels, fit=fit, mean=mean, std=std, levels=levels or source.parts[whole].levels
+    )
     return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, seen,
                   broken, (*source.notes, *notes, *_discarded(opened, fit), *[why] * (stream and bool(why))), tuple(given),
                   division, stream)  # fmt: skip
