@@ -10,7 +10,7 @@ from hubel.training.keys import Fit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering(Pictures):
+class Answering:
     """What decides how a trained classifier answers."""
 
     tta: str | None = None
@@ -37,7 +37,7 @@ class Answering(Pictures):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Val(Answering):
+class Val(Answering, Pictures):
     """Evaluate a run on its own splits or on other labelled data; labels are matched by class name."""
 
     run: Positional[str]
@@ -121,7 +121,7 @@ def _val_ensemble(arguments: Val) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Answering):
+class Predict(Answering, Pictures):
     """The likeliest classes of picture files.  Exit code 3 if one of them cannot be read."""
 
     run: Positional[str]
