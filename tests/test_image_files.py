@@ -9,6 +9,7 @@ import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image, PngImagePlugin, features
 import hubel
 from hubel.cli import main
 from hubel.commands.check import check
+from hubel.commands.predict import levelled
 from hubel.data import load, open_data
 from hubel.data.audit.thumbnails import thumbnails
 from hubel.data.image_file import _ROOM, read_header, read_pixels
@@ -662,3 +664,22 @@ def test_arrays_of_every_kind_of_numbers(tmp_path, dtype, scale):
     np.testing.assert_allclose(found[..., 0].astype(int), pictures, atol=1 if dtype == "f2" else 0)
     assert "as white" in opened.source.notes[0]
     assert load(opened, size=6, channels=1).preprocessing.levels
+
+
+@dataclass(frozen=True)
+class Reader:
+    """As much of a classifier as reading takes."""
+
+    preprocessing: Preprocessing
+
+
+def test_predict_reads_by_the_range_of_training_or_of_all_it_is_given(xrays):
+    paths = [str(path) for path in sorted(xrays.rglob("*.png"))]
+    plain = Preprocessing(size=16, channels=1, fit="pad", mean=(0,), std=(1,))
+    found, said = levelled(Reader(plain), paths)  # training saw 8 bits only
+    assert found.preprocessing.levels == Levels(whole=(0, 4095))
+    assert "4,095 as white" in said[0]
+    found, said = levelled(Reader(replace(plain, levels=Levels(whole=(0, 65535)))), paths)
+    assert found.preprocessing.levels == Levels(whole=(0, 65535))
+    assert "as in training" in said[0]
+    assert levelled(found, [])[1] == ()
