@@ -6,8 +6,10 @@ frame is taken.
 """
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import numpy as np
 import simplejpeg
@@ -16,6 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from hubel.documents import Finite, Length, Pattern, Range, Size
+from hubel.errors import FileError
 
 Fit = str  # pad, crop, squash; crop:SHARE and crop:SHARE:bicubic as published weights are evaluated, see `centre_crop`
 PIXEL_LIMIT = 89_478_485  # Pillow's own bound: a quarter GiB of RGB; a header that asks for more is taken for a bomb
@@ -80,9 +85,29 @@ class Preprocessing:
         return asdict(self)
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> "Preprocessing":
-        """The inverse of `to_dict`."""
-        return Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+    def from_dict(values: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`; see `KeptPreprocessing`."""
+        known = {key: values[key] for key in ("size", "channels", "fit")}
+        return Preprocessing(**known, mean=tuple(map(float, values["mean"])), std=tuple(map(float, values["std"])))
+
+
+class KeptPreprocessing(TypedDict):
+    """What files hold of it."""
+
+    size: Size
+    channels: Annotated[int, Range(1, 4)]
+    fit: Annotated[str, Pattern(r"pad|crop|squash|crop:0?\.\d*[1-9]\d*(:(bilinear|bicubic))?|crop:1(\.0*)?(:(bilinear|bicubic))?",
+                                "pad, crop, squash or crop:SHARE")]  # fmt: skip
+    mean: Annotated[list[Finite], Length(1, 4)]
+    std: Annotated[list[Annotated[float, Range(1e-9, 1e9)]], Length(1, 4)]
+
+
+def refuse_ill_matched(values: Mapping[str, Any], path: Path) -> None:
+    """Raises a FileError where `mean` or `std` of a file's preprocessing is not of as many channels as pictures have."""
+    for key in ("mean", "std"):
+        if len(values[key]) != values["channels"]:
+            raise FileError(f"{path}: preprocessing.{key} has {len(values[key])} entries for {values['channels']} channels; "
+                            f"restore the file from a copy")  # fmt: skip
 
 
 def _open(raw: bytes) -> Image.Image:

@@ -7,14 +7,60 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any, Literal, NotRequired, TypedDict
 
-from hubel import files
+from hubel import documents, files
+from hubel.documents import Count, Finite, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.training.recipe import Recipe
 
 FILE, SUMMARY = "series.json", "summary.json"
 SAME = ("kind", "count", "data", "recipe")  # what makes two commands the same series
+
+
+class KeptSeries(TypedDict):
+    """What series.json holds."""
+
+    kind: Literal["folds", "seeds"]
+    count: Annotated[int, Range(1, 100_000)]
+    data: str
+    recipe: Recipe
+    split_seed: int | None
+    fingerprint: str
+    command: str
+    created: NotRequired[str]
+    versions: dict[str, str | int | None]
+    code: NotRequired[str | None]
+
+
+class Spread(TypedDict):
+    """Mean and spread of the runs' figures, see `evaluation.spread`."""
+
+    mean: Finite
+    sd: Finite
+    n: Count
+    interval: tuple[Finite, Finite]
+
+
+class OutOfFold(TypedDict):
+    """The pictures, each answered by a network that did not train on it."""
+
+    top1: Share
+    n: Count
+    interval: tuple[Share, Share]
+    file: str
+
+
+class SeriesSummary(Spread):
+    """What summary.json of a series holds, as far as it is read again."""
+
+    kind: Literal["folds", "seeds"]
+    runs: list[dict[str, Any]]
+    model: str
+    seconds: Finite
+    monitor: str
+    test: Spread | None
+    out_of_fold: OutOfFold | None
 
 
 @dataclass(frozen=True)
@@ -96,11 +142,15 @@ def open_series(folder: Path) -> Series | None:
     Raises:
         FileError: there is none.
     """
+    path = folder / FILE
+    if not path.exists():
+        raise FileError(f"{folder} is not a series: it has no readable {FILE}")
+    about = documents.read(path, KeptSeries)
     try:
-        held = (folder / FILE).open()
-        about = json.load(held)
-    except (OSError, ValueError) as error:
-        raise FileError(f"{folder} is not a series: it has no readable {FILE}") from error
+        Recipe.from_dict(about["recipe"])
+    except UsageError as error:
+        raise FileError(f"{path}: recipe: {error}") from error
+    held = path.open()
     with suppress(ImportError):  # Windows has no such lock
         import fcntl
 
