@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel import hub, zoo
+from hubel import documents, hub, zoo
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
-from hubel.data.preprocessing import centre_crop
+from hubel.data.preprocessing import KeptPreprocessing, centre_crop, refuse_ill_matched
+from hubel.documents import Count, Finite, Length, Range, Share
 from hubel.errors import DataError, FileError, UsageError, listed, nearest
 from hubel.inference import Choice, choose
 from hubel.training import checkpoint
@@ -52,6 +53,40 @@ class FromPictures(nn.Module):
         """Logits, in the precision of the network's weights."""
         weight = next(self.network.parameters(), None)
         return self.network(self.preprocessing.normalise(images).to(torch.float32 if weight is None else weight.dtype))
+
+
+class Calibration(TypedDict):
+    """The risk-coverage curve of a classifier's validation pictures."""
+
+    threshold: Annotated[list[Finite], Length(1, 100_000)]
+    coverage: Annotated[list[Share], Length(1, 100_000)]
+    risk: Annotated[list[Share], Length(1, 100_000)]
+    n: Count
+
+
+class Source(TypedDict, total=False):
+    """What is known of the weights that a classifier's training started from."""
+
+    source: str | None
+    licence: str | None
+    sha256: str | None
+    url: str | None
+    top1: Share | None
+
+
+class Described(TypedDict):
+    """What the header of a classifier file holds, as far as it is read."""
+
+    model: str
+    classes: Annotated[list[str], Length(1, 2**24)]
+    preprocessing: KeptPreprocessing
+    multilabel: NotRequired[bool | None]
+    temperature: NotRequired[Annotated[float, Range(1e-6, 1e6)]]
+    risk_coverage: NotRequired[Calibration | None]
+    data: NotRequired[str | None]
+    versions: NotRequired[dict[str, str | int | None] | None]
+    weights: NotRequired[Source | None]
+    epoch: NotRequired[Count]
 
 
 @dataclass(frozen=True)
@@ -121,6 +156,8 @@ class Classifier:
         missing = {"model", "classes", "preprocessing"} - set(about)
         if missing:
             raise FileError(f"{path} is not a classifier: its description lacks {', '.join(sorted(missing))}")
+        documents.checked(about, Described, path)
+        refuse_ill_matched(about["preprocessing"], path)
         preprocessing = Preprocessing.from_dict(about["preprocessing"])
         classes = tuple(about["classes"])
         own = ".py:" in about["model"]

@@ -1,6 +1,5 @@
 """`hubel advise`: what to do with trained weights on some data, measured."""
 
-import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from hubel.data.division import stratified
 from hubel.data.splits import pictures_per_class
 from hubel.files import Track, silently
 from hubel.training.loop import seeded
+from hubel.training.run import Run
 from hubel.transfer import Holdout, Probe, extract, neighbours, probe
 from hubel.transfer.advice import CELLS, WORDS, Advice, Evidence, advise, curve, keys
 
@@ -132,7 +132,7 @@ def _published(classifier: Classifier, weights: Path) -> float | None:
     """Accuracy of the weights on their own task: of the run's validation, or published for the network and its classes."""
     summary = (weights if weights.is_dir() else weights.parent) / "summary.json"
     if "weights" not in classifier.about and summary.is_file():
-        return json.loads(summary.read_text())["validation"]["top1"]
+        return Run.open(summary.parent).summary()["validation"]["top1"]
     known = zoo.facts().get(classifier.model, {})
     given = (classifier.about.get("weights") or {}).get("top1")
     return given or (known.get("top1") if known.get("classes") == len(classifier.classes) else None)

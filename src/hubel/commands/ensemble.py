@@ -15,6 +15,7 @@ from hubel.classifier import Classifier
 from hubel.commands import report
 from hubel.commands.combinations import COMBINATIONS, Found, Job
 from hubel.commands.identity import run_of
+from hubel.commands.kept import read_ensembles
 from hubel.commands.members import Pictures
 from hubel.commands.val import SplitName, looking
 from hubel.ensemble import Ensemble
@@ -229,7 +230,7 @@ def _keep(found: Combined, pictures: Pictures) -> None:
     if not pictures.own or first is None:
         return
     row = {key: value for key, value in found.to_dict().items() if key not in TABLES} | {"split": pictures.name}
-    earlier = [kept for kept in report.kept_of(first, report.ENSEMBLES) or [] if _who(kept) != _who(row)]
+    earlier = [kept for kept in read_ensembles(first.folder / report.ENSEMBLES) if _who(kept) != _who(row)]
     files.write(first.folder / report.ENSEMBLES, json.dumps([*earlier, row]))
     report.draw(first, pictures.splits(first, pictures.members[0].preprocessing))
 
