@@ -108,6 +108,7 @@ USES = {
     "predict": lambda run: list(predict(predicting(str(run), [str(run.parent / "a.png")]).classifier, [str(run.parent / "a.png")])),
     "report": drawn,
     "resume": lambda run: list(resume(run)),
+    "go on": lambda run: ((run / "summary.json").unlink(missing_ok=True), list(resume(run))),
     "openings": lambda run: Run.open(run).record_opening("test"),
     "compare": lambda run: compare_runs([run, run.parent / "other"]),
     "knn": lambda run: knn(run, stage="penultimate", output=run.parent / "n.html", engine="eager"),
@@ -115,13 +116,13 @@ USES = {
     "load": Classifier.load,
 }  # fmt: skip
 FILES = {  # which verbs read a file
-    "run.json": ("val", "report", "resume"),
+    "run.json": ("val", "report", "go on"),
     "split.json": ("val",),
     "summary.json": ("result", "report", "resume"),
     "evaluation.json": ("report",),
     "openings.jsonl": ("openings", "report"),
     "best.safetensors": ("load", "predict"),
-    "last.safetensors": ("report",),
+    "last.safetensors": ("report", "go on"),
     "ensembles.json": ("report",),
 }
 
@@ -144,7 +145,7 @@ def test_a_field_of_another_kind_is_one_sentence(home, run, name):
     lines = name.endswith(".jsonl")
     document = header(path) if path.suffix == ".safetensors" else \
         [json.loads(line) for line in path.read_text().splitlines()] if lines else json.loads(path.read_text())  # fmt: skip
-    for _, _, changed in mutations(document, 24, seed=0):
+    for _, _, changed in mutations(document, 10 if "go on" in FILES[name] else 20, seed=0):
         if path.suffix == ".safetensors":
             with_header(path, changed)
         elif lines and isinstance(changed, list):
@@ -152,4 +153,77 @@ def test_a_field_of_another_kind_is_one_sentence(home, run, name):
         else:
             path.write_text(json.dumps(changed))
         tried(name, run, changed)
-        shutil.copy(home / "run" / name, path)
+        for kept in FILES:  # what a verb has written with the edited one
+            shutil.copy(home / "run" / kept, run / kept)
+
+
+@pytest.mark.parametrize("name", [*FILES, "both.json"])
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b'{"a": NaN}', b"9" * 5000, None],
+                         ids=["empty", "cut", "latin", "nested", "nan", "digits", "folder"])  # fmt: skip
+def test_what_is_no_document_is_one_sentence(home, run, name, raw):
+    path = run.parent / name if name == "both.json" else run / name
+    path.unlink(missing_ok=True)
+    path.mkdir() if raw is None else path.write_bytes(raw)
+    if name == "both.json":
+        with pytest.raises(HubelError):
+            Ensemble.load(path)
+        return
+    shutil.copy(home / "a.png", run.parent)
+    use = FILES[name][0]
+    if (name, raw) != ("openings.jsonl", b""):  # nobody has looked
+        with pytest.raises(HubelError, match=name.partition(".")[0]):
+            USES[use](run)
+
+
+def test_fields_of_an_ensembles_file(home, run):
+    document = json.loads((home / "both.json").read_text())
+    path = run.parent / "both.json"
+    for field, value, changed in mutations(document, 40, seed=0):
+        path.write_text(json.dumps(changed))
+        try:
+            Ensemble.load(path)
+        except HubelError as error:
+            assert "\n" not in str(error), (field, value)
+
+
+SERIES = {
+    "kind": "folds", "count": 2, "data": "digits", "recipe": Recipe(model="linear", epochs=1, folds=2).to_dict(),
+    "split_seed": None, "fingerprint": "0" * 32, "command": "", "created": "", "versions": {}, "code": None,
+}  # fmt: skip
+
+
+def test_fields_of_a_series(tmp_path):
+    for field, value, changed in mutations(SERIES, 40, seed=0):
+        (tmp_path / "series.json").write_text(json.dumps(changed))
+        with pytest.raises(HubelError) as refused:  # for its fingerprint, if for nothing else
+            list(series.go_on(tmp_path))
+        assert "\n" not in str(refused.value), (field, value)
+
+
+def test_the_sentence_names_the_file_the_field_and_what_it_should_be(run):
+    for field, value, said in (("parameters", "x", 'parameters is "x", not a whole number'),
+                               ("classes", [], "classes has 0 entries, which lies outside of 2 to"),
+                               ("recipe", {"epochs": -1}, "recipe: epochs"),
+                               ("splits", None, "splits is null, not an object")):  # fmt: skip
+        about = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps(about | {field: value}))
+        with pytest.raises(FileError) as refused:
+            Run.open(run)
+        assert str(refused.value).startswith(f"{run / 'run.json'}: ")
+        assert said in str(refused.value)
+        (run / "run.json").write_text(json.dumps(about))
+    about = json.loads((run / "run.json").read_text())
+    del about["preprocessing"]["mean"]
+    (run / "run.json").write_text(json.dumps(about))
+    with pytest.raises(FileError, match="preprocessing lacks the field 'mean'"):
+        Run.open(run)
+
+
+def test_what_a_run_writes_is_what_is_read(run):
+    """The shapes fit every file of a run, and say so of each."""
+    about = read(run / "run.json", KeptRun)
+    assert checked(about, KeptRun, run / "run.json") is about
+    assert Run.open(run).summary()["classes"] == about["classes"]
+    assert Run.open(run).openings()[0]["by"] == "hubel train"
+    assert Run.open(run).progress().best_epoch >= 1
+    assert drawn(run)

@@ -151,8 +151,8 @@ def read_page(path: Path, classes: int) -> dict[str, Any]:
     given = kept["evaluation"]
     table, curve = given["confusion"], given.get("risk_coverage")
     if table is not None and (len(table) != classes or any(len(row) != classes for row in table)):
-        raise FileError(f"{path}: evaluation.confusion is not a table of {classes} rows and columns, a class each; restore the file "
-                        f"from a copy")  # fmt: skip
+        raise FileError(f"{path}: evaluation.confusion is not a table of {classes} rows and columns, a class each; restore the "
+                        f"file from a copy")  # fmt: skip
     if len(given["per_class"]) != classes:
         raise FileError(f"{path}: evaluation.per_class has {len(given['per_class'])} rows for {classes} classes; restore the file "
                         f"from a copy")  # fmt: skip

@@ -249,7 +249,7 @@ def read_division(path: Path, fingerprint: str, count: int, name: str) -> dict[s
     try:
         kept: Kept = documents.read(path, Kept)
     except FileError as error:
-        raise FileError(f"{error} (no split that can be read; a run keeps its own in {FILE})") from error
+        raise FileError(f"{path} is not a split that can be read; a run keeps its own in {FILE} ({error})") from error
     parts = {part: np.array(numbers, dtype=np.int64) for part, numbers in kept["parts"].items()}
     of = kept["fingerprint"]
     if of != fingerprint:

@@ -185,12 +185,12 @@ class Ensemble:
         try:
             about: Kept = documents.read(path, Kept)
         except FileError as error:
-            raise FileError(f"{path} is not the file of an ensemble ({error}); hubel val RUN --ensemble RUN --save FILE.json makes "
-                            f"one") from error  # fmt: skip
+            raise FileError(f"{path} is not the file of an ensemble; hubel val RUN --ensemble RUN --save FILE.json makes one "
+                            f"({error})") from error  # fmt: skip
         combine, head, chosen = about["ensemble"], about.get("head"), about.get("chosen_on")
         if (head is None) == (combine == "fusion") or any(("name" in one) == ("path" in one) for one in about["members"]):
-            raise FileError(f"{path} is not the file of an ensemble: a fusion has a head and no other, and every member a path or a "
-                            f"name; {AGAIN} {path}")  # fmt: skip
+            raise FileError(f"{path} is not the file of an ensemble; hubel val RUN --ensemble RUN --save FILE.json makes one (a "
+                            f"fusion has a head and no other, every member a path or a name)")  # fmt: skip
         entries = [(_place(path, entry), entry["sha256"], entry["model"], float(entry["weight"]), entry["views"])
                    for entry in about["members"]]  # fmt: skip
         beside = (str(path.parent / head["path"]), head["sha256"]) if head else None
@@ -234,7 +234,7 @@ def described(path: Path, name: str) -> dict[str, str]:
 
 def _place(path: Path, entry: KeptMember) -> str:
     """Where a member is, or the name it has everywhere."""
-    return str(entry["name"]) if "name" in entry else os.path.normpath(path.parent / entry["path"])
+    return str(entry["name"]) if "name" in entry else os.path.normpath(path.parent / entry.get("path", ""))
 
 
 def _refuse_changed(path: Path, name: str, sha256: str) -> None:

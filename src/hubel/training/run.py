@@ -119,6 +119,22 @@ class Summary(TypedDict):
     weights_sha256: str
 
 
+DECIDED = ("epochs", "batch", "accumulate", "optimizer", "lr", "schedule", "loss", "monitor", "size", "channels", "fit",
+           "precision", "device", "threads")  # fmt: skip
+
+
+def kept_recipe(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A recipe from a file, with every key that this version knows.
+
+    Raises:
+        FileError: a value is out of range, or a key is not known.
+    """
+    try:
+        return Recipe.from_dict(values).to_dict()
+    except UsageError as error:
+        raise FileError(f"{path}: recipe: {error}") from error
+
+
 @dataclass(frozen=True)
 class Run:
     """The folder of a run and what its run.json says."""
@@ -165,10 +181,10 @@ class Run:
             raise FileError(f"{path} is not a run: it has no readable run.json{hint}")
         about = documents.read(path / "run.json", KeptRun)
         refuse_ill_matched(about["preprocessing"], path / "run.json")
-        try:
-            Recipe.from_dict(about["recipe"])
-        except UsageError as error:
-            raise FileError(f"{path / 'run.json'}: recipe: {error}") from error
+        about["recipe"] = kept_recipe(about["recipe"], path / "run.json")
+        if open_ones := [key for key in DECIDED if about["recipe"][key] is None]:
+            raise FileError(f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file from a "
+                            f"copy")  # fmt: skip
         files.sweep(path)
         return Run(path, about)
 

@@ -13,6 +13,7 @@ from hubel import documents, files
 from hubel.documents import Count, Finite, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.training.recipe import Recipe
+from hubel.training.run import kept_recipe
 
 FILE, SUMMARY = "series.json", "summary.json"
 SAME = ("kind", "count", "data", "recipe")  # what makes two commands the same series
@@ -146,10 +147,7 @@ def open_series(folder: Path) -> Series | None:
     if not path.exists():
         raise FileError(f"{folder} is not a series: it has no readable {FILE}")
     about = documents.read(path, KeptSeries)
-    try:
-        Recipe.from_dict(about["recipe"])
-    except UsageError as error:
-        raise FileError(f"{path}: recipe: {error}") from error
+    about["recipe"] = kept_recipe(about["recipe"], path)
     held = path.open()
     with suppress(ImportError):  # Windows has no such lock
         import fcntl
