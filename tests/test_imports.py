@@ -10,8 +10,8 @@ import hubel
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
     "errors", "process", "files", "documents", "compiled", "arithmetic", "layers", "hub", "weights", "zoo", "analysis", "data",
-    "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report", "benchmark",
-    "commands", "estimator", "terminal",
+    "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report",
+    "benchmark", "commands", "estimator", "terminal",
     "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

@@ -151,7 +151,7 @@ def _plain(value: Any, shape: type, field: str) -> Wrong:
     kinds = (int, float) if shape is float else shape
     if not isinstance(value, kinds) or (isinstance(value, bool) and shape is not bool):
         return _not(value, _word(shape), field)
-    if isinstance(value, int) and abs(value) >= 2**63 or isinstance(value, float) and 1e300 < abs(value) < math.inf:
+    if (isinstance(value, int) and abs(value) >= 2**63) or (isinstance(value, float) and 1e300 < abs(value) < math.inf):
         return field, "is a number too large for any field"
     return (field, "has a character of number 0") if isinstance(value, str) and "\0" in value else None
 

@@ -183,8 +183,8 @@ class Run:
         refuse_ill_matched(about["preprocessing"], path / "run.json")
         about["recipe"] = kept_recipe(about["recipe"], path / "run.json")
         if open_ones := [key for key in DECIDED if about["recipe"][key] is None]:
-            raise FileError(f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file from a "
-                            f"copy")  # fmt: skip
+            raise FileError(f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file "
+                            f"from a copy")  # fmt: skip
         files.sweep(path)
         return Run(path, about)
 
