@@ -217,7 +217,8 @@ def test_probes_neighbours_and_maps_judge_by_new_pictures_only(home, tmp_path):
     for part in ("train", "val", "test"):
         names = [int(Path(name).stem[:-1]) for name in getattr(splits, part).names]
         assert not set(names) & {(number * 37) % 1000 for number in own["train"] | own["val"]}
-    assert "left out" in knn(home / "run", str(tmp_path / "c"), stage="penultimate", output=tmp_path / "n.html", engine="eager").notes[0]
+    near = knn(home / "run", str(tmp_path / "c"), stage="penultimate", output=tmp_path / "n.html", engine="eager")
+    assert "left out" in near.notes[0]
     probed = probe_stages(home / "run", str(tmp_path / "c"), plot=tmp_path / "p.png", engine="eager")
     assert "left out" in probed.notes[0]
     drawn = embedding_map(home / "run", str(tmp_path / "c"), method="pca", output=str(tmp_path / "m.png"))
