@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from torch.nn import functional
 from hubel import documents, hub, zoo
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
-from hubel.data.preprocessing import KeptPreprocessing, centre_crop, refuse_ill_matched
-from hubel.documents import Count, Finite, Length, Range, Share
+from hubel.data.preprocessing import centre_crop, refuse_ill_matched
 from hubel.errors import DataError, FileError, UsageError, listed, nearest
 from hubel.inference import Choice, choose
 from hubel.training import checkpoint
+from hubel.training.described import Described
 from hubel.training.recipe import Precision
 from hubel.weights import PretrainedWeights, fetch, read
 from hubel.zoo.own import located
@@ -53,40 +53,6 @@ class FromPictures(nn.Module):
         """Logits, in the precision of the network's weights."""
         weight = next(self.network.parameters(), None)
         return self.network(self.preprocessing.normalise(images).to(torch.float32 if weight is None else weight.dtype))
-
-
-class Calibration(TypedDict):
-    """The risk-coverage curve of a classifier's validation pictures."""
-
-    threshold: Annotated[list[Finite], Length(1, 100_000)]
-    coverage: Annotated[list[Share], Length(1, 100_000)]
-    risk: Annotated[list[Share], Length(1, 100_000)]
-    n: Count
-
-
-class Source(TypedDict, total=False):
-    """What is known of the weights that a classifier's training started from."""
-
-    source: str | None
-    licence: str | None
-    sha256: str | None
-    url: str | None
-    top1: Share | None
-
-
-class Described(TypedDict):
-    """What the header of a classifier file holds, as far as it is read."""
-
-    model: str
-    classes: Annotated[list[str], Length(1, 2**24)]
-    preprocessing: KeptPreprocessing
-    multilabel: NotRequired[bool | None]
-    temperature: NotRequired[Annotated[float, Range(1e-6, 1e6)]]
-    risk_coverage: NotRequired[Calibration | None]
-    data: NotRequired[str | None]
-    versions: NotRequired[dict[str, str | int | None] | None]
-    weights: NotRequired[Source | None]
-    epoch: NotRequired[Count]
 
 
 @dataclass(frozen=True)
