@@ -112,7 +112,7 @@ class KeptPage(TypedDict):
 
 KeptLevel = TypedDict("KeptLevel", {**get_type_hints(Level), "top1": Share, "interval": tuple[Share, Share]})  # type: ignore[misc]
 KeptRobustness = TypedDict("KeptRobustness", {  # type: ignore[misc]
-    **get_type_hints(Robustness), "split": str, "clean": Share, "interval": tuple[Share, Share], "mean": Share,
+    **get_type_hints(Robustness), "split": str, "clean": Share, "interval": tuple[Share, Share], "mean": Share,  # type: ignore
     "mean_interval": Between, "levels": list[KeptLevel], "units": dict[str, str]})  # fmt: skip
 
 
