@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from hubel.data.audit import glance, in_short
 from hubel.data.content import Contents
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
-from hubel.errors import DataError, UsageError
+from hubel.errors import DataError, FileError, UsageError
 from hubel.files import Track, silently
 from hubel.recipes import filled
 from hubel.training.distributed import Team, join, leave
@@ -134,7 +135,8 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
         team.leave_word("run", str(run.folder.resolve()))
     run = team.told(run)
-    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, drawn=drawn)
+    with _held(run, team):
+        yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, drawn=drawn)
 
 
 def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None,
@@ -149,13 +151,24 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data
         teacher_model: FILE.py:NAME, where its teacher is one.
 
     Raises:
-        FileError: no run there, or its checkpoint is damaged.
+        FileError: no run there, its checkpoint is damaged, or another process trains it.
         DataError: the data, or the code, are not what the run was started with.
         UsageError: the code has to be named.
     """
     run = Run.open(folder)
     team = join(run.about["recipe"]["device"])
-    if run.finished:
+    with nullcontext() if _complete(run) else _held(run, team):
+        yield from _resumed(run, team, track, data, model, teacher_model)
+
+
+def _complete(run: Run) -> bool:
+    """Whether nothing is left to do; a lost classifier can be made again while there is a checkpoint."""
+    return run.finished and (run.has_best or not (run.folder / "last.safetensors").is_file())
+
+
+def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: str | None,
+             teacher_model: str | None) -> Iterator[Record]:  # fmt: skip
+    if _complete(run):
         leave()
         yield Finished(run, run.summary())
         return
@@ -172,6 +185,20 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data
     teacher = taught_by(recipe, splits, run.about["teacher"])
     network, _ = initial(run.about["model"], splits, recipe, origin)
     yield from _go(run, network, splits, recipe, team, teacher_of(teacher, splits))
+
+
+@contextmanager
+def _held(run: Run, team: Team) -> Iterator[None]:
+    """The run for this team alone: its first process holds it, and all are refused where it cannot."""
+    with ExitStack() as stack:
+        refused = None
+        try:
+            stack.enter_context(run.held() if team.first else nullcontext())
+        except FileError as error:
+            refused = str(error)
+        if refused := team.told(refused):
+            raise FileError(refused)
+        yield
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
