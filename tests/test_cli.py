@@ -196,7 +196,7 @@ def test_a_network_of_ones_own_is_named_again_and_its_code_may_not_change(tmp_pa
     assert (found, out[:6]) == (0, "a.png:")
     (tmp_path / "mine.py").write_text(code + "# changed\n")
     (tmp_path / "runs" / "a" / "summary.json").unlink()
-    found, _, err = ended(["resume", "runs/a"], capsys)
+    found, _, err = ended(["resume", "runs/a", "model=mine.py:net"], capsys)
     assert found == 3
     assert "mine.py has changed since runs/a was started" in err
 

@@ -9,10 +9,10 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "process", "locks", "files", "caching",
-    "compiled", "arithmetic", "layers", "hub", "weights", "zoo", "analysis", "data", "training",
-    "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report", "benchmark",
-    "commands", "estimator", "terminal",
+    "errors", "process", "locks", "files", "documents", "caching", "compiled", "arithmetic", "layers", "hub", "weights", "zoo",
+    "analysis", "data",
+    "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report",
+    "benchmark", "commands", "estimator", "terminal",
     "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

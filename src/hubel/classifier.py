@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel import hub, zoo
+from hubel import documents, hub, zoo
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
-from hubel.data.preprocessing import centre_crop
+from hubel.data.preprocessing import centre_crop, refuse_ill_matched
 from hubel.errors import DataError, FileError, UsageError, listed, nearest
 from hubel.inference import Choice, choose
 from hubel.training import checkpoint
+from hubel.training.described import Described
 from hubel.training.recipe import Precision
 from hubel.weights import PretrainedWeights, fetch, read
 from hubel.zoo.own import located
@@ -123,6 +124,8 @@ class Classifier:
         missing = {"model", "classes", "preprocessing"} - set(about)
         if missing:
             raise FileError(f"{path} is not a classifier: its description lacks {', '.join(sorted(missing))}")
+        documents.checked(about, Described, path)
+        refuse_ill_matched(about["preprocessing"], path)
         preprocessing = Preprocessing.from_dict(about["preprocessing"])
         classes = tuple(about["classes"])
         own = ".py:" in about["model"]

@@ -119,9 +119,12 @@ class Compare:
     chart: File = False
     """also draw accuracy against operations, or the differences of runs, to this .png or .svg (comparison.png)"""
     data: str | None = None
-    """compare runs on these labelled pictures, new to all of them; on their common validation part unless given"""
+    """compare runs on those of these labelled pictures that are new to all of them; on their common validation part, which
+    may also be named where the data lie now, unless given"""
     split: Literal["train", "val", "test"] | None = None
     """compare runs on this part. A look at the runs' test part is recorded"""
+    include_trained: bool = False
+    """also take in pictures that a run was trained on or chosen by, which are left out of other data's figures"""
     model: str | None = None
     """FILE.py:NAME, where runs were trained with a network of your own"""
     markdown: bool = False
@@ -139,8 +142,8 @@ def compare(arguments: Compare) -> int:
         other = next(model for model in arguments.models if model not in runs)
         raise UsageError(f"{runs[0]} is a run and {other} is not; compare runs by their answers, or networks by their cost "
                          f"(a run's network: hubel summary {runs[0]})")  # fmt: skip
-    for key in ("data", "split", "model"):
-        if getattr(arguments, key) is not None:
+    for key in ("data", "split", "model", "include_trained"):
+        if getattr(arguments, key) not in (None, False):
             raise UsageError(f"{key} would have no effect on networks; it is of comparing runs: hubel compare RUN RUN")
     from hubel.commands.summary import compared
     from hubel.terminal import console_for, room
@@ -170,7 +173,7 @@ def _compare_runs(arguments: Compare) -> int:
         )
     console = console_for(arguments.json)
     comparison = compare_runs(arguments.models, arguments.data, arguments.split, model=arguments.model,
-                              track=tracker(console))  # fmt: skip
+                              include_trained=arguments.include_trained, track=tracker(console))  # fmt: skip
     if chart := file_of(arguments.chart, "comparison.png"):
         draw(comparison, chart)
     if arguments.json:

@@ -28,6 +28,8 @@ class Explain(Pictures):
     """also write every map on its picture at the picture's own size, as files into this folder"""
     count: int = 12
     """validation pictures, where no images are given"""
+    data: str | None = None
+    """where the run's data lie now, if not where it has recorded"""
     faithfulness: bool = False
     """test instead whether the maps tell the truth: deletion, insertion, lost weights, a planted object"""
     top: int = 3
@@ -53,7 +55,7 @@ def explain(arguments: Explain) -> int:
         return _faithfulness(arguments, console)
     made = explained(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
                      layer=arguments.layer, top=arguments.top, seed=arguments.seed, model=arguments.model,
-                     count=arguments.count, output=arguments.output, overlays=arguments.overlays,
+                     count=arguments.count, output=arguments.output, overlays=arguments.overlays, data=arguments.data,
                      track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(made.to_dict()))
@@ -75,7 +77,7 @@ def _faithfulness(arguments: Explain, console: Any) -> int:
         raise UsageError("overlays would have no effect: faithfulness draws no maps; run explain once without it")
     made = verdict(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
                   layer=arguments.layer, seed=arguments.seed, model=arguments.model, count=arguments.count,
-                  output=arguments.output, track=tracker(console))  # fmt: skip
+                  output=arguments.output, data=arguments.data, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:
@@ -211,7 +213,9 @@ class Map(Pictures):
     run: Positional[str]
     """folder of a run, a classifier file, a weights file, or the name of a network"""
     data: Positional[str | None] = None
-    """labelled pictures; the run's validation part unless given"""
+    """labelled pictures; the run's validation part unless given, and of its own data, wherever they lie"""
+    include_trained: bool = False
+    """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
     stage: str = "penultimate"
     """whose features: a number, stem, last, penultimate, or the name of a module"""
     method: Literal["tsne", "pca"] = "tsne"
@@ -231,11 +235,13 @@ class Map(Pictures):
 def embedding_map(arguments: Map) -> int:
     """Draws the map."""
     from hubel.commands.embedding import embedding_map as draw
-    from hubel.terminal import console_for, tracker
+    from hubel.terminal import console_for, show_notes, tracker
 
     console = console_for(arguments.json)
     made = draw(arguments.run, arguments.data, stage=arguments.stage, method=arguments.method, most=arguments.most,
-                seed=arguments.seed, model=arguments.model, output=arguments.output, track=tracker(console))  # fmt: skip
+                seed=arguments.seed, model=arguments.model, output=arguments.output,
+                include_trained=arguments.include_trained, track=tracker(console))  # fmt: skip
+    show_notes(made.notes, console)
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:

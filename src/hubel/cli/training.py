@@ -156,6 +156,12 @@ class Resume(Pictures):
 
     run: Positional[str]
     """folder of the run, or of the series of runs"""
+    data: str | None = None
+    """where its data lie now, if they were moved; they are compared with what it was started with"""
+    model: str | None = None
+    """FILE.py:NAME, where it trains a network of your own: a folder never chooses which code is run"""
+    teacher_model: str | None = None
+    """FILE.py:NAME, where its teacher is one"""
     json: bool = False
     """print one JSON object, the run's summary, on standard output"""
 
@@ -166,9 +172,10 @@ def resume(arguments: Resume) -> int:
     from hubel.commands.train import resume as go_on
     from hubel.training.series import FILE
 
+    named = {key: getattr(arguments, key) for key in ("data", "model", "teacher_model")}
     if (Path(arguments.run) / FILE).is_file():
-        return _watch_series(arguments.json, lambda track: series.go_on(arguments.run, track))
-    return _watch(arguments.json, lambda track: go_on(arguments.run, track))
+        return _watch_series(arguments.json, lambda track: series.go_on(arguments.run, track, **named))
+    return _watch(arguments.json, lambda track: go_on(arguments.run, track, **named))
 
 
 def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:

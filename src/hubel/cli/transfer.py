@@ -57,6 +57,8 @@ class Knn(Pictures):
     """the page"""
     seed: int = 0
     """of the splits and of what is shown"""
+    include_trained: bool = False
+    """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
     model: str | None = None
     """the network a weights file is of, where it is not to be recognised, or FILE.py:NAME of your own"""
     engine: Engine = "auto"
@@ -95,7 +97,7 @@ def knn(arguments: Knn) -> int:
     found = find(arguments.weights, arguments.data, stage=arguments.stage, queries=arguments.query, k=arguments.k,
                  metric=arguments.metric, split=arguments.split, shown=arguments.shown, neighbours_shown=arguments.neighbours,
                  output=arguments.output, model=arguments.model, engine=arguments.engine,
-                 device=arguments.device, seed=arguments.seed,
+                 device=arguments.device, seed=arguments.seed, include_trained=arguments.include_trained,
                  track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(found.to_dict()))
@@ -122,6 +124,8 @@ class Probe(Pictures):
     """write the best one as a classifier to this .safetensors, for predict, val and the rest"""
     seed: int = 0
     """of the splits"""
+    include_trained: bool = False
+    """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
     model: str | None = None
     """the network a weights file is of, where it is not to be recognised, or FILE.py:NAME of your own"""
     engine: Engine = "auto"
@@ -140,8 +144,8 @@ def probe(arguments: Probe) -> int:
     console = console_for(arguments.json)
     result = probe_stages(arguments.weights, arguments.data, stages=arguments.stage, split=arguments.split,
                           plot=arguments.plot, save=arguments.save, model=arguments.model, engine=arguments.engine,
-                          device=arguments.device,
-                          seed=arguments.seed, track=tracker(console))  # fmt: skip
+                          device=arguments.device, seed=arguments.seed, include_trained=arguments.include_trained,
+                          track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(result.to_dict()))
     else:
@@ -163,6 +167,8 @@ class Advise(Pictures):
     """the classifier file, where a probe is advised"""
     seed: int = 0
     """of the splits"""
+    include_trained: bool = False
+    """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
     model: str | None = None
     """the network a weights file is of, where it is not to be recognised"""
     engine: Engine = "auto"
@@ -181,7 +187,8 @@ def advise(arguments: Advise) -> int:
 
     console = console_for(arguments.json)
     result = advised(arguments.data, arguments.weights, model=arguments.model, engine=arguments.engine,
-                     device=arguments.device, seed=arguments.seed, output=arguments.output, track=tracker(console))  # fmt: skip
+                     device=arguments.device, seed=arguments.seed, output=arguments.output,
+                     include_trained=arguments.include_trained, track=tracker(console))  # fmt: skip
     show(result, console)
     done: dict[str, Any] | None = None
     if arguments.do and result.advice.stage is not None:
@@ -191,6 +198,7 @@ def advise(arguments: Advise) -> int:
             model=arguments.model,
             engine=arguments.engine,
             device=arguments.device,
+            include_trained=arguments.include_trained,
             track=tracker(console),
         )
         show_probe(made, console)

@@ -188,7 +188,7 @@ def _note_opening(record: Run, ours: Run | None, methods: int) -> None:
 
 def row_of(run: Run) -> dict[str, Any]:
     """The figures of a run, under the names of a baseline's row."""
-    summary = json.loads((run.folder / SUMMARY).read_text())
+    summary = run.summary()
     keys = ("top1", "interval", "n", "balanced_accuracy")
     parts = {part: summary[part] and {key: summary[part][key] for key in keys} for part in ("validation", "test")}
     return {"method": run.folder.name, "title": f"ConvNet: {summary['model']}", "features": None,

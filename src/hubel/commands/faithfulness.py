@@ -32,7 +32,7 @@ class Tested:
 
 
 def verdict(run: str, images: Sequence[str], *, methods: Sequence[str] = (), target: str | None = None, layer: str | None = None,
-           seed: int = 0, model: str | None = None, count: int = 12, output: str | None = None,
+           seed: int = 0, model: str | None = None, count: int = 12, output: str | None = None, data: str | None = None,
            track: files.Track[Any] = files.silently) -> Tested:  # fmt: skip
     """Puts the maps of pictures to the test; arguments as of `commands.explain.explained`.
 
@@ -46,7 +46,7 @@ def verdict(run: str, images: Sequence[str], *, methods: Sequence[str] = (), tar
     names = chosen_methods(methods)
     classifier = Classifier.load(run, model)
     goal = None if target is None else class_index(classifier, target)
-    inputs = np.stack([one.input for one in pictures_of(run, images, classifier, count, track)])
+    inputs = np.stack([one.input for one in pictures_of(run, images, classifier, count, track, data)])
     found = faithfulness(classifier, inputs, names, target=goal, layer=layer, seed=seed, track=track)
     chart.draw(found, path)
     return Tested(found, path)

@@ -1,20 +1,17 @@
 """What a training starts from and whom it learns from: trained networks, named as a run, a file, or one of the zoo."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hubel import zoo
 from hubel.classifier import Classifier, lasting, sha256_of
 from hubel.data import Splits
-from hubel.data.division import FILE
 from hubel.errors import DataError, UsageError, listed
 from hubel.training.checkpoint import is_ours, weights_sha256
 from hubel.training.distillation import Teacher
@@ -109,20 +106,6 @@ def normalised_as(splits: Splits, origin: Origin | None) -> Splits:
         return splits
     mean, std = origin.classifier.preprocessing.mean, origin.classifier.preprocessing.std
     return replace(splits, preprocessing=replace(splits.preprocessing, mean=mean, std=std))
-
-
-def refuse_known(splits: Splits, origin: Origin | None) -> None:
-    """Raises a UsageError where the weights were trained on pictures that are held out here: they would know the answers."""
-    if origin is None or not (Path(origin.name) / FILE).is_file():
-        return
-    kept = json.loads((Path(origin.name) / FILE).read_text())
-    if kept["fingerprint"] != splits.fingerprint:
-        return
-    for name, places in splits.drawn().items():
-        known = np.isin(places, kept["parts"].get("train", [])).sum() if name != "train" else 0
-        if known:
-            raise UsageError(f"{known:,} of the {len(places):,} {name} pictures were training pictures of {origin.name}, whose "
-                             f"weights know them; divide the data as it did: split={origin.name}")  # fmt: skip
 
 
 def carry_over(model: nn.Module, origin: Origin, classes: Sequence[str], size: int) -> str:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from hubel.classifier import Answer, Classifier
-from hubel.commands.val import looking, run_of, squared
+from hubel.commands.identity import run_of
+from hubel.commands.val import looking, squared
 from hubel.data import Unreadable
 from hubel.data.folders import EXTENSIONS
 from hubel.data.levels import Levels

@@ -19,8 +19,10 @@ from hubel.commands.origin import (
     said,
 )
 from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
+from hubel.data.arrays import BUILT_IN
 from hubel.data.division import FILE as SPLIT
-from hubel.errors import DataError, OtherData, UsageError
+from hubel.data.splits import fingerprint
+from hubel.errors import DataError, FileError, OtherData, UsageError
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
@@ -142,24 +144,54 @@ def division(recipe: Recipe) -> Division:
     )
 
 
-def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
-    """The very splits a run was started with.
+def opened_of(run: Run, track: Track[Any] = silently, data: str | None = None) -> Opened:
+    """The data a run was started with.
+
+    Args:
+        run: whose.
+        track: shows the progress.
+        data: where they lie now, if not where the run has recorded.
 
     Raises:
-        DataError: the data are gone, or have changed since.
+        DataError: they are gone, or others lie there.
+    """
+    place = run.about["data"] if data is None else data
+    if data is None and place not in BUILT_IN and not os.path.exists(place):
+        raise DataError(f"the data of {run.folder} are not at {place} any more; restore them, or name the place where they lie "
+                        f"now: data=PLACE")  # fmt: skip
+    opened = open_data(place, track, exclude=run.about["recipe"].get("exclude"))
+    _refuse_others(run, fingerprint(opened), data)
+    return opened
+
+
+def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None) -> Splits:
+    """The very splits a run was started with; the arguments are those of `opened_of`.
+
+    Raises:
+        DataError: the data are gone, or have changed since, or others lie at the place that is named.
     """
     recipe, recorded = Recipe.from_dict(run.about["recipe"]), run.about["splits"]
     assert recipe.size is not None
     assert recipe.channels is not None
+    opened = opened_of(run, track, data)
     kept = run.folder / SPLIT
     how = Division(file=str(kept)) if kept.exists() else division(recipe)  # killed before it was kept: drawn again
     try:
-        splits = load(open_data(run.about["data"], track, exclude=recipe.exclude), size=recipe.size, channels=recipe.channels,
-                      fit=recipe.fit or "pad", division=how, stream=recorded["streamed"], track=track)  # fmt: skip
-        found = splits.fingerprint
-        if found == recorded["fingerprint"]:
-            return replace(splits, preprocessing=Preprocessing.from_dict(run.about["preprocessing"]))
+        splits = load(opened, size=recipe.size, channels=recipe.channels, fit=recipe.fit or "pad", division=how,
+                      stream=recorded["streamed"], track=track)  # fmt: skip
     except OtherData as error:
-        found = error.fingerprint
-    raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
-                    f"{found[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new run")  # fmt: skip
+        raise FileError(f"{kept} is of other data than {run.folder} (fingerprint {error.fingerprint[:12]} in run.json); restore "
+                        f"the file from a copy") from error  # fmt: skip
+    return replace(splits, preprocessing=Preprocessing.from_dict(run.about["preprocessing"]))
+
+
+def _refuse_others(run: Run, found: str, data: str | None) -> None:
+    """Raises a DataError where the data are not those that a run was started with."""
+    wanted = run.about["splits"]["fingerprint"]
+    if found == wanted:
+        return
+    if data is not None:
+        raise DataError(f"{data} holds other data than {run.folder} was started with (fingerprint {found[:12]}, the run's is "
+                        f"{wanted[:12]}); name the place where the run's own lie now")  # fmt: skip
+    raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint {found[:12]}, then "
+                    f"{wanted[:12]}); restore them, name a copy of what they were with data=PLACE, or start a new run")  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hubel.commands.pictures import Seen, placed, read, seen
@@ -36,6 +37,7 @@ class Probed:
         plot: where the chart is.
         saved: where the classifier is, and its network's name; None where it was not asked for.
         computed_by: engine and precision of the features.
+        notes: what a person should know about the pictures.
     """
 
     model: str
@@ -48,6 +50,7 @@ class Probed:
     plot: Path
     saved: tuple[str, str] | None
     computed_by: str
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -56,13 +59,13 @@ class Probed:
         saved = None if self.saved is None else {"path": self.saved[0], "model": self.saved[1]}
         return {"model": self.model, "data": self.data, "judged": self.judged, "n": self.best.n, "constant": self.constant,
                 "stages": rows, "best": self.best.stage, "test": self.test, "plot": str(self.plot), "saved": saved,
-                "computed_by": self.computed_by}  # fmt: skip
+                "computed_by": self.computed_by, "notes": list(self.notes)}  # fmt: skip
 
 
 def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, stages: Sequence[Stage] = (),
                  split: Literal["val", "test"] = "val", plot: str | os.PathLike[str] = "probe.png",
                  save: str | os.PathLike[str] | None = None, model: str | None = None,
-                 engine: str = "auto", device: str | None = None, seed: int = 0,
+                 engine: str = "auto", device: str | None = None, seed: int = 0, include_trained: bool = False,
                  track: Track[Any] = silently) -> Probed:  # fmt: skip
     """Probes every stage in one pass over the pictures.
 
@@ -77,6 +80,7 @@ def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, st
         engine: see `inference.choose`.
         device: see `transfer.extract`.
         seed: of the splits.
+        include_trained: see `pictures.seen`.
         track: shows the progress.
 
     Raises:
@@ -85,7 +89,7 @@ def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, st
     chart.check(Path(plot))
     if save is not None and Path(save).suffix != ".safetensors":
         raise UsageError(f"save is {save}; a classifier file ends in .safetensors")
-    known = seen(weights, data, model=model, seed=seed, track=track)
+    known = seen(weights, data, model=model, seed=seed, include_trained=include_trained, track=track)
     held = known.held_out(seed)
     found = read(known.classifier, held.pictures, stages, engine=engine, device=device, track=track)
     rows = [(name, values) for name, values in found.values.items()]
@@ -98,7 +102,7 @@ def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, st
     chart.draw(probes, constant, f"{known.classifier.model} on {Path(known.data).name}", held.words, Path(plot))
     saved = save_probe(known, held, best, linear, place, Path(save), test) if save is not None else None
     return Probed(known.classifier.model, known.data, held.words, constant, tuple(probes), best, test, Path(plot), saved,
-                  found.computed_by)  # fmt: skip
+                  found.computed_by, known.notes)  # fmt: skip
 
 
 def largest(held: Holdout) -> float:
@@ -155,6 +159,8 @@ def show(result: Probed, console: Console) -> None:
     alike = f"; within its interval also {', '.join(near)}" if near else ""
     console.print(f"best: {result.best.stage}{alike}; always the largest class: {100 * result.constant:.2f} %",
                   highlight=False, soft_wrap=True)  # fmt: skip
+    for note in result.notes:
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     if result.test:
         low, high = result.test["interval"]
         console.print(f"[bold green]test accuracy {100 * result.test['top1']:.2f} %[/]  (95 % interval {100 * low:.2f} to "

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from hubel import files
+from hubel import documents, files
 from hubel.classifier import Classifier
+from hubel.commands.named_code import code_of_model, code_of_teacher, is_code, recipe_with_named_code
 from hubel.commands.preparation import splits_of
 from hubel.commands.train import Record, resume, start
 from hubel.data import open_data
@@ -32,7 +33,8 @@ from hubel.recipes import filled, plan_input
 from hubel.training.machine import versions
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
-from hubel.training.series import SUMMARY, Series, found_or_made, open_series
+from hubel.training.series import SUMMARY, Series, SeriesSummary, found_or_made, open_series
+from hubel.zoo.own import code_sha256
 
 PREDICTIONS = "predictions.csv"
 
@@ -93,19 +95,31 @@ def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = N
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": versions(),
+        "code": code_sha256(recipe.model or ""),
     }
     model = Path(plan_input(filled(recipe), opened).model.split(":")[0]).stem
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{model}-{about['kind']}{about['count']}")
-    yield from _go(found_or_made(Path(project), name, stem, about), track)
+    yield from _go(
+        found_or_made(Path(project), name, stem, about), track, None, code_of_model(recipe), code_of_teacher(recipe)
+    )
 
 
-def go_on(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Turn | Completed]:
+def go_on(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None, model: str | None = None,
+          teacher_model: str | None = None) -> Iterator[Turn | Completed]:  # fmt: skip
     """Goes on with a series in a folder; runs that have their result are not trained again.
+
+    Args:
+        folder: of the series.
+        track: wraps long iterations to show progress.
+        data: see `train.resume`.
+        model: the same.
+        teacher_model: the same.
 
     Raises:
         FileError: no series there, or another process trains it.
+        UsageError, DataError: as `train.resume`.
     """
-    yield from _go(open_series(Path(folder)), track)
+    yield from _go(open_series(Path(folder)), track, data, model, teacher_model)
 
 
 def _refuse(recipe: Recipe, seeds: int | None) -> None:
@@ -126,42 +140,50 @@ def _refuse(recipe: Recipe, seeds: int | None) -> None:
 # ---------------------------------------------------------------------------------------------------- the runs
 
 
-def _go(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
+def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
+        teacher_model: str | None) -> Iterator[Turn | Completed]:  # fmt: skip
     try:
-        yield from _turns(series, track)
+        if not series.finished:
+            recipe = recipe_with_named_code(series.about["recipe"], str(series.folder), model, teacher_model)
+            if is_code(recipe["model"]) and series.about.get("code") not in (None, code_sha256(recipe["model"])):
+                raise DataError(f"{recipe['model'].rpartition(':')[0]} has changed since {series.folder} was begun; restore it, or "
+                                f"begin a new series")  # fmt: skip
+            series = replace(series, about={**series.about, "recipe": recipe})
+        yield from _turns(series, track, data)
     finally:
         series.release()
 
 
-def _turns(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
-    about = series.about
-    if not series.finished and _seen(about, track) != about["fingerprint"]:
-        raise DataError(f"the data at {about['data']} have changed since {series.folder} was begun; restore them, or begin a "
-                        f"new series")  # fmt: skip
+def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[Turn | Completed]:
+    about, place = series.about, data or series.about["data"]
+    if not series.finished and (found := _seen(about, place, track)) != about["fingerprint"]:
+        raise DataError(f"the data at {place} have changed since {series.folder} was begun, or are others (fingerprint "
+                        f"{found[:12]}, then {about['fingerprint'][:12]}); restore them, name a copy of what they were with "
+                        f"data=PLACE, or begin a new series")  # fmt: skip
     runs = series.runs()
+    code = {"model": code_of_model(runs[0][1]), "teacher_model": code_of_teacher(runs[0][1])}
     for number, (name, recipe) in enumerate(runs, start=1):
         folder = series.folder / name
         if (folder / "run.json").is_file():
-            records = resume(folder, track)
+            records = resume(folder, track, data=data, **code)
         else:
-            records = start(
-                about["data"], recipe, name=name, project=str(series.folder), command=about["command"], track=track
-            )
+            records = start(place, recipe, name=name, project=str(series.folder), command=about["command"], track=track)
         yield Turn(series, name, number, len(runs), records)  # type: ignore[arg-type]
     if not series.finished:
         made = [Run.open(series.folder / name) for name, _ in runs]
-        summary = _summary(series, made, _out_of_fold(series, made, track) if about["kind"] == "folds" else None)
+        answers = _out_of_fold(series, made, track, data, code["model"]) if about["kind"] == "folds" else None
+        summary = _summary(series, made, answers)
         files.write(series.folder / SUMMARY, json.dumps(summary, indent=2))
-    yield Completed(series, json.loads((series.folder / SUMMARY).read_text()))
+    yield Completed(series, documents.read(series.folder / SUMMARY, SeriesSummary))
 
 
-def _seen(about: dict[str, Any], track: Track[Any]) -> str:
+def _seen(about: dict[str, Any], place: str, track: Track[Any]) -> str:
     """The fingerprint of the data as they are now."""
-    return fingerprint(open_data(about["data"], track, exclude=about["recipe"]["exclude"]))
+    return fingerprint(open_data(place, track, exclude=about["recipe"]["exclude"]))
 
 
 def _summary(series: Series, runs: list[Run], out_of_fold: dict[str, Any] | None) -> dict[str, Any]:
-    results = [json.loads((run.folder / SUMMARY).read_text()) for run in runs]
+    results = [run.summary() for run in runs]
     found = {part: [result[part]["top1"] for result in results if result[part]] for part in ("validation", "test")}
     keys = ("seed", "epochs", "best_epoch", "seconds", "validation", "test", "weights_sha256")
     return {
@@ -182,7 +204,9 @@ def _summary(series: Series, runs: list[Run], out_of_fold: dict[str, Any] | None
     }  # fmt: skip
 
 
-def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str, Any]:
+def _out_of_fold(
+    series: Series, runs: list[Run], track: Track[Any], data: str | None, model: str | None
+) -> dict[str, Any]:
     """Writes what each network answers for the pictures that it did not train on, and returns the share that is right."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
@@ -190,9 +214,8 @@ def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str
     table.writerow(["path", "fold", "label", "predicted", *(f"p:{name}" for name in classes)])
     correct = total = 0
     for fold, run in enumerate(runs, start=1):
-        own = run.about["model"] if ".py:" in run.about["model"] else None
-        classifier = replace(Classifier.load(run.folder, own), views=run.about["recipe"]["tta"])
-        part = splits_of(run, track).val
+        classifier = replace(Classifier.load(run.folder, model), views=run.about["recipe"]["tta"])
+        part = splits_of(run, track, data).val
         for first in range(0, len(part), 1024):
             some = slice(first, first + 1024)
             logits = classifier.logits(part.take(some))  # without the temperature, which was fitted on these pictures

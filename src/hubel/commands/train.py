@@ -1,7 +1,6 @@
 """`hubel train` and `hubel resume`: from a path to a finished run."""
 
 import datetime
-import json
 import os
 import re
 import time
@@ -14,12 +13,15 @@ from typing import Any
 from torch import nn
 
 from hubel.commands.calibrate import measure
-from hubel.commands.origin import Origin, followed, refuse_known, taught_by, teacher_of
+from hubel.commands.identity import refuse_known
+from hubel.commands.named_code import code_of_model, code_of_teacher, is_code, with_named_code
+from hubel.commands.origin import Origin, followed, taught_by, teacher_of
 from hubel.commands.preparation import initial, prepared, split, splits_of
 from hubel.commands.result import finish
 from hubel.data import Splits, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.audit import glance, in_short
+from hubel.data.content import Contents
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, FileError, UsageError
@@ -86,7 +88,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     team = join(recipe.device)
     begun = team.left_word("run")
     if begun is not None:
-        yield from resume(begun, track)
+        yield from resume(begun, track, model=code_of_model(recipe), teacher_model=code_of_teacher(recipe))
         return
     if recipe.sync_batch_norm and team.size == 1:
         raise UsageError("sync_batch_norm would have no effect in one process; start several: torchrun --nproc-per-node N "
@@ -109,7 +111,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
     splits = splits or split(opened, recipe, track, origin)
-    refuse_known(splits, origin)
+    refuse_known(splits, opened, origin, track)
     splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
     teacher = taught_by(recipe, splits)
     taught = teacher_of(teacher, splits)
@@ -137,17 +139,26 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, drawn=drawn)
 
 
-def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Record]:
+def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None,
+           model: str | None = None, teacher_model: str | None = None) -> Iterator[Record]:  # fmt: skip
     """Goes on with a run from its last checkpoint, to the same bits as if it had never stopped.
+
+    Args:
+        folder: of the run.
+        track: wraps long iterations to show progress.
+        data: where the run's data lie now, if not where it has recorded.
+        model: FILE.py:NAME, where the run trains a network of one's own: a folder never chooses which code is run.
+        teacher_model: FILE.py:NAME, where its teacher is one.
 
     Raises:
         FileError: no run there, its checkpoint is damaged, or another process trains it.
-        DataError: the data are not what the run was started with.
+        DataError: the data, or the code, are not what the run was started with.
+        UsageError: the code has to be named.
     """
     run = Run.open(folder)
     team = join(run.about["recipe"]["device"])
     with nullcontext() if _complete(run) else _held(run, team):
-        yield from _resumed(run, team, track)
+        yield from _resumed(run, team, track, data, model, teacher_model)
 
 
 def _complete(run: Run) -> bool:
@@ -155,23 +166,25 @@ def _complete(run: Run) -> bool:
     return run.finished and (run.has_best or not (run.folder / "last.safetensors").is_file())
 
 
-def _resumed(run: Run, team: Team, track: Track[Any]) -> Iterator[Record]:
+def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: str | None,
+             teacher_model: str | None) -> Iterator[Record]:  # fmt: skip
     if _complete(run):
         leave()
-        yield Finished(run, json.loads((run.folder / "summary.json").read_text()))
+        yield Finished(run, run.summary())
         return
-    if run.about["code"] != code_sha256(run.about["model"]):
+    run = with_named_code(run, model, teacher_model)
+    if is_code(run.about["model"]) and run.about.get("code") != code_sha256(run.about["model"]):
         raise DataError(f"{run.about['model'].rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
     recipe = Recipe.from_dict(run.about["recipe"])
     with team.first_before_others("data"):
-        splits = splits_of(run, track)
+        splits = splits_of(run, track, data)
     begun = team.told((run.folder / "last.safetensors").exists() if team.first else None)
     given = run.about["weights"] if recipe.weights and not begun else None
     origin = Origin.load(given["from"], recipe.model, given["sha256"]) if given else None
     teacher = taught_by(recipe, splits, run.about["teacher"])
-    model, _ = initial(run.about["model"], splits, recipe, origin)
-    yield from _go(run, model, splits, recipe, team, teacher_of(teacher, splits))
+    network, _ = initial(run.about["model"], splits, recipe, origin)
+    yield from _go(run, network, splits, recipe, team, teacher_of(teacher, splits))
 
 
 @contextmanager
@@ -192,7 +205,8 @@ def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
         teacher: nn.Module | None, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
     assert recipe.threads is not None
     if team.first and not (run.folder / SPLIT).exists():
-        write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division)
+        write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division,
+                       Contents.of(splits).to_dict())  # fmt: skip
     prepare(choose(recipe, model, run.about["macs"]))
     done, summary = team.told(run.progress().epoch if team.first else None), None
     with team.whole():

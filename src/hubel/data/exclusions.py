@@ -80,7 +80,7 @@ def without(source: Source, path: str | os.PathLike[str]) -> Source:
         keep = np.array([call not in excluded and picture not in excluded
                          for call, picture in zip(called, part.names, strict=True)], dtype=bool)  # fmt: skip
         left_out |= {called[i] for i in np.flatnonzero(~keep).tolist()}
-        parts[name] = _kept(part, np.flatnonzero(keep))
+        parts[name] = some_of(part, np.flatnonzero(keep))
     if excluded and not left_out:
         raise DataError(f"{os.fspath(path)} would have no effect: none of its {len(excluded):,} pictures is in {source.name} "
                         f"(the first is {min(excluded)!r}); paths are relative to the data")  # fmt: skip
@@ -91,10 +91,11 @@ def without(source: Source, path: str | os.PathLike[str]) -> Source:
         raise DataError(f"{os.fspath(path)} leaves out every training picture of {source.name}")
     notes += [f"with them the whole {name} part" for name in empty]
     parts = {name: part for name, part in parts.items() if name not in empty}
-    return _renumbered(replace(source, parts=parts, notes=(*source.notes, *notes)), first)
+    return renumbered(replace(source, parts=parts, notes=(*source.notes, *notes)), first)
 
 
-def _kept(part: Part, which: NDArray[np.int64]) -> Part:
+def some_of(part: Part, which: NDArray[np.int64]) -> Part:
+    """The pictures of a part with these numbers."""
     names = [str(part.names[i]) for i in which.tolist()]
     pictures = part.pictures
     if isinstance(pictures, np.ndarray):
@@ -107,7 +108,7 @@ def _kept(part: Part, which: NDArray[np.int64]) -> Part:
     return replace(part, pictures=kept, labels=part.labels[which], names=names, columns=columns)
 
 
-def _renumbered(source: Source, first: str) -> Source:
+def renumbered(source: Source, first: str) -> Source:
     """The classes that still have pictures, those that training lacks last."""
     counts = {name: part.labels.sum(axis=0) if part.labels.ndim == 2 else
               np.bincount(part.labels, minlength=len(source.classes)) for name, part in source.parts.items()}  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel import files
-from hubel.data.exclusions import without
+from hubel.data.exclusions import some_of, without
 from hubel.data.levels import Levels
 from hubel.data.scans import Scans, scan
 from hubel.data.shards import Packed
@@ -93,6 +93,19 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
     characters = source.kind == "idx" or are_characters(source.classes)
     return Opened(source, scans, int(np.median(shorter)), float(np.median(1 - shorter / longer)), grey,
                   bool((shorter == longer).all()), characters)  # fmt: skip
+
+
+def restricted(opened: Opened, keep: Mapping[str, NDArray[np.bool_]]) -> Opened:
+    """The data with only those pictures of some parts that are kept, N each; classes keep their numbers."""
+    parts, scans = dict(opened.source.parts), dict(opened.scans)
+    for name, kept in keep.items():
+        which = np.flatnonzero(kept)
+        parts[name] = some_of(parts[name], which)
+        if name in scans:
+            number = dict(zip(which.tolist(), range(len(which)), strict=True))
+            reasons = {number[old]: reason for old, reason in scans[name].reasons.items() if old in number}
+            scans[name] = Scans(scans[name].content[which], reasons)
+    return replace(opened, source=replace(opened.source, parts=parts), scans=scans)
 
 
 def refuse_foreign(source: Source) -> None:

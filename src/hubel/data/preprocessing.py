@@ -1,8 +1,10 @@
 """From a picture file to the numbers a network reads: read (`image_file`), fitted to a square, normalised."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -13,9 +15,12 @@ from torch.nn import functional
 
 from hubel.data.image_file import Header, Unreadable, plain, read_header, read_pixels
 from hubel.data.levels import Levels
+from hubel.documents import Finite, Length, Pattern, Range, Size
+from hubel.errors import FileError
 
-__all__ = ["Fit", "Header", "Placement", "Preprocessing", "Unreadable", "centre_crop", "decode", "decode_whole", "fitted",
-           "place", "read_header", "recoloured"]  # fmt: skip
+__all__ = ["Fit", "Header", "KeptPreprocessing", "Placement", "Preprocessing", "Unreadable", "centre_crop", "decode",
+           "decode_whole", "fitted", "place", "read_header", "recoloured", "refuse_ill_matched"]  # fmt: skip
+
 Fit = str  # pad, crop, squash; crop:SHARE and crop:SHARE:bicubic as published weights are evaluated, see `centre_crop`
 PAD_GREY = 128  # close to zero after normalisation, so that the border says least
 
@@ -63,10 +68,31 @@ class Preprocessing:
         return {key: value for key, value in asdict(self).items() if key != "levels" or value is not None}
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> "Preprocessing":
-        """The inverse of `to_dict`."""
-        return Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"]),
-                                "levels": Levels.from_json(values.get("levels"))})  # fmt: skip
+    def from_dict(values: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`; see `KeptPreprocessing`."""
+        known = {key: values[key] for key in ("size", "channels", "fit")}
+        return Preprocessing(**known, mean=tuple(map(float, values["mean"])), std=tuple(map(float, values["std"])),
+                             levels=Levels.from_json(values.get("levels")))  # fmt: skip
+
+
+class KeptPreprocessing(TypedDict):
+    """What files hold of it."""
+
+    size: Size
+    channels: Annotated[int, Range(1, 4)]
+    fit: Annotated[str, Pattern(r"pad|crop|squash|crop:0?\.\d*[1-9]\d*(:(bilinear|bicubic))?|crop:1(\.0*)?(:(bilinear|bicubic))?",
+                                "pad, crop, squash or crop:SHARE")]  # fmt: skip
+    mean: Annotated[list[Finite], Length(1, 4)]
+    std: Annotated[list[Annotated[float, Range(1e-9, 1e9)]], Length(1, 4)]
+    levels: NotRequired[Annotated[list[Annotated[list[Finite], Length(2, 2)] | None], Length(2, 2)] | None]
+
+
+def refuse_ill_matched(values: Mapping[str, Any], path: Path) -> None:
+    """Raises a FileError where `mean` or `std` of a file's preprocessing is not of as many channels as pictures have."""
+    for key in ("mean", "std"):
+        if len(values[key]) != values["channels"]:
+            raise FileError(f"{path}: preprocessing.{key} has {len(values[key])} entries for {values['channels']} channels; "
+                            f"restore the file from a copy")  # fmt: skip
 
 
 def recoloured(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

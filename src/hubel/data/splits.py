@@ -39,6 +39,7 @@ class Split:
         digests: 16 bytes per picture of `images`, equal for equal pixels (where they are streamed: for equal files), where
             they are known already.
         places: which picture of its part of the source each is, N; None where there is no source.
+        files: 16 bytes per picture of its part of the source, equal for equal files; None of arrays.
         note: what a person should know of how they were read.
     """
 
@@ -48,6 +49,7 @@ class Split:
     names: Sequence[str]
     digests: NDArray[np.uint8] | None = None
     places: NDArray[np.int64] | None = None
+    files: NDArray[np.uint8] | None = None
     note: str = ""
 
     def __len__(self) -> int:
@@ -159,10 +161,11 @@ def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: 
     if stream:
         broken = [(part.names[number], reason) for number, reason in sorted(scans.reasons.items())]
         everything = Split(Streamed(part.pictures, size, channels, fit, levels), numbers, part.labels, part.names,
-                           scans.content["digest"], numbers, note=said)  # fmt: skip
+                           scans.content["digest"], numbers, scans.content["digest"], said)  # fmt: skip
         return _subset(everything, scans.readable), broken
     result = cache.decoded(part.pictures, part.names, scans, size, channels, fit, track, levels=levels)
-    everything = Split(result.images, result.rows, part.labels, part.names, result.digests, numbers, note=said)
+    everything = Split(result.images, result.rows, part.labels, part.names, result.digests, numbers,
+                       scans.content["digest"], said)  # fmt: skip
     return _subset(everything, np.flatnonzero(result.rows >= 0)), result.broken
 
 

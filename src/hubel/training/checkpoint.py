@@ -11,14 +11,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from hubel import files
+from hubel import documents, files
+from hubel.documents import Count, Finite, Range
 from hubel.errors import FileError
 from hubel.training.averaging import Average
 
@@ -39,6 +40,40 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)  # the record of every finished epoch
     elapsed: float = 0.0  # since training began, validations included  [s]
     turns: list[tuple[int, int, float]] = field(default_factory=list)  # corrections: at step, steps in all, elapsed
+
+
+class Row(TypedDict):
+    """The record of a finished epoch, as far as anything but the page reads it; a loss may be no number."""
+
+    epoch: Count
+    lr: float
+    train_loss: float
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    val_macro_f1: NotRequired[float]
+    val_balanced_accuracy: NotRequired[float]
+    monitored: float
+    seconds: Annotated[float, Range(0, 1e12)]
+    images_per_second: Annotated[float, Range(0, 1e15)]
+    best: NotRequired[bool]
+
+
+class KeptProgress(TypedDict, total=False):
+    """What the header of a checkpoint holds: `Progress`."""
+
+    epoch: Count
+    step: Count
+    loss_sum: float
+    correct: Count
+    seconds: Finite
+    best_epoch: Count
+    best_value: float | None
+    parts: Annotated[int, Range(0, 2**20)]
+    stopped: str
+    history: list[Row]
+    elapsed: Finite
+    turns: list[tuple[Count, Count, Finite]]
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -73,11 +108,16 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
         file.write(hashlib.sha256(raw).hexdigest().encode())
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: Path, shape: Any = dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the description of a file written by `save`.
 
+    Args:
+        path: of the file.
+        shape: of the description, see `documents`.
+
     Raises:
-        FileError: the file is missing, cut short, altered since it was written, or not one of Hubel's.
+        FileError: the file is missing, cut short, altered since it was written, or not one of Hubel's, or its description has
+            another shape.
     """
     if not path.is_file():
         raise FileError(f"there is no {path}")
@@ -88,11 +128,31 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             if about is not None:
                 _refuse_altered(path, about)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a dictionary
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path} is damaged ({error}); restore it from a copy{ADVICE.get(path.name, '')}") from error
     if about is None:
         raise FileError(f"{path} was not written by hubel: its header has no description of the network")
-    return tensors, about
+    return tensors, documents.checked(about, shape, path)
+
+
+def read_progress(path: Path) -> tuple[dict[str, Tensor], Progress]:
+    """The tensors of a checkpoint and where its run stands.
+
+    Raises:
+        FileError: as `read`.
+    """
+    tensors, about = read(path, KeptProgress)
+    history, best = about.get("history", []), about.get("best_epoch", 0)
+    unknown = sorted(set(about) - set(Progress.__dataclass_fields__))
+    if unknown:
+        raise FileError(
+            f"{path} has the field {unknown[0]!r} that this version does not know; install the version that wrote it"
+        )
+    if [row["epoch"] for row in history] != list(range(1, len(history) + 1)) or best > len(history) or (
+            about.get("epoch", 0) != len(history)):  # fmt: skip
+        raise FileError(f"{path}: history has {len(history):,} epochs that do not follow each other up to epoch "
+                        f"{about.get('epoch', 0):,} (the best is {best:,}); restore the file from a copy")  # fmt: skip
+    return tensors, Progress(**about)
 
 
 ADVICE = {

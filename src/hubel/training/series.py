@@ -7,15 +7,62 @@ import json
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from hubel import files
+from hubel import documents, files
+from hubel.documents import Count, Finite, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import Taken, locked
 from hubel.training.recipe import Recipe
+from hubel.training.run import kept_recipe
 
 FILE, SUMMARY = "series.json", "summary.json"
 SAME = ("kind", "count", "data", "recipe")  # what makes two commands the same series
+
+
+class KeptSeries(TypedDict):
+    """What series.json holds."""
+
+    kind: Literal["folds", "seeds"]
+    count: Annotated[int, Range(1, 100_000)]
+    data: str
+    recipe: Recipe
+    split_seed: int | None
+    fingerprint: str
+    command: str
+    created: NotRequired[str]
+    versions: dict[str, str | int | None]
+    code: NotRequired[str | None]
+
+
+class Spread(TypedDict):
+    """Mean and spread of the runs' figures, see `evaluation.spread`."""
+
+    mean: Finite
+    sd: Finite
+    n: Count
+    interval: tuple[Finite, Finite]
+
+
+class OutOfFold(TypedDict):
+    """The pictures, each answered by a network that did not train on it."""
+
+    top1: Share
+    n: Count
+    interval: tuple[Share, Share]
+    file: str
+
+
+class SeriesSummary(Spread):
+    """What summary.json of a series holds, as far as it is read again."""
+
+    kind: Literal["folds", "seeds"]
+    runs: list[dict[str, Any]]
+    model: str
+    seconds: Finite
+    monitor: str
+    test: Spread | None
+    out_of_fold: OutOfFold | None
 
 
 @dataclass(frozen=True)
@@ -95,10 +142,12 @@ def open_series(folder: Path) -> Series:
     Raises:
         FileError: there is none; `Taken` where another process trains it.
     """
-    try:
-        series = Series(folder, json.loads((folder / FILE).read_text()))
-    except (OSError, ValueError) as error:
-        raise FileError(f"{folder} is not a series: it has no readable {FILE}") from error
+    path = folder / FILE
+    if not path.exists():
+        raise FileError(f"{folder} is not a series: it has no readable {FILE}")
+    about = documents.read(path, KeptSeries)
+    about["recipe"] = kept_recipe(about["recipe"], path)
+    series = Series(folder, about)
     files.sweep(folder)
     if not series.finished:
         series.held.enter_context(locked(folder))
