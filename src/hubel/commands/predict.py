@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from hubel.classifier import Answer, Classifier
 from hubel.commands.val import looking, run_of, squared
-from hubel.data import Unreadable
+from hubel.data import Unreadable, limits
 from hubel.data.folders import EXTENSIONS
 from hubel.ensemble import Ensemble
 from hubel.errors import DataError, UsageError
@@ -119,7 +119,7 @@ def accelerated(classifier: Classifier, paths: Sequence[str], *, engine: str = "
 def _decoded(classifier: Classifier | Ensemble, path: str) -> tuple[Any, str]:
     """The picture in a file, or the reason why there is none."""
     try:
-        return classifier.decode(Path(path).read_bytes()), ""
+        return classifier.decode(limits.read(path, limits.PICTURE)), ""
     except Unreadable as error:
         return None, str(error)
     except OSError as error:

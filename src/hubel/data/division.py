@@ -16,6 +16,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from hubel import files
+from hubel.data import limits
 from hubel.errors import DataError, FileError, OtherData, UsageError
 
 DEFAULT_FRACTION = 0.15
@@ -228,17 +229,25 @@ def read_division(path: Path, fingerprint: str, count: int, name: str) -> dict[s
     """
     path = path / FILE if path.is_dir() else path
     try:
-        kept: dict[str, Any] = json.loads(path.read_text())
-        parts = {part: np.array(numbers, dtype=np.int64) for part, numbers in kept["parts"].items()}
+        kept: dict[str, Any] = json.loads(limits.read(path))
+        parts = {part: _numbers(numbers) for part, numbers in kept["parts"].items()}
         of = str(kept["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{path} is not a split that can be read ({error}); a run keeps its own in {FILE}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = str(getattr(error, "strerror", None) or error)[:200]
+        raise FileError(f"{path} is not a split that can be read ({reason}); a run keeps its own in {FILE}") from error
     if of != fingerprint:
         raise OtherData(f"{path} was made for other data than {name} (fingerprint {of[:12]}, here {fingerprint[:12]}); "
                         f"restore them, or leave split out and a new one is drawn", fingerprint)  # fmt: skip
     numbers = np.concatenate([*parts.values(), np.zeros(0, np.int64)])
-    if "train" not in parts or numbers.ndim != 1 or len(np.unique(numbers)) < len(numbers) or (
+    if not {"train"} <= set(parts) <= {"train", "val", "test"} or len(np.unique(numbers)) < len(numbers) or (
             len(numbers) and not 0 <= numbers.min() <= numbers.max() < count):  # fmt: skip
         raise FileError(f"{path} is damaged: every picture, numbered from 0 to {count - 1:,}, may be in one part only, and "
                         f"there is a train part")  # fmt: skip
     return parts
+
+
+def _numbers(written: Any) -> NDArray[np.int64]:
+    """A list of whole numbers, N."""
+    if not isinstance(written, list) or not all(type(number) is int and 0 <= number < 1 << 62 for number in written):
+        raise ValueError("a part is no list of numbers of pictures")
+    return np.array(written, dtype=np.int64)
