@@ -82,8 +82,8 @@ def numbered(parts: Mapping[str, Pair], names: Sequence[str], where: str, notes:
     rows = np.argsort(values, kind="stable")
     placed = {split: (images, rows[np.searchsorted(values, label, sorter=rows)])
               for (split, (images, _)), label in zip(parts.items(), labels.values(), strict=True)}  # fmt: skip
-    said = (f"the labels of {where} are {len(values):,} numbers from {values.min()} to {values.max()} with gaps, and each is taken "
-            f"for the name of a class")  # fmt: skip
+    said = (f"the labels of {where} are {len(values):,} numbers from {values.min()} to {values.max()}, not all from 0 on, and each is "
+            f"taken for the name of a class")  # fmt: skip
     called = tuple(str(value) for value in values.tolist())
     return Arrays(placed, called, (*notes, said), called[int(trained.sum()) :])
 
@@ -124,8 +124,10 @@ def _idx_array(path: Path, file: IO[bytes], packed: int, size: int | None) -> ND
     start = file.read(4)
     if len(start) < 4 or start[:3] != b"\x00\x00\x08":
         raise DataError(f"{path} is not an idx file of bytes (its first bytes are {start.hex(' ')})")
+    if not 1 <= start[3] <= 4:
+        raise DataError(f"{path} is an array of {start[3]} dimensions; pictures are N H W or N H W C, labels N")
     sides = file.read(4 * start[3])
-    if start[3] == 0 or len(sides) < 4 * start[3]:
+    if len(sides) < 4 * start[3]:
         raise DataError(f"{path} ends in its header; fetch it again")
     shape = struct.unpack(f">{start[3]}I", sides)
     wanted, header = math.prod(shape), 4 + len(sides)

@@ -41,10 +41,10 @@ class _Dtype:
         self.code = code
 
     def set(self, state: Any) -> None:
-        """Takes the order of bytes; the rest is of structures, which numbers are not."""
-        _version, order, *structure = state
-        if order not in ("<", ">", "|", "=") or any(structure[:3]):
-            raise pickle.UnpicklingError("it asks for numbers with a structure")
+        """Takes the order of bytes; the rest is of structures and objects, which numbers are not."""
+        _version, order, *parts, _size, _alignment, flags = state
+        if order not in ("<", ">", "|", "=") or parts != [None] * 3 or flags != 0:
+            raise pickle.UnpicklingError("it asks for numbers that are more than numbers")
         self.code = (order if order != "|" else "") + self.code.lstrip("<>|=")
 
 
@@ -151,7 +151,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
     try:
         values = _Unpickler(io.BytesIO(limits.read(path)), encoding="latin1").load()
     except Exception as error:  # damaged pickles raise nearly anything
-        reason = "an instruction that no batch needs" if isinstance(error, KeyError) else error or type(error).__name__
+        reason = "an instruction that no batch needs" if isinstance(error, KeyError) else str(error)[:200] or type(error).__name__
         raise DataError(f"{path} is not a CIFAR batch that can be read safely: {reason}") from error
     if not isinstance(values, dict):
         raise DataError(f"{path} is not a CIFAR batch: it holds a {type(values).__name__}, not a dictionary")

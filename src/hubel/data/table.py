@@ -72,7 +72,7 @@ def _mark(text: str) -> tuple[str, str]:
         return said[1], text[said.end() :]
     start = text[: 1 << 16]
 
-    def likely(mark: str) -> tuple[int, bool, bool]:
+    def likely(mark: str) -> tuple[bool, int, bool]:
         rows = []
         try:
             for cells in islice(csv.reader(io.StringIO(start, newline=""), delimiter=mark), SAMPLE):
@@ -84,7 +84,7 @@ def _mark(text: str) -> tuple[str, str]:
         known = len({*map(word, rows[0] if rows else ())} & {*KNOWN, *SPLIT})
         widths = {len(cells) for cells in rows if any(cells)}
         pictures = any(of_pictures(rows, column) for column in range(min(widths, default=0)))
-        return known, pictures and max(widths) > 1, len(widths) == 1 and max(widths) > 1
+        return pictures and max(widths) > 1, known, len(widths) == 1 and max(widths) > 1
 
     return max(MARKS, key=likely), text
 
