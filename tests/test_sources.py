@@ -3,6 +3,8 @@
 What a source does not use is named, and no file, whatever it says of itself, takes a process down or for ever.
 """
 
+# ruff: noqa: ARG005  what makes a row is given all that a row may need
+
 import gzip
 import io
 import itertools
@@ -12,14 +14,19 @@ import shutil
 import socket
 import struct
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hubel.commands import predict, series
+from hubel.commands.shard import shard
 from hubel.data import limits, open_data, open_source
 from hubel.data.arrays import numbered
+from hubel.data.division import read_division
 from hubel.errors import DataError, FileError, HubelError
+from hubel.training.recipe import Recipe
 from pictures import encoded
 
 RNG = np.random.default_rng(0)
@@ -213,7 +220,9 @@ def test_a_table_that_is_not_clear_is_one_sentence(table, text, sentence):
 
 def test_names_that_look_alike_are_one_class(table, pets, tmp_path):
     ways = ["caf\u00e9", "cafe\u0301", "\u00a0caf\u00e9"]
-    source = table(lines("path,label", lambda n, path, label: f"{path},{ways[n % 3] if label == 'cat' else 'Dog dog'.split()[n % 2]}"))
+    source = table(
+        lines("path,label", lambda n, path, label: f"{path},{ways[n % 3] if label == 'cat' else ['Dog', 'dog'][n % 2]}")
+    )
     assert source.classes == ("Dog", "caf\u00e9", "dog")
     assert "written in 2 ways that look the same" in source.notes[0]  # the blank is taken off before
     assert "differ in capitals only are kept apart: Dog and dog" in source.notes[1]
@@ -228,13 +237,17 @@ def test_names_that_look_alike_are_one_class(table, pets, tmp_path):
 
 def test_exclusions_come_back_from_a_spreadsheet(pets, tmp_path):
     for encoding, mark in itertools.product(("utf-8", "utf-8-sig", "utf-16"), ",;\t"):
-        rows = [("path", "exclude", "kind", "detail"), ("cat/0.png", "yes", "copy", ""), ("dog/1.png", "no", "copy", "")]
+        rows = [
+            ("path", "exclude", "kind", "detail"),
+            ("cat/0.png", "yes", "copy", ""),
+            ("dog/1.png", "no", "copy", ""),
+        ]
         (tmp_path / "list.csv").write_bytes("\r\n".join(map(mark.join, rows)).encode(encoding))
         opened = open_data(pets, exclude=str(tmp_path / "list.csv"))
         assert len(opened.source.parts["all"].labels) == 11
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", "a\0b"):
-        with pytest.raises(FileError, match="cannot read the exclusions .*NUL|a named pipe, not a file"):
+        with pytest.raises(FileError, match=r"cannot read the exclusions .*(NUL|a named pipe, not a file)"):
             open_data(pets, exclude=str(tmp_path / name))
 
 
@@ -326,7 +339,11 @@ def test_pictures_that_are_no_files_are_broken_ones(pets, tmp_path):
     with (tmp_path / "pets" / "cat" / "huge.png").open("wb") as file:
         file.truncate(1 << 40)
     scans = open_data(tmp_path / "pets", lenient=True).scans["all"]
-    reasons = {path: scans.reasons[number] for number, path in enumerate(("", "", "", "", "", "", "huge", "pipe", "zero")) if path}
+    reasons = {
+        path: scans.reasons[number]
+        for number, path in enumerate(("", "", "", "", "", "", "huge", "pipe", "zero"))
+        if path
+    }
     assert reasons["pipe"] == "a named pipe, not a file"
     assert reasons["zero"] == "a device, not a file"
     assert "1,099,511,627,776 bytes, more than" in reasons["huge"]
@@ -372,10 +389,12 @@ def test_several_classes_a_picture(tmp_path):
      ({"labels": RNG.integers(0, 9, (20, 2))}, r"labels has shape \(20, 2\); labels are one number or word"),
      ({"labels": TWO[:19]}, "20 pictures but 19 labels"), ({"labels": np.array(["a", "b"])}, "20 pictures but 2 labels"),
      ({"labels": np.array(["x" * 100_000, "y"])[TWO]}, "class name of 100,000 characters"),
-     ({"labels": np.array([1, "a"] * 10, object)}, "array of Python objects"), ({"labels": np.array(["", "y"])[TWO]}, "without a name"),
+     ({"labels": np.array([1, "a"] * 10, object)}, "array of Python objects"),
+     ({"labels": np.array(["", "y"])[TWO]}, "without a name"),
      ({"images": np.array([IMAGES[0], IMAGES[0, 1:]], object)}, "pictures of several sizes"),
      ({"images": IMAGES[:, :0]}, "pictures without pixels"), ({"images": IMAGES[:, 0]}, r"has shape \(20, 8\)"),
-     ({"images": np.zeros((20, 8, 8, 7), np.uint8)}, r"shape \(20, 8, 8, 7\)"), ({"classes": ["a", "a"]}, "gives 1 class names twice"),
+     ({"images": np.zeros((20, 8, 8, 7), np.uint8)}, r"shape \(20, 8, 8, 7\)"),
+     ({"classes": ["a", "a"]}, "gives 1 class names twice"),
      ({"classes": ["a"]}, "there are 1 classes")],
 )  # fmt: skip
 def test_arrays_that_cannot_be_meant_are_one_sentence(tmp_path, arrays, sentence):
@@ -422,7 +441,7 @@ def test_archives_are_read_however_they_are_packed_and_damage_is_one_sentence(tm
     raw = bytearray(path.read_bytes())
     raw[200:240] = b"x" * 40
     path.write_bytes(raw)
-    with pytest.raises(DataError, match="is not an .npz of plain arrays"):
+    with pytest.raises(DataError, match=r"is not an \.npz of plain arrays"):
         open_source(path)
 
 
@@ -449,14 +468,18 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [(b"\0\0\x08\x03" + b"\xff" * 12 + b"x", "header asks for 79,228,162,458,924,105,385,300,197,391"),
-     (b"\0\0\x08\xff" + b"\1" * 400, "array of 255 dim"), (b"\0\0\x08\0", "0 dim"), (b"\0\0\x08\3abc", "ends in its header"), (b"\0\0\x08", "is not an idx file"),
-     (b"\0\0\x0d\1\0\0\0\1" + bytes(4), "is not an idx file of bytes"), (struct.pack(">HBB3I", 0, 8, 3, 20, 0, 0), "without pixels"),
+     (b"\0\0\x08\xff" + b"\1" * 400, "array of 255 dim"), (b"\0\0\x08\0", "0 dim"), (b"\0\0\x08\3abc", "ends in its header"),
+     (b"\0\0\x08", "is not an idx file"),
+     (b"\0\0\x0d\1\0\0\0\1" + bytes(4), "is not an idx file of bytes"),
+     (struct.pack(">HBB3I", 0, 8, 3, 20, 0, 0), "without pixels"),
      (struct.pack(">HBB4I", 0, 8, 4, 20, 2, 2, 7) + bytes(560), r"\(20, 2, 2, 7\)"),
      (struct.pack(">HBBI", 0, 8, 1, 20) + bytes(20), "have 1 and 1 dimensions")],
 )  # fmt: skip
 def test_idx_files_that_lie_are_one_sentence(tmp_path, images, sentence):
     (tmp_path / "train-images-idx3-ubyte").write_bytes(images)
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(struct.pack(">HBBI", 0, 8, 1, 20) + TWO.astype(np.uint8).tobytes())
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(
+        struct.pack(">HBBI", 0, 8, 1, 20) + TWO.astype(np.uint8).tobytes()
+    )
     with pytest.raises(DataError, match=sentence):
         open_source(tmp_path)
 
@@ -465,10 +488,12 @@ def test_idx_files_that_lie_are_one_sentence(tmp_path, images, sentence):
 
 
 @pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("labels", [TWO.tolist(), TWO, TWO.astype(">i2"), list(TWO)], ids=["list", "array", "big", "scalars"])
+@pytest.mark.parametrize(
+    "labels", [TWO.tolist(), TWO, TWO.astype(">i2"), list(TWO)], ids=["list", "array", "big", "scalars"]
+)
 def test_batches_of_every_protocol_are_what_numpy_reads(tmp_path, protocol, labels):
     for data in (CIFAR, np.asfortranarray(CIFAR), CIFAR.reshape(-1, 3, 32, 32)):
-        for keys in ("data labels".split(), [b"data", b"labels"]):
+        for keys in (["data", "labels"], [b"data", b"labels"]):
             batch = dict(zip(keys, (data, labels), strict=True))
             (tmp_path / "data_batch_1").write_bytes(pickle.dumps(batch, protocol))
             part = open_source(tmp_path).parts["train"]
@@ -480,9 +505,12 @@ def test_batches_of_every_protocol_are_what_numpy_reads(tmp_path, protocol, labe
     ("batch", "sentence"),
     [({"labels": [[1, 2]] * 20}, "not one whole number for each of its 20"), ({"labels": np.zeros((20, 2), int)}, "not one whole"),
      ({"labels": TWO.tolist()[:3]}, r"labels \(3\) are not one"), ({"labels": [2**70] * 20}, "not one whole"),
-     ({"labels": ["a"] * 20}, "not one whole"), ({"labels": [-1] * 20}, "run from -1 to -1"), ({"data": CIFAR / 255}, "data is float64"),
-     ({"data": CIFAR.tolist()}, "data is a list"), ({"data": CIFAR[:, :7]}, r"shape \(20, 7\)"), ({"data": None}, "it has the keys data"),
-     ({"data": np.array([1, "a"], object)}, "numbers of the kind 'O8'"), ({"data": np.zeros(3, "i4,i4")}, "numbers of the kind 'V8'"),
+     ({"labels": ["a"] * 20}, "not one whole"), ({"labels": [-1] * 20}, "run from -1 to -1"),
+     ({"data": CIFAR / 255}, "data is float64"),
+     ({"data": CIFAR.tolist()}, "data is a list"), ({"data": CIFAR[:, :7]}, r"shape \(20, 7\)"),
+     ({"data": None}, "it has the keys data"),
+     ({"data": np.array([1, "a"], object)}, "numbers of the kind 'O8'"),
+     ({"data": np.zeros(3, "i4,i4")}, "numbers of the kind 'V8'"),
      ({"data": np.zeros(3, "M8[s]")}, "numbers of the kind 'M8'"), ({"data": np.array(["a"])}, "numbers of the kind 'U1'")],
 )  # fmt: skip
 def test_batches_of_something_else_are_one_sentence(tmp_path, batch, sentence):
@@ -558,7 +586,9 @@ def test_a_damaged_file_is_read_or_one_sentence(pets, tmp_path, kind):
     data = tmp_path
     if kind == "csv":
         data = path = tmp_path / "a.csv"
-        rows = lines("path;label;split;age", lambda n, p, label: f'"{pets / p}";{label};{"val" if n % 3 == 0 else "train"};{n}')
+        rows = lines(
+            "path;label;split;age", lambda n, p, label: f'"{pets / p}";{label};{"val" if n % 3 == 0 else "train"};{n}'
+        )
         path.write_bytes(rows.encode("utf-8-sig"))
     elif kind in ("npz", "packed"):
         data = path = tmp_path / "a.npz"
@@ -567,39 +597,32 @@ def test_a_damaged_file_is_read_or_one_sentence(pets, tmp_path, kind):
         path = tmp_path / f"train-images-idx3-ubyte{'.gz' * (kind == 'gz')}"
         raw = struct.pack(">HBB3I", 0, 8, 3, 20, 8, 8) + IMAGES.tobytes()
         path.write_bytes(gzip.compress(raw) if kind == "gz" else raw)
-        (tmp_path / "train-labels-idx1-ubyte").write_bytes(struct.pack(">HBBI", 0, 8, 1, 20) + TWO.astype(np.uint8).tobytes())
+        (tmp_path / "train-labels-idx1-ubyte").write_bytes(
+            struct.pack(">HBBI", 0, 8, 1, 20) + TWO.astype(np.uint8).tobytes()
+        )
     elif kind == "cifar":
         path = cifar_folder(tmp_path) / "data_batch_1"
         path.write_bytes(pickle.dumps({"data": CIFAR[:2], "labels": [0, 1]}, 2))
     elif kind == "shards":
-        from hubel.commands.shard import shard
-
         data, path = tmp_path / "shards", tmp_path / "shards" / "index.npz"
         shard(pets, data, megabytes=0.001)
     else:
         path = tmp_path / "split.json"
-        path.write_text('{"fingerprint": "f", "division": {}, "parts": {"train": [0, 1, 2], "val": [3, 4], "test": [5]}}')
-    whole, outcomes = path.read_bytes(), set()
+        path.write_text(
+            '{"fingerprint": "f", "division": {}, "parts": {"train": [0, 1, 2], "val": [3, 4], "test": [5]}}'
+        )
+    whole, sentences = path.read_bytes(), []
     for _ in range(150):
         path.write_bytes(damaged(whole, generator))
         try:
-            if kind == "split":
-                from hubel.data.division import read_division
-
-                read_division(path, "f", 6, "here")
-            else:
-                open_source(data)
+            read_division(path, "f", 6, "here") if kind == "split" else open_source(data)
         except HubelError as error:
-            outcomes.add("refused")
-            assert len(str(error)) < 1000
-        else:
-            outcomes.add("read")
-    assert "refused" in outcomes
+            sentences.append(str(error))
+    assert sentences
+    assert max(map(len, sentences)) < 1000
 
 
 def test_an_index_that_points_elsewhere_is_refused(pets, tmp_path):
-    from hubel.commands.shard import shard
-
     shard(pets, tmp_path / "s", megabytes=0.001)
     index = tmp_path / "s" / "index.npz"
     held = dict(np.load(index))
@@ -611,15 +634,22 @@ def test_an_index_that_points_elsewhere_is_refused(pets, tmp_path):
 
     assert opened().classes == ("cat", "dog")
     places, labels = held["all.places"], held["all.labels"]
-    for column, value in (("shard", 99), ("shard", -1), ("offset", 0), ("offset", 1 << 60), ("size", 1 << 60), ("size", -5)):
+    for column, value in (
+        ("shard", 99),
+        ("shard", -1),
+        ("offset", 0),
+        ("offset", 1 << 60),
+        ("size", 1 << 60),
+        ("size", -5),
+    ):
         wrong = places.copy()
         wrong[column][0] = value
         with pytest.raises(DataError, match="lie outside their shards"):
             opened(**{"all.places": wrong})
     for wrong in (labels + 5, labels - 1, labels[:, None].repeat(3, 1), labels / 1.0):
-        with pytest.raises(DataError, match="index.npz is not an index of shards"):
+        with pytest.raises(DataError, match=r"index\.npz is not an index of shards"):
             opened(**{"all.labels": wrong})
-    with pytest.raises(DataError, match="index.npz is not an index of shards"):
+    with pytest.raises(DataError, match=r"index\.npz is not an index of shards"):
         opened(**{"all.places": places["offset"]})
     for old, new in (("all-000000.tar", "../s/all-000000.tar"), ('["all"]', '["../x"]'), ('"cat", "dog"', '"cat", "cat"'),
                      ('"version": 1', '"version": [[]]'), ("{", "[{")):  # fmt: skip
@@ -641,8 +671,6 @@ def test_an_index_that_points_elsewhere_is_refused(pets, tmp_path):
      '{"fingerprint": "f", "parts": {"train": [true]}}', '{"fingerprint": "f", "parts": []}', "{}", "\0", "null"],
 )  # fmt: skip
 def test_a_split_that_is_none_is_one_sentence(tmp_path, text):
-    from hubel.data.division import read_division
-
     (tmp_path / "split.json").write_text(text)
     with pytest.raises(FileError, match=r"split\.json is (not a split|damaged)"):
         read_division(tmp_path, "f", 6, "here")
@@ -652,12 +680,13 @@ def test_a_split_that_is_none_is_one_sentence(tmp_path, text):
 
 
 def test_what_no_fold_can_train_is_said_before_the_first(tmp_path):
-    from hubel.commands import series
-    from hubel.training.recipe import Recipe
-
     labels = np.array([*TWO, 2])
-    np.savez(tmp_path / "a.npz", images=np.concatenate([IMAGES, IMAGES[:1] + 1]), labels=labels, classes=["a", "b", "rare"])
+    np.savez(
+        tmp_path / "a.npz", images=np.concatenate([IMAGES, IMAGES[:1] + 1]), labels=labels, classes=["a", "b", "rare"]
+    )
     recipe = Recipe(epochs=1, batch=4, folds=3)
-    with pytest.raises(DataError, match=r"fold \d of 3 cannot be trained: .*no readable training picture of the class 'rare'"):
+    with pytest.raises(
+        DataError, match=r"fold \d of 3 cannot be trained: .*no readable training picture of the class 'rare'"
+    ):
         next(series.train(tmp_path / "a.npz", recipe, project=str(tmp_path / "runs")))
     assert not (tmp_path / "runs").exists()

@@ -72,7 +72,9 @@ def numbered(parts: Mapping[str, Pair], names: Sequence[str], where: str, notes:
     known = class_names(names, where)
     labels = {split: labels for split, (_, labels) in parts.items()}
     if known or any(label.ndim == 2 for label in labels.values()):
-        return Arrays({split: (images, labels.astype(np.int64)) for split, (images, labels) in parts.items()}, known, tuple(notes))
+        return Arrays(
+            {split: (images, labels.astype(np.int64)) for split, (images, labels) in parts.items()}, known, tuple(notes)
+        )
     values = np.unique(np.concatenate([*labels.values()]))
     if np.array_equal(values, np.arange(len(values))):
         return Arrays({split: (images, labels.astype(np.int64)) for split, (images, labels) in parts.items()},
@@ -82,8 +84,8 @@ def numbered(parts: Mapping[str, Pair], names: Sequence[str], where: str, notes:
     rows = np.argsort(values, kind="stable")
     placed = {split: (images, rows[np.searchsorted(values, label, sorter=rows)])
               for (split, (images, _)), label in zip(parts.items(), labels.values(), strict=True)}  # fmt: skip
-    said = (f"the labels of {where} are {len(values):,} numbers from {values.min()} to {values.max()}, not all from 0 on, and each is "
-            f"taken for the name of a class")  # fmt: skip
+    said = (f"the labels of {where} are {len(values):,} numbers from {values.min()} to {values.max()}, not all from 0 on, and each "
+            f"is taken for the name of a class")  # fmt: skip
     called = tuple(str(value) for value in values.tolist())
     return Arrays(placed, called, (*notes, said), called[int(trained.sum()) :])
 
@@ -211,7 +213,9 @@ def read_npz(path: Path) -> Arrays:
         raise
     except MemoryError as error:
         raise DataError(f"{path} holds more than memory does") from error
-    except Exception as error:  # damaged archives raise nearly anything: of zip, of each way to pack, of NumPy's headers
+    except (
+        Exception
+    ) as error:  # damaged archives raise nearly anything: of zip, of each way to pack, of NumPy's headers
         raise DataError(f"{path} is not an .npz of plain arrays: {_reason(error)}") from error
     parts = {split: (_as_pictures(path, image, arrays[image]), _plain_labels(path, label, arrays[label]))
              for split, (image, label) in pairs.items()}  # fmt: skip
@@ -253,9 +257,13 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(member)
         if dtype.hasobject:
-            raise ValueError(f"{name} is an array of Python objects, such as pictures of several sizes; store plain numbers")
+            raise ValueError(
+                f"{name} is an array of Python objects, such as pictures of several sizes; store plain numbers"
+            )
         if dtype.itemsize * math.prod(shape) != info.file_size - member.tell() or not dtype.itemsize:
-            raise ValueError(f"{name} has a header that asks for {dtype} of shape {shape}, and {info.file_size:,} bytes")
+            raise ValueError(
+                f"{name} has a header that asks for {dtype} of shape {shape}, and {info.file_size:,} bytes"
+            )
     with archive.open(info) as member:
         return np.lib.format.read_array(member, allow_pickle=False)
 
@@ -268,12 +276,14 @@ def _words(values: NDArray[Any]) -> NDArray[np.str_]:
 
 def _plain_labels(path: Path, name: str, labels: NDArray[Any]) -> NDArray[Any]:
     """Labels N, as numbers or words, or N K of 0 and 1."""
-    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf":
-        if np.isin(labels, (0, 1)).all():
-            return labels.astype(np.int64)
-        raise DataError(f"{path}: {name} has shape {labels.shape}; labels are one number or word a picture, or 0 and 1 for each class")
+    several = (
+        labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf" and bool(np.isin(labels, (0, 1)).all())
+    )
+    if several:
+        return labels.astype(np.int64)
     if labels.ndim != 1 and labels.shape[1:] != (1,) * (labels.ndim - 1):
-        raise DataError(f"{path}: {name} has shape {labels.shape}; labels are one number or word a picture, or 0 and 1 for each class")
+        raise DataError(f"{path}: {name} has shape {labels.shape}; labels are one number or word a picture, or 0 and 1 for each "
+                        f"class")  # fmt: skip
     if labels.dtype.kind not in "biuUS":
         raise DataError(f"{path}: labels are {labels.dtype}; store whole numbers from 0, or words")
     return labels.reshape(-1).astype(np.uint8 if labels.dtype.kind == "b" else labels.dtype)
@@ -283,7 +293,9 @@ def _with_classes(path: Path, parts: Mapping[str, Pair], names: Sequence[str], n
     """Labels of any kind as numbers of classes."""
     labels = [labels for _, labels in parts.values()]
     if len({(part.ndim, part.shape[1:], part.dtype.kind in "US") for part in labels}) > 1:
-        raise DataError(f"{path}: the parts have labels of several kinds ({', '.join(f'{p.dtype} {p.shape}' for p in labels)})")
+        raise DataError(
+            f"{path}: the parts have labels of several kinds ({', '.join(f'{p.dtype} {p.shape}' for p in labels)})"
+        )
     where = os.fspath(path)
     if labels[0].ndim == 2:
         names = names or [str(number) for number in range(labels[0].shape[1])]
@@ -291,8 +303,12 @@ def _with_classes(path: Path, parts: Mapping[str, Pair], names: Sequence[str], n
             raise DataError(f"{path}: {len(names):,} class names, but labels for {labels[0].shape[1]:,} classes")
         if all((part.sum(axis=1) == 1).all() for part in labels):
             notes = [*notes, f"each row of labels of {path} has a single 1, and is taken for one class a picture"]
-            return numbered({split: (images, part.argmax(axis=1)) for split, (images, part) in parts.items()}, names, where, notes)
-        return numbered(parts, names, where, [*notes, f"a picture of {path} shows any number of its {len(names)} classes"])
+            return numbered(
+                {split: (images, part.argmax(axis=1)) for split, (images, part) in parts.items()}, names, where, notes
+            )
+        return numbered(
+            parts, names, where, [*notes, f"a picture of {path} shows any number of its {len(names)} classes"]
+        )
     if labels[0].dtype.kind not in "US":
         return numbered(parts, names, where, notes)
     for split, (images, part) in parts.items():

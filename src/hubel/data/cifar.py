@@ -151,7 +151,11 @@ def _unpickle(path: Path) -> dict[str, Any]:
     try:
         values = _Unpickler(io.BytesIO(limits.read(path)), encoding="latin1").load()
     except Exception as error:  # damaged pickles raise nearly anything
-        reason = "an instruction that no batch needs" if isinstance(error, KeyError) else str(error)[:200] or type(error).__name__
+        reason = (
+            "an instruction that no batch needs"
+            if isinstance(error, KeyError)
+            else str(error)[:200] or type(error).__name__
+        )
         raise DataError(f"{path} is not a CIFAR batch that can be read safely: {reason}") from error
     if not isinstance(values, dict):
         raise DataError(f"{path} is not a CIFAR batch: it holds a {type(values).__name__}, not a dictionary")
@@ -176,8 +180,9 @@ def cifar_files(files: Sequence[str], folder: Path) -> dict[str, list[str]]:
     batches = next((batches for batches in found.values() if "train" in batches), {})
     kinds = {name.startswith(("data_batch", "test_batch")) for names in batches.values() for name in names}
     if len(kinds) > 1:
-        raise DataError(f"{folder} holds batches of CIFAR-10 and of CIFAR-100 ({listed([name for names in batches.values() for name in names], 8)}); give each "
-                        f"set a folder of its own")  # fmt: skip
+        names = [name for names in batches.values() for name in names]
+        raise DataError(f"{folder} holds batches of CIFAR-10 and of CIFAR-100 ({listed(names, 8)}); give each set a folder of its "
+                        f"own")  # fmt: skip
     return batches
 
 
@@ -219,7 +224,9 @@ def _names(folder: Path, files: Sequence[str]) -> tuple[str, ...]:
         if name in files:
             names = _unpickle(folder / name).get(key)
             if not isinstance(names, list) or not all(isinstance(word, str | bytes) for word in names):
-                raise DataError(f"{folder / name} holds no list of names under {key}; take it away, and classes are numbered")
+                raise DataError(
+                    f"{folder / name} holds no list of names under {key}; take it away, and classes are numbered"
+                )
             return tuple(word.decode("utf-8", "replace") if isinstance(word, bytes) else word for word in names)
     for name in WORDS:
         if name in files:

@@ -120,8 +120,8 @@ def inner(held: Entries) -> Path | None:
     if len(with_parts) == 1 and not any(pictures_below(held.path / name)[0] for name in others):
         return held.path / with_parts[0]
     if with_parts:
-        raise DataError(f"{held.path} holds folders that have a train part of their own ({listed(with_parts, 5)}): name one of them "
-                        f"as the data, or put the parts outside, train{os.sep}{with_parts[0]}")  # fmt: skip
+        raise DataError(f"{held.path} holds folders that have a train part of their own ({listed(with_parts, 5)}): name one of "
+                        f"them as the data, or put the parts outside, train{os.sep}{with_parts[0]}")  # fmt: skip
     if len(held.folders) == 1 and not entries(held.path / held.folders[0]).pictures:
         return held.path / held.folders[0]
     return None
@@ -129,9 +129,12 @@ def inner(held: Entries) -> Path | None:
 
 def _holds_parts(folder: Path) -> bool:
     """Whether a folder holds `train/` and `val/` or `test/`: then it is a data set, and no class."""
-    parts = {part for name, part in SPLIT_NAMES.items() for written in (name, name.capitalize())
-             if (folder / written).is_dir()}  # fmt: skip
-    return "train" in parts and len(parts) > 1
+
+    def holds(*parts: str) -> bool:
+        return any(os.path.isdir(f"{folder}{os.sep}{written}") for name, part in SPLIT_NAMES.items() if part in parts
+                   for written in (name, name.capitalize()))  # fmt: skip
+
+    return holds("train") and holds("val", "test")
 
 
 def read_folder(held: Entries, name: str) -> tuple[dict[str, Listing], list[str]]:

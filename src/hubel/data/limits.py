@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 PICTURE = 1 << 30  # bytes; no encoded picture is larger
-BOMB = (1 << 28, 200)  # from so many bytes on, so many times its packed size is no picture's: photographs pack to a half
+BOMB = (
+    1 << 28,
+    200,
+)  # from so many bytes on, so many times its packed size is no picture's: photographs pack to a half
 SPECIAL = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",

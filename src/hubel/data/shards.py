@@ -169,8 +169,8 @@ def read_index(folder: Path) -> Index:
     try:
         held, about = _held(folder / INDEX)
         if about["version"] != VERSION:
-            raise DataError(f"{folder / INDEX} has version {about['version']!r:.40}, this Hubel reads {VERSION}; install the version "
-                            f"that wrote it, or run hubel shard again")  # fmt: skip
+            raise DataError(f"{folder / INDEX} has version {about['version']!r:.40}, this Hubel reads {VERSION}; install the "
+                            f"version that wrote it, or run hubel shard again")  # fmt: skip
         sizes = {str(shard): int(size) for shard, size in about["bytes"].items()}
         if strange := [shard for shard in sizes if Path(shard).name != shard]:
             raise ValueError(f"it names a shard in another folder, {strange[0][:60]!r}")
@@ -213,7 +213,9 @@ def _part(folder: Path, part: str, sizes: Mapping[str, int], held: Mapping[str, 
     if not (places.ndim, content.ndim) == (1, 1) or not len(places) == len(content) == len(names) == len(labels):
         raise ValueError(f"the columns of {part} have different lengths")
     several = labels.ndim == 2 and labels.shape[1] == classes
-    if not several and labels.ndim != 1 or (labels.size and not 0 <= labels.min() <= labels.max() < (2 if several else classes)):
+    if (not several and labels.ndim != 1) or (
+        labels.size and not 0 <= labels.min() <= labels.max() < (2 if several else classes)
+    ):
         raise ValueError(f"labels of {part} are none of the {classes} classes")
     bytes_of = np.array([sizes[shard] for shard in own], np.int64)
     shard, offset, size = (places[column].astype(np.int64) for column in ("shard", "offset", "size"))

@@ -59,10 +59,14 @@ def _text(raw: bytes, name: str, *, any_bytes: bool) -> tuple[str, list[str]]:
                 raise error
             text = raw.decode("cp1252")
         except UnicodeError:
-            raise DataError(f"{name} is no text in UTF-8, UTF-16 or Windows-1252 ({error}); save it as CSV UTF-8") from error
+            raise DataError(
+                f"{name} is no text in UTF-8, UTF-16 or Windows-1252 ({error}); save it as CSV UTF-8"
+            ) from error
         notes.append(f"{name} is not UTF-8 and was read as Windows-1252; where names look wrong, save it as CSV UTF-8")
     if (place := text.find("\0")) >= 0:
-        raise DataError(f"line {text.count(chr(10), 0, place) + 1} of {name} holds a NUL character; it is damaged or no text")
+        raise DataError(
+            f"line {text.count(chr(10), 0, place) + 1} of {name} holds a NUL character; it is damaged or no text"
+        )
     return text, notes
 
 
@@ -104,14 +108,14 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
         DataError: it is no table of pictures and classes, or a line contradicts itself.
     """
     raw, notes = read_rows(path, name)
-    rows = [(line, [cell.strip() for cell in cells]) for line, cells in raw]
+    rows = [(line, list(map(str.strip, cells))) for line, cells in raw]
     if not rows:
         raise DataError(f"{name} is empty; a line is path,label or path,label,split")
     columns = columns_of([cells for _, cells in rows], path.parent, name)
     width, titles = len(rows[0][1]), rows[0][1]
     listings: dict[str, Listing] = {}
     others = {title: column for column, title in reversed(columns.others)}  # the first of each name
-    lacking, backslashes = [], 0
+    folder, lacking, backslashes = os.fspath(path.parent), [], 0
     for line, row in rows[1:] if columns.header else rows:
         if any(row[width:]):
             raise DataError(f"line {line} of {name} has {len(row)} cells where line {rows[0][0]} has {width}; a path or label that "
@@ -121,8 +125,9 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
         if not cells[columns.path] or label == "":
             lacking.append(f"line {line} of {name} lacks a path or a label and was passed over")
             continue
-        listing = listings.setdefault(_part(columns, cells, f"line {line} of {name}"), Listing())
-        where = os.path.join(path.parent, os.path.expanduser(cells[columns.path]))
+        part = _part(columns, cells, f"line {line} of {name}") if columns.flags or columns.split is not None else "all"
+        listing = listings.setdefault(part, Listing())
+        where = os.path.join(folder, os.path.expanduser(cells[columns.path]))
         if "\\" in where and os.sep != "\\" and not os.path.lexists(where):
             where, backslashes = where.replace("\\", os.sep), backslashes + 1
         listing.paths.append(where)
@@ -133,7 +138,9 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
         raise DataError(f"{name} has no row with a path and a label")
     notes += [*columns.notes, *in_short(lacking, f"lines of {name} lack a path or a label and were passed over")]
     if backslashes:
-        notes.append(f"the backslashes of {backslashes:,} paths of {name} are read as those of Windows, between folders")
+        notes.append(
+            f"the backslashes of {backslashes:,} paths of {name} are read as those of Windows, between folders"
+        )
     return listings, [*notes, *_of_flags(columns, listings, name), *_unused(columns, name)]
 
 
@@ -163,7 +170,7 @@ def _part(columns: Columns, cells: list[str], where: str) -> str:
     if len(said) > 1:
         raise DataError(f"{where} is in two parts by {' and '.join(said.values())}; a picture is in one")
     if said:
-        (part, by), = said.items()
+        ((part, by),) = said.items()
         if part in elsewhere:
             raise DataError(f"{where} contradicts itself: {by}, but {elsewhere[part]}")
         return part
@@ -180,10 +187,12 @@ def _of_flags(columns: Columns, listings: dict[str, Listing], name: str) -> list
     counts = {part: len(listing.paths) for part, listing in listings.items()}
     titles = [columns.header[column] for column, _ in columns.flags]
     if titles == ["valid"] and 2 * counts.get("val", 0) > sum(counts.values()):
-        raise DataError(f"the column valid of {name} is true of {counts['val']:,} of {sum(counts.values()):,} pictures: call it is_valid "
-                        f"if they are to validate on, and take it out if they are those that can be used")  # fmt: skip
+        raise DataError(f"the column valid of {name} is true of {counts['val']:,} of {sum(counts.values()):,} pictures: call it "
+                        f"is_valid if they are to validate on, and take it out if they are those that can be used")  # fmt: skip
     sizes = ", ".join(f"{count:,} {part}" for part, count in counts.items())
-    return [f"the parts are those that the {'columns' if titles[1:] else 'column'} {' and '.join(titles)} of {name} mark: {sizes}"]
+    return [
+        f"the parts are those that the {'columns' if titles[1:] else 'column'} {' and '.join(titles)} of {name} mark: {sizes}"
+    ]
 
 
 def _unused(columns: Columns, name: str) -> list[str]:
