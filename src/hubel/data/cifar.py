@@ -103,12 +103,14 @@ STEPS = ("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "NONE", "NEWTRUE",
          "LONG_BINPUT", "MEMOIZE", "GLOBAL", "STACK_GLOBAL", "REDUCE")  # fmt: skip
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # the one in Python: no instruction can blow up its memo
+_Pure: Any = pickle._Unpickler  # type: ignore[attr-defined]  # the one in Python: no instruction can blow up its memo
+
+
+class _Unpickler(_Pure):
     """Makes numbers, texts, lists, dictionaries and stand-ins, by the instructions that these need."""
 
     dispatch: ClassVar[dict[int, Callable[..., Any]]] = {
-        getattr(pickle, step)[0]: pickle._Unpickler.dispatch[getattr(pickle, step)[0]]  # type: ignore[attr-defined]
-        for step in STEPS
+        getattr(pickle, step)[0]: _Pure.dispatch[getattr(pickle, step)[0]] for step in STEPS
     }
 
     def find_class(self, module: str, name: str) -> Any:

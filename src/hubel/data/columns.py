@@ -23,9 +23,8 @@ SEVERAL = ("labels", "classes", "categories", "tags")
 SPLIT = ("split", "subset", "set")
 KNOWN = frozenset({*PATH, *IDENTITY, *LABEL, *SEVERAL})
 FLAG = re.compile(r"is_?(train|training|val|valid|validation|dev|test|testing)(_?(set|image|split))?")
-TRUTH = dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), True) | dict.fromkeys(
-    ("0", "0.0", "false", "no", "f", "n", ""), False
-)
+TRUTH = {word: truth for truth, words in ((True, "1 1.0 true yes t y"), (False, "0 0.0 false no f n"))
+         for word in words.split()} | {"": False}  # fmt: skip
 SHOWN = {"0": False, "1": True, "-1": False, "0.0": False, "1.0": True}  # cells under the name of a class
 
 

@@ -111,10 +111,25 @@ def _from_path(path: Path, name: str) -> Source:
 
 
 def _from_directory(held: Entries, name: str, depth: int = 0) -> Source:
-    path, kind = held.path, None
-    archives = [file for file in held.files if file.lower().endswith(".npz")]
-    if shards.is_index(path, held.files):
+    if shards.is_index(held.path, held.files):
         return _from_shards(held, name)
+    if (found := _arrays_in(held)) is not None:
+        return _from_arrays(name, *found)
+    if depth < DEEPEST and (deeper := inner(held)):
+        source = _from_directory(entries(deeper), name, depth + 1)
+        found_in = f"the data are those of {deeper}, one folder further in"
+        return replace(source, notes=(found_in, *source.notes, *held.unused([deeper.name], "the folder")))
+    tars = any(file.lower().endswith(".tar") for file in held.files)
+    if tars and not held.folders:
+        raise DataError(f"{name} holds tar files but no {shards.INDEX}; make shards with hubel shard, and where that was "
+                        f"stopped, run it again")  # fmt: skip
+    listings, notes = read_folder(held, name)
+    return _from_listings(name, "folder", listings, notes)
+
+
+def _arrays_in(held: Entries) -> tuple[Literal["idx", "cifar", "npz"], arrays.Arrays] | None:
+    """The pictures of a folder of MNIST's or CIFAR's files or with one archive; None of other folders."""
+    path, archives = held.path, [file for file in held.files if file.lower().endswith(".npz")]
     if idx := arrays.idx_files(held.files):
         kind, found, used = "idx", arrays.read_idx(path, idx), [file for pair in idx.values() for file in pair]
     elif batches := cifar.cifar_files(held.files, path):
@@ -122,18 +137,9 @@ def _from_directory(held: Entries, name: str, depth: int = 0) -> Source:
         used = [*(file for files in batches.values() for file in files), *cifar.META, *cifar.WORDS, *cifar.BESIDE]
     elif len(archives) == 1 and not held.folders and not held.pictures:
         kind, found, used = "npz", arrays.read_npz(path / archives[0]), archives
-    if kind is not None:
-        return _from_arrays(name, kind, replace(found, notes=(*found.notes, *held.unused(used, f"the {kind} files"))))
-    if depth < DEEPEST and (deeper := inner(held)):
-        source = _from_directory(entries(deeper), name, depth + 1)
-        found_in = f"the data are those of {deeper}, one folder further in"
-        return replace(source, notes=(found_in, *source.notes, *held.unused(held.folders, "the folder")))
-    tars = any(file.lower().endswith(".tar") for file in held.files)
-    if tars and not held.folders:
-        raise DataError(f"{name} holds tar files but no {shards.INDEX}; make shards with hubel shard, and where that was "
-                        f"stopped, run it again")  # fmt: skip
-    listings, notes = read_folder(held, name)
-    return _from_listings(name, "folder", listings, notes)
+    else:
+        return None
+    return kind, replace(found, notes=(*found.notes, *held.unused(used, f"the {kind} files")))
 
 
 def _from_shards(held: Entries, name: str) -> Source:
