@@ -172,10 +172,10 @@ NPZ_PARTS = {
 CLASS_NAMES = ("classes", "class_names")
 
 
-def _as_pictures(path: Path, name: str, images: NDArray[Any]) -> NDArray[np.uint8]:
-    """uint8 N H W C of N H W, N H W C or N C H W."""
-    if images.dtype != np.uint8:
-        raise DataError(f"{path}: {name} is {images.dtype}, not uint8; store pixels as whole numbers from 0 to 255")
+def _as_pictures(path: Path, name: str, images: NDArray[Any]) -> NDArray[Any]:
+    """N H W C of N H W, N H W C or N C H W."""
+    if images.dtype.kind not in "biuf":
+        raise DataError(f"{path}: {name} is {images.dtype}; store pixels as numbers, best as uint8 from 0 to 255")
     if 0 in images.shape[1:]:
         raise DataError(f"{path}: {name} has shape {images.shape}, pictures without pixels")
     if images.ndim == 3:

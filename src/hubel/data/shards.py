@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hubel import files
 from hubel.data import limits
 from hubel.data.listings import class_names
-from hubel.data.scans import CONTENT
+from hubel.data.scans import CONTENT, completed
 from hubel.errors import DataError
 
 INDEX = "index.npz"
@@ -208,6 +208,7 @@ def _part(folder: Path, part: str, sizes: Mapping[str, int], held: Mapping[str, 
     own = tuple(shard for shard in sizes if shard.rpartition("-")[0] == part)
     names = held[f"{part}.names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
     places, content, labels = (held[f"{part}.{column}"] for column in ("places", "content", "labels"))
+    content = completed(content)
     if (places.dtype, content.dtype) != (PLACE, CONTENT) or labels.dtype.kind not in "iu":
         raise ValueError(f"the columns of {part} hold {places.dtype}, {content.dtype} and {labels.dtype}"[:200])
     if not (places.ndim, content.ndim) == (1, 1) or not len(places) == len(content) == len(names) == len(labels):

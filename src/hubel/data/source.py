@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hubel.data import arrays, cifar, shards
 from hubel.data.folders import Entries, entries, inner, read_folder
+from hubel.data.levels import Levels, as_bytes
 from hubel.data.listings import Listing, alike, renamed
 from hubel.data.stream import Encoded
 from hubel.data.table import read_table
@@ -36,12 +37,14 @@ class Part:
         labels: class index of each picture, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each picture when it is shown.
         columns: what else the .csv says of each picture, by the column's name in lower case.
+        levels: what is black and white in pictures of more than 8 bits; None where there are none.
     """
 
     pictures: Pictures
     labels: NDArray[np.int64]
     names: Sequence[str]
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -151,9 +154,11 @@ def _from_shards(held: Entries, name: str) -> Source:
 
 
 def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], found: arrays.Arrays) -> Source:
-    parts = {split: Part(images, labels, [f"{split}[{row}]" for row in range(len(labels))])
-             for split, (images, labels) in found.parts.items()}  # fmt: skip
-    return _checked(Source(name, kind, found.classes, parts, (*found.notes, *alike(found.classes)), found.foreign))
+    pictures, levels = as_bytes({split: images for split, (images, _) in found.parts.items()})
+    parts = {split: Part(pictures[split], labels, [f"{split}[{row}]" for row in range(len(labels))], levels=levels)
+             for split, (_, labels) in found.parts.items()}  # fmt: skip
+    notes = (*((levels.sentence(),) if levels else ()), *found.notes, *alike(found.classes))
+    return _checked(Source(name, kind, found.classes, parts, notes, found.foreign))
 
 
 def _from_listings(name: str, kind: Literal["csv", "folder"], listings: Mapping[str, Listing],
