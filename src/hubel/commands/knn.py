@@ -15,7 +15,7 @@ from rich.table import Table
 from hubel import files
 from hubel.commands.pictures import Seen, read, seen
 from hubel.commands.predict import expanded
-from hubel.data import Split, Unreadable
+from hubel.data import Split, Unreadable, limits
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
 from hubel.report.neighbours import NeighboursPage, Shown, render
@@ -148,9 +148,10 @@ def _own(known: Seen, queries: Sequence[str]) -> Split | None:
     decoded = []
     for path in paths:
         try:
-            decoded.append(known.classifier.preprocessing.decode(Path(path).read_bytes()))
+            decoded.append(known.classifier.preprocessing.decode(limits.read(path, limits.PICTURE)))
         except (Unreadable, OSError) as error:
-            raise DataError(f"{path}: {error}; leave it out or mend it") from error
+            reason = str(error) if isinstance(error, Unreadable) else (error.strerror or str(error)).lower()
+            raise DataError(f"{path}: {reason}; leave it out or mend it") from error
     return Split(np.stack(decoded), np.arange(len(decoded)), np.zeros(len(decoded), np.int64), paths)
 
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from hubel.classifier import Answer, Classifier
 from hubel.commands.identity import run_of
 from hubel.commands.val import looking, squared
-from hubel.data import Unreadable
+from hubel.data import Unreadable, limits
 from hubel.data.folders import EXTENSIONS
 from hubel.data.levels import Levels
 from hubel.data.scans import scan
@@ -142,7 +142,7 @@ def accelerated(classifier: Classifier, paths: Sequence[str], *, engine: str = "
 def _decoded(classifier: Classifier | Ensemble, path: str) -> tuple[Any, str]:
     """The picture in a file, or the reason why there is none."""
     try:
-        return classifier.decode(Path(path).read_bytes()), ""
+        return classifier.decode(limits.read(path, limits.PICTURE)), ""
     except Unreadable as error:
         return None, str(error)
     except OSError as error:

@@ -21,9 +21,10 @@ from rich.console import Console
 from hubel import documents, files
 from hubel.classifier import Classifier
 from hubel.commands.named_code import code_of_model, code_of_teacher, is_code, recipe_with_named_code
-from hubel.commands.preparation import splits_of
+from hubel.commands.origin import Origin, followed, refuse_known
+from hubel.commands.preparation import split, splits_of
 from hubel.commands.train import Record, resume, start
-from hubel.data import open_data
+from hubel.data import Opened, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.splits import fingerprint
 from hubel.errors import DataError, UsageError
@@ -85,6 +86,7 @@ def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = N
     recipe = recipe.with_(**paths)  # it may be resumed elsewhere
     opened = open_data(data, track, exclude=recipe.exclude)
     drawn = recipe.split is None and not {"val", "test"} <= set(opened.source.parts)
+    _refuse_divisions(recipe, opened, track)
     about: dict[str, Any] = {
         "kind": "seeds" if seeds else "folds",
         "count": seeds or recipe.folds,
@@ -135,6 +137,21 @@ def _refuse(recipe: Recipe, seeds: int | None) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a series trains its runs one after the other in one process; start each of them under torchrun: "
                          "fold=1, fold=2 ... or seed=0, seed=1 ... with split_seed=0")  # fmt: skip
+
+
+def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None:
+    """Draws what every run will train and validate on: what cannot be trained is said before anything is."""
+    recipe = filled(recipe)
+    origin = Origin.load(recipe.weights, recipe.model)
+    recipe = followed(recipe, origin)
+    folds = [None] if recipe.folds is None or recipe.fold is not None else range(1, recipe.folds + 1)
+    for fold in folds:
+        try:
+            refuse_known(split(opened, recipe.with_(fold=fold) if fold else recipe, track, origin), origin)
+        except DataError as error:
+            if fold is None or type(error) is not DataError:
+                raise
+            raise DataError(f"fold {fold} of {recipe.folds} cannot be trained: {error}") from error
 
 
 # ---------------------------------------------------------------------------------------------------- the runs

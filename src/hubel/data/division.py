@@ -256,7 +256,7 @@ def read_division(path: Path, fingerprint: str, count: int, name: str) -> dict[s
         raise OtherData(f"{path} was made for other data than {name} (fingerprint {of[:12]}, here {fingerprint[:12]}); "
                         f"restore them, or leave split out and a new one is drawn", fingerprint)  # fmt: skip
     numbers = np.concatenate([*parts.values(), np.zeros(0, np.int64)])
-    if "train" not in parts or numbers.ndim != 1 or len(np.unique(numbers)) < len(numbers) or (
+    if not {"train"} <= set(parts) <= {"train", "val", "test"} or len(np.unique(numbers)) < len(numbers) or (
             len(numbers) and not 0 <= numbers.min() <= numbers.max() < count):  # fmt: skip
         raise FileError(f"{path} is damaged: every picture, numbered from 0 to {count - 1:,}, may be in one part only, and "
                         f"there is a train part")  # fmt: skip

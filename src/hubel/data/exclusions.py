@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.data.source import Part, Source
+from hubel.data.table import read_rows
 from hubel.errors import DataError, FileError, listed
 
 COLUMNS = ("path", "exclude", "kind", "detail")
@@ -48,19 +49,19 @@ def read_exclusions(path: str | os.PathLike[str]) -> set[str]:
         DataError: a row says something else than yes or no.
     """
     try:
-        with Path(path).expanduser().open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        table, _ = read_rows(Path(path).expanduser(), os.fspath(path), any_bytes=True)
+    except (OSError, RuntimeError, DataError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise FileError(f"cannot read the exclusions {os.fspath(path)}: {reason}; hubel check DATA --fix FILE writes such "
                         f"a list") from error  # fmt: skip
+    rows = [cells for _, cells in table]
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     column = header.index("exclude") if header[:1] == ["path"] and "exclude" in header else None
     excluded = set()
     for number, row in enumerate(rows[1:] if header[:1] == ["path"] else rows, start=1):
         says = row[column].strip().lower() if column is not None and len(row) > column else "yes"
         if says not in ("yes", "no"):
-            raise DataError(f"row {number} of {os.fspath(path)} says exclude={says!r}; write yes or no")
+            raise DataError(f"row {number} of {os.fspath(path)} says exclude={says[:100]!r}; write yes or no")
         if says == "yes":
             excluded.add(row[0])
     return excluded

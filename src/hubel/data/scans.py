@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel.data import limits
 from hubel.data.image_file import Unreadable, pixel_limit, read_header, too_large
 from hubel.data.levels import Extent
 from hubel.data.workers import in_threads
@@ -121,9 +121,11 @@ def _statuses(paths: Sequence[str]) -> tuple[NDArray[Any], dict[int, str]]:
     def status(number: int, path: str) -> tuple[int, int, int, int]:
         try:
             found = os.stat(path)
-        except OSError as error:
-            reasons[number] = (error.strerror or str(error)).lower()
+        except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+            reasons[number] = (getattr(error, "strerror", None) or str(error)).lower()
             return 0, 0, 0, 0
+        if why := limits.refusal(found.st_mode):
+            reasons[number] = why
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
     found = (status(number, path) for number, path in enumerate(paths))
@@ -138,7 +140,7 @@ def _read(
     def read(number: int) -> None:
         entry = content[number]
         try:
-            raw = Path(paths[number]).read_bytes()
+            raw = limits.read(paths[number], limits.PICTURE)
             entry["digest"] = np.frombuffer(digest(raw), np.uint8)
             entry["width"], entry["height"], entry["grey"], extent = read_header(raw)
             entry["kind"], entry["low"], entry["high"] = extent

@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel.data import limits
 from hubel.data.levels import Levels
 from hubel.data.preprocessing import Fit, Unreadable, decode
 from hubel.data.shards import Packed
@@ -27,7 +27,7 @@ def raw_bytes(pictures: Encoded, number: int) -> bytes:
         OSError: the file cannot be read.
         DataError: the shard cannot be read, or is not the one that was indexed.
     """
-    return pictures.read(number) if isinstance(pictures, Packed) else Path(pictures[number]).read_bytes()
+    return pictures.read(number) if isinstance(pictures, Packed) else limits.read(pictures[number], limits.PICTURE)
 
 
 class Streamed:

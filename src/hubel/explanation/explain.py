@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hubel import files
 from hubel.classifier import Classifier
+from hubel.data import limits
 from hubel.data.preprocessing import Placement, Unreadable, decode_whole, fitted, place
 from hubel.errors import DataError, UsageError, lookup, nearest
 from hubel.explanation.attribution import METHODS, Settings, counter, heat
@@ -98,7 +99,7 @@ def opened(path: str, classifier: Classifier) -> Shown:
     """
     wanted = classifier.preprocessing
     try:
-        picture = decode_whole(Path(path).read_bytes(), wanted.channels, wanted.levels)
+        picture = decode_whole(limits.read(path, limits.PICTURE), wanted.channels, wanted.levels)
     except (Unreadable, OSError) as error:
         reason = str(error) if isinstance(error, Unreadable) else (error.strerror or str(error)).lower()
         raise DataError(f"cannot read the picture {path}: {reason}") from error
