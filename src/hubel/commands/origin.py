@@ -20,6 +20,7 @@ from hubel.training.checkpoint import is_ours, weights_sha256
 from hubel.training.distillation import Teacher
 from hubel.training.freezing import Freezing, norms
 from hubel.training.loop import seeded
+from hubel.training.network_check import require_logits
 from hubel.training.recipe import Recipe
 from hubel.zoo.own import code_sha256, located
 
@@ -221,6 +222,7 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
         with seeded(seed):
             built.append(zoo.create(code, num_classes=len(splits.classes), in_channels=wanted.channels, image_size=wanted.size,
                                     pretrained=None if code == name else name).eval())  # fmt: skip
+    require_logits(built[0], code, (wanted.channels, wanted.size, wanted.size), len(splits.classes), training=False)
     found, again = (weights_sha256(network.state_dict()) for network in built)
     if found != again:
         raise UsageError(f"teacher={name} builds other weights each time, so it is not trained; load its weights where it is "

@@ -1,6 +1,7 @@
 """What a training is before its first step: its pictures, its initial network, its recipe with nothing left open."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -24,9 +25,11 @@ from hubel.errors import DataError, OtherData, UsageError
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
+from hubel.training.freezing import Freezing, norms
 from hubel.training.frozen import decided
 from hubel.training.loop import seeded
 from hubel.training.machine import choose, prepare, versions
+from hubel.training.network_check import refuse_single_values, require_logits
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.zoo.own import code_sha256, located
@@ -44,6 +47,7 @@ def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> 
     recipe = followed(recipe, origin)
     splits = split(opened, recipe, track, origin)
     model, about = prepared(recipe, opened, splits, origin)
+    refuse_small_parts(model, splits, about)
     complete = Recipe.from_dict(about["recipe"])
     prepare(choose(complete, model, about["macs"]))
     return splits, model, complete
@@ -55,7 +59,10 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
     model, head = initial(plan.model, splits, recipe, origin)
-    total = analysis.summary(model, (plan.channels, plan.size, plan.size)).total
+    shape = (plan.channels, plan.size, plan.size)
+    if ".py:" in plan.model:
+        require_logits(model, plan.model, shape, len(splits.classes), training=True)
+    total = analysis.summary(model, shape).total
     macs = total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
@@ -96,6 +103,20 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
+
+
+def refuse_small_parts(model: nn.Module, splits: Splits, about: Mapping[str, Any], processes: int = 1) -> None:
+    """Raises a UsageError where the parts of a batch are so small that a batch norm would see one value per channel."""
+    recipe = Recipe.from_dict(about["recipe"])
+    share, parts = (recipe.batch or 1) // processes, recipe.accumulate or 1
+    why = f"batch={recipe.batch}" + f" in {processes} processes" * (processes > 1) + f" with accumulate={parts}" * (parts > 1)
+    together = share // parts * (processes if recipe.sync_batch_norm else 1)
+    moving = [] if recipe.freeze_batch_norm == "all" else list(norms(model))
+    if recipe.unfreeze != "gradual":
+        moving = Freezing(model, recipe).moving_norms()
+    wanted = splits.preprocessing
+    refuse_single_values(model, about["model"], (wanted.channels, wanted.size, wanted.size), moving, together,
+                         f"{why} computes pictures one by one")  # fmt: skip
 
 
 def initial(name: str, splits: Splits, recipe: Recipe, origin: Origin | None = None) -> tuple[nn.Module, str]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from hubel.commands.calibrate import measure
 from hubel.commands.origin import Origin, followed, refuse_known, taught_by, teacher_of
-from hubel.commands.preparation import initial, prepared, split, splits_of
+from hubel.commands.preparation import initial, prepared, refuse_small_parts, split, splits_of
 from hubel.commands.result import finish
 from hubel.data import Splits, open_data
 from hubel.data.arrays import BUILT_IN
@@ -118,6 +118,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     if recipe.batch is None and chosen % team.size:  # a batch of our choice is one that can be shared
         model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits, origin)
     refuse_what_does_not_fit(Recipe.from_dict(about["recipe"]), splits, team)
+    refuse_small_parts(model, splits, about, team.size)
     about |= {
         "name": name,
         "command": command,

@@ -42,9 +42,26 @@ def from_file(reference: str, **options: Any) -> nn.Module:
         parameters = inspect.signature(built).parameters
         takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         built = built(**{key: value for key, value in options.items() if takes_all or key in parameters})
+    if isinstance(built, nn.Module):
+        built = uncompiled(built)
     if not isinstance(built, nn.Module):
         raise UsageError(f"model {reference!r} gives a {type(built).__name__}, not a torch.nn.Module")
     return built
+
+
+def uncompiled(network: nn.Module) -> nn.Module:
+    """The network without `torch.compile` and `nn.DataParallel`: they add to the names of its weights, not to what it computes."""
+    if isinstance(network, nn.DataParallel):
+        return uncompiled(network.module)
+    inner = getattr(network, "_orig_mod", None)
+    if isinstance(inner, nn.Module):
+        return uncompiled(inner)
+    network._compiled_call_impl = None  # of network.compile(), which compiles in place
+    for name, child in network.named_children():
+        bare = uncompiled(child)
+        if bare is not child:
+            setattr(network, name, bare)
+    return network
 
 
 def parameters(reference: str) -> list[str]:
