@@ -61,7 +61,7 @@ def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None
         DataError: multi-label data.
         FileError: no such weights.
     """
-    classifier = Classifier.load(weights, model)
+    classifier = Classifier.load(weights, model, body=True)
     beside = Path(weights) if Path(weights).is_dir() else Path(weights).parent
     run = Run.open(beside) if (beside / "run.json").is_file() else None
     own = run is not None and (data is None or os.path.realpath(os.path.expanduser(data)) == run.about["data"]

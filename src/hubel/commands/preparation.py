@@ -109,7 +109,11 @@ def refuse_small_parts(model: nn.Module, splits: Splits, about: Mapping[str, Any
     """Raises a UsageError where the parts of a batch are so small that a batch norm would see one value per channel."""
     recipe = Recipe.from_dict(about["recipe"])
     share, parts = (recipe.batch or 1) // processes, recipe.accumulate or 1
-    why = f"batch={recipe.batch}" + f" in {processes} processes" * (processes > 1) + f" with accumulate={parts}" * (parts > 1)
+    why = (
+        f"batch={recipe.batch}"
+        + f" in {processes} processes" * (processes > 1)
+        + f" with accumulate={parts}" * (parts > 1)
+    )
     together = share // parts * (processes if recipe.sync_batch_norm else 1)
     moving = [] if recipe.freeze_batch_norm == "all" else list(norms(model))
     if recipe.unfreeze != "gradual":

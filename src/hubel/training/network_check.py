@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from hubel import analysis
@@ -96,13 +95,17 @@ def refuse_single_values(model: nn.Module, name: str, shape: Sequence[int], norm
 
 def _refuse_weights(model: nn.Module, name: str, *, training: bool) -> None:
     if isinstance(model, torch.jit.ScriptModule):
-        raise UsageError(f"{name} is a TorchScript program, which cannot be inspected; give the nn.Module it was made from")
+        raise UsageError(
+            f"{name} is a TorchScript program, which cannot be inspected; give the nn.Module it was made from"
+        )
     for path, value in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(value):
-            raise UsageError(f"{path} of {name} has no shape yet, because its layer is lazy; run the network once on a picture where "
-                             f"it is built, or give the layer its number of inputs")  # fmt: skip
+            raise UsageError(f"{path} of {name} has no shape yet, because its layer is lazy; run the network once on a picture "
+                             f"where it is built, or give the layer its number of inputs")  # fmt: skip
         if value.is_meta:
-            raise UsageError(f"{path} of {name} is on the meta device and holds no numbers; build the network on the CPU")
+            raise UsageError(
+                f"{path} of {name} is on the meta device and holds no numbers; build the network on the CPU"
+            )
         if value.is_complex() or (value.is_floating_point() and value.dtype != torch.float32):
             kind = str(value.dtype).removeprefix("torch.")
             raise UsageError(f"{path} of {name} is {kind}; weights are float32 here, so build it without .half(), .double() or "
@@ -143,16 +146,16 @@ def _outputs(model: nn.Module, x: Tensor, name: str) -> Any:
             except Exception:  # it fails there in another way, which says no more
                 pass
         said = str(error).strip().partition("\n")[0]
-        raise UsageError(f"{name} cannot compute pictures of {'x'.join(map(str, shape))} ({type(error).__name__}: {said}); give the "
-                         f"size and the channels it is made for, or mend its forward") from error  # fmt: skip
+        raise UsageError(f"{name} cannot compute pictures of {'x'.join(map(str, shape))} ({type(error).__name__}: {said}); give "
+                         f"the size and the channels it is made for, or mend its forward") from error  # fmt: skip
 
 
 def _refuse_outputs(outputs: Any, model: nn.Module, name: str, classes: int | None, *, training: bool) -> list[Tensor]:
     """The logits, the main ones first."""
     several = training and isinstance(outputs, tuple) and bool(outputs)
     if several and not _declares(model, outputs):
-        raise UsageError(f"{name} returns {_described(outputs)} while training; behind the main logits only those of auxiliary heads "
-                         f"may stand, from child modules whose names begin with {AUXILIARY}; return the logits alone")  # fmt: skip
+        raise UsageError(f"{name} returns {_described(outputs)} while training; behind the main logits only those of auxiliary "
+                         f"heads may stand, from child modules whose names begin with {AUXILIARY}; return the logits alone")  # fmt: skip
     every = list(outputs) if several else [outputs]
     for output in every:
         wrong = _wrong(output, classes)
@@ -237,9 +240,11 @@ def _refuse_training(model: nn.Module, x: Tensor, name: str, classes: int | None
     total = torch.stack([each.float().sum() for each in logits]).sum()
     why = "detach(), .data, numpy or an index such as argmax lies between"
     if not total.requires_grad:
-        raise UsageError(f"no gradient reaches the weights of {name}: {why} them and the logits; compute with torch alone")
+        raise UsageError(
+            f"no gradient reaches the weights of {name}: {why} them and the logits; compute with torch alone"
+        )
     total.backward()
     missed = [path for path, parameter in model.named_parameters() if parameter.grad is None and path in seen.used]
     if missed:
-        raise UsageError(f"no gradient reaches {listed(missed, 3)} of {name}: {why} it and the logits; compute with torch alone, or "
-                         f"say that it stays as it is, by requires_grad_(False)")  # fmt: skip
+        raise UsageError(f"no gradient reaches {listed(missed, 3)} of {name}: {why} it and the logits; compute with torch alone, "
+                         f"or say that it stays as it is, by requires_grad_(False)")  # fmt: skip

@@ -9,4 +9,15 @@ from hubel.weights.adoption import NOT_WEIGHTS, adopt, bare, entries, fit, misfi
 from hubel.weights.published import PretrainedWeights, fetch
 from hubel.weights.reading import read, refuse_broken
 
-__all__ = ["NOT_WEIGHTS", "PretrainedWeights", "adopt", "bare", "entries", "fetch", "fit", "misfit", "read", "refuse_broken"]
+__all__ = [
+    "NOT_WEIGHTS",
+    "PretrainedWeights",
+    "adopt",
+    "bare",
+    "entries",
+    "fetch",
+    "fit",
+    "misfit",
+    "read",
+    "refuse_broken",
+]

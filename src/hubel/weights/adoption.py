@@ -122,7 +122,11 @@ def _siblings(words: list[str], known: Sequence[Sequence[str]], prefix: str, *, 
 
 def _pairs(model: nn.Module, state: Mapping[str, Tensor], without: Container[str] = ()) -> list[tuple[Tensor, Tensor]]:
     """(ours, theirs) of every entry: matched by name where all names agree, by order otherwise."""
-    own = {name: value for name, value in model.state_dict().items() if not name.endswith(NOT_WEIGHTS) and name not in without}
+    own = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.endswith(NOT_WEIGHTS) and name not in without
+    }
     given = {name: value for name, value in state.items() if not name.endswith(NOT_WEIGHTS)}
     short, theirs = bare(own), {name: given[full] for full, name in bare(given).items()}
     if set(short.values()) == theirs.keys():
@@ -142,7 +146,8 @@ def _matched(ours: list[tuple[str, Tensor]], theirs: list[tuple[str, Tensor]]) -
             raise UsageError(f"weights do not fit the network: {mine} has shape {tuple(to.shape)}, "
                              f"{other} has {tuple(value.shape)}")  # fmt: skip
         if to.is_floating_point() and not value.is_floating_point():
-            raise UsageError(f"weights do not fit the network: {other} is {str(value.dtype).removeprefix('torch.')}, where {mine} has "
+            kind = str(value.dtype).removeprefix("torch.")
+            raise UsageError(f"weights do not fit the network: {other} is {kind}, where {mine} has "
                              f"floating-point numbers; quantised weights are not read")  # fmt: skip
     if len(ours) != len(theirs):
         longer, kind = (ours, "the network") if len(ours) > len(theirs) else (theirs, "the file")
@@ -156,10 +161,10 @@ def fit(model: nn.Module, state_dict: Mapping[str, Tensor]) -> bool:
     return not misfit(model, state_dict)
 
 
-def misfit(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
+def misfit(model: nn.Module, state_dict: Mapping[str, Tensor], without: Container[str] = ()) -> str:
     """Why `adopt` would not take them: the first entry that differs; empty where it would."""
     try:
-        return "" if _pairs(model, state_dict) else "they are empty"
+        return "" if _pairs(model, state_dict, without) else "they are empty"
     except UsageError as error:
         return str(error)
 

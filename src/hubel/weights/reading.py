@@ -71,8 +71,8 @@ def refuse_broken(path: str | Path, state: Mapping[str, Tensor]) -> None:
             continue
         count = int((~value.float().isfinite()).sum())
         if count:
-            raise FileError(f"{path}: {count:,} of the {value.numel():,} numbers of {name} are NaN or infinite, and so would be all "
-                            f"that is computed with them; take weights from before the training went wrong")  # fmt: skip
+            raise FileError(f"{path}: {count:,} of the {value.numel():,} numbers of {name} are NaN or infinite, and so would be "
+                            f"all that is computed with them; take weights from before the training went wrong")  # fmt: skip
         if name.endswith("running_var") and (value < 0).any():
             raise FileError(f"{path}: {name} has negative numbers, which no variance has; restore the file from a copy")
 
@@ -85,8 +85,8 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
         if not known and (not inner or any(isinstance(value, Tensor) for value in content.values())):
             break
         if not known and len(inner) > 1:
-            raise FileError(f"{path} holds several sets of tensors, {listed(sorted(inner), 4)}, and which of them the weights are is "
-                            f"not known; save one state_dict alone")  # fmt: skip
+            raise FileError(f"{path} holds several sets of tensors, {listed(sorted(inner), 4)}, and which of them the weights are "
+                            f"is not known; save one state_dict alone")  # fmt: skip
         content = content[(known or list(inner))[0]]
     if not isinstance(content, Mapping) or not content:
         kind = "an empty dictionary" if isinstance(content, Mapping) else f"of type {type(content).__name__}"
@@ -122,7 +122,9 @@ def _unpickled(path: Path) -> Any:
                             f"save the state_dict alone, best as safetensors") from error  # fmt: skip
         if "TorchScript" in text:
             raise FileError(f"{path} is a TorchScript program, which is not executed; save its state_dict") from error
-        raise FileError(f"{path} is damaged or no weights file ({_reason(path, error)}); restore it from a copy") from error
+        raise FileError(
+            f"{path} is damaged or no weights file ({_reason(path, error)}); restore it from a copy"
+        ) from error
 
 
 def _reason(path: Path, error: Exception) -> str:
