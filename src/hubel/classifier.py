@@ -216,8 +216,9 @@ class Classifier:
         found = torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
         broken = int((~found.isfinite()).any(dim=1).sum())
         if broken:
-            raise FileError(f"the weights of this {self.model} give logits that are NaN or infinite for {broken:,} of {len(found):,} "
-                            f"pictures ({self.computed_by}); train again with a smaller learning rate, or take other weights")  # fmt: skip
+            raise FileError(f"the weights of this {self.model} give logits that are NaN or infinite for {broken:,} of "
+                            f"{len(found):,} pictures ({self.computed_by}); train again with a smaller learning rate, or take "
+                            f"other weights")  # fmt: skip
         return found
 
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ def by_file(path: Path, model: str | None, remote: hub.Fetched | None = None, *,
     missing = missing_head(name, state, found.channels, size)
     if missing and not body:
         raise UsageError(f"{where} holds {name} without its last layer ({listed(missing, 2)}), so it names no classes; train one "
-                         f"on it: hubel train DATA from={where} model={name}, or hubel probe {where} DATA --model {name}")  # fmt: skip
+                         f"on it: hubel train DATA from={where} model={name}, or hubel probe {where} DATA "
+                         f"--model {name}")  # fmt: skip
     known = travelling(name, state, path)
     if missing:
         with torch.random.fork_rng():
