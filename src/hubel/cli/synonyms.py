@@ -24,8 +24,8 @@ ALIASES = {
 
 OF_THE_NETWORK = "belongs to the network: choose another one, model=NAME (see hubel models), or write your own, model=FILE.py:NAME"
 ELSEWHERE = {
-    "activation": "the activation belongs to the network: the networks of the zoo have that of their paper (most ReLU, lenet5_paper "
-                  "tanh), your own any, model=FILE.py:NAME",
+    "activation": "the activation belongs to the network: the networks of the zoo have that of their paper (most ReLU, "
+                  "lenet5_paper tanh), your own any, model=FILE.py:NAME",
     "kernel_size": f"the size of a filter {OF_THE_NETWORK}",
     "hidden_size": f"the width of a layer {OF_THE_NETWORK}",
     "num_layers": f"the depth {OF_THE_NETWORK}",

@@ -1,7 +1,6 @@
 """What a training is before its first step: its pictures, its initial network, its recipe with nothing left open."""
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hubel import analysis, zoo
+from hubel import zoo
 from hubel.commands.origin import (
     Origin,
     carry_over,
@@ -29,7 +28,7 @@ from hubel.training.freezing import Freezing, norms
 from hubel.training.frozen import decided
 from hubel.training.loop import seeded
 from hubel.training.machine import choose, prepare, versions
-from hubel.training.network_check import refuse_single_values, require_logits
+from hubel.training.network_check import inspected, refuse_single_values, require_logits
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.zoo.own import code_sha256, located
@@ -47,7 +46,6 @@ def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> 
     recipe = followed(recipe, origin)
     splits = split(opened, recipe, track, origin)
     model, about = prepared(recipe, opened, splits, origin)
-    refuse_small_parts(model, splits, about)
     complete = Recipe.from_dict(about["recipe"])
     prepare(choose(complete, model, about["macs"]))
     return splits, model, complete
@@ -62,7 +60,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     shape = (plan.channels, plan.size, plan.size)
     if ".py:" in plan.model:
         require_logits(model, plan.model, shape, len(splits.classes), training=True)
-    total = analysis.summary(model, shape).total
+    total = inspected(model, plan.model, shape)
     macs = total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
@@ -82,6 +80,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused, fused_input=machine.fused_input,
                           exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
+    refuse_small_parts(model, plan.model, splits, recipe)
     if recipe.lr == "auto":
         prepare(machine)
         trial = recipe.with_(teacher=None, teacher_model=None, distill_temperature=None, distill_weight=None)
@@ -105,9 +104,8 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     }
 
 
-def refuse_small_parts(model: nn.Module, splits: Splits, about: Mapping[str, Any], processes: int = 1) -> None:
+def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Recipe, processes: int = 1) -> None:
     """Raises a UsageError where the parts of a batch are so small that a batch norm would see one value per channel."""
-    recipe = Recipe.from_dict(about["recipe"])
     share, parts = (recipe.batch or 1) // processes, recipe.accumulate or 1
     why = (
         f"batch={recipe.batch}"
@@ -119,7 +117,7 @@ def refuse_small_parts(model: nn.Module, splits: Splits, about: Mapping[str, Any
     if recipe.unfreeze != "gradual":
         moving = Freezing(model, recipe).moving_norms()
     wanted = splits.preprocessing
-    refuse_single_values(model, about["model"], (wanted.channels, wanted.size, wanted.size), moving, together,
+    refuse_single_values(model, name, (wanted.channels, wanted.size, wanted.size), moving, together,
                          f"{why} computes pictures one by one")  # fmt: skip
 
 

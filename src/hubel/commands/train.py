@@ -118,7 +118,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     if recipe.batch is None and chosen % team.size:  # a batch of our choice is one that can be shared
         model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits, origin)
     refuse_what_does_not_fit(Recipe.from_dict(about["recipe"]), splits, team)
-    refuse_small_parts(model, splits, about, team.size)
+    refuse_small_parts(model, about["model"], splits, Recipe.from_dict(about["recipe"]), team.size)
     about |= {
         "name": name,
         "command": command,

@@ -56,6 +56,22 @@ def require_logits(model: nn.Module, name: str, shape: Sequence[int], classes: i
             module.training = was
 
 
+def inspected(model: nn.Module, name: str, shape: tuple[int, ...]) -> analysis.Total:
+    """The figures of a network, which are needed to plan its training.
+
+    Raises:
+        UsageError: its forward leaves torch, so that it cannot be run without numbers.
+    """
+    try:
+        return analysis.summary(model, shape).total
+    except HubelError:
+        raise
+    except Exception as error:  # whatever the user's code does
+        said = str(error).strip().partition("\n")[0]
+        raise UsageError(f"{name} cannot be inspected, which runs it without numbers ({type(error).__name__}: {said}); compute with "
+                         f"torch alone in its forward, not with numpy or Python's numbers") from error  # fmt: skip
+
+
 def refuse_single_values(model: nn.Module, name: str, shape: Sequence[int], norms: Sequence[nn.Module], pictures: int,
                          why: str) -> None:  # fmt: skip
     """Raises a UsageError where a batch norm would see one value per channel, which has no variance.
@@ -208,6 +224,8 @@ def _remedy(output: Any, classes: int | None) -> str:
         return "end with flatten(1)"
     if output.ndim != 2:
         return "return one row of logits per picture"
+    if output.is_floating_point() and not output.isfinite().all():
+        return "look for a division by 0 or a logarithm in its forward"
     if not output.is_floating_point() or output.shape[1] == classes or classes is None:
         return "return what its last linear layer gives"
     return f"let its last layer have {classes} outputs: num_classes is passed to a class or function that takes it"
