@@ -68,8 +68,8 @@ def inspected(model: nn.Module, name: str, shape: tuple[int, ...]) -> analysis.T
         raise
     except Exception as error:  # whatever the user's code does
         said = str(error).strip().partition("\n")[0]
-        raise UsageError(f"{name} cannot be inspected, which runs it without numbers ({type(error).__name__}: {said}); compute with "
-                         f"torch alone in its forward, not with numpy or Python's numbers") from error  # fmt: skip
+        raise UsageError(f"{name} cannot be inspected, which runs it without numbers ({type(error).__name__}: {said}); compute "
+                         f"with torch alone in its forward, not with numpy or Python's numbers") from error  # fmt: skip
 
 
 def refuse_single_values(model: nn.Module, name: str, shape: Sequence[int], norms: Sequence[nn.Module], pictures: int,
