@@ -13,6 +13,7 @@ from hubel import hub, weights, zoo
 from hubel.classifier import Classifier
 from hubel.cli import main
 from hubel.commands.origin import Origin, carry_over
+from hubel.commands.val import ready
 from hubel.data import Preprocessing
 from hubel.errors import DataError, FileError, HubelError, UsageError
 from hubel.training import checkpoint
@@ -217,3 +218,17 @@ def test_a_malformed_name_on_the_hub_is_refused_before_anything_is_asked(name, m
     monkeypatch.setattr(hub, "_file", lambda *_: pytest.fail("asked the hub"))
     with pytest.raises(UsageError, match="is no name on the hub"):
         hub.fetch(f"hf-hub:{name}")
+
+
+def test_numbers_that_are_matched_by_value_are_said(tmp_path):
+    """Folders 0 to 11 against weights of twelve classes without names: the labels follow the numbers."""
+    net = zoo.create(NAME, num_classes=12)
+    torch.save({f"x.{name}": value for name, value in net.state_dict().items()}, tmp_path / "w.pt")
+    np.savez(tmp_path / "d.npz", images=np.random.default_rng(0).integers(0, 255, (36, 32, 32, 3)).astype(np.uint8),
+             labels=np.arange(36) % 12, classes=np.array(sorted(map(str, range(12)))))  # fmt: skip
+    made = ready(tmp_path / "w.pt", str(tmp_path / "d.npz"), model=NAME, engine="eager")
+    assert made.notes == ("the classes of the data are numbers, matched by their value: 11 is 'class 11'",)
+    folders = sorted(map(str, range(12)))
+    assert [f"class {folders[k % 12]}" for k in range(36)] == [
+        made.classifier.classes[label] for label in made.part.labels
+    ]

@@ -158,6 +158,13 @@ class Classifier:
             return False
         return len(classes) <= len(self.classes) and sorted(map(int, classes)) == list(range(len(classes)))
 
+    def matched_by_value(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """A note for a person where `by_number` says so."""
+        last = len(classes) - 1
+        if not self.by_number(classes):
+            return ()
+        return (f"the classes of the data are numbers, matched by their value: {last} is {self.classes[last]!r}",)
+
     def places(self, classes: Sequence[str], data: str, who: str = "classifier") -> list[int]:
         """Where among the logits the classes of some data stand: by name, or by number where theirs are mere numbers 0, 1, ...
 

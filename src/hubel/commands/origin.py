@@ -191,7 +191,7 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
     """The teacher that a recipe names: weights as `Origin.load` takes them, or a network of the user's own code.
 
     What FILE.py:NAME builds, with the weights its code loads or those of a bare file, is for the classes of the data in their
-    order, and is shown the pictures as the student sees them.
+    order, numbers 0, 1, ... in that of their value, and is shown the pictures as the student sees them.
 
     Args:
         recipe: with `teacher` and `teacher_model`.
@@ -222,7 +222,9 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
     if found != again:
         raise UsageError(f"teacher={name} builds other weights each time, so it is not trained; load its weights where it is "
                          f"built, or name them: teacher=WEIGHTS teacher_model={name}")  # fmt: skip
-    classifier = Classifier(built[0], splits.classes, wanted, code, {"weights": {"source": f"as {code} builds it"}})
+    numbers = tuple(str(number) for number in range(len(splits.classes)))
+    classes = numbers if set(numbers) == set(splits.classes) else splits.classes
+    classifier = Classifier(built[0], classes, wanted, code, {"weights": {"source": f"as {code} builds it"}})
     digest = hashlib.sha256(f"{code_sha256(code)}{found}".encode()).hexdigest()
     return Origin(name, classifier, _unchanged(name, digest, sha256))
 

@@ -112,6 +112,8 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
     teacher = taught_by(recipe, splits)
     taught = teacher_of(teacher, splits)
+    said = teacher.classifier.matched_by_value(splits.classes) if teacher else ()
+    splits = replace(splits, notes=(*splits.notes, *said))
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, origin)
     chosen = about["recipe"]["batch"]

@@ -93,6 +93,7 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
         raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
     else:
         part, name = new_part(classifier, data, split, track)
+        notes += classifier.matched_by_value(open_data(data, track).source.classes)
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
