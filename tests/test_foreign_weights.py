@@ -19,6 +19,7 @@ from hubel.errors import DataError, FileError, HubelError, UsageError
 from hubel.training import checkpoint
 
 NAME, CLASSES = "resnet20_cifar", 10
+GREY = Preprocessing(size=32, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, fit="pad")
 
 
 @pytest.fixture(scope="module")
@@ -197,11 +198,11 @@ def test_weights_without_a_head_start_a_training_and_name_no_classes(tmp_path, t
 def test_classes_that_are_numbers_are_matched_by_value(theirs, count):
     """Folders are sorted as words: 0, 1, 10, 11, 2."""
     net = theirs[1]
-    unnamed = Classifier(net, tuple(f"class {k}" for k in range(12)), None, NAME, {})
+    unnamed = Classifier(net, tuple(f"class {k}" for k in range(12)), GREY, NAME, {})
     folders = sorted(str(k) for k in range(count))
     assert unnamed.places(folders, "data") == [int(name) for name in folders]
     assert unnamed.by_number(folders)
-    named = Classifier(net, tuple(sorted(str(k) for k in range(12))), None, NAME, {})
+    named = Classifier(net, tuple(sorted(str(k) for k in range(12))), GREY, NAME, {})
     assert [named.classes[k] for k in named.places(folders, "data")] == folders
     assert not named.by_number(folders)
 
@@ -209,7 +210,7 @@ def test_classes_that_are_numbers_are_matched_by_value(theirs, count):
 @pytest.mark.parametrize("classes", [["1", "2", "3"], ["0", "0"], ["0", "two"], [str(k) for k in range(13)]])
 def test_numbers_that_are_no_count_from_0_are_not_guessed(theirs, classes):
     with pytest.raises(DataError, match="that the classifier does not know"):
-        Classifier(theirs[1], tuple(f"class {k}" for k in range(12)), None, NAME, {}).places(classes, "data")
+        Classifier(theirs[1], tuple(f"class {k}" for k in range(12)), GREY, NAME, {}).places(classes, "data")
 
 
 @pytest.mark.parametrize("name", ["a/b/../../x", "../b", "a/..", "a/b/", "a/b//x", "a/b/./x", "a/b/..\\x", "a/b/x\n", "a", "",

@@ -173,7 +173,7 @@ def _refuse_outputs(outputs: Any, model: nn.Module, name: str, classes: int | No
         raise UsageError(f"{name} returns {_described(outputs)} while training; behind the main logits only those of auxiliary "
                          f"heads may stand, from child modules whose names begin with {AUXILIARY}; return the logits "
                          f"alone")  # fmt: skip
-    every = list(outputs) if several else [outputs]
+    every: list[Any] = list(outputs) if several else [outputs]
     for output in every:
         wrong = _wrong(output, classes)
         if wrong:
