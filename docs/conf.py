@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "src"))
-os.environ["COLUMNS"] = "100"  # of the help texts
+os.environ["COLUMNS"] = "86"  # of the help texts
 os.environ["NO_COLOR"] = "1"
 
 project = "Hubel"
@@ -20,15 +20,17 @@ author = "The Hubel authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = "Hubel"
-html_static_path = []
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
 exclude_patterns = ["_build"]
 default_role = "literal"
+highlight_language = "text"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 autodoc_typehints = "none"  # the docstrings say shapes and units
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_default_options = {"members": True}
 OPTIONS = {"HubelClassifier": "   :exclude-members: set_fit_request, set_score_request\n"}  # scikit-learn's own text
 DATA = {"MODELS": "The networks of the zoo by their names: a function that builds each."}
 

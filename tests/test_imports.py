@@ -9,7 +9,8 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "process", "files", "compiled", "arithmetic", "layers", "hub", "weights", "zoo", "analysis", "data", "training",
+    "errors", "process", "locks", "files", "caching",
+    "compiled", "arithmetic", "layers", "hub", "weights", "zoo", "analysis", "data", "training",
     "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report", "benchmark",
     "commands", "estimator", "terminal",
     "cli", "__main__",

@@ -4,14 +4,13 @@
 Nothing heavy is imported before a verb runs, so that help appears at once.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
 from hubel import process
-from hubel.cli import benchmark, data, evaluation, networks, sight, training, transfer
+from hubel.cli import benchmark, cache, data, evaluation, networks, sight, training, transfer
 from hubel.cli.parsing import Verb, parsed, way_out
 from hubel.errors import HubelError, UsageError, nearest
 
@@ -140,6 +139,11 @@ VERBS = {
         "hubel arithmetic",
         "hubel arithmetic input=5x5 kernel=3x3 stride=2 padding=1 gif=steps.gif",
     )),
+    "cache": Verb(cache.Cache, ("kinds",), cache.cache, (
+        "hubel cache",
+        "hubel cache images --clear",
+        "hubel cache --json",
+    )),
     "benchmark": Verb(benchmark.Benchmark, ("works",), benchmark.benchmark, (
         "hubel benchmark",
         "hubel benchmark train model=resnet50 batch=8 rounds=5",
@@ -183,7 +187,11 @@ def say(sentence: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; a user's mistake is one sentence on standard error and an exit code."""
     process.tune()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with process.outliving_readers():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(arguments: list[str]) -> int:
     if arguments[:1] and arguments[0] in ("-h", "--help", "help"):
         arguments = [*arguments[1:2], "--help"] if arguments[1:] else []
     try:
@@ -205,6 +213,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

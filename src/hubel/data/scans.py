@@ -24,7 +24,7 @@ from hubel.data.preprocessing import Unreadable, read_header
 from hubel.data.workers import in_threads
 from hubel.files import Track, cache_folder, silently
 
-HEADERS = 2  # raise it when reading headers changes: what older versions remembered is then forgotten
+HEADERS = 4  # raise it when reading headers changes: what older versions remembered is then forgotten
 RACY = 2_000_000_000  # ns; the coarsest clock of a file system in use, FAT's, ticks every two seconds
 STATUS = np.dtype([("size", "i8"), ("modified", "i8"), ("changed", "i8"), ("inode", "u8")])
 CONTENT = np.dtype([("digest", "u1", 16), ("width", "i4"), ("height", "i4"), ("grey", "?"), ("read", "?")])
@@ -149,7 +149,7 @@ def _opened(name: str) -> sqlite3.Connection:
             with memory:
                 memory.execute("DROP TABLE IF EXISTS folders")
                 memory.execute("CREATE TABLE folders (path BLOB PRIMARY KEY, names BLOB, status BLOB, content BLOB, "
-                               "reasons TEXT)")  # fmt: skip
+                               "reasons TEXT, digest BLOB)")  # fmt: skip
                 memory.execute(f"PRAGMA user_version = {HEADERS}")
     except BaseException:
         memory.close()
@@ -160,9 +160,11 @@ def _opened(name: str) -> sqlite3.Connection:
 def _row(memory: sqlite3.Connection, folder: str) -> tuple[list[str], NDArray[Any], NDArray[Any], list[str]]:
     """What is remembered of a folder: names, status, content and reasons of its files."""
     key = os.fsencode(os.path.abspath(folder))
-    row = memory.execute("SELECT names, status, content, reasons FROM folders WHERE path = ?", [key]).fetchone()
+    row = memory.execute("SELECT names, status, content, reasons, digest FROM folders WHERE path = ?", [key]).fetchone()
     if row is None:
         return [], np.zeros(0, STATUS), np.zeros(0, CONTENT), []
+    if _digest_of(row[:4]) != row[4]:
+        raise ValueError("altered since it was written")
     names = os.fsdecode(row[0]).split("\0")
     status, content = np.frombuffer(row[1], STATUS), np.frombuffer(row[2], CONTENT)
     reasons = [""] * len(names)
@@ -202,10 +204,16 @@ def _remember(memory: sqlite3.Connection, folder: str, names: list[str], status:
     reasons = [*reasons, *(old_reasons[place] for place in others)]
     if not names:
         return
-    memory.execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)", [
-        os.fsencode(os.path.abspath(folder)),
-        os.fsencode("\0".join(names)),
-        np.concatenate([status, old_status[others]]).tobytes(),
-        np.concatenate([content, old_content[others]]).tobytes(),
-        json.dumps({place: reason for place, reason in enumerate(reasons) if reason}),
-    ])  # fmt: skip
+    columns = (os.fsencode("\0".join(names)), np.concatenate([status, old_status[others]]).tobytes(),
+               np.concatenate([content, old_content[others]]).tobytes(),
+               json.dumps({place: reason for place, reason in enumerate(reasons) if reason}))  # fmt: skip
+    key = os.fsencode(os.path.abspath(folder))
+    memory.execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?, ?)", [key, *columns, _digest_of(columns)])
+
+
+def _digest_of(columns: Sequence[bytes | str]) -> bytes:
+    """Of a row, so that a bit that was lost on the disk is noticed: its digests decide which decoded pictures are taken."""
+    hasher = hashlib.sha256()
+    for column in columns:
+        hasher.update(column.encode() if isinstance(column, str) else column)
+    return hasher.digest()[:16]

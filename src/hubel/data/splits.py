@@ -274,6 +274,10 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
     everything, seen = parts[whole], fingerprint(opened)
     drawn, notes = _divided(everything, opened, whole, given, division, seen, track)
     parts |= {name: _subset(everything, which) for name, which in drawn.items() if len(which) or name == "train"}
+    if any(type(parts[name].images) is np.ndarray and len(parts[name]) and not isinstance(part.pictures, np.ndarray)
+           for name, part in source.parts.items()):  # fmt: skip
+        notes.append(f"{files.cache_folder()} may not be written, so the pictures are decoded anew each time; set HUBEL_CACHE to "
+                     f"a folder that can be")  # fmt: skip
     train = parts["train"]
     missing = np.flatnonzero(pictures_per_class(train.labels, len(source.classes)) == 0)
     if len(missing):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hubel import files
+from hubel import caching, files
 from hubel.errors import FileError, UsageError
 
 CHUNK = 1 << 20  # bytes of a download between two looks at its progress
@@ -67,6 +67,7 @@ def fetch(url: str, sha256: str, folder: Path | None = None, track: files.Track[
     if path.is_file():
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256):
+                caching.used(path)
                 return path
     hasher = hashlib.sha256()
     with files.replacing(path) as temporary, temporary.open("wb") as file:
@@ -76,6 +77,7 @@ def fetch(url: str, sha256: str, folder: Path | None = None, track: files.Track[
         if not hasher.hexdigest().startswith(sha256):
             raise FileError(f"{url} is not the file it should be: its sha256 begins with "
                             f"{hasher.hexdigest()[: len(sha256)]}, expected {sha256} (nothing was kept)")  # fmt: skip
+    caching.make_room(0)
     return path
 
 
