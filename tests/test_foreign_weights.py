@@ -179,10 +179,10 @@ def test_weights_without_a_head_start_a_training_and_name_no_classes(tmp_path, t
     assert body.classes == ()
     torch.manual_seed(1)
     fresh = zoo.create(NAME, num_classes=3)
-    head = fresh.head[2].weight.clone()
+    head = fresh.state_dict()["head.2.weight"].clone()
     said = carry_over(fresh, Origin(str(path), body, ""), ("a", "b", "c"), 32)
     assert said == "a new head for 3 classes (a, b, c): the weights have none (head.2.weight, head.2.bias)"
-    assert torch.equal(fresh.head[2].weight, head)
+    assert torch.equal(fresh.state_dict()["head.2.weight"], head)
     wanted = {name: value for name, value in net.state_dict().items() if not name.startswith("head.2")}
     assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in wanted.items())
     again = Origin.load(str(path), NAME)
