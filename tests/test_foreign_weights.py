@@ -159,8 +159,9 @@ def test_a_classifier_of_ours_with_broken_numbers_is_refused_by_every_verb(tmp_p
 
 
 def test_logits_that_are_no_numbers_never_become_answers():
-    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 2))
-    net[1].weight.data.fill_(3e38)
+    last = nn.Linear(3 * 4 * 4, 2)
+    nn.init.constant_(last.weight, 3e38)
+    net = nn.Sequential(nn.Flatten(), last)
     wanted = zoo.pretrained("squeezenet1_0")
     picture = Preprocessing(size=4, channels=3, mean=wanted.mean, std=wanted.std, fit="pad")
     with pytest.raises(FileError, match="logits that are NaN or infinite for 2 of 2 pictures"):
