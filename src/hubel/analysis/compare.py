@@ -96,7 +96,7 @@ def compare(models: Sequence[str | nn.Module] | Mapping[str, str | nn.Module], i
 def _entry(described: Summary) -> Entry:
     facts = zoo.facts().get(described.model, {})
     total = described.total
-    aside = sum(row.params for row in described.rows if row.op == "training only")
+    aside = total.training_params
     return Entry(
         name=described.model, input=described.input, params=total.params - aside, training_params=aside, macs=total.macs,
         peak_activation_bytes=total.peak_activation_bytes, saved_bytes=total.saved_bytes,

@@ -104,7 +104,27 @@ def total_cells(summary: Summary) -> list[str]:
 def closing(summary: Summary) -> str:
     """What the columns do not show."""
     peak = f"Peak activations of an inference: {number(summary.total.peak_activation_bytes)} bytes."
-    return " ".join(filter(None, (peak, misfits(summary), CONVENTION, summary.note)))
+    return " ".join(
+        filter(None, (peak, trained_only(summary), last_map(summary), misfits(summary), CONVENTION, summary.note))
+    )
+
+
+def trained_only(summary: Summary) -> str:
+    """A sentence on parameters that an inference does not run, "" where it runs all."""
+    total = summary.total
+    if not total.training_params:
+        return ""
+    return (f"{total.training_params:,} of the parameters are in layers that only training uses; an inference runs "
+            f"{total.params - total.training_params:,}.")  # fmt: skip
+
+
+def last_map(summary: Summary) -> str:
+    """A sentence on whose receptive field the total is, "" where it is that of the last row too."""
+    last = next((row for row in reversed(summary.rows) if row.output), None)
+    if last is None or last.receptive_field == summary.total.receptive_field:
+        return ""
+    return (f"Total receptive field: {axes(summary.total.receptive_field)} px of the last feature map, one position of it; "
+            f"the rows after it read all positions.")  # fmt: skip
 
 
 def misfits(summary: Summary) -> str:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from hubel import process
 from hubel.cli import benchmark, cache, data, evaluation, networks, sight, training, transfer
+from hubel.cli.arguments import limits
 from hubel.cli.parsing import Verb, parsed, way_out
 from hubel.errors import HubelError, UsageError, nearest
 
@@ -206,7 +207,8 @@ def _run(arguments: list[str]) -> int:
         words = parsed(arguments[1:], name, verb)
         with process.uncollected():  # most of what a verb imports, torch among it: a tenth quicker
             import_module("hubel.terminal")
-        return verb.call(words)
+        with limits(words):
+            return verb.call(words)
     except HubelError as error:
         say(str(error))
         return error.exit_code

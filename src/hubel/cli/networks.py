@@ -1,6 +1,7 @@
 """The verbs that look at networks: their arguments, and what each calls."""
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def summary(arguments: Summary) -> int:
         text = json.dumps(table.json())
     elif arguments.html:
         text = table.html(arguments.depth)
-        path = path or re.sub(r"[^\w.-]+", "_", table.model) + ".html"
+        path = path or re.sub(r"[^\w.-]+", "_", table.model)[:100] + ".html"
     elif arguments.arithmetic:
         text = sums(table, arguments.arithmetic)
     elif forms:
@@ -131,7 +132,7 @@ class Compare:
 
 def compare(arguments: Compare) -> int:
     """Prints, and draws, networks side by side, or trained runs."""
-    runs = [model for model in arguments.models if (Path(model) / "run.json").is_file()]
+    runs = [model for model in arguments.models if os.path.isfile(os.path.join(model, "run.json"))]
     if runs and len(runs) == len(arguments.models):
         return _compare_runs(arguments)
     if runs:

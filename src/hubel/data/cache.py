@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.caching import Hold, make_room, used
+from hubel.data.levels import Levels
 from hubel.data.preprocessing import Fit, Unreadable, decode
 from hubel.data.scans import Scans, digest
 from hubel.data.stream import Encoded, raw_bytes
@@ -30,7 +31,8 @@ from hubel.errors import FileError
 from hubel.files import Track, cache_folder, silently
 from hubel.locks import Taken
 
-DECODER = 2  # raise it when decoding changes: old arrays are then never found again
+DECODER = 3  # raise it when decoding changes: old arrays are then never found again
+How = tuple[int, int, Fit, Levels | None]  # size, channels, fit, levels
 CHUNK = 8  # pictures a thread decodes before it takes the next
 MEMORY = 2 << 30  # bytes that are decoded into memory at most where the cache folder may not be written
 
@@ -117,7 +119,7 @@ class Decoded:
 
 
 def decoded(pictures: Encoded, names: Sequence[str], scans: Scans, size: int, channels: int, fit: Fit,
-            track: Track[Any] = silently) -> Decoded:  # fmt: skip
+            track: Track[Any] = silently, *, levels: Levels | None = None) -> Decoded:  # fmt: skip
     """The files as one memory-mapped array, from the cache or decoded now.
 
     Args:
@@ -128,11 +130,12 @@ def decoded(pictures: Encoded, names: Sequence[str], scans: Scans, size: int, ch
         channels: the same.
         fit: the same.
         track: shows the progress of decoding.
+        levels: the same.
 
     Raises:
         FileError: the cache cannot be written, the disk is full.
     """
-    how = json.dumps([DECODER, size, channels, fit])
+    how = json.dumps([DECODER, size, channels, fit, levels, sorted(scans.reasons)])
     key = hashlib.blake2b(how.encode() + scans.digest(), digest_size=20).hexdigest()
     array_path, note_path = cache_folder() / f"{key}.u8", cache_folder() / f"{key}.npz"
     try:
@@ -140,7 +143,7 @@ def decoded(pictures: Encoded, names: Sequence[str], scans: Scans, size: int, ch
             rows, digests, reasons = note["rows"], note["digests"], json.loads(note["reasons"].item())
         images = _mapped(array_path, note_path, digests, (len(digests), size, size, channels))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return _decode_all(pictures, names, scans, (size, channels, fit), (array_path, note_path), track)
+        return _decode_all(pictures, names, scans, (size, channels, fit, levels), (array_path, note_path), track)
     return Decoded(images, digests, rows, _broken(names, reasons))
 
 
@@ -153,7 +156,7 @@ def _broken(names: Sequence[str], reasons: dict[str, str]) -> list[tuple[str, st
     return [(names[int(number)], reason) for number, reason in reasons.items()]
 
 
-def _decode_all(pictures: Encoded, names: Sequence[str], scans: Scans, how: tuple[int, int, Fit], where: tuple[Path, Path],
+def _decode_all(pictures: Encoded, names: Sequence[str], scans: Scans, how: How, where: tuple[Path, Path],
                 track: Track[Any]) -> Decoded:  # fmt: skip
     array_path, note_path = where
     size, channels, *_ = how
@@ -189,10 +192,10 @@ def _without(rows: NDArray[np.int64], reasons: dict[str, str]) -> NDArray[np.int
     return np.where(np.isin(np.arange(len(rows)), broken), -1, rows)
 
 
-def _fill(images: NDArray[np.uint8], pictures: Encoded, readable: list[int], scans: Scans, how: tuple[int, int, Fit],
+def _fill(images: NDArray[np.uint8], pictures: Encoded, readable: list[int], scans: Scans, how: How,
           track: Track[Any]) -> tuple[NDArray[np.uint8], dict[str, str], bool]:  # fmt: skip
     """Decodes into an array; the digests, why pictures are broken, and whether that will be so another time too."""
-    size, channels, fit = how
+    size, channels, fit, levels = how
     digests = np.zeros((len(readable), 16), np.uint8)
     passing: list[int] = []
 
@@ -203,7 +206,7 @@ def _fill(images: NDArray[np.uint8], pictures: Encoded, readable: list[int], sca
             raw = raw_bytes(pictures, number)
             if digest(raw) != scans.content["digest"][number].tobytes():  # or its pixels would stand under the old key
                 raise OSError("it changed while it was being read; start again")
-            picture = decode(raw, size, channels, fit)
+            picture = decode(raw, size, channels, fit, levels)
         except Unreadable as error:
             return str(error)
         except OSError as error:
