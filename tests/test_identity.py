@@ -51,7 +51,9 @@ def home(tmp_path_factory):
         patch.setenv("HUBEL_CACHE", str(folder / "cache"))
         written(folder / "data", range(OLD))
         for name, seed in (("run", 0), ("far", 1)):
-            recipe = Recipe(model="linear", epochs=12, lr=0.1, batch=16, threads=1, seed=seed, augment="none", size=SIDE)
+            recipe = Recipe(
+                model="linear", epochs=12, lr=0.1, batch=16, threads=1, seed=seed, augment="none", size=SIDE
+            )
             list(start(folder / "data", recipe, name=name, project=str(folder), drawn=False))
     shutil.copytree(folder / "run", folder / "old")
     split = json.loads((folder / "old" / "split.json").read_text())
@@ -394,7 +396,9 @@ def test_a_series_that_is_resumed_asks_for_code_and_one_that_goes_on_does_not(tm
 def test_a_series_whose_code_is_planted_does_not_run_it(tmp_path, own):
     """In a fold that is not finished; what is finished is not built from its run.json."""
     code, mark = own
-    for record in series.train("digits", Recipe(model="linear", epochs=1, threads=1, folds=2), name="s", project=str(tmp_path)):
+    for record in series.train(
+        "digits", Recipe(model="linear", epochs=1, threads=1, folds=2), name="s", project=str(tmp_path)
+    ):
         list(record.records)
         break
     (tmp_path / "s" / "fold-1" / "summary.json").unlink()

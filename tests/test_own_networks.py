@@ -12,7 +12,7 @@ from hubel.commands.gradcheck import gradcheck
 from hubel.commands.summary import compared, linted, named_network, summarise
 from hubel.errors import UsageError
 
-CODE = '''
+CODE = """
 import torch
 from torch import nn
 
@@ -74,7 +74,7 @@ class Huge(nn.Module):
 def factory(num_classes=10):
     return Net(num_classes)
 there = Net()
-'''
+"""
 PARAMS = 3 * 9 * 8 + 8 + 8 * 10 + 10
 GOOD = ("Net", "Positional", "Plain", "Keywords", "Sized", "Rates", "Lazy", "Mapping", "factory", "there")
 BAD = {

@@ -29,7 +29,10 @@ class UNet(nn.Module):
     def __init__(self, levels: int, up: str, join: str = "cat") -> None:
         super().__init__()
         self.down = nn.ModuleList(nn.Conv2d(1 if level == 0 else 2, 2, 3, padding=1) for level in range(levels + 1))
-        ups = [nn.ConvTranspose2d(2, 2, 2, 2) if up == "transposed" else nn.Conv2d(2, 2, 3, padding=1) for _ in range(levels)]
+        ups = [
+            nn.ConvTranspose2d(2, 2, 2, 2) if up == "transposed" else nn.Conv2d(2, 2, 3, padding=1)
+            for _ in range(levels)
+        ]
         self.ups = nn.ModuleList(ups)
         self.after = nn.ModuleList(nn.Conv2d(4 if join == "cat" else 2, 2, 3, padding=1) for _ in range(levels))
         self.up, self.join = up, join
@@ -192,7 +195,9 @@ def test_the_jump_after_upsampling_is_a_fraction_of_a_pixel():
 
 
 def test_long_maps_are_followed_too():
-    audio = nn.Sequential(nn.Conv1d(1, 2, 9, 4), nn.Upsample(scale_factor=2), nn.Conv1d(2, 2, 3), nn.Upsample(scale_factor=2))
+    audio = nn.Sequential(
+        nn.Conv1d(1, 2, 9, 4), nn.Upsample(scale_factor=2), nn.Conv1d(2, 2, 3), nn.Upsample(scale_factor=2)
+    )
     (size,) = summary(audio, (1, 100_000)).total.receptive_field
     assert size == 13
     assert ceil(size) == size

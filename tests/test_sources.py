@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hubel import limits
 from hubel.commands import predict, series
 from hubel.commands.shard import shard
-from hubel.data import limits, open_data, open_source
+from hubel.data import open_data, open_source
 from hubel.data.arrays import numbered
 from hubel.data.division import read_division
 from hubel.errors import DataError, FileError, HubelError

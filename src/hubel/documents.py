@@ -23,6 +23,7 @@ from typing import (
     is_typeddict,
 )
 
+from hubel import limits
 from hubel.errors import FileError
 
 LARGEST = 1 << 29  # bytes; split.json of ten million pictures is smaller
@@ -109,10 +110,7 @@ def checked(value: Any, shape: Any, path: Path, field: str = "") -> Any:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > LARGEST:
-            raise FileError(f"{path} has {path.stat().st_size:,} bytes, more than such a file can have ({LARGEST:,}); restore it "
-                            f"from a copy")  # fmt: skip
-        return path.read_bytes().decode("utf-8")
+        return limits.read(path, LARGEST).decode("utf-8")
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise FileError(f"{path} cannot be read ({reason}); restore it from a copy") from error

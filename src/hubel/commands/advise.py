@@ -151,7 +151,7 @@ def _untrained(classifier: Classifier, seed: int) -> Classifier:
     """The same network with random weights: what its architecture alone makes of the pictures."""
     wanted = classifier.preprocessing
     with seeded(seed, 0):
-        network = zoo.create(classifier.model, num_classes=len(classifier.classes), in_channels=wanted.channels,
+        network = zoo.create(classifier.model, num_classes=max(len(classifier.classes), 1), in_channels=wanted.channels,
                              image_size=wanted.size)  # fmt: skip
     return replace(classifier, network=network.to(memory_format=torch.channels_last).eval())  # type: ignore[call-overload]
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from hubel import zoo
+from hubel import limits, zoo
 from hubel.classifier import Classifier
-from hubel.data import Opened, Preprocessing, Split, Splits, Unreadable, limits
+from hubel.data import Opened, Preprocessing, Split, Splits, Unreadable
 from hubel.data.division import DEFAULT_FRACTION
 from hubel.errors import UsageError
 from hubel.recipes import fast

@@ -66,7 +66,7 @@ def embed(weights: str | os.PathLike[str], data: str, output: str | os.PathLike[
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UsageError("Parquet files are written by pyarrow, which is not installed; pip install pyarrow, or write "
                          f"{path.with_suffix('.npz')}")  # fmt: skip
-    classifier = Classifier.load(weights, model)
+    classifier = Classifier.load(weights, model, body=True)
     pictures, parts, classes = every_picture(classifier, data, track)
     found = read(classifier, pictures, stages, engine=engine, device=device, track=track)
     labels = pictures.labels

@@ -13,6 +13,7 @@ from hubel.commands.summary import named_network
 from hubel.errors import UsageError
 from hubel.training.gradient_check import Layer, check
 from hubel.training.loop import seeded
+from hubel.training.network_check import require_logits
 
 SIDES = (32, 64, 96, 128, 224)  # px; gradients do not depend on the size, but the time does
 PICTURES, CLASSES = 4, 5
@@ -41,6 +42,7 @@ def gradcheck(model: str, input: str | None = None, *, loss: str = "cross_entrop
             network = _with_weights(name, (channels, height, width))
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(PICTURES, channels, height, width, generator=generator)
+    require_logits(network, name, (channels, height, width), None, training=True)
     with torch.no_grad(), seeded(seed, 1):
         outputs = network.train()(x)
     classes = (outputs[0] if isinstance(outputs, tuple) else outputs).shape[1]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hubel.data import limits
+from hubel import limits
 from hubel.data.preprocessing import Unreadable, decode_whole
 from hubel.errors import DataError
 from hubel.explanation import kernels

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hubel import files
+from hubel import files, limits
 from hubel.commands.pictures import Seen, read, seen
 from hubel.commands.predict import expanded
-from hubel.data import Split, Unreadable, limits
+from hubel.data import Split, Unreadable
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
 from hubel.report.neighbours import NeighboursPage, Shown, render

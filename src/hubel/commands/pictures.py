@@ -66,7 +66,7 @@ def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None
         DataError: multi-label data.
         FileError: no such weights.
     """
-    classifier = Classifier.load(weights, model)
+    classifier = Classifier.load(weights, model, body=True)
     beside = Path(weights) if Path(weights).is_dir() else Path(weights).parent
     run, notes = Run.open(beside) if (beside / "run.json").is_file() else None, ()
     use_all_cores()

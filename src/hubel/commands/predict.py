@@ -11,10 +11,11 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from hubel import limits
 from hubel.classifier import Answer, Classifier
 from hubel.commands.identity import run_of
 from hubel.commands.val import looking, squared
-from hubel.data import Unreadable, limits
+from hubel.data import Unreadable
 from hubel.data.folders import EXTENSIONS
 from hubel.data.levels import Levels
 from hubel.data.scans import scan

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hubel import analysis, zoo
+from hubel import zoo
 from hubel.commands.origin import (
     Origin,
     carry_over,
@@ -26,9 +26,11 @@ from hubel.errors import DataError, FileError, OtherData, UsageError
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
+from hubel.training.freezing import Freezing, norms
 from hubel.training.frozen import decided
 from hubel.training.loop import seeded
 from hubel.training.machine import choose, prepare, versions
+from hubel.training.network_check import inspected, refuse_single_values, require_logits
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.zoo.own import code_sha256, located
@@ -57,7 +59,10 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
     model, head = initial(plan.model, splits, recipe, origin)
-    total = analysis.summary(model, (plan.channels, plan.size, plan.size)).total
+    shape = (plan.channels, plan.size, plan.size)
+    if ".py:" in plan.model:
+        require_logits(model, plan.model, shape, len(splits.classes), training=True)
+    total = inspected(model, plan.model, shape)
     macs = total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
@@ -77,6 +82,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused, fused_input=machine.fused_input,
                           exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
+    refuse_small_parts(model, plan.model, splits, recipe)
     if recipe.lr == "auto":
         prepare(machine)
         trial = recipe.with_(teacher=None, teacher_model=None, distill_temperature=None, distill_weight=None)
@@ -98,6 +104,23 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
+
+
+def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Recipe, processes: int = 1) -> None:
+    """Raises a UsageError where the parts of a batch are so small that a batch norm would see one value per channel."""
+    share, parts = (recipe.batch or 1) // processes, recipe.accumulate or 1
+    why = (
+        f"batch={recipe.batch}"
+        + f" in {processes} processes" * (processes > 1)
+        + f" with accumulate={parts}" * (parts > 1)
+    )
+    together = share // parts * (processes if recipe.sync_batch_norm else 1)
+    moving = [] if recipe.freeze_batch_norm == "all" else list(norms(model))
+    if recipe.unfreeze != "gradual":
+        moving = Freezing(model, recipe).moving_norms()
+    wanted = splits.preprocessing
+    refuse_single_values(model, name, (wanted.channels, wanted.size, wanted.size), moving, together,
+                         f"{why} computes pictures one by one")  # fmt: skip
 
 
 def initial(name: str, splits: Splits, recipe: Recipe, origin: Origin | None = None) -> tuple[nn.Module, str]:

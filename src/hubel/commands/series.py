@@ -20,8 +20,9 @@ from rich.console import Console
 
 from hubel import documents, files
 from hubel.classifier import Classifier
+from hubel.commands.identity import refuse_known
 from hubel.commands.named_code import code_of_model, code_of_teacher, is_code, recipe_with_named_code
-from hubel.commands.origin import Origin, followed, refuse_known
+from hubel.commands.origin import Origin, followed
 from hubel.commands.preparation import split, splits_of
 from hubel.commands.train import Record, resume, start
 from hubel.data import Opened, open_data
@@ -147,7 +148,9 @@ def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None
     folds = [None] if recipe.folds is None or recipe.fold is not None else range(1, recipe.folds + 1)
     for fold in folds:
         try:
-            refuse_known(split(opened, recipe.with_(fold=fold) if fold else recipe, track, origin), origin)
+            refuse_known(
+                split(opened, recipe.with_(fold=fold) if fold else recipe, track, origin), opened, origin, track
+            )
         except DataError as error:
             if fold is None or type(error) is not DataError:
                 raise

@@ -16,7 +16,7 @@ from hubel.commands.calibrate import measure
 from hubel.commands.identity import refuse_known
 from hubel.commands.named_code import code_of_model, code_of_teacher, is_code, with_named_code
 from hubel.commands.origin import Origin, followed, taught_by, teacher_of
-from hubel.commands.preparation import initial, prepared, split, splits_of
+from hubel.commands.preparation import initial, prepared, refuse_small_parts, split, splits_of
 from hubel.commands.result import finish
 from hubel.data import Splits, open_data
 from hubel.data.arrays import BUILT_IN
@@ -115,12 +115,15 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
     teacher = taught_by(recipe, splits)
     taught = teacher_of(teacher, splits)
+    said = teacher.classifier.matched_by_value(splits.classes) if teacher else ()
+    splits = replace(splits, notes=(*splits.notes, *said))
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, origin)
     chosen = about["recipe"]["batch"]
     if recipe.batch is None and chosen % team.size:  # a batch of our choice is one that can be shared
         model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits, origin)
     refuse_what_does_not_fit(Recipe.from_dict(about["recipe"]), splits, team)
+    refuse_small_parts(model, about["model"], splits, Recipe.from_dict(about["recipe"]), team.size)
     about |= {
         "name": name,
         "command": command,

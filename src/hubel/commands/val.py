@@ -105,7 +105,7 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
                       f"not known",)  # fmt: skip
         found = new_data(data, split, [run] if run else [], include=include_trained, by=by, track=track)
         part, name, left_out = new_part(classifier, found, track), found.name, found.unmet.left_out
-        notes += found.unmet.notes
+        notes += found.unmet.notes + classifier.matched_by_value(found.unmet.opened.source.classes)
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip

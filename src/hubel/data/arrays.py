@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data import limits
+from hubel import limits
 from hubel.data.listings import class_name, class_names
 from hubel.errors import DataError, listed
 

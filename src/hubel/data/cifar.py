@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data import limits
+from hubel import limits
 from hubel.data.arrays import Arrays, numbered
 from hubel.errors import DataError, listed
 

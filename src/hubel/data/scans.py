@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data import limits
+from hubel import limits
 from hubel.data.image_file import Unreadable, pixel_limit, read_header, too_large
 from hubel.data.levels import Extent
 from hubel.data.workers import in_threads

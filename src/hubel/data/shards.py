@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel import files
-from hubel.data import limits
+from hubel import files, limits
 from hubel.data.listings import class_names
 from hubel.data.scans import CONTENT, completed
 from hubel.errors import DataError

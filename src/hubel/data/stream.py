@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data import limits
+from hubel import limits
 from hubel.data.levels import Levels
 from hubel.data.preprocessing import Fit, Unreadable, decode
 from hubel.data.shards import Packed

@@ -9,7 +9,7 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-from hubel.data import limits
+from hubel import limits
 from hubel.data.columns import KNOWN, SAMPLE, SHOWN, SPLIT, TRUTH, Columns, columns_of, of_pictures, word
 from hubel.data.listings import SPLIT_NAMES, Listing, in_short
 from hubel.errors import DataError, listed

@@ -28,6 +28,7 @@ from hubel.training.machine import versions
 from hubel.transfer.features import Features
 from hubel.transfer.probe import Linear
 from hubel.transfer.stages import locate
+from hubel.weights import refuse_broken
 
 AGAIN = "make the ensemble again: hubel val RUN --ensemble RUN --save"
 
@@ -267,4 +268,5 @@ def _built(path: Path, name: str, built: str, model: str | None) -> Classifier:
 
 def _head(path: Path) -> Linear:
     tensors, _ = checkpoint.read(path)
+    refuse_broken(path, tensors)
     return Linear(tensors["weight"].numpy(), tensors["bias"].numpy())

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hubel import files
+from hubel import files, limits
 from hubel.classifier import Classifier
-from hubel.data import limits
 from hubel.data.preprocessing import Placement, Unreadable, decode_whole, fitted, place
 from hubel.errors import DataError, UsageError, lookup, nearest
 from hubel.explanation.attribution import METHODS, Settings, counter, heat

@@ -43,9 +43,26 @@ def from_file(reference: str, **options: Any) -> nn.Module:
     built = _named(reference)
     if callable(built) and not isinstance(built, nn.Module):
         built = _called(built, reference, {key: value for key, value in options.items() if value is not None})
+    if isinstance(built, nn.Module):
+        built = uncompiled(built)
     if not isinstance(built, nn.Module):
         raise UsageError(f"model {reference!r} gives a {type(built).__name__}, not a torch.nn.Module")
     return built
+
+
+def uncompiled(network: nn.Module) -> nn.Module:
+    """The network without `torch.compile` and `nn.DataParallel`: they add to the names of its weights, not to what it computes."""
+    if isinstance(network, nn.DataParallel):
+        return uncompiled(network.module)
+    inner = getattr(network, "_orig_mod", None)
+    if isinstance(inner, nn.Module):
+        return uncompiled(inner)
+    network._compiled_call_impl = None  # of network.compile(), which compiles in place
+    for name, child in network.named_children():
+        bare = uncompiled(child)
+        if bare is not child:
+            setattr(network, name, bare)
+    return network
 
 
 def _called(build: Callable[..., Any], reference: str, options: dict[str, Any]) -> Any:
