@@ -9,7 +9,7 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "process", "files", "compiled", "arithmetic", "layers", "hub", "weights", "zoo", "analysis", "data", "training",
+    "errors", "foreign", "process", "files", "drawing", "compiled", "arithmetic", "layers", "hub", "weights", "zoo", "analysis", "data", "training",
     "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report", "benchmark",
     "commands", "estimator", "terminal",
     "cli", "__main__",
