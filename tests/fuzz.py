@@ -26,13 +26,17 @@ from shutil import rmtree
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 import hubel
+from hubel import zoo
 from hubel.cli import VERBS, main
 from hubel.cli.arguments import File
 from hubel.cli.door import FILES, FOLDERS
 from hubel.cli.parsing import _kinds, _takes_several
+from hubel.data.preprocessing import Preprocessing
+from hubel.training import checkpoint
 
 SECONDS, BYTES = 60.0, 4 << 30  # more of either is wrong
 RIGHT = (0, 1, 2, 3, 130)  # exit codes
@@ -71,23 +75,34 @@ class Material:
     bad: list[str]
 
 
-def material(folder: Path) -> Material:
-    """Makes them: a folder of pictures, a finished run, and what may lie about on a disk."""
+def classifier_file(path: Path, classes: Sequence[str], size: int = 8) -> Path:
+    """The file of a small network of these classes, which has learnt nothing."""
+    torch.manual_seed(0)
+    network = zoo.create("resnet8_cifar", num_classes=len(classes), in_channels=3, image_size=size)
+    network.train()(torch.randn(16, 3, size, size))  # batch norm gets statistics
+    preparation = Preprocessing(size=size, channels=3, fit="pad", mean=(0.5,) * 3, std=(0.25,) * 3)
+    about = {"model": "resnet8_cifar", "classes": list(classes), "preprocessing": preparation.to_dict(), "data": "photos"}
+    checkpoint.save(path, network.state_dict(), about)
+    return path
+
+
+def material(folder: Path, *, trained: bool = True) -> Material:
+    """Makes them: a folder of pictures, a run where one is to be trained, and what may lie about on a disk."""
     rng = np.random.default_rng(0)
-    for name in ("cat", "[bold]dog[/]"):
-        (folder / "photos" / name.replace("/", "\u2215")).mkdir(parents=True)
+    classes = ("[bold]dog[\u2215]", "cat")
+    for name in classes:
+        (folder / "photos" / name).mkdir(parents=True)
         for i in range(10):
-            Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(
-                folder / "photos" / name.replace("/", "\u2215") / f"{i}.png"
-            )
-    photos, run = str(folder / "photos"), folder / "runs" / "a"
+            picture = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8))
+            picture.save(folder / "photos" / name / f"{i}.png")
+    photos, runs = str(folder / "photos"), [str(classifier_file(folder / "known.safetensors", classes))]
     lines = [f"photos/cat/{i}.png,{'=cat' if i % 2 else '@dog'}" for i in range(10)]
     (folder / "labels.csv").write_text("path,label\n" + "\n".join(lines))
     np.savez(folder / "arrays.npz", images=rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8), labels=np.arange(20) % 2)
-    command = ["train", photos, "epochs=1", "size=8", "model=resnet8_cifar", "name=a", f"project={folder / 'runs'}", "threads=1", "fused=false", "fused_input=false",
-               "--json"]  # fmt: skip
-    _silently(command)
-    assert (run / "summary.json").exists(), "the run of the fuzz could not be trained"
+    if trained:
+        _silently(["train", photos, "epochs=1", "size=8", "model=resnet8_cifar", "name=a", f"project={folder / 'runs'}", "threads=1"])
+        assert (folder / "runs" / "a" / "summary.json").exists(), "the run of the fuzz could not be trained"
+        runs += [str(folder / "runs" / "a")] * 2
     for name, content in {
         "empty": b"", "words.txt": b"no picture", "empty.csv": b"", "nul.csv": b"path,label\n\0,\0\n", "broken.npz": b"PK\3\4" + bytes(90),
         "broken.png": b"\x89PNG\r\n\x1a\n" + bytes(40), "broken.safetensors": b"\xff" * 64, "broken.json": b"{", "list.json": b"[]",
@@ -100,10 +115,9 @@ def material(folder: Path) -> Material:
     (folder / "edited" / "run.json").write_text("{}")
     (folder / "circle").symlink_to(folder / "circle")
     (folder / "dangling").symlink_to(folder / "nowhere")
-    lying = [name for name in os.listdir(folder) if name not in ("photos", "runs", "labels.csv", "arrays.npz")]
+    lying = [name for name in sorted(os.listdir(folder)) if name not in ("photos", "runs", "labels.csv", "arrays.npz", "known.safetensors")]
     return Material(
-        {"data": [photos, photos, str(folder / "labels.csv"), str(folder / "arrays.npz")], "run": [str(run), str(run),
-         str(run / "best.safetensors")], "picture": [str(folder / "photos" / "cat" / "1.png"), photos]},
+        {"data": [photos, photos, str(folder / "labels.csv"), str(folder / "arrays.npz")], "run": runs, "picture": [str(folder / "photos" / "cat" / "1.png"), photos]},
         [*(str(folder / name) for name in lying), f"{folder}/own.py:Net", f"{folder}/own.py:Nothing", f"{folder}/bad.py:Net", "/dev/null",
          str(folder / "nowhere"), str(folder / ("n" * 300)), f"{folder}/empty/below", "/proc/self/mem"],
     )  # fmt: skip
@@ -268,7 +282,7 @@ def _memory(process: int) -> int:
         return 0
 
 
-def run(count: int, seed: int, workers: int, verbs: Sequence[str]) -> int:
+def run(count: int, seed: int, workers: int, verbs: Sequence[str], seconds: float, short: bool) -> int:
     """Runs so many lines, prints the wrong ones and the figures; 1 where one is wrong."""
     for module in pkgutil.walk_packages(hubel.__path__, "hubel."):  # loaded once, before the copies are made
         if module.name != "hubel.__main__":
@@ -287,12 +301,15 @@ def run(count: int, seed: int, workers: int, verbs: Sequence[str]) -> int:
             os._exit(0)
         os.waitpid(made, 0)
         found = Material(*json.loads(Path(folder, "material.json").read_text()))
-        drawn = [line for line, _ in zip(lines(seed, found, verbs), range(count), strict=False)]
+        drawn = [line for line, _ in zip(lines(seed, found, verbs, short=short), range(count), strict=False)]
+        until = time.monotonic() + seconds
         children = []
         for worker in range(workers):
             if (child := os.fork()) == 0:
                 with Path(folder, f"{worker}.jsonl").open("w") as file:
                     for number in range(worker, count, workers):
+                        if time.monotonic() > until:
+                            break
                         end = ended(drawn[number])
                         file.write(json.dumps([number, end.code, end.seconds, end.bytes, end.wrong, end.said[-1500:]]) + "\n")
                         file.flush()
@@ -318,6 +335,8 @@ if __name__ == "__main__":
     parser.add_argument("count", type=int, nargs="?", default=2500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no line after these")
+    parser.add_argument("--short", action="store_true", help="every line of a verb that takes long has something wrong")
     parser.add_argument("--verbs", nargs="*", default=list(VERBS))
     given = parser.parse_args()
-    sys.exit(run(given.count, given.seed, given.workers, given.verbs))
+    sys.exit(run(given.count, given.seed, given.workers, given.verbs, given.seconds, given.short))

@@ -17,7 +17,7 @@ SECONDS = 12.0  # after which no further line is begun; the lines are the same o
 def found(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBEL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return material(tmp_path_factory.mktemp("material"))
+        return material(tmp_path_factory.mktemp("material"), trained=False)
 
 
 @pytest.mark.filterwarnings("default")  # a command line's warnings are not this test's matter

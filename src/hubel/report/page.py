@@ -95,7 +95,7 @@ def render(page: RunPage) -> str:
 
 def harmless(value: Any) -> Any:
     """What a template shows: text loses its commands, and bytes that are no text; markup of the templates stays."""
-    return plain(value, keep="\n\t") if type(value) is str else value
+    return plain(value, keep="\n") if type(value) is str else value
 
 
 @cache
