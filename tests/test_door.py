@@ -94,7 +94,7 @@ def test_no_word_is_empty_and_none_holds_a_nul(verb, capsys):
 
 
 OUTPUTS = [(verb, field.name) for verb, entry in VERBS.items() for field in fields(entry.arguments)
-           if field.name in (*door.FILES, "name")]  # fmt: skip
+           if field.name in (*door.FILES, "name") and field.type is not bool]  # fmt: skip
 
 
 @pytest.mark.parametrize(("verb", "key"), OUTPUTS, ids=str)
@@ -209,17 +209,24 @@ def test_an_exception_without_words_is_told_too(monkeypatch, capsys):
     assert "fault in Hubel: Silent" in raising(Silent(), monkeypatch, capsys)[1]
 
 
-def python(*words: str, **environment: str) -> list[str]:
-    code = "import sys; from hubel.cli import main; sys.exit(main(sys.argv[1:]))"
-    return [sys.executable, "-c", code, *words]
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
-@pytest.mark.parametrize("words", [(), ("models",), ("data", "--help"), ("--version",)], ids=str)
-def test_a_full_output_is_one_sentence(words):
+@FULL
+def test_a_full_output_is_one_sentence_and_nothing_more_when_python_ends():
+    code = "import sys; from hubel.cli import main; sys.exit(main(['--version']))"
     with open("/dev/full", "w") as full:
-        done = subprocess.run(python(*words), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (3, "hubel: cannot write the output: No space left on device\n")
+
+
+@FULL
+@pytest.mark.parametrize("words", [(), ("models",), ("models", "--json"), ("data", "--help"), ("summary", "lenet5")], ids=str)
+def test_every_way_to_print_meets_a_full_output(words, monkeypatch, capsys):
+    with open(os.dup(os.open("/dev/full", os.O_WRONLY)), "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(list(words)) == 3
+    assert capsys.readouterr().err == "hubel: cannot write the output: No space left on device\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-16"])
@@ -241,3 +248,5 @@ def test_a_closed_output_is_no_fault(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     assert main(["models"]) == 0
     assert main(["nonsense"]) == 2
+    for stream in (sys.stdout, sys.stderr):
+        stream.close()

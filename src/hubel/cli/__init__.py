@@ -224,7 +224,11 @@ def _run(arguments: list[str]) -> int:
         return 0
     name = arguments[0].replace("_", "-")
     verb = named(name)
-    words = parsed(arguments[1:], name, verb)
+    try:
+        words = parsed(arguments[1:], name, verb)
+    except SystemExit:  # help ends here
+        sys.stdout.flush()
+        raise
     with process.uncollected():  # most of what a verb imports, torch among it: a tenth quicker
         import_module("hubel.terminal")
     return verb.call(words)
