@@ -31,10 +31,10 @@ from hubel.report.gallery import render
 from hubel.terminal import console_for
 
 NAMES = (
-    "[bold]cat[/]", "[/]", "[link=https://x]cat", "[red", "{cat}", "{0.__class__}", "%s%n", "\x1b[31mcat\x1b[0m", "\x1b]0;title\x07cat",
-    "c\x9bat", "two\nlines", "c\rat", "c\tat", "c\x00at", "=1+1", "+1", "-1+1", "@SUM(A1)", "'=1", "\u202etac", "\u2066cat\u2069",
-    "c\u200fat", "\u2028cat", "\ufeffcat", "\udcff\udc80", "$x^2$", "$\\frac{", "a$b", "<script>alert(1)</script>", "</svg>", '"cat"',
-    "it's", "a,b;c", "a|b", "naïve 猫 חתול 🐈", "👩‍👩‍👧", ":cat:", "\\", "\\[bold]", "x" * 300,
+    "[bold]cat[/]", "[/]", "[link=https://x]cat", "[red", "{cat}", "{0.__class__}", "%s%n", "\x1b[31mcat\x1b[0m",
+    "\x1b]0;title\x07cat", "c\x9bat", "two\nlines", "c\rat", "c\tat", "c\x00at", "=1+1", "+1", "-1+1", "@SUM(A1)", "'=1", "\u202etac", "\u2066cat\u2069",
+    "c\u200fat", "\u2028cat", "\ufeffcat", "\udcff\udc80", "$x^2$", "$\\frac{", "a$b", "<script>alert(1)</script>", "</svg>",
+    '"cat"', "it's", "a,b;c", "a|b", "naïve 猫 חתול 🐈", "👩‍👩‍👧", ":cat:", "\\", "\\[bold]", "x" * 300,
 )  # fmt: skip
 
 
@@ -85,7 +85,9 @@ def test_a_list_of_exclusions_is_no_program_and_means_what_it_said(tmp_path):
     write_exclusions(tmp_path / "out.csv", [(name, True, "=kind"[1:], f"={name}") for name in names])
     with open("out.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
-    assert not [cell for cell in cells if cell.startswith(("=", "@", "\t", "\r")) or re.match(r"[+-]\D|[+-]\d+\+", cell)]
+    assert not [
+        cell for cell in cells if cell.startswith(("=", "@", "\t", "\r")) or re.match(r"[+-]\D|[+-]\d+\+", cell)
+    ]
     assert read_exclusions(tmp_path / "out.csv") == set(names)
 
 
@@ -119,8 +121,10 @@ def test_a_page_shows_every_name_and_runs_none():
     page = render([Section(name, name, [Panel(picture, name)]) for name in NAMES], title="\x1b<b>", kind="\u202e")
     assert harmless(page)
     page.encode()
-    assert "<script>alert" not in page and "<b>" not in page
-    assert "naïve 猫 חתול 🐈" in page and "[bold]cat[/]" in page
+    assert "<script>alert" not in page
+    assert "<b>" not in page
+    assert "naïve 猫 חתול 🐈" in page
+    assert "[bold]cat[/]" in page
 
 
 @pytest.fixture
@@ -138,9 +142,11 @@ def test_a_summary_shows_the_layers_of_a_stranger(named_layers):
     found = summary(named_layers, (3,))
     for written in (text(found), markdown(found), found.html(None)):
         assert harmless(written)
-    assert "=1+1|[/]" in text(found) and "=1+1\\|[/]" in markdown(found)
+    assert "=1+1|[/]" in text(found)
+    assert "=1+1\\|[/]" in markdown(found)
     cells = [cell for row in csv.reader(io.StringIO(comma_separated(found))) for cell in row]
-    assert any(cell.startswith("'=1+1") for cell in cells) and not [cell for cell in cells if cell.startswith("=")]
+    assert any(cell.startswith("'=1+1") for cell in cells)
+    assert not [cell for cell in cells if cell.startswith("=")]
 
 
 # ---------------------------------------------------------------------------------------------- verb by verb
@@ -194,20 +200,25 @@ def test_a_verb_says_and_writes_the_names_harmlessly(verb, hostile, tmp_path, ca
     assert code in (0, 1), captured.err
     assert harmless(captured.out + captured.err)
     if named:
-        assert "[bold]cat[/]" in captured.out and "[link=https://x]cat" in captured.out and "🐈" in captured.out
+        assert "[bold]cat[/]" in captured.out
+        assert "[link=https://x]cat" in captured.out
+        assert "🐈" in captured.out
     for page in tmp_path.rglob("*.html"):
-        assert harmless(page.read_text(encoding="utf-8").replace("\t", "")) and "<script>alert" not in page.read_text()
+        assert harmless(page.read_text(encoding="utf-8").replace("\t", ""))
+        assert "<script>alert" not in page.read_text()
     for table in tmp_path.rglob("*.csv"):
         with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             assert not [cell for row in csv.reader(file) for cell in row if cell.startswith(("=", "@", "+"))]
 
 
 def test_errors_say_names_harmlessly(hostile, capsys):
-    for words in (["val", f"{hostile}/known.safetensors", "\x1b[31m[/]\udcff"], ["train", f"{hostile}/data.npz", "model=\x1b]0;x\x07"],
-                  ["\x1b[2J"], ["data", "x", "\u202eseed=1"], ["summary", "\x1b"], ["train", "digits", "lr=\x1b"]):  # fmt: skip
+    for words in (["val", f"{hostile}/known.safetensors", "\x1b[31m[/]\udcff"],
+                  ["train", f"{hostile}/data.npz", "model=\x1b]0;x\x07"], ["\x1b[2J"], ["data", "x", "\u202eseed=1"], ["summary", "\x1b"], ["train", "digits", "lr=\x1b"]):  # fmt: skip
         assert main(words) in (2, 3)
         said = capsys.readouterr().err
-        assert harmless(said) and said.count("\n") == 1 and ("\\x1b" in said or "\\u202e" in said)
+        assert harmless(said)
+        assert said.count("\n") == 1
+        assert "\\x1b" in said or "\\u202e" in said
 
 
 def test_json_holds_the_names_exactly(hostile, capsys):
@@ -221,7 +232,8 @@ def test_a_comparison_of_runs_shows_the_names_of_folders(capsys):
     found = compare({name: np.arange(4) % 2 for name in NAMES[:6]}, np.arange(4) % 2, 2, "[/]\x1b", "val")
     show(found, console_for(False))
     shown = capsys.readouterr().out
-    assert harmless(shown) and "[bold]cat[/]" in shown
+    assert harmless(shown)
+    assert "[bold]cat[/]" in shown
 
 
 # ---------------------------------------------------------------------------- where files are written

@@ -56,7 +56,8 @@ def target(path: Path) -> Path:
 def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not.
 
-    Where `path` is a link, what it points to is replaced. With `exclusive`, a file that is already at `path` stays and FileExistsError is raised.
+    Where `path` is a link, what it points to is replaced. With `exclusive`, a file that is already at `path` stays and
+    FileExistsError is raised.
 
     Raises:
         FileError: the disk is full, the folder cannot be written, or `path` is no file; an older file is untouched.

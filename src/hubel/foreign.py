@@ -6,10 +6,14 @@ mathematics. What a page in HTML shows goes through `plain` too, before jinja es
 
 import re
 
-COMMANDS = re.compile(  # control characters, what reverses or breaks a line, halves of characters, marks of the byte order
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+COMMANDS = (
+    re.compile(  # control characters, what reverses or breaks a line, halves of characters, marks of the byte order
+        "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+    )
 )
-FORMULA = re.compile(r"'*[=+\-@\t\r\n]")  # starts a cell that a spreadsheet computes, or one that `in_csv` has made harmless
+FORMULA = re.compile(
+    r"'*[=+\-@\t\r\n]"
+)  # starts a cell that a spreadsheet computes, or one that `in_csv` has made harmless
 
 
 def plain(text: object, keep: str = "") -> str:

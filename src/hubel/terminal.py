@@ -113,8 +113,8 @@ def introduce(record: Any, console: Console) -> None:
     recipe, data = record.recipe, record.data
     sizes = data["sizes"]
     classes = len(record.run.about["classes"])
-    console.print(f"[bold]{in_markup(record.run.about['name'])}[/]  {in_markup(recipe.model)} on {in_markup(data['name'])}: {classes} "
-                  f"classes, {sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures "
+    console.print(f"[bold]{in_markup(record.run.about['name'])}[/]  {in_markup(recipe.model)} on {in_markup(data['name'])}: "
+                  f"{classes} classes, {sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures "
                   f"of {recipe.size}x{recipe.size} px", highlight=False, soft_wrap=not console.is_terminal)  # fmt: skip
     for path, reason in data["broken"][:10]:
         console.print(f"[yellow]left out[/] {in_markup(path)}: {in_markup(reason)}", highlight=False, soft_wrap=True)

@@ -161,7 +161,8 @@ def grid(columns: Sequence[str], lines: Sequence[Sequence[str]], total: Sequence
     for name in reversed(out.copy()):  # a wide one has left, so a narrow one may come back
         if fits([other for other in out if other != name]):
             out.remove(name)
-    table = Table(box=box.SIMPLE_HEAD, title=title and in_markup(title), title_justify="left", show_footer=total is not None, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title=title and in_markup(title), title_justify="left", show_footer=total is not None,
+                  pad_edge=False)  # fmt: skip
     shown = [i for i, name in enumerate(columns) if name not in out]
     for i in shown:
         table.add_column(columns[i], in_markup(total[i]) if total else "", justify="left" if i < left else "right", no_wrap=True)

@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         return 0
-    except Exception as error:  # noqa: BLE001 -- the one place that turns what is left into a sentence
+    except Exception as error:  # the one place that turns what is left into a sentence
         if os.environ.get(faults.SHOWN) == "1":
             traceback.print_exception(error)
         sentence, code = faults.sentence(error)

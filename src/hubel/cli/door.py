@@ -5,7 +5,7 @@ A recipe's own numbers have theirs in `training.keys`; a recipe checks itself wh
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,18 @@ NUMBERS: dict[str, tuple[float, float]] = {  # key, or verb and key: both ends i
     "threads":            (1, 4096),
 }
 # fmt: on
-FILES = ("html", "markdown", "csv", "gif", "chart", "plot", "plot_schedule", "output", "save", "fix")  # that are written
+FILES = (
+    "html",
+    "markdown",
+    "csv",
+    "gif",
+    "chart",
+    "plot",
+    "plot_schedule",
+    "output",
+    "save",
+    "fix",
+)  # that are written
 FOLDERS = ("project", "overlays", "folder")  # that files are written into
 NAMES = ("name",)
 LONGEST = 255  # bytes of a file's name that every file system takes
@@ -107,7 +118,7 @@ def shown(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
-def words(arguments: Iterator[str] | list[str]) -> None:
+def words(arguments: Iterable[str]) -> None:
     """Refuses words that no key and no file can have.
 
     Raises:

@@ -248,7 +248,8 @@ def _value(key: str, value: str, kind: Any) -> str:
     if not words:
         raise UsageError(f"{key} is {door.shown(value)!r}; it is {number}")
     raise UsageError(
-        f"{key} is {door.shown(value)!r}; {nearest(value, words)}" + (f" Or give {number}" if kinds & {int, float} else "")
+        f"{key} is {door.shown(value)!r}; {nearest(value, words)}"
+        + (f" Or give {number}" if kinds & {int, float} else "")
     )
 
 

@@ -198,7 +198,9 @@ def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
                 print(json.dumps(record.summary))
             continue
         console.print(
-            f"[dim]{record.number} of {record.of}, {in_markup(record.series.folder)}[/]", highlight=False, soft_wrap=True
+            f"[dim]{record.number} of {record.of}, {in_markup(record.series.folder)}[/]",
+            highlight=False,
+            soft_wrap=True,
         )
         try:
             show_training(record.records, console)

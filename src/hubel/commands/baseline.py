@@ -213,8 +213,8 @@ def show(records: Iterator[Record], console: Console) -> dict[str, Any]:
     for record in records:
         if isinstance(record, Began):
             sizes, side = record.about["splits"]["sizes"], record.about["size"]
-            console.print(f"[bold]{in_markup(record.folder.name)}[/]  {in_markup(record.about['splits']['name'])}: {sizes['train']:,} train / "
-                          f"{sizes['val']:,} val / {sizes['test']:,} test pictures of {side}x{side} px",
+            console.print(f"[bold]{in_markup(record.folder.name)}[/]  {in_markup(record.about['splits']['name'])}: "
+                          f"{sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures of {side}x{side} px",
                           highlight=False, soft_wrap=True)  # fmt: skip
             for note in record.notes:
                 console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)

@@ -204,7 +204,8 @@ def show(found: Combined, console: Console) -> None:
     for column in ("network", "px", "weight", "accuracy", "95 % interval", "log loss"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=column != "network")
     for member in found.members:
-        table.add_row(in_markup(member.path), in_markup(member.model), str(member.size), f"{member.weight:g}", *_figures(member.evaluation))
+        table.add_row(*map(in_markup, (member.path, member.model, member.size)), f"{member.weight:g}",
+                      *_figures(member.evaluation))  # fmt: skip
     table.add_row(found.combine, "", "", "", *_figures(found.evaluation), style="bold")
     console.print(table)
     if found.chosen_on:

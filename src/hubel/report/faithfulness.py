@@ -45,7 +45,9 @@ def draw(found: Sequence[Faithfulness], path: Path) -> None:
             lost.plot(range(len(one.randomised) + 1), [1.0, *one.randomised.values()], marker="o", markersize=4,
                       color=colours[one.method], label=title(one.method))  # fmt: skip
     names = next((list(one.randomised) for one in found if one.randomised), [])
-    lost.set_xticks(range(len(names) + 1), ["trained", *map(in_chart, names)], rotation=30, ha="right", fontsize="small")
+    lost.set_xticks(
+        range(len(names) + 1), ["trained", *map(in_chart, names)], rotation=30, ha="right", fontsize="small"
+    )
     lost.set_ylim(min(-0.1, lost.get_ylim()[0]), 1.05)
     lost.axhline(0, color=GREY, linewidth=0.8)
     lost.set_title("Weights lost from the logits down to here", loc="left", fontweight="bold")
