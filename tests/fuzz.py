@@ -42,9 +42,11 @@ SECONDS, BYTES = 60.0, 4 << 30  # more of either is wrong
 RIGHT = (0, 1, 2, 3, 130)  # exit codes
 
 NUMBERS = ("0", "-1", "1", "2", "3", "nan", "inf", "-inf", "1e400", "1e-320", "0.5", "1.5", "-0.0", "99999999999999999999",
-           "2147483648", "4294967296", "18446744073709551616", "9" * 5000, "0x10", "\uff11\uff12", "1_0", "true", "", " ", "one")  # fmt: skip
+           "2147483648", "4294967296", "18446744073709551616", "9" * 5000, "0x10", "\uff11\uff12", "1_0", "true", "", " ",
+               "one")  # fmt: skip
 WORDS = ("", " ", "a\0b", "a\nb", "\x1b[31mred\x07", "[bold]cat[/]", "[/]", "[link=x]", "{x}", "%s", "$x^2$", "猫", "🐈",
-         "\u202egnp.cat", "\udcff\udc80", "=1+1", "'", '"', "null", "*", "[", "-", "--", "=", "a" * 300, "é" * 200, "a" * 5000,
+         "\u202egnp.cat", "\udcff\udc80", "=1+1", "'", '"', "null", "*", "[", "-", "--", "=", "a" * 300, "é" * 200,
+         "a" * 5000,
          "a/" * 2000, "<script>", "x.py:Net", "hf-hub:a/b/../../x", ".", ":cat:", "3x", "3x0x0", "99999x99999x99999", "1x8x8", "-1x8x8", "gap 10",
          "16c3p1 r p2 gap 10", "16c" * 200)  # fmt: skip
 NETWORKS = ("resnet8_cifar", "lenet5", "linear", "nonsense", "16c3p1 r p2 gap 2", "resnet99999998_cifar")
@@ -371,7 +373,8 @@ def run(count: int, seed: int, workers: int, verbs: Sequence[str], seconds: floa
     spent = Counter()
     for row in rows:
         spent[drawn[row[0]][0]] += row[2]
-    print("seconds by verb:", {name: round(seconds) for name, seconds in spent.most_common(8)})
+    print("seconds by verb:", {name: round(seconds) for name,
+        seconds in spent.most_common(8)})
     print(f"{len(rows):,} command lines, seed {seed}: exit codes {dict(sorted(codes.items()))}; "
           f"longest {max(r[2] for r in rows):.1f} s, largest {max(r[3] for r in rows) / 1e9:.2f} GB; wrong: {dict(wrong) or 'none'}")  # fmt: skip
     return 1 if wrong else 0

@@ -10,7 +10,8 @@ import hubel
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
     "errors", "foreign", "process", "files", "drawing", "compiled", "arithmetic", "layers", "hub", "weights", "zoo", "analysis",
-    "data", "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report", "benchmark",
+    "data", "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic",
+    "explanation", "report", "benchmark",
     "commands", "estimator", "terminal",
     "cli", "__main__",
 ]  # fmt: skip

@@ -32,7 +32,8 @@ from hubel.terminal import console_for
 
 NAMES = (
     "[bold]cat[/]", "[/]", "[link=https://x]cat", "[red", "{cat}", "{0.__class__}", "%s%n", "\x1b[31mcat\x1b[0m",
-    "\x1b]0;title\x07cat", "c\x9bat", "two\nlines", "c\rat", "c\tat", "c\x00at", "=1+1", "+1", "-1+1", "@SUM(A1)", "'=1", "\u202etac", "\u2066cat\u2069",
+    "\x1b]0;title\x07cat", "c\x9bat", "two\nlines", "c\rat", "c\tat", "c\x00at", "=1+1", "+1", "-1+1", "@SUM(A1)", "'=1",
+    "\u202etac", "\u2066cat\u2069",
     "c\u200fat", "\u2028cat", "\ufeffcat", "\udcff\udc80", "$x^2$", "$\\frac{", "a$b", "<script>alert(1)</script>", "</svg>",
     '"cat"', "it's", "a,b;c", "a|b", "naïve 猫 חתול 🐈", "👩‍👩‍👧", ":cat:", "\\", "\\[bold]", "x" * 300,
 )  # fmt: skip
@@ -212,7 +213,8 @@ def test_a_verb_says_and_writes_the_names_harmlessly(verb, hostile, tmp_path, ca
 
 
 def test_errors_say_names_harmlessly(hostile, capsys):
-    for words in (["val", f"{hostile}/known.safetensors", "\x1b[31m[/]\udcff"],
+    for words in (["val", f"{hostile}/known.safetensors",
+        "\x1b[31m[/]\udcff"],
                   ["train", f"{hostile}/data.npz", "model=\x1b]0;x\x07"], ["\x1b[2J"], ["data", "x", "\u202eseed=1"], ["summary", "\x1b"], ["train", "digits", "lr=\x1b"]):  # fmt: skip
         assert main(words) in (2, 3)
         said = capsys.readouterr().err

@@ -180,7 +180,8 @@ def show(result: Advised, console: Console) -> None:
     for one, vote in zip(found.probes, found.votes, strict=True):
         low, high = one.interval
         table.add_row(in_markup(one.stage), f"{one.width:,}", f"{100 * one.accuracy:.1f} %",
-                      f"{100 * low:.1f} to {100 * high:.1f} %", f"{100 * vote.accuracy:.1f} %", style="bold" if one is found.best else "")  # fmt: skip
+                      f"{100 * low:.1f} to {100 * high:.1f} %", f"{100 * vote.accuracy:.1f} %",
+                          style="bold" if one is found.best else "")  # fmt: skip
     table.add_row(
         "untrained", f"{found.untrained.width:,}", f"{100 * found.untrained.accuracy:.1f} %", "", "", style="dim"
     )

@@ -179,7 +179,8 @@ def show(contents: Contents, console: Console) -> None:
     """What is there, for a person."""
     pictures = ", ".join(f"{sum(of.values()):,}" + f" {part}" * (part != "all") for part, of in contents.counts.items())
     console.print(f"[bold]{in_markup(contents.name)}[/]  {in_markup(contents.kind)}, "
-                  f"{len(next(iter(contents.counts.values()))):,} classes, {pictures} pictures", highlight=False, soft_wrap=True)  # fmt: skip
+                  f"{len(next(iter(contents.counts.values()))):,} classes, {pictures} pictures", highlight=False,
+                      soft_wrap=True)  # fmt: skip
     if contents.sizes["shorter_side"]:
         least, middle, most = contents.sizes["shorter_side"]
         narrow, usual, wide = contents.sizes["shape"]

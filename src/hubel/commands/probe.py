@@ -150,7 +150,8 @@ def show(result: Probed, console: Console) -> None:
         low, high = row.interval
         mark = " *" if row is result.best else "  "
         table.add_row(in_markup(row.stage), f"{row.width:,}", f"{100 * row.accuracy:.2f} %{mark}",
-                      f"{100 * low:.1f} to {100 * high:.1f} %", f"{row.c:g}", f"{row.seconds:.1f}", style="bold" if row is result.best else "")  # fmt: skip
+                      f"{100 * low:.1f} to {100 * high:.1f} %", f"{row.c:g}", f"{row.seconds:.1f}",
+                          style="bold" if row is result.best else "")  # fmt: skip
     console.print(table)
     near = [row.stage for row in result.probes if row is not result.best and row.accuracy >= result.best.interval[0]]
     alike = f"; within its interval also {', '.join(near)}" if near else ""
