@@ -47,7 +47,8 @@ NUMBERS = ("0", "-1", "1", "2", "3", "nan", "inf", "-inf", "1e400", "1e-320", "0
 WORDS = ("", " ", "a\0b", "a\nb", "\x1b[31mred\x07", "[bold]cat[/]", "[/]", "[link=x]", "{x}", "%s", "$x^2$", "猫", "🐈",
          "\u202egnp.cat", "\udcff\udc80", "=1+1", "'", '"', "null", "*", "[", "-", "--", "=", "a" * 300, "é" * 200,
          "a" * 5000,
-         "a/" * 2000, "<script>", "x.py:Net", "hf-hub:a/b/../../x", ".", ":cat:", "3x", "3x0x0", "99999x99999x99999", "1x8x8", "-1x8x8", "gap 10",
+         "a/" * 2000, "<script>", "x.py:Net", "hf-hub:a/b/../../x", ".", ":cat:", "3x", "3x0x0", "99999x99999x99999",
+         "1x8x8", "-1x8x8", "gap 10",
          "16c3p1 r p2 gap 10", "16c" * 200)  # fmt: skip
 NETWORKS = ("resnet8_cifar", "lenet5", "linear", "nonsense", "16c3p1 r p2 gap 2", "resnet99999998_cifar")
 LONG = {"train", "lr-find", "verify-resume", "baseline", "advise", "benchmark", "check", "gradcheck"}

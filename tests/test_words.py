@@ -215,7 +215,8 @@ def test_a_verb_says_and_writes_the_names_harmlessly(verb, hostile, tmp_path, ca
 def test_errors_say_names_harmlessly(hostile, capsys):
     for words in (["val", f"{hostile}/known.safetensors",
         "\x1b[31m[/]\udcff"],
-                  ["train", f"{hostile}/data.npz", "model=\x1b]0;x\x07"], ["\x1b[2J"], ["data", "x", "\u202eseed=1"], ["summary", "\x1b"], ["train", "digits", "lr=\x1b"]):  # fmt: skip
+                  ["train", f"{hostile}/data.npz", "model=\x1b]0;x\x07"], ["\x1b[2J"], ["data", "x", "\u202eseed=1"],
+                      ["summary", "\x1b"], ["train", "digits", "lr=\x1b"]):  # fmt: skip
         assert main(words) in (2, 3)
         said = capsys.readouterr().err
         assert harmless(said)
