@@ -9,9 +9,9 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "foreign", "process", "files", "drawing", "compiled", "arithmetic", "layers", "hub", "weights", "zoo", "analysis",
-    "data", "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic",
-    "explanation", "report", "benchmark",
+    "errors", "foreign", "process", "locks", "files", "caching", "drawing",
+    "compiled", "arithmetic", "layers", "hub", "weights", "zoo", "analysis", "data", "training",
+    "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report", "benchmark",
     "commands", "estimator", "terminal",
     "cli", "__main__",
 ]  # fmt: skip

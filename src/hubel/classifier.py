@@ -99,23 +99,25 @@ class Classifier:
             FileError: missing, damaged, or not a classifier; or a pickle that asks for code.
         """
         remote = hub.fetch(os.fspath(path)) if hub.is_named(path) else None
-        path = remote.path if remote else Path(path)
+        path, ours = remote.path if remote else Path(path), False
         if path.is_dir():
             if (path / "run.json").is_file() and not (path / "best.safetensors").is_file():
-                done = (path / "summary.json").is_file()
-                raise FileError(f"the run {path} has lost its best.safetensors; restore it, or train again" if done else
+                done, kept = ((path / name).is_file() for name in ("summary.json", "last.safetensors"))
+                raise FileError(f"the run {path} has lost its best.safetensors; restore it, or "
+                                f"{f'have it made again: hubel resume {path}' if kept else 'train again'}" if done else
                                 f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")  # fmt: skip
             runs = [] if (path / "best.safetensors").is_file() else sorted(path.glob("*/run.json"))
             if runs:
                 names = listed([os.fspath(each.parent) for each in runs])
                 raise FileError(f"{path} is a folder of runs; name one of them: {names}")
+            ours = (path / "run.json").is_file()
             path = path / "best.safetensors"
         elif not path.exists() and path.name == str(path) and not path.suffix:
             return _published(str(path), model)
         if path.suffix == ".json" and path.is_file():
             raise FileError(f"{path} is no single network; hubel val and hubel predict take the file of an ensemble, and so does "
                             f"hubel.Ensemble.load in Python")  # fmt: skip
-        if path.is_file() and not checkpoint.is_ours(path):
+        if path.is_file() and not ours and not checkpoint.is_ours(path):
             return _of_weights(path, model, remote)
         weights, about = checkpoint.read(path)
         missing = {"model", "classes", "preprocessing"} - set(about)

@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from hubel import files, hub
+from hubel import caching, files, hub
 from hubel.errors import FileError, UsageError
 
 CHUNK = 1 << 20  # bytes of a download between two looks at its progress
@@ -115,6 +115,7 @@ def fetch(url: str, sha256: str, folder: Path | None = None, track: files.Track[
     if path.is_file():
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256):
+                caching.used(path)
                 return path
     hasher = hashlib.sha256()
     with files.replacing(path) as temporary, temporary.open("wb") as file:
@@ -124,6 +125,7 @@ def fetch(url: str, sha256: str, folder: Path | None = None, track: files.Track[
         if not hasher.hexdigest().startswith(sha256):
             raise FileError(f"{url} is not the file it should be: its sha256 begins with "
                             f"{hasher.hexdigest()[: len(sha256)]}, expected {sha256} (nothing was kept)")  # fmt: skip
+    caching.make_room(0)
     return path
 
 

@@ -13,7 +13,8 @@ from importlib import import_module
 from importlib.metadata import version
 
 from hubel import process
-from hubel.cli import benchmark, data, evaluation, faults, networks, sight, training, transfer
+from hubel.cli import benchmark, cache, data, evaluation, faults, networks, sight, training, transfer
+from hubel.cli.arguments import limits
 from hubel.cli.parsing import Verb, parsed, way_out
 from hubel.errors import UsageError, nearest
 from hubel.foreign import plain
@@ -143,6 +144,11 @@ VERBS = {
         "hubel arithmetic",
         "hubel arithmetic input=5x5 kernel=3x3 stride=2 padding=1 gif=steps.gif",
     )),
+    "cache": Verb(cache.Cache, ("kinds",), cache.cache, (
+        "hubel cache",
+        "hubel cache images --clear",
+        "hubel cache --json",
+    )),
     "benchmark": Verb(benchmark.Benchmark, ("works",), benchmark.benchmark, (
         "hubel benchmark",
         "hubel benchmark train model=resnet50 batch=8 rounds=5",
@@ -195,7 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _speak()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _run(arguments)
+        with process.outliving_readers():
+            code = _run(arguments)
         sys.stdout.flush()  # a full disk is met here, not after the last word
         return code
     except KeyboardInterrupt:
@@ -231,7 +238,8 @@ def _run(arguments: list[str]) -> int:
         raise
     with process.uncollected():  # most of what a verb imports, torch among it: a tenth quicker
         import_module("hubel.terminal")
-    return verb.call(words)
+    with limits(words):
+        return verb.call(words)
 
 
 def _speak() -> None:

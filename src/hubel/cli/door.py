@@ -41,6 +41,7 @@ NUMBERS: dict[str, tuple[float, float]] = {  # key, or verb and key: both ends i
     "augment size":       (1, 2048),
     "baseline size":      (1, 1024),
     "megabytes":          (0.001, 1_000_000),
+    "max_pixels":         (1, 2**40),
     "k":                  (1, 1_000_000),
     "shown":              (1, 10_000),
     "neighbours":         (1, 1000),

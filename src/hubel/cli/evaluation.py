@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from hubel.cli.arguments import Engine, Positional
+from hubel.cli.arguments import Engine, Pictures, Positional
 from hubel.errors import UsageError
 from hubel.training.keys import Fit
 
@@ -37,7 +37,7 @@ class Answering:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Val(Answering):
+class Val(Answering, Pictures):
     """Evaluate a run on its own splits or on other labelled data; labels are matched by class name."""
 
     run: Positional[str]
@@ -121,7 +121,7 @@ def _val_ensemble(arguments: Val) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Answering):
+class Predict(Answering, Pictures):
     """The likeliest classes of picture files.  Exit code 3 if one of them cannot be read."""
 
     run: Positional[str]

@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubel.cli.arguments import File, Positional, file_of
+from hubel.cli.arguments import File, Pictures, Positional, file_of
 from hubel.errors import UsageError
 from hubel.foreign import in_markup, plain
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explain:
+class Explain(Pictures):
     """Show what in a picture speaks for a class: Grad-CAM, occlusion, gradients and deconvnet on one sheet."""
 
     run: Positional[str]
@@ -82,7 +82,7 @@ def _faithfulness(arguments: Explain, console: Any) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Features:
+class Features(Pictures):
     """Show what the layers of a network have learned: filters, maps, the pictures that excite each channel, dreamt ones."""
 
     run: Positional[str]
@@ -129,7 +129,7 @@ def features(arguments: Features) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kernels:
+class Kernels(Pictures):
     """Draw the classic kernels (edges, blurs, sharpen, Gabor) at work on a picture, with strides, padding and sizes."""
 
     image: Positional[str | None] = None
@@ -199,7 +199,7 @@ def arithmetic(arguments: Arithmetic) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Map:
+class Map(Pictures):
     """Draw a map of the pictures by their features: near each other where the network finds them alike."""
 
     run: Positional[str]

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hubel import compiled, process
-from hubel.cli.arguments import Choices, File, Positional, file_of
+from hubel.cli.arguments import Choices, File, Pictures, Positional, file_of
 from hubel.errors import UsageError
 from hubel.foreign import in_markup, plain
 from hubel.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class Train(Pictures):
     """Train a classifier and leave a run: weights, metrics, curves and a report."""
 
     data: Positional[str]
@@ -116,7 +116,7 @@ def recipes(arguments: Recipes) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LrFind:
+class LrFind(Pictures):
     """Find a learning rate: train a throw-away network at growing rates until the loss diverges."""
 
     data: Positional[str]
@@ -152,7 +152,7 @@ def lr_find(arguments: LrFind) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resume:
+class Resume(Pictures):
     """Go on with a stopped or killed run or series, to the same bits as if it had never stopped."""
 
     run: Positional[str]

@@ -4,14 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubel.cli.arguments import Engine, Positional
+from hubel.cli.arguments import Engine, Pictures, Positional
 from hubel.errors import UsageError
 from hubel.foreign import in_markup
 from hubel.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed:
+class Embed(Pictures):
     """Write the features of every picture to a file for other tools: .npz or .parquet."""
 
     weights: Positional[str]
@@ -33,7 +33,7 @@ class Embed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knn:
+class Knn(Pictures):
     """Nearest neighbours in feature space: accuracy of their vote, and a page of pictures with their neighbours."""
 
     weights: Positional[str]
@@ -106,7 +106,7 @@ def knn(arguments: Knn) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class Probe(Pictures):
     """A linear classifier on every stage: which depth transfers best, in a table and a plot."""
 
     weights: Positional[str]
@@ -151,7 +151,7 @@ def probe(arguments: Probe) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Advise:
+class Advise(Pictures):
     """What to do with trained weights on your data: probe, fine-tune a little or much, or start from scratch; measured."""
 
     data: Positional[str]

@@ -25,6 +25,7 @@ from hubel.evaluation.metrics import CALIBRATED, TABLES, measure
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.inference.engines import able
+from hubel.locks import locked
 from hubel.report.words import percent
 from hubel.training import checkpoint
 from hubel.training.machine import use_all_cores
@@ -227,8 +228,10 @@ def _keep(found: Combined, pictures: Pictures) -> None:
     if not pictures.own or first is None:
         return
     row = {key: value for key, value in found.to_dict().items() if key not in TABLES} | {"split": pictures.name}
-    earlier = [kept for kept in report.kept_of(first, report.ENSEMBLES) or [] if _who(kept) != _who(row)]
-    files.write(first.folder / report.ENSEMBLES, json.dumps([*earlier, row]))
+    path = first.folder / report.ENSEMBLES
+    with locked(path, wait=True):  # of two processes each adds its row
+        earlier = [kept for kept in report.kept_of(first, report.ENSEMBLES) or [] if _who(kept) != _who(row)]
+        files.write(path, json.dumps([*earlier, row]))
     report.draw(first, pictures.splits(first, pictures.members[0].preprocessing))
 
 

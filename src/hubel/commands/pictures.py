@@ -74,7 +74,7 @@ def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None
     else:
         wanted = classifier.preprocessing
         splits, name, run = load(open_data(data, track), size=wanted.size, channels=wanted.channels, fit=wanted.fit,
-                                 division=Division(seed=seed), track=track), data, None  # fmt: skip
+                                 division=Division(seed=seed), track=track, levels=wanted.levels), data, None  # fmt: skip
     if splits.multilabel:
         raise DataError(f"{name} has several labels a picture; neighbours and probes are for one label a picture")
     return Seen(classifier, splits, name, run)
@@ -94,7 +94,7 @@ def every_picture(
     names: list[str] = []
     for name, part in opened.source.parts.items():
         found, broken = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
-                                       stream=stream)  # fmt: skip
+                                       stream=stream, levels=wanted.levels)  # fmt: skip
         refuse_if_many(data, broken, len(part.labels))
         parts.append(found)
         names += [name] * len(found)

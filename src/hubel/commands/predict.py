@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,19 @@ from hubel.classifier import Answer, Classifier
 from hubel.commands.val import looking, run_of, squared
 from hubel.data import Unreadable
 from hubel.data.folders import EXTENSIONS
+from hubel.data.levels import Levels
+from hubel.data.scans import scan
 from hubel.ensemble import Ensemble
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.rejection import chosen_threshold
 from hubel.evaluation.words import percent
+from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.training.keys import Fit
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
 
+DEEP = (".png", ".tif", ".tiff", ".pgm", ".pnm", ".ppm", ".jp2")  # files that can hold more than 8 bits
 BATCH = 16  # pictures decoded before the first of them is answered
 
 
@@ -69,8 +73,26 @@ def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str 
     if tta:
         classifier, notes = looking(classifier, tta, run_of(run))
     classifier, said = squared(classifier, fit)
+    classifier, read = levelled(classifier, paths)
     quickest = accelerated(classifier, paths, engine=engine, precision=precision, thorough=thorough)
-    return Ready(quickest, threshold, notes + said)
+    return Ready(quickest, threshold, (*notes, *said, *read))
+
+
+def levelled(
+    classifier: Classifier, paths: Sequence[str], track: Track[Any] = silently
+) -> tuple[Classifier, tuple[str, ...]]:
+    """The classifier that reads pictures of more than 8 bits by the range of all of these where training saw none.
+
+    Returns (classifier, what a person should know of how they are read).
+    """
+    found = [path for path in expanded(paths) if os.path.splitext(path)[1].lower() in DEEP]
+    own = Levels.of(scan(found, track).extents()) if found else None
+    known = classifier.preprocessing.levels or Levels()
+    new = known.filled(own)
+    if new == known:
+        return classifier, tuple(filter(None, [known.departure(own)]))
+    said = Levels(*(theirs if mine is None else None for mine, theirs in zip(known, new, strict=True)))
+    return replace(classifier, preprocessing=replace(classifier.preprocessing, levels=new)), (said.sentence(),)
 
 
 def predict(classifier: Classifier | Ensemble, paths: Sequence[str], top: int = 5,

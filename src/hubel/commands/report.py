@@ -15,10 +15,11 @@ from hubel.data import Split, Splits
 from hubel.evaluation import Evaluation, most_uncertain, worst_errors
 from hubel.evaluation.cost import latencies, peak_bytes, peak_device_bytes
 from hubel.evaluation.robustness import samples
+from hubel.locks import locked
 from hubel.training.run import Run
 
 KEPT, ROBUSTNESS, ENSEMBLES = "evaluation.json", "robustness.json", "ensembles.json"
-EXPLAINED = "explain.html"
+PAGE, EXPLAINED = "report.html", "explain.html"
 SAMPLE = 16  # pictures that latency is measured with
 
 
@@ -66,6 +67,11 @@ def draw(run: Run, splits: Splits, summary: Mapping[str, Any] | None = None) -> 
     Raises:
         FileError: the disk is full, or the folder cannot be written.
     """
+    with locked(run.folder / PAGE, wait=True):  # the last of several that draw it has seen what all have added
+        return _drawn(run, splits, summary)
+
+
+def _drawn(run: Run, splits: Splits, summary: Mapping[str, Any] | None) -> bool:
     kept, known = kept_of(run, KEPT), summary or kept_of(run, "summary.json")
     if kept is None or known is None:
         return False
@@ -91,7 +97,7 @@ def draw(run: Run, splits: Splits, summary: Mapping[str, Any] | None = None) -> 
         ensembles=kept_of(run, ENSEMBLES) or [],
         explained=(run.folder / EXPLAINED).is_file(),
     )
-    files.write(run.folder / "report.html", report.render(page))
+    files.write(run.folder / PAGE, report.render(page))
     return True
 
 

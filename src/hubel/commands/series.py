@@ -25,7 +25,7 @@ from hubel.commands.train import Record, resume, start
 from hubel.data import open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.splits import fingerprint
-from hubel.errors import DataError, FileError, UsageError
+from hubel.errors import DataError, UsageError
 from hubel.evaluation import spread, wilson_interval
 from hubel.files import Track, silently
 from hubel.foreign import in_csv, in_markup
@@ -106,10 +106,7 @@ def go_on(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Itera
     Raises:
         FileError: no series there, or another process trains it.
     """
-    series = open_series(Path(folder))
-    if series is None:
-        raise FileError(f"{folder} is being trained by another process")
-    yield from _go(series, track)
+    yield from _go(open_series(Path(folder)), track)
 
 
 def _refuse(recipe: Recipe, seeds: int | None) -> None:

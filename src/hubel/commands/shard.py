@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from hubel.data import Opened, open_data
+from hubel.data.levels import Extent
 from hubel.data.opened import refuse_if_many
 from hubel.data.preprocessing import Unreadable, decode
 from hubel.data.scans import CONTENT, Scans, digest
@@ -139,10 +140,10 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _described(raw: bytes, picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int, bool, bool]:
+def _described(raw: bytes, picture: NDArray[np.uint8]) -> tuple[Any, ...]:
     """`CONTENT` of a picture that came as an array."""
     height, width, channels = picture.shape
-    return np.frombuffer(digest(raw), np.uint8), width, height, channels == 1, True
+    return np.frombuffer(digest(raw), np.uint8), width, height, channels == 1, True, *Extent()
 
 
 def show(made: Sharded, console: Console) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hubel.data.arrays import BUILT_IN
 from hubel.data.audit import glance, in_short
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
-from hubel.errors import DataError, UsageError
+from hubel.errors import DataError, FileError, UsageError
 from hubel.files import Track, silently
 from hubel.recipes import filled
 from hubel.training.distributed import Team, join, leave
@@ -132,19 +133,30 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
         team.leave_word("run", str(run.folder.resolve()))
     run = team.told(run)
-    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, drawn=drawn)
+    with _held(run, team):
+        yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, drawn=drawn)
 
 
 def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Record]:
     """Goes on with a run from its last checkpoint, to the same bits as if it had never stopped.
 
     Raises:
-        FileError: no run there, or its checkpoint is damaged.
+        FileError: no run there, its checkpoint is damaged, or another process trains it.
         DataError: the data are not what the run was started with.
     """
     run = Run.open(folder)
     team = join(run.about["recipe"]["device"])
-    if run.finished:
+    with nullcontext() if _complete(run) else _held(run, team):
+        yield from _resumed(run, team, track)
+
+
+def _complete(run: Run) -> bool:
+    """Whether nothing is left to do; a lost classifier can be made again while there is a checkpoint."""
+    return run.finished and (run.has_best or not (run.folder / "last.safetensors").is_file())
+
+
+def _resumed(run: Run, team: Team, track: Track[Any]) -> Iterator[Record]:
+    if _complete(run):
         leave()
         yield Finished(run, json.loads((run.folder / "summary.json").read_text()))
         return
@@ -160,6 +172,20 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iter
     teacher = taught_by(recipe, splits, run.about["teacher"])
     model, _ = initial(run.about["model"], splits, recipe, origin)
     yield from _go(run, model, splits, recipe, team, teacher_of(teacher, splits))
+
+
+@contextmanager
+def _held(run: Run, team: Team) -> Iterator[None]:
+    """The run for this team alone: its first process holds it, and all are refused where it cannot."""
+    with ExitStack() as stack:
+        refused = None
+        try:
+            stack.enter_context(run.held() if team.first else nullcontext())
+        except FileError as error:
+            refused = str(error)
+        if refused := team.told(refused):
+            raise FileError(refused)
+        yield
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,

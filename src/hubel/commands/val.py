@@ -97,7 +97,9 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
     own = run if splits and not said else None
-    return Ready(classifier, part, name, notes + said, threshold, own, splits if own else None)
+    return Ready(
+        classifier, part, name, (*notes, *said, *[part.note] * bool(part.note)), threshold, own, splits if own else None
+    )
 
 
 def squared(classifier: Classifier, fit: Fit | None) -> tuple[Classifier, tuple[str, ...]]:
@@ -170,7 +172,7 @@ def new_part(classifier: Classifier, data: str, split: SplitName | None, track: 
     wanted = classifier.preprocessing
     stream = bool(streaming(opened.source, wanted.size, wanted.channels))
     found, broken = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
-                                   stream=stream)  # fmt: skip
+                                   stream=stream, levels=wanted.levels)  # fmt: skip
     refuse_if_many(data, broken, len(parts[name].labels))
     if not len(found):
         raise DataError(f"{data} holds no pictures to evaluate on")

@@ -181,10 +181,10 @@ NPZ_PARTS = {
 }
 
 
-def _as_pictures(path: Path, name: str, images: NDArray[Any]) -> NDArray[np.uint8]:
-    """uint8 N H W C of N H W, N H W C or N C H W."""
-    if images.dtype != np.uint8:
-        raise DataError(f"{path}: {name} is {images.dtype}, not uint8; store pixels as whole numbers from 0 to 255")
+def _as_pictures(path: Path, name: str, images: NDArray[Any]) -> NDArray[Any]:
+    """N H W C of N H W, N H W C or N C H W."""
+    if images.dtype.kind not in "biuf":
+        raise DataError(f"{path}: {name} is {images.dtype}; store pixels as numbers, best as uint8 from 0 to 255")
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim == 4 and images.shape[-1] not in (1, 3) and images.shape[1] in (1, 3):

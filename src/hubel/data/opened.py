@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.data.exclusions import without
+from hubel.data.levels import Levels
 from hubel.data.scans import Scans, scan
 from hubel.data.shards import Packed
 from hubel.data.source import Source, open_source
@@ -82,6 +83,10 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
         files_read += len(part.pictures)
     if not lenient:
         refuse_if_many(source.name, broken, files_read)
+    levels = Levels.of(extent for found in scans.values() for extent in found.extents())
+    if levels:
+        source = replace(source, parts={name: replace(part, levels=levels) for name, part in source.parts.items()},
+                         notes=tuple(dict.fromkeys([*source.notes, levels.sentence()])))  # fmt: skip
     shorter, longer = np.sort(np.concatenate(sizes), axis=1).T
     if not len(shorter):  # opened leniently: everything is broken
         shorter = longer = np.ones(1, np.int64)

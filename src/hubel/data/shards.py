@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel import files
+from hubel.data.scans import completed
 from hubel.errors import DataError
 
 INDEX = "index.npz"
@@ -163,7 +164,7 @@ def read_index(folder: Path) -> Index:
         for part in about["parts"]:
             own = tuple(shard for shard in shards if shard.rpartition("-")[0] == part)
             names = held[f"{part}.names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
-            packed = Packed(folder, own, held[f"{part}.places"], held[f"{part}.content"])
+            packed = Packed(folder, own, held[f"{part}.places"], completed(held[f"{part}.content"]))
             if not len(packed) == len(packed.content) == len(names) == len(held[f"{part}.labels"]):
                 raise ValueError(f"the columns of {part} have different lengths")
             parts[part] = packed, held[f"{part}.labels"].astype(np.int64), names

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hubel.data import arrays, shards
 from hubel.data.folders import EXTENSIONS, pictures_below, visible
+from hubel.data.levels import Levels, as_bytes
 from hubel.data.stream import Encoded
 from hubel.errors import DataError, listed
 
@@ -39,12 +40,14 @@ class Part:
         labels: class index of each picture, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each picture when it is shown.
         columns: what else the .csv says of each picture, by the column's name in lower case.
+        levels: what is black and white in pictures of more than 8 bits; None where there are none.
     """
 
     pictures: Pictures
     labels: NDArray[np.int64]
     names: Sequence[str]
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def _from_shards(path: Path, name: str) -> Source:
 
 
 def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], found: arrays.Arrays) -> Source:
+    pictures, levels = as_bytes({split: images for split, (images, _) in found.parts.items()})
     parts = {}
     for split, (images, labels) in found.parts.items():
         if len(images) != len(labels):
@@ -152,8 +156,9 @@ def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], fo
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(found.classes):
             raise DataError(f"{name}: labels of the {split} part run from {labels.min()} to {labels.max()}, but there "
                             f"are {len(found.classes)} classes, numbered from 0")  # fmt: skip
-        parts[split] = Part(images, labels.astype(np.int64), [f"{split}[{row}]" for row in range(len(labels))])
-    return _checked(Source(name, kind, found.classes, parts))
+        names = [f"{split}[{row}]" for row in range(len(labels))]
+        parts[split] = Part(pictures[split], labels.astype(np.int64), names, levels=levels)
+    return _checked(Source(name, kind, found.classes, parts, (levels.sentence(),) if levels else ()))
 
 
 def _from_folder(path: Path, name: str) -> Source:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel.data.levels import Levels
 from hubel.data.preprocessing import Fit, Unreadable, decode
 from hubel.data.shards import Packed
 from hubel.data.workers import cores
@@ -34,13 +35,14 @@ class Streamed:
 
     Args:
         pictures: where the files are.
-        size, channels, fit: see `preprocessing.decode`.
+        size, channels, fit, levels: see `preprocessing.decode`.
     """
 
-    def __init__(self, pictures: Encoded, size: int, channels: int, fit: Fit) -> None:
+    def __init__(self, pictures: Encoded, size: int, channels: int, fit: Fit, levels: Levels | None = None) -> None:
         self.pictures = pictures
         self.shape = (len(pictures), size, size, channels)
         self.fit: Fit = fit
+        self.levels = levels
 
     @property
     def shards(self) -> NDArray[np.int64] | None:
@@ -54,7 +56,7 @@ class Streamed:
     def _decode(self, number: int) -> NDArray[np.uint8]:
         where = self.pictures.where(number) if isinstance(self.pictures, Packed) else self.pictures[number]
         try:
-            return decode(raw_bytes(self.pictures, number), self.shape[1], self.shape[3], self.fit)
+            return decode(raw_bytes(self.pictures, number), self.shape[1], self.shape[3], self.fit, self.levels)
         except (Unreadable, OSError) as error:
             raise DataError(f"{where}: {error}; mend or remove it (hubel shard leaves broken pictures out)") from error
 

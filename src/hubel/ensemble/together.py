@@ -129,7 +129,7 @@ class Ensemble:
             checkpoint.save(beside, {"weight": torch.from_numpy(self.head.weight), "bias": torch.from_numpy(self.head.bias)},
                             {"head of": path.name, "classes": list(self.classes)})  # fmt: skip
             about["head"] = {"path": beside.name, "sha256": sha256_of(str(beside))}
-        files.write(path, json.dumps(about, indent=2))
+        files.write(path, json.dumps(files.sealed(about), indent=2))
 
     @staticmethod
     def load(path: str | os.PathLike[str], model: str | None = None) -> "Ensemble":
@@ -158,6 +158,9 @@ class Ensemble:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FileError(f"{path} is not the file of an ensemble; hubel val RUN --ensemble RUN --save FILE.json makes one"
                             ) from error  # fmt: skip
+        if not files.is_whole(about):
+            raise FileError(f"{path} was altered since it was written: its digest is another; {AGAIN} {path}, or remove its sha256 "
+                            f"where you altered it yourself")  # fmt: skip
         if model is not None and not any(".py:" in built for _, _, built, _, _ in entries):
             raise UsageError(f"model={model} would have no effect: no member of {path} is a network of your own")
         for name, sha256, *_ in [*entries, *([beside] if beside else [])]:  # all of them, before any is built

@@ -98,7 +98,7 @@ def opened(path: str, classifier: Classifier) -> Shown:
     """
     wanted = classifier.preprocessing
     try:
-        picture = decode_whole(Path(path).read_bytes(), wanted.channels)
+        picture = decode_whole(Path(path).read_bytes(), wanted.channels, wanted.levels)
     except (Unreadable, OSError) as error:
         reason = str(error) if isinstance(error, Unreadable) else (error.strerror or str(error)).lower()
         raise DataError(f"cannot read the picture {path}: {reason}") from error

@@ -1,11 +1,13 @@
 """The whole state of a run in one safetensors file, written to a temporary name and renamed.
 
-Tensors are stored as they are; everything else is JSON in the file's header. There is no random state to store: order,
-augmentation and dropout are functions of (seed, epoch, step).
+Tensors are stored as they are; everything else is JSON in the file's header, and first in it the digest of the whole file, in
+which 64 zeros stand for the digest itself. There is no random state to store: order, augmentation and dropout are functions of
+(seed, epoch, step).
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,33 +55,73 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
     return hasher.hexdigest()
 
 
+SEAL, UNSEALED = "file_sha256", "0" * 64
+PIECE = 1 << 22  # bytes that are hashed at a time
+
+
 def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Writes tensors and a JSON-able description, whole or not at all.
 
     Raises:
         FileError: the disk is full or the folder cannot be written; an older file at `path` is untouched.
     """
-    files.write(path, safetensors.torch.save(plain(tensors), {"hubel": json.dumps(about)}))
+    raw = memoryview(safetensors.torch.save(plain(tensors), {"hubel": json.dumps({SEAL: UNSEALED, **about})}))
+    place = bytes(raw[: _header_end(raw[:8])]).index(UNSEALED.encode())
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(raw)
+        file.seek(place)
+        file.write(hashlib.sha256(raw).hexdigest().encode())
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the description of a file written by `save`.
 
     Raises:
-        FileError: the file is missing, cut short, or not one of Hubel's.
+        FileError: the file is missing, cut short, altered since it was written, or not one of Hubel's.
     """
     if not path.is_file():
         raise FileError(f"there is no {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            about = (file.metadata() or {}).get("hubel")
+            described = (file.metadata() or {}).get("hubel")
+            about = json.loads(described) if described is not None else None
+            if about is not None:
+                _refuse_altered(path, about)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a dictionary
-    except (SafetensorError, OSError) as error:
-        advice = ", or delete it and the run starts again from the beginning" if path.name == "last.safetensors" else ""
-        raise FileError(f"{path} is damaged ({error}); restore it from a copy{advice}") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FileError(f"{path} is damaged ({error}); restore it from a copy{ADVICE.get(path.name, '')}") from error
     if about is None:
         raise FileError(f"{path} was not written by hubel: its header has no description of the network")
-    return tensors, json.loads(about)
+    return tensors, about
+
+
+ADVICE = {
+    "last.safetensors": ", or delete it and the run starts again from the beginning",
+    "best.safetensors": ", or delete it, and hubel resume makes it again where the last epoch was the best",
+}
+
+
+def _header_end(first: bytes | memoryview) -> int:
+    return 8 + int.from_bytes(first, "little")
+
+
+def _refuse_altered(path: Path, about: dict[str, Any]) -> None:
+    """Takes the digest out of a description; a ValueError where it is not the file's.  Older versions wrote none."""
+    if not isinstance(about, dict):
+        raise ValueError("its description is not one")
+    key, sealed = next(iter(about.items()), ("", None))
+    if not (isinstance(sealed, str) and re.fullmatch("[0-9a-f]{64}", sealed)) and key != SEAL:
+        return
+    del about[key]
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        first = file.read(8)
+        header = file.read(_header_end(first) - 8)
+        hasher.update(first + header.replace(str(sealed).encode(), UNSEALED.encode(), 1))
+        while piece := file.read(PIECE):
+            hasher.update(piece)
+    if hasher.hexdigest() != sealed:
+        raise ValueError("its bytes are not those that were written")
 
 
 def is_ours(path: Path) -> bool:

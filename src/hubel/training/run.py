@@ -13,7 +13,7 @@ curves.png  report.html
 import datetime
 import json
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch import nn
 
 from hubel import files
 from hubel.errors import FileError, UsageError
+from hubel.locks import locked
 from hubel.training import checkpoint
 from hubel.training.averaging import Average
 from hubel.training.checkpoint import Progress
@@ -83,6 +84,15 @@ class Run:
         """Whether the run has its result."""
         return (self.folder / "summary.json").is_file()
 
+    def held(self) -> AbstractContextManager[None]:
+        """For this process alone: of two that train one run, each would overwrite what the other keeps.
+
+        Raises:
+            Taken: another process holds it.
+            FileError: the folder cannot be written.
+        """
+        return locked(self.folder)
+
     def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: Average | None = None,
                 team: Team = ALONE) -> Progress | None:  # fmt: skip
         """Puts the last kept state into model, optimiser and average; None where nothing was kept yet.
@@ -119,6 +129,11 @@ class Run:
         card = {key: self.about.get(key) for key in kept}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
 
+    @property
+    def has_best(self) -> bool:
+        """Whether the classifier of the best epoch is there."""
+        return (self.folder / "best.safetensors").is_file()
+
     def describe_best(self, said: dict[str, Any]) -> None:
         """Adds to the description of the best epoch's classifier; said twice, it is the same file."""
         path = self.folder / "best.safetensors"
@@ -133,8 +148,10 @@ class Run:
     def record_opening(self, by: str) -> None:
         """Notes that the test part is about to be looked at."""
         when = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        lines = [*self.openings(), {"when": when, "by": by}]
-        files.write(self.folder / "openings.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        path = self.folder / "openings.jsonl"
+        with locked(path, wait=True):  # of two processes each adds its line
+            lines = [*self.openings(), {"when": when, "by": by}]
+            files.write(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def create_numbered(parent: Path, stem: str, about: dict[str, Any]) -> Run:
