@@ -377,7 +377,8 @@ def run(count: int, seed: int, workers: int, verbs: Sequence[str], seconds: floa
     print("seconds by verb:", {name: round(seconds) for name,
         seconds in spent.most_common(8)})
     print(f"{len(rows):,} command lines, seed {seed}: exit codes {dict(sorted(codes.items()))}; "
-          f"longest {max(r[2] for r in rows):.1f} s, largest {max(r[3] for r in rows) / 1e9:.2f} GB; wrong: {dict(wrong) or 'none'}")  # fmt: skip
+          f"longest {max(r[2] for r in rows):.1f} s, largest {max(r[3] for r in rows) / 1e9:.2f} GB; "
+          f"wrong: {dict(wrong) or 'none'}")  # fmt: skip
     return 1 if wrong else 0
 
 
