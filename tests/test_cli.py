@@ -456,8 +456,8 @@ def test_the_list_of_networks_never_loses_a_figure(width, capsys):
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["summary", "lenet5", "--classes", "-3"],  "classes is -3; it lies between 1 and 10,000,000"),
-    (["summary", "lenet5", "--classes", "0"],   "num_classes is 0; it is at least 1"),
-    (["summary", "lenet5", "--depth", "-1"],    "depth is -1; 0 shows the network in one row, 1 its parts"),
+    (["summary", "lenet5", "--classes", "0"],   "classes is 0; it lies between 1 and 10,000,000"),
+    (["summary", "lenet5", "--depth", "-1"],    "depth is -1; it lies between 0 and 1,000"),
     (["lr-find", "digits", "samples=1"],        "1 rates are too few; at least 20 are needed to see how the loss falls"),
 ])  # fmt: skip
 def test_numbers_that_mean_nothing_are_one_sentence(arguments, sentence, capsys):
