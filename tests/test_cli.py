@@ -225,7 +225,7 @@ def test_a_network_of_ones_own_is_named_again_and_its_code_may_not_change(tmp_pa
         (["train", "digits", "model=nowhere.py:Net"], 2, "there is no file"),
         (["resume", "runs/none", "json=flase"], 2, "unknown value of json 'flase'; did you mean false"),
         (["predict", "runs/none", "x.png", "top=0"], 2, "top is 0"),
-        (["verify-resume", "kills=0"], 2, "at least one is needed"),
+        (["verify-resume", "kills=0"], 2, "kills is 0; it lies between 1 and 10,000"),
         (["models", "zzz"], 2, "no model matches 'zzz'"),
     ],
 )
@@ -460,9 +460,9 @@ def test_the_list_of_networks_never_loses_a_figure(width, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (["summary", "lenet5", "--classes", "-3"],  "num_classes is -3; it is at least 1"),
-    (["summary", "lenet5", "--classes", "0"],   "num_classes is 0; it is at least 1"),
-    (["summary", "lenet5", "--depth", "-1"],    "depth is -1; 0 shows the network in one row, 1 its parts"),
+    (["summary", "lenet5", "--classes", "-3"],  "classes is -3; it lies between 1 and 10,000,000"),
+    (["summary", "lenet5", "--classes", "0"],   "classes is 0; it lies between 1 and 10,000,000"),
+    (["summary", "lenet5", "--depth", "-1"],    "depth is -1; it lies between 0 and 1,000"),
     (["lr-find", "digits", "samples=1"],        "1 rates are too few; at least 20 are needed to see how the loss falls"),
 ])  # fmt: skip
 def test_numbers_that_mean_nothing_are_one_sentence(arguments, sentence, capsys):

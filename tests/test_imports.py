@@ -9,8 +9,8 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "process", "locks", "files", "documents", "caching", "compiled", "arithmetic", "layers", "hub", "weights", "zoo",
-    "analysis", "data",
+    "errors", "foreign", "process", "locks", "limits", "files", "documents", "caching", "drawing", "compiled", "arithmetic",
+    "layers", "hub", "weights", "zoo", "analysis", "data",
     "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report",
     "benchmark", "commands", "estimator", "terminal",
     "cli", "__main__",

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 import threading
 import time
@@ -58,15 +59,40 @@ def cache_folder() -> Path:
         return Path(tempfile.gettempdir()) / f"hubel-{getattr(os, 'getuid', str)()}"
 
 
+def target(path: Path) -> Path:
+    """The file that is written where `path` is asked for: a link is followed, and what it points to is replaced.
+
+    Raises:
+        FileError: a folder or a device stands there, or the links run in a circle.
+    """
+    whole = os.path.abspath(path)
+    try:
+        mode = os.stat(whole).st_mode
+    except ValueError as error:
+        raise FileError(f"cannot write {os.fspath(path)!r}: no file can have that name ({error})") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileError(f"cannot write {path}: its links run in a circle") from error
+        mode = stat.S_IFREG  # not there yet, or the writing will say why not
+    if stat.S_ISDIR(mode):
+        raise FileError(f"cannot write {path}: it is a folder; give the name of a file")
+    if not stat.S_ISREG(mode) or whole.startswith(("/dev/fd/", "/dev/std", "/proc/")):
+        raise FileError(f"cannot write {path}: it is a device, a pipe or a socket, and a file is written whole and put in its "
+                        f"place; give the name of a file")  # fmt: skip
+    return Path(os.path.realpath(whole)) if os.path.islink(whole) else path
+
+
 @contextmanager
 def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; renamed to `path` when the block ends well, removed when it does not.
 
-    With `exclusive`, a file that is already at `path` stays and FileExistsError is raised.
+    Where `path` is a link, what it points to is replaced. With `exclusive`, a file that is already at `path` stays and
+    FileExistsError is raised.
 
     Raises:
-        FileError: the disk is full, or the folder cannot be written; an older file at `path` is untouched.
+        FileError: the disk is full, the folder cannot be written, or `path` is no file; an older file is untouched.
     """
+    path = path if exclusive else target(path)
     marks = f"{side()}.{threading.get_ident()}.{os.getpid()}"
     temporary = path.with_name(f".{abbreviated(path.name)}.{marks}{UNFINISHED}")
     try:

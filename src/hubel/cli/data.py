@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, dataclass, fields, make_dataclass
 
 from hubel.cli.arguments import File, Pictures, Positional, file_of
+from hubel.foreign import plain
 from hubel.training.keys import AUGMENTATION
 from hubel.training.recipe import Recipe
 
@@ -121,7 +122,7 @@ def augment(arguments: Augment) -> int:
             json.dumps({"sheet": str(drawn.path), "rows": drawn.rows, "auto": [asdict(row) for row in drawn.evidence]})
         )
     else:
-        print("\n".join([*map(str, drawn.evidence), str(drawn.path)]))
+        print("\n".join(map(plain, [*drawn.evidence, drawn.path])))
     return 0
 
 

@@ -145,8 +145,6 @@ def predict(arguments: Predict) -> int:
     from hubel.commands.val import show_choice
     from hubel.terminal import console_for, show_notes
 
-    if arguments.top < 1:
-        raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
     found = job.ready(arguments.run, arguments.images, **arguments.answering())

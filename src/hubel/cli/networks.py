@@ -9,6 +9,7 @@ from typing import Literal
 
 from hubel.cli.arguments import File, Positional, file_of
 from hubel.errors import UsageError
+from hubel.foreign import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +90,12 @@ def summary(arguments: Summary) -> int:
     else:
         text = tables.text(table, arguments.depth, None if path else room(console_for(False)))
     if path is None:
-        print(text.rstrip("\n"))
+        print(plain(text.rstrip("\n"), keep="\n"))
         return 0
     from hubel import files
 
     files.write(Path(path), text)
-    print(path)
+    print(plain(path))
     return 0
 
 
@@ -157,9 +158,9 @@ def compare(arguments: Compare) -> int:
         print(json.dumps(comparison.json()))
     else:
         text = comparison.markdown() if arguments.markdown else comparison.text(room(console_for(False)))
-        print(text.rstrip("\n"))
+        print(plain(text.rstrip("\n"), keep="\n"))
         if chart:
-            print(chart)
+            print(plain(chart))
     return 0
 
 
@@ -181,7 +182,7 @@ def _compare_runs(arguments: Compare) -> int:
     else:
         show(comparison, console)
         if chart:
-            print(chart)
+            print(plain(chart))
     return 0
 
 
@@ -205,7 +206,7 @@ def lint(arguments: Lint) -> int:
     if arguments.json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
     else:
-        print("\n".join(map(str, findings)) or "nothing found")
+        print("\n".join(map(plain, findings)) or "nothing found")
     return 1 if findings else 0
 
 

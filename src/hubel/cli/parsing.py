@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
+from hubel.cli import door
 from hubel.cli.arguments import File
 from hubel.cli.synonyms import ALIASES, ELSEWHERE
 from hubel.errors import UsageError, lookup, nearest
@@ -80,11 +81,14 @@ def parsed(arguments: Sequence[str], name: str, verb: Verb) -> Any:
     Raises:
         UsageError: a key or a value that is unknown, missing, or one too many; the sentence names the way out.
     """
+    door.words(arguments)
     rest = normalised(arguments, name, verb)
     if not {"-h", "--help"} & set(rest):
         _refuse_incomplete(rest, name, verb)
     described = f"{verb.arguments.__doc__}\n\nexamples:\n" + "\n".join(f"  {example}" for example in verb.examples)
-    return tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described, config=HELP, registry=OPEN)
+    words = tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described, config=HELP, registry=OPEN)
+    door.reasonable(words, name)
+    return words
 
 
 def normalised(arguments: Sequence[str], name: str, verb: Verb) -> list[str]:
@@ -248,9 +252,10 @@ def _value(key: str, value: str, kind: Any) -> str:
             return value
     number = "a number" if float in kinds else "a whole number"
     if not words:
-        raise UsageError(f"{key} is {value!r}; it is {number}")
+        raise UsageError(f"{key} is {door.shown(value)!r}; it is {number}")
     raise UsageError(
-        f"{key} is {value!r}; {nearest(value, words)}" + (f" Or give {number}" if kinds & {int, float} else "")
+        f"{key} is {door.shown(value)!r}; {nearest(value, words)}"
+        + (f" Or give {number}" if kinds & {int, float} else "")
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from hubel.cli.arguments import File, Pictures, Positional, file_of
 from hubel.errors import UsageError
+from hubel.foreign import in_markup, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,6 @@ def explain(arguments: Explain) -> int:
     from hubel.commands.explain import explained, methods_named
     from hubel.terminal import console_for, tracker
 
-    for key in ("top", "count"):
-        if getattr(arguments, key) < 1:
-            raise UsageError(f"{key} is {getattr(arguments, key)}; show at least one")
     console = console_for(arguments.json)
     if arguments.faithfulness:
         return _faithfulness(arguments, console)
@@ -61,10 +59,10 @@ def explain(arguments: Explain) -> int:
         print(json.dumps(made.to_dict()))
         return 0
     for one in made.explanations:
-        console.print(one.headline(), highlight=False, markup=False, soft_wrap=True)
+        console.print(in_markup(one.headline()), highlight=False, soft_wrap=True)
     for name, reason in made.explanations[0].omitted.items():
-        console.print(f"[yellow]note[/] without {name}: {reason}", highlight=False, soft_wrap=True)
-    console.print(str(made.output), highlight=False, markup=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] without {name}: {in_markup(reason)}", highlight=False, soft_wrap=True)
+    console.print(in_markup(made.output), highlight=False, soft_wrap=True)
     return 0
 
 
@@ -120,8 +118,6 @@ def features(arguments: Features) -> int:
     from hubel.commands.features import features as draw
     from hubel.terminal import console_for, tracker
 
-    if arguments.channels < 1 or (arguments.steps or 0) < 0:
-        raise UsageError(f"channels is {arguments.channels} and steps {arguments.steps}; at least 1 and 0")
     console = console_for(arguments.json)
     layers = [word.strip() for word in (arguments.layers or "").split(",") if word.strip()]
     made = draw(arguments.run, arguments.image, data=arguments.data, layers=layers, channels=arguments.channels,
@@ -130,7 +126,7 @@ def features(arguments: Features) -> int:
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:
-        console.print(str(made.output), highlight=False, markup=False, soft_wrap=True)
+        console.print(in_markup(made.output), highlight=False, soft_wrap=True)
     return 0
 
 
@@ -158,7 +154,7 @@ def kernels(arguments: Kernels) -> int:
     if arguments.json:
         print(json.dumps({"output": str(made.output), "size": made.size, "kernels": made.kernels}))
     else:
-        print(made.output)
+        print(plain(made.output))
     return 0
 
 
@@ -189,8 +185,6 @@ def arithmetic(arguments: Arithmetic) -> int:
     from hubel.commands.arithmetic import convolution, show
     from hubel.terminal import console_for
 
-    if arguments.seconds < 0:
-        raise UsageError(f"seconds is {arguments.seconds:g}; time does not run backwards")
     gif = file_of(arguments.gif, "steps.gif")
     found = convolution(arguments.input, arguments.kernel, arguments.stride, arguments.padding, arguments.seed, gif)
     if arguments.json:
@@ -202,7 +196,7 @@ def arithmetic(arguments: Arithmetic) -> int:
         return 0
     show(found, console_for(False), arguments.seconds)
     if gif:
-        print(gif)
+        print(plain(gif))
     return 0
 
 
@@ -245,5 +239,5 @@ def embedding_map(arguments: Map) -> int:
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:
-        console.print(f"{made.sentence()}\n{made.output}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{in_markup(made.sentence())}\n{in_markup(made.output)}", highlight=False, soft_wrap=True)
     return 0

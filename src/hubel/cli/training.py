@@ -11,6 +11,7 @@ from typing import Any
 from hubel import compiled, process
 from hubel.cli.arguments import Choices, File, Pictures, Positional, file_of
 from hubel.errors import UsageError
+from hubel.foreign import in_markup, plain
 from hubel.training.recipe import Recipe
 
 
@@ -74,7 +75,7 @@ def _plot_schedule(arguments: Train) -> int:
     file = file_of(arguments.plot_schedule, "schedule.png")
     assert file is not None
     path = plot_schedule(arguments.data, arguments.recipe, file, tracker(console_for(arguments.json)))
-    print(json.dumps({"plot": str(path)}) if arguments.json else path)
+    print(json.dumps({"plot": str(path)}) if arguments.json else plain(path))
     return 0
 
 
@@ -145,8 +146,8 @@ def lr_find(arguments: LrFind) -> int:
     if arguments.json:
         print(json.dumps(found.to_dict()))
     else:
-        print(f"lr={found.suggestion:g}: {found.reason}")
-        print(plot or "see the curve with --plot")
+        print(f"lr={found.suggestion:g}: {plain(found.reason)}")
+        print(plain(plot or "see the curve with --plot"))
     return 0
 
 
@@ -185,7 +186,7 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
     try:
         result = show_training(begin(tracker(console)), console)
     except Stopped as stop:
-        console.print(str(stop), highlight=False, soft_wrap=True)
+        console.print(in_markup(stop), highlight=False, soft_wrap=True)
         return 130
     if json_output and process.is_first():
         print(json.dumps(result))
@@ -204,13 +205,15 @@ def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
                 print(json.dumps(record.summary))
             continue
         console.print(
-            f"[dim]{record.number} of {record.of}, {record.series.folder}[/]", highlight=False, soft_wrap=True
+            f"[dim]{record.number} of {record.of}, {in_markup(record.series.folder)}[/]",
+            highlight=False,
+            soft_wrap=True,
         )
         try:
             show_training(record.records, console)
         except (Stopped, KeyboardInterrupt):
             console.print(f"stopped in run {record.number} of {record.of}; nothing is lost, go on with: "
-                          f"hubel resume {record.series.folder}", highlight=False, soft_wrap=True)  # fmt: skip
+                          f"hubel resume {in_markup(record.series.folder)}", highlight=False, soft_wrap=True)  # fmt: skip
             return 130
     return 0
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from hubel.cli.arguments import Engine, Pictures, Positional
 from hubel.errors import UsageError
+from hubel.foreign import in_markup
 from hubel.training.recipe import Recipe
 
 
@@ -212,7 +213,7 @@ def advise(arguments: Advise) -> int:
         try:
             done = show_training(records, console)
         except Stopped as stop:
-            console.print(str(stop), highlight=False, soft_wrap=True)
+            console.print(in_markup(stop), highlight=False, soft_wrap=True)
             return 130
     if arguments.json:
         print(json.dumps({**result.to_dict(), "done": done}))

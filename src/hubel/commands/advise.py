@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hubel import zoo
@@ -21,6 +20,7 @@ from hubel.data import Split
 from hubel.data.division import stratified
 from hubel.data.splits import pictures_per_class
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.training.loop import seeded
 from hubel.training.run import Run
 from hubel.transfer import Holdout, Probe, extract, neighbours, probe
@@ -184,8 +184,9 @@ def show(result: Advised, console: Console) -> None:
         table.add_column(column, justify="right")
     for one, vote in zip(found.probes, found.votes, strict=True):
         low, high = one.interval
-        table.add_row(one.stage, f"{one.width:,}", f"{100 * one.accuracy:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %",
-                      f"{100 * vote.accuracy:.1f} %", style="bold" if one is found.best else "")  # fmt: skip
+        table.add_row(in_markup(one.stage), f"{one.width:,}", f"{100 * one.accuracy:.1f} %",
+                      f"{100 * low:.1f} to {100 * high:.1f} %", f"{100 * vote.accuracy:.1f} %",
+                          style="bold" if one is found.best else "")  # fmt: skip
     table.add_row(
         "untrained", f"{found.untrained.width:,}", f"{100 * found.untrained.accuracy:.1f} %", "", "", style="dim"
     )
@@ -193,16 +194,16 @@ def show(result: Advised, console: Console) -> None:
     console.print(table)
     steps = ", ".join(f"{100 * point.accuracy:.1f} % of {point.pictures:,}" for point in found.curve)
     console.print(f"learning curve, pictures learnt from: {steps}", highlight=False, soft_wrap=True)
-    console.print(result.judged, highlight=False, soft_wrap=True, style="dim")
+    console.print(in_markup(result.judged), highlight=False, soft_wrap=True, style="dim")
     for note in result.notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     console.print()
     console.print(_two_by_two(found, result.advice))
     console.print()
     for reason in result.advice.why:
-        console.print(f"- {reason}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"[bold green]{result.advice.words}[/]", highlight=False, soft_wrap=True)
-    console.print(result.command, highlight=False, soft_wrap=True, markup=False)
+        console.print(f"- {in_markup(reason)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold green]{in_markup(result.advice.words)}[/]", highlight=False, soft_wrap=True)
+    console.print(in_markup(result.command), highlight=False, soft_wrap=True)
 
 
 def _two_by_two(found: Evidence, advice: Advice) -> Table:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from hubel import files
+from hubel import drawing
 from hubel.classifier import Classifier
 from hubel.commands.identity import is_own, new_data, same_data
 from hubel.commands.preparation import splits_of
@@ -23,6 +22,7 @@ from hubel.evaluation import words
 from hubel.evaluation.comparison import Comparison, compare
 from hubel.evaluation.metrics import logits_of
 from hubel.files import Track, silently
+from hubel.foreign import in_chart, in_markup
 from hubel.training.machine import use_all_cores
 from hubel.training.run import Run
 
@@ -147,14 +147,15 @@ def draw(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
         plot.errorbar(100 * differences, np.arange(len(pairs)) + offset, xerr=100 * np.abs(ends - differences), fmt="o",
                       capsize=3, label=word)  # fmt: skip
     plot.axvline(0, color="grey", linewidth=0.8)
-    plot.set_yticks(range(len(pairs)), [f"{pair.first} - {pair.second}\np = {pair.p_holm:.2g}" for pair in pairs])
+    plot.set_yticks(
+        range(len(pairs)), [in_chart(f"{pair.first} - {pair.second}\np = {pair.p_holm:.2g}") for pair in pairs]
+    )
     plot.set_ylim(len(pairs) - 0.5, -0.5)
     plot.set(xlabel="difference, 95 % interval  [percentage points]",
-             title=f"{comparison.n:,} pictures of {Path(comparison.data).name}, {comparison.split}")  # fmt: skip
+             title=in_chart(f"{comparison.n:,} pictures of {Path(comparison.data).name}, {comparison.split}"))  # fmt: skip
     plot.legend(loc="best", frameon=False)
     plot.grid(axis="x", alpha=0.3)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix.lstrip(".") or "png")
+    drawing.save(figure, path, dpi=150)
     return path
 
 
@@ -164,10 +165,10 @@ def show(comparison: Comparison, console: Console) -> None:
     for column in ("accuracy", "95 % interval", "macro F1", "95 % interval"):
         table.add_column(column, justify="right")
     for row in words.of_scored(comparison):
-        table.add_row(*map(escape, row))
-    console.print(f"{comparison.n:,} pictures of {escape(comparison.data)}, {comparison.split}", highlight=False)
+        table.add_row(*map(in_markup, row))
+    console.print(f"{comparison.n:,} pictures of {in_markup(comparison.data)}, {comparison.split}", highlight=False)
     console.print(table)
     for note in comparison.notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     for sentence in words.of_pairs(comparison):
-        console.print(escape(sentence), highlight=False, soft_wrap=True)
+        console.print(in_markup(sentence), highlight=False, soft_wrap=True)

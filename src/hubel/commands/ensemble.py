@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hubel import files
@@ -26,6 +25,7 @@ from hubel.evaluation import Evaluation
 from hubel.evaluation.calibration import identity
 from hubel.evaluation.metrics import CALIBRATED, TABLES, measure
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.inference.engines import able
 from hubel.locks import locked
 from hubel.report.words import percent
@@ -209,15 +209,16 @@ def show(found: Combined, console: Console) -> None:
     for column in ("network", "px", "weight", "accuracy", "95 % interval", "log loss"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=column != "network")
     for member in found.members:
-        table.add_row(member.path, member.model, str(member.size), f"{member.weight:g}", *_figures(member.evaluation))
+        table.add_row(*map(in_markup, (member.path, member.model, member.size)), f"{member.weight:g}",
+                      *_figures(member.evaluation))  # fmt: skip
     table.add_row(found.combine, "", "", "", *_figures(found.evaluation), style="bold")
     console.print(table)
     if found.chosen_on:
         console.print(f"chosen on {found.chosen_on:,} validation pictures", highlight=False)
     for note in found.notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     if found.saved:
-        console.print(f"saved: {found.saved}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"saved: {in_markup(found.saved)}", highlight=False, soft_wrap=True)
 
 
 def _figures(evaluation: Evaluation) -> tuple[str, str, str]:

@@ -15,6 +15,7 @@ from hubel.commands.explain import pictures_of
 from hubel.errors import UsageError
 from hubel.explanation.explain import chosen_methods, class_index
 from hubel.explanation.faithfulness import Faithfulness, faithfulness
+from hubel.foreign import in_markup
 from hubel.report import faithfulness as chart
 from hubel.training.machine import use_all_cores
 
@@ -71,4 +72,4 @@ def show(made: Tested, console: Console) -> None:
              f"recognised in {sum(first.recognised)} of {len(first.recognised)}; lost: rank correlation with the map of a "
              f"network without its weights, near 0 is good")  # fmt: skip
     console.print(words, highlight=False, soft_wrap=True)
-    console.print(str(made.plot), highlight=False, markup=False, soft_wrap=True)
+    console.print(in_markup(made.plot), highlight=False, soft_wrap=True)

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from torch import nn
 
 from hubel import zoo
 from hubel.analysis import model as model_of
 from hubel.commands.summary import named_network
 from hubel.errors import UsageError
+from hubel.foreign import in_markup
 from hubel.training.gradient_check import Layer, check
 from hubel.training.loop import seeded
 from hubel.training.network_check import require_logits
@@ -79,9 +79,11 @@ def show(layers: Iterable[Layer], console: Console) -> list[Layer]:
     for layer in layers:
         found.append(layer)
         error = "-" if layer.worst is None else f"{layer.worst:.1e}"
-        line = f"{escape(layer.name):<32} {layer.kind:<18} {layer.compared:>8} {layer.kinks:>6}  {error:>14}"
+        line = (
+            f"{in_markup(layer.name):<32} {in_markup(layer.kind):<18} {layer.compared:>8} {layer.kinks:>6}  {error:>14}"
+        )
         wrong = (
-            f"  {escape(layer.at or '')}: analytic {layer.analytic:.6g}, numeric {layer.numeric:.6g}"
+            f"  {in_markup(layer.at or '')}: analytic {layer.analytic:.6g}, numeric {layer.numeric:.6g}"
             if not layer.passed
             else ""
         )

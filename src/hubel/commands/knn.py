@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hubel import files, limits
@@ -18,6 +17,7 @@ from hubel.commands.predict import expanded
 from hubel.data import Split, Unreadable
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.report.neighbours import NeighboursPage, Shown, render
 from hubel.transfer import Holdout, Neighbours, Stage, neighbours
 from hubel.transfer.neighbours import KS, METRICS, Metric, nearest, voted
@@ -214,11 +214,11 @@ def show(result: Found, console: Console) -> None:
                   f"{100 * low:.2f} to {100 * high:.2f} %, n = {result.found.n:,}); always the largest class: "
                   f"{100 * result.constant:.2f} %", highlight=False, soft_wrap=True)  # fmt: skip
     for note in result.notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     for query in result.queries:
         if query.label is None:
             nearest_one = query.neighbours[0]
-            console.print(f"{query.path}: {query.predicted}  (nearest: {nearest_one.label}, {nearest_one.path})",
-                          highlight=False, soft_wrap=True, markup=False)  # fmt: skip
-    console.print(f"{result.stage}, {result.width} features, computed by {result.computed_by}; {result.judged}\n{result.page}",
-                  highlight=False, soft_wrap=True, markup=False)  # fmt: skip
+            console.print(in_markup(f"{query.path}: {query.predicted}  (nearest: {nearest_one.label}, {nearest_one.path})"),
+                          highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(f"{in_markup(result.stage)}, {result.width} features, computed by {result.computed_by}; "
+                  f"{in_markup(result.judged)}\n{in_markup(result.page)}", highlight=False, soft_wrap=True)  # fmt: skip

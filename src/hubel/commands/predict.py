@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
 from hubel import limits
 from hubel.classifier import Answer, Classifier
@@ -24,6 +23,7 @@ from hubel.errors import DataError, UsageError
 from hubel.evaluation.rejection import chosen_threshold
 from hubel.evaluation.words import percent
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.training.keys import Fit
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
@@ -172,10 +172,10 @@ def show(prediction: Prediction, console: Console) -> None:
     """One picture's answer, or why there is none."""
     if prediction.answer is None:
         console.print(
-            f"{escape(prediction.path)}: [red]{escape(prediction.reason)}[/]", highlight=False, soft_wrap=True
+            f"{in_markup(prediction.path)}: [red]{in_markup(prediction.reason)}[/]", highlight=False, soft_wrap=True
         )
         return
     pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
     said = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
     said = f"none of these (likeliest {said})" if prediction.rejected else said
-    console.print(f"{prediction.path}: {said}", highlight=False, soft_wrap=True, markup=False)
+    console.print(in_markup(f"{prediction.path}: {said}"), highlight=False, soft_wrap=True)

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hubel.commands.pictures import Seen, placed, read, seen
 from hubel.errors import UsageError
 from hubel.evaluation.intervals import wilson_interval
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.training import checkpoint
 from hubel.transfer import Extracted, Holdout, Linear, Place, Probe, Stage, chart, extract, fitted, probe
 from hubel.transfer.save import with_head
@@ -152,23 +152,24 @@ def show(result: Probed, console: Console) -> None:
     for row in result.probes:
         low, high = row.interval
         mark = " *" if row is result.best else "  "
-        table.add_row(row.stage, f"{row.width:,}", f"{100 * row.accuracy:.2f} %{mark}", f"{100 * low:.1f} to {100 * high:.1f} %",
-                      f"{row.c:g}", f"{row.seconds:.1f}", style="bold" if row is result.best else "")  # fmt: skip
+        table.add_row(in_markup(row.stage), f"{row.width:,}", f"{100 * row.accuracy:.2f} %{mark}",
+                      f"{100 * low:.1f} to {100 * high:.1f} %", f"{row.c:g}", f"{row.seconds:.1f}",
+                          style="bold" if row is result.best else "")  # fmt: skip
     console.print(table)
     near = [row.stage for row in result.probes if row is not result.best and row.accuracy >= result.best.interval[0]]
     alike = f"; within its interval also {', '.join(near)}" if near else ""
-    console.print(f"best: {result.best.stage}{alike}; always the largest class: {100 * result.constant:.2f} %",
+    console.print(f"best: {in_markup(f'{result.best.stage}{alike}')}; always the largest class: {100 * result.constant:.2f} %",
                   highlight=False, soft_wrap=True)  # fmt: skip
     for note in result.notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     if result.test:
         low, high = result.test["interval"]
         console.print(f"[bold green]test accuracy {100 * result.test['top1']:.2f} %[/]  (95 % interval {100 * low:.2f} to "
                       f"{100 * high:.2f} %, n = {result.test['n']:,})", highlight=False)  # fmt: skip
-    console.print(f"{result.judged}; features computed by {result.computed_by}\n{result.plot}", highlight=False, soft_wrap=True,
-                  markup=False)  # fmt: skip
+    console.print(f"{in_markup(result.judged)}; features computed by {result.computed_by}\n{in_markup(result.plot)}",
+                  highlight=False, soft_wrap=True)  # fmt: skip
     if result.saved:
         path, model = result.saved
         console.print(
-            f"{path}: {model}; use it: hubel predict {path} PICTURE", highlight=False, soft_wrap=True, markup=False
+            in_markup(f"{path}: {model}; use it: hubel predict {path} PICTURE"), highlight=False, soft_wrap=True
         )

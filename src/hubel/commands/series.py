@@ -31,6 +31,7 @@ from hubel.data.splits import fingerprint
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import spread, wilson_interval
 from hubel.files import Track, silently
+from hubel.foreign import in_csv, in_markup
 from hubel.recipes import filled, plan_input
 from hubel.training.machine import versions
 from hubel.training.recipe import Recipe
@@ -249,7 +250,7 @@ def _out_of_fold(
             total += len(labels)
             for path, label, answer, row in zip(part.names[some], shown, answers, probabilities, strict=True):
                 words = [";".join(classes[k] for k in np.flatnonzero(of)) for of in (label, answer)]
-                table.writerow([path, fold, *words, *(f"{p:.6g}" for p in row.tolist())])
+                table.writerow([in_csv(path), fold, *map(in_csv, words), *(f"{p:.6g}" for p in row.tolist())])
     path = series.folder / PREDICTIONS
     files.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
     return {"top1": correct / total, "n": total, "interval": list(wilson_interval(correct, total)), "file": str(path)}
@@ -261,7 +262,7 @@ def _out_of_fold(
 def show(summary: dict[str, Any], console: Console) -> None:
     """What a person reads of a series in the end."""
     for line in _lines(summary):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(in_markup(line), highlight=False, soft_wrap=True)
 
 
 def _lines(summary: dict[str, Any]) -> Iterator[str]:

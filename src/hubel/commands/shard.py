@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
-from rich.markup import escape
 
 from hubel.data import Opened, open_data
 from hubel.data.levels import Extent
@@ -25,6 +24,7 @@ from hubel.data.stream import raw_bytes
 from hubel.data.workers import in_threads
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.report.words import plural
 
 PROOF = 32  # px; a picture is decoded to this size to see whether it is whole, large ones at an eighth
@@ -149,11 +149,11 @@ def _described(raw: bytes, picture: NDArray[np.uint8]) -> tuple[Any, ...]:
 def show(made: Sharded, console: Console) -> None:
     """What `hubel shard` wrote and what it left out."""
     for name, reason in made.broken[:10]:
-        console.print(f"[yellow]left out[/] {escape(name)}: {escape(reason)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]left out[/] {in_markup(name)}: {in_markup(reason)}", highlight=False, soft_wrap=True)
     if len(made.broken) > 10:
         console.print(f"[yellow]left out[/] {len(made.broken) - 10:,} more", highlight=False)
     written = made.to_dict()
     pictures = ", ".join(f"{count:,} {part}" for part, count in written["pictures"].items())
     console.print(f"{plural(written['shards'], 'shard')} of {len(written['classes'])} classes ({pictures} pictures, "
-                  f"{written['bytes'] / 1e6:,.1f} MB) in {escape(written['folder'])}; train on them: "
-                  f"hubel train {escape(written['folder'])}", highlight=False, soft_wrap=True)  # fmt: skip
+                  f"{written['bytes'] / 1e6:,.1f} MB) in {in_markup(written['folder'])}; train on them: "
+                  f"hubel train {in_markup(written['folder'])}", highlight=False, soft_wrap=True)  # fmt: skip

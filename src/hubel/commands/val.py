@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hubel.classifier import Classifier
@@ -22,6 +21,7 @@ from hubel.evaluation import Evaluation, evaluate, words
 from hubel.evaluation.rejection import chosen_threshold
 from hubel.evaluation.words import percent
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.inference.choose import Choice
 from hubel.inference.engines import able
 from hubel.training.keys import Fit
@@ -186,7 +186,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
     """The figures of `hubel val`."""
     low, high = evaluation.interval
     console.print(f"[bold]accuracy {percent(evaluation.top1)}[/]  (95 % interval {percent(low)} to {percent(high)}, "
-                  f"n = {evaluation.n:,}, split {evaluation.split})", highlight=False)  # fmt: skip
+                  f"n = {evaluation.n:,}, split {in_markup(evaluation.split)})", highlight=False)  # fmt: skip
     console.print(f"computed by {evaluation.computed_by}", highlight=False)
     table = Table("figure", box=None, pad_edge=False)
     for column in ("value", "95 % interval"):
@@ -195,7 +195,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     for sentence in words.sentences(evaluation):
-        console.print(sentence, highlight=False, soft_wrap=True)
+        console.print(in_markup(sentence), highlight=False, soft_wrap=True)
     console.print(_per_class(evaluation))
 
 
@@ -207,7 +207,7 @@ def _per_class(evaluation: Evaluation) -> Table:
     rows = sorted(evaluation.per_class, key=lambda row: (row["f1"] is None, row["f1"] or 0.0))
     for row in rows:
         figures = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
-        table.add_row(row["name"], *figures, f"{row['support']:,}")
+        table.add_row(in_markup(row["name"]), *figures, f"{row['support']:,}")
     return table
 
 
@@ -225,6 +225,6 @@ def show_choice(choice: Choice | None, console: Console) -> None:
         figures = [f"{trial.images_per_second:,.0f}", f"{trial.prepare_seconds:.1f} s", f"{100 * trial.difference:.2g} %",
                    percent(trial.agreement)] if trial.images_per_second else [""] * 4  # fmt: skip
         table.add_row(trial.engine, trial.precision, f"{trial.streams} of {trial.chunk}" if trial.chunk else "", *figures,
-                      escape(trial.dropped))  # fmt: skip
+                      in_markup(trial.dropped))  # fmt: skip
     console.print(table)
-    console.print(choice.why, highlight=False, markup=False, soft_wrap=True)
+    console.print(in_markup(choice.why), highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hubel.errors import HubelError, UsageError
+from hubel.foreign import in_markup
 from hubel.training.checkpoint import read, weights_sha256
 from hubel.training.run import Run
 
@@ -148,7 +149,7 @@ def show(records: Iterable[Undisturbed | Killed | Verdict], console: Console) ->
         if isinstance(record, Undisturbed):
             console.print(f"undisturbed: {record.seconds:.1f} s, weights {record.sha256[:16]}", highlight=False)
         elif isinstance(record, Killed):
-            console.print(f"kill {record.number}: {record.state}", highlight=False)
+            console.print(f"kill {record.number}: {in_markup(record.state)}", highlight=False)
         else:
             for key, value in record.undisturbed.items():
                 console.print(f"{key}: undisturbed {value[:16]}, resumed {record.resumed[key][:16]}", highlight=False)

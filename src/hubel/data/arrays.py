@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +115,7 @@ def read_idx_file(path: Path) -> NDArray[np.uint8]:
             if path.suffix != ".gz":
                 return _idx_array(path, file, packed, packed)
             with gzip.GzipFile(fileobj=file) as unpacked:
-                return _idx_array(path, unpacked, packed, None)
+                return _idx_array(path, cast(IO[bytes], unpacked), packed, None)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{path} is damaged ({reason}); fetch it again") from error

@@ -19,6 +19,7 @@ from hubel import files
 from hubel.data.source import Part, Source
 from hubel.data.table import read_rows
 from hubel.errors import DataError, FileError, listed
+from hubel.foreign import from_csv, in_csv
 
 COLUMNS = ("path", "exclude", "kind", "detail")
 
@@ -37,7 +38,9 @@ def write_exclusions(path: Path, rows: Iterable[tuple[str, bool, str, str]]) -> 
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(COLUMNS)
-    table.writerows((name, "yes" if exclude else "no", kind, detail) for name, exclude, kind, detail in rows)
+    table.writerows(
+        (in_csv(name), "yes" if exclude else "no", kind, in_csv(detail)) for name, exclude, kind, detail in rows
+    )
     files.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
@@ -63,7 +66,7 @@ def read_exclusions(path: str | os.PathLike[str]) -> set[str]:
         if says not in ("yes", "no"):
             raise DataError(f"row {number} of {os.fspath(path)} says exclude={says[:100]!r}; write yes or no")
         if says == "yes":
-            excluded.add(row[0])
+            excluded.add(from_csv(row[0]))
     return excluded
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from hubel.errors import FileError
+from hubel import drawing
 from hubel.report.words import number, percent
 
 Rows = list[dict[str, Any]]
@@ -192,7 +192,7 @@ def draw_curves(epochs: Rows, best_epoch: int, path: str | os.PathLike[str]) -> 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), METRICS, strict=True):
         _draw(axes, epochs, best_epoch, *metric)
-    _save(figure, Path(path))
+    drawing.save(figure, Path(path), dpi=160)
 
 
 def _draw(axes: Axes, rows: Rows, best_epoch: int, key: str, title: str, words: Callable[[float], str]) -> None:
@@ -225,15 +225,3 @@ def _draw(axes: Axes, rows: Rows, best_epoch: int, key: str, title: str, words: 
     axes.set_axisbelow(True)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize="small", borderaxespad=0.2,
                 handlelength=1.2, columnspacing=1.2)  # fmt: skip
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Under a name of its own first: a reader never meets half a picture, and a full disk leaves the old one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(part, format="png", dpi=160)
-        os.replace(part, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
