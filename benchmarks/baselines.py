@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import commands
+
 EVIDENCE = Path(__file__).parent / "evidence" / "baselines.jsonl"
 KEPT = ("command", "size", "most", "seed", "rows", "notes", "versions")
 
@@ -34,7 +36,7 @@ def keep(folder: Path, runs: list[Path]) -> None:
         ours = Run.open(folder.parent / run)
         assert ours.about["splits"]["fingerprint"] == about["fingerprint"]
         assert ours.about["splits"]["counts"] == about["counts"], "other splits"
-        found["runs"].append(row_of(ours) | {"command": ours.about["command"]})
+        found["runs"].append(row_of(ours) | {"command": commands.portable(ours.about["command"])})
     lines = [json.loads(line) for line in EVIDENCE.read_text().splitlines()] if EVIDENCE.exists() else []
     lines = [line for line in lines if line["data"] != found["data"]] + [found]
     EVIDENCE.write_text("".join(json.dumps(line) + "\n" for line in sorted(lines, key=lambda line: line["data"])))

@@ -10,7 +10,6 @@ pictures that it reads rightly and the best single network (by validation) does 
 
 import argparse
 import json
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import commands
 from hubel.classifier import Classifier
 from hubel.commands.ensemble import combined
 from hubel.commands.members import Pictures
@@ -71,8 +71,8 @@ def measure(alike: list[str], others: list[str]) -> dict[str, Any]:
                         ((right[row["title"]], right[best]), (right[best], right[row["title"]])))  # fmt: skip
         row |= {"gained": gained, "lost": lost, "p": mcnemar(gained, lost)[1]}
     runs = [Run.open(Path(path)) for path in every]
-    return {"best": Path(best).name, "rows": rows, "trained": [run.about["command"] for run in runs],
-            "sizes": runs[0].about["splits"]["sizes"], "command": f"python benchmarks/ensembles.py {shlex.join(sys.argv[1:])}",
+    return {"best": Path(best).name, "rows": rows, "trained": [commands.portable(run.about["command"]) for run in runs],
+            "sizes": runs[0].about["splits"]["sizes"], "command": commands.own(),
             "versions": versions()}  # fmt: skip
 
 

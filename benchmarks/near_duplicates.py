@@ -10,8 +10,6 @@ the search; how real photographs fare is measured by `planted.py`.
 import argparse
 import json
 import resource
-import shlex
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+import commands
 from hubel import files
 from hubel.benchmark.conditions import all_versions, hardware, watching
 from hubel.data.audit import near_duplicates
@@ -62,7 +61,7 @@ def main() -> None:
     print(json.dumps(figures))
     if arguments.output:
         figures |= {"conditions": asdict(conditions), "hardware": hardware(), "versions": all_versions(),
-                    "command": shlex.join(["python", *sys.argv])}  # fmt: skip
+                    "command": commands.own()}  # fmt: skip
         files.write(arguments.output, json.dumps(figures, indent=1))
 
 

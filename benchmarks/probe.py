@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import os
-import shlex
 import statistics
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import commands
 from hubel.benchmark.conditions import all_versions, hardware, watching
 from hubel.classifier import Classifier, FromPictures
 from hubel.commands.pictures import placed, seen
@@ -71,7 +71,7 @@ def main() -> None:
         "pictures": arguments.pictures, "size": known.classifier.preprocessing.size, "model": known.classifier.model,
         "probe_seconds": probing, "probe_accuracy": probed.best.accuracy, "judged": probed.judged,
         "probe_computed_by": probed.computed_by, **tuned, "ratio": tuned["fine_tuning_seconds"] / probing, **speeds,
-        "command": f"python benchmarks/probe.py {shlex.join(sys.argv[1:])}", "conditions": asdict(conditions),
+        "command": commands.own(), "conditions": asdict(conditions),
         "hardware": hardware(), "versions": all_versions(),
     }  # fmt: skip
     print(json.dumps(found, indent=2))

@@ -11,7 +11,6 @@ of them: the mean of the differences of equal seeds, and the 95 % interval of th
 
 import argparse
 import json
-import shlex
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 from scipy.stats import ttest_rel
 
+import commands
 from hubel.training.machine import versions
 
 Run = dict[str, Any]
@@ -53,7 +53,7 @@ def main() -> None:
                      for variant, its in runs.items()},
         "differences": differences(runs),
         "model": next(iter(runs.values()))[0]["model"],
-        "command": f"python benchmarks/seeds.py {shlex.join(sys.argv[1:])}",
+        "command": commands.own(),
         "versions": versions(),
     }  # fmt: skip
     print(json.dumps(found)) if arguments.json else show(found)

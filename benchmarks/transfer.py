@@ -12,7 +12,6 @@ computed anew and fitted, or training with its scores and report.
 
 import argparse
 import json
-import shlex
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+import commands
 from hubel.classifier import Classifier
 from hubel.commands.train import Finished, start
 from hubel.data import Splits, load, open_data
@@ -59,9 +59,10 @@ def main() -> None:
                 print(f"seed {seed}, {name}: {100 * accuracy:.1f} % in {seconds:.1f} s", file=sys.stderr, flush=True)
     found = {
         "rows": {name: summary(figures) for name, figures in rows.items()},
-        "network": classifier.model, "weights": classifier.about["weights"], "pictures_per_class": arguments.pictures,
+        "network": classifier.model,
+        "weights": commands.portable(str(classifier.about["weights"])), "pictures_per_class": arguments.pictures,
         "size": arguments.size, "epochs": arguments.epochs,
-        "command": f"python benchmarks/transfer.py {shlex.join(sys.argv[1:])}", "versions": versions(),
+        "command": commands.own(), "versions": versions(),
     }  # fmt: skip
     print(json.dumps(found)) if arguments.json else show(found)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hubel import process
+from hubel import compiled, process
 
 process.tune()  # before torch is loaded, as the command line does
 
@@ -50,6 +50,25 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip(f"no real data at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def avx512():
+    """The kernels that need AVX512: as they are where the processor has it, elsewhere their arithmetic in portable C."""
+    from hubel.inference import native
+    from hubel.training import pointwise
+
+    if compiled.c_compiler() is None:
+        pytest.skip("no C compiler here")
+    missing = not (pointwise.available() and native.available("bfloat16"))
+    with pytest.MonkeyPatch.context() as patch:
+        if missing:
+            patch.setenv("HUBEL_KERNELS", "portable")
+            compiled.library.cache_clear()
+            assert pointwise.available()
+        yield
+    if missing:
+        compiled.library.cache_clear()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -164,17 +164,17 @@ def test_what_the_headers_and_the_pixels_give_away(album):
 
 
 def test_class_names_and_counts(album):
-    (album / "train" / "boat ").mkdir()
-    shutil.move(album / "train" / "boat" / "00.jpg", album / "train" / "boat " / "00.jpg")
+    (album / "train" / "Boat").mkdir()
+    shutil.move(album / "train" / "boat" / "00.jpg", album / "train" / "Boat" / "00.jpg")
     (album / "val" / "Owl").mkdir()
     shutil.move(album / "val" / "cat" / "21.jpg", album / "val" / "Owl" / "21.jpg")
     seen = {kind: [detail for _, detail in rows] for kind, rows in found(album).items()}
     assert seen == {
         "unknown_class": ["'Owl' is in val, not in training"],
-        "label_name": ["'boat' (19) and 'boat ' (1): rename one, if they are meant to be one class"],
-        "missing_class": ["val holds no readable picture of 'boat ' (1 of 3 classes)"],
-        "rare_class": ["fewer than 5 training pictures: 'boat ' (1)"],
-        "imbalance": ["'cat' has 10 training pictures, 'boat ' 1; sampler=balanced or class_weight=sqrt evens it out"]}  # fmt: skip
+        "label_name": ["'Boat' (1) and 'boat' (19): rename one, if they are meant to be one class"],
+        "missing_class": ["val holds no readable picture of 'Boat' (1 of 3 classes)"],
+        "rare_class": ["fewer than 5 training pictures: 'Boat' (1)"],
+        "imbalance": ["'cat' has 10 training pictures, 'Boat' 1; sampler=balanced or class_weight=sqrt evens it out"]}  # fmt: skip
     with pytest.raises(DataError, match="the val part has the class 'Owl' that training has not"):
         open_data(album)
 

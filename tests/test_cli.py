@@ -196,7 +196,7 @@ def test_a_network_of_ones_own_is_named_again_and_its_code_may_not_change(tmp_pa
     assert (found, out[:6]) == (0, "a.png:")
     (tmp_path / "mine.py").write_text(code + "# changed\n")
     (tmp_path / "runs" / "a" / "summary.json").unlink()
-    found, _, err = ended(["resume", "runs/a"], capsys)
+    found, _, err = ended(["resume", "runs/a", "model=mine.py:net"], capsys)
     assert found == 3
     assert "mine.py has changed since runs/a was started" in err
 
@@ -225,7 +225,7 @@ def test_a_network_of_ones_own_is_named_again_and_its_code_may_not_change(tmp_pa
         (["train", "digits", "model=nowhere.py:Net"], 2, "there is no file"),
         (["resume", "runs/none", "json=flase"], 2, "unknown value of json 'flase'; did you mean false"),
         (["predict", "runs/none", "x.png", "top=0"], 2, "top is 0"),
-        (["verify-resume", "kills=0"], 2, "at least one is needed"),
+        (["verify-resume", "kills=0"], 2, "kills is 0; it lies between 1 and 10,000"),
         (["models", "zzz"], 2, "no model matches 'zzz'"),
     ],
 )
@@ -286,6 +286,11 @@ def test_a_command_that_no_verb_can_take_is_one_sentence_with_the_way_out(name, 
     ("summary lenet5 --html a",     "'a' is a word too many for hubel summary; a file for --html ends in .html or .htm"),
     ("train digits lr 0.1",         "'lr' is a word too many for hubel train; did you mean lr=VALUE? See hubel train --help"),
     ("train digits -lr 0.1",        "hubel train has no key '-lr'; did you mean --lr? See hubel train --help"),
+    ("train digits early_stopping=true", "early_stopping is no switch here: give patience=VALUE, a whole number"),
+    ("train digits amp=true",       "amp is no switch here: give precision=VALUE, bfloat16 or float32"),
+    ("train digits max_epochs=x",   "epochs is 'x'; it is a whole number"),
+    ("train digits activation=sigmoid", "hubel train has no key 'activation': the activation belongs to the network"),
+    ("lr-find digits --kernel-size 3", "hubel lr-find has no key 'kernel_size': the size of a filter belongs to the network"),
     ("arithmetic 5x5",              "'5x5' is a word too many for hubel arithmetic; it takes keys only"),
     ("summary lenet5 --html a.html --csv b.csv", "one form at a time: html and csv exclude each other"),
     ("summary lenet5 --html a.html --output b", "one file at a time: b and a.html exclude each other"),
@@ -455,9 +460,9 @@ def test_the_list_of_networks_never_loses_a_figure(width, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
-    (["summary", "lenet5", "--classes", "-3"],  "num_classes is -3; it is at least 1"),
-    (["summary", "lenet5", "--classes", "0"],   "num_classes is 0; it is at least 1"),
-    (["summary", "lenet5", "--depth", "-1"],    "depth is -1; 0 shows the network in one row, 1 its parts"),
+    (["summary", "lenet5", "--classes", "-3"],  "classes is -3; it lies between 1 and 10,000,000"),
+    (["summary", "lenet5", "--classes", "0"],   "classes is 0; it lies between 1 and 10,000,000"),
+    (["summary", "lenet5", "--depth", "-1"],    "depth is -1; it lies between 0 and 1,000"),
     (["lr-find", "digits", "samples=1"],        "1 rates are too few; at least 20 are needed to see how the loss falls"),
 ])  # fmt: skip
 def test_numbers_that_mean_nothing_are_one_sentence(arguments, sentence, capsys):

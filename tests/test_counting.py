@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from hubel import zoo
-from hubel.analysis import summary
+from hubel.analysis import compare, summary
 from hubel.arithmetic import conv_macs, conv_params, linear_macs, linear_params, out_size
+from hubel.commands.models import listed, table
 from hubel.zoo import alexnet, googlenet, mobilenet, resnet, shufflenet, squeezenet, vgg, zfnet
 
 
@@ -234,3 +235,29 @@ def test_lenet5():
     tally.pool(2, 2)
     tally.dense(120, 84, 10)
     assert agrees(tally, "lenet5")
+
+
+@pytest.mark.parametrize("name", ["googlenet_paper", "googlenet_naive", "googlenet", "inception_v3", "nasnet_a_mobile"])
+def test_auxiliary_heads_are_counted_apart_by_every_verb(name):
+    with torch.device("meta"):
+        network = zoo.create(name)
+    heads = sum(parameter.numel() for parameter in network.auxiliary.parameters())
+    alone = sum(parameter.numel() for parameter in network.parameters()) - heads
+    (row,) = listed(name)
+    (entry,) = compare([name]).entries
+    assert ("in training" in "".join(map(str, table([row]).columns[-1].cells))) == bool(heads)
+    total = summary(name).total
+    assert (row["params"], row["training_params"]) == (alone, heads)
+    assert (entry.params, entry.training_params) == (alone, heads)
+    assert (total.params - total.training_params, total.training_params) == (alone, heads)
+
+
+def test_networks_without_auxiliary_heads_have_no_parameters_apart():
+    aside = [row["name"] for row in listed() if row["training_params"]]
+    assert aside == ["googlenet_paper", "googlenet_naive", "googlenet", "inception_v3"]
+
+
+def test_the_total_says_whose_receptive_field_it_is():
+    text = " ".join(summary("lenet5").text().split())
+    assert "Total receptive field: 16 px of the last feature map" in text
+    assert "Total receptive field" not in summary(torch.nn.Conv2d(3, 4, 3), (3, 8, 8)).text()

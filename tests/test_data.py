@@ -95,8 +95,7 @@ def bomb() -> bytes:
         (b"", r"empty \(0 bytes\)"),
         (b"no picture at all", "not a picture"),
         (encoded(noise(200, 200), "JPEG")[:2000], "truncated"),
-        (bomb(), "over the limit of 89,478,485 pixels"),
-        (encoded(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "floating-point"),
+        (bomb(), "over the limit of 200,000,000 pixels"),
     ],
 )
 def test_broken_pictures_have_a_reason(raw, reason):
@@ -173,8 +172,8 @@ def test_npz_archives(tmp_path):
     assert splits.classes == ("bee", "owl")
     np.testing.assert_array_equal(splits.test.take(slice(None)), images.transpose(0, 2, 3, 1))
     assert splits.test.labels.tolist() == [1, 0] * 10
-    np.savez(tmp_path / "b.npz", images=images.astype(np.float32), labels=words)
-    with pytest.raises(DataError, match="images is float32, not uint8"):
+    np.savez(tmp_path / "b.npz", images=images.astype(np.complex64), labels=words)
+    with pytest.raises(DataError, match="images is complex64"):
         open_data(tmp_path / "b.npz")
     (tmp_path / "c.npz").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(DataError, match=r"c\.npz is not an \.npz"):

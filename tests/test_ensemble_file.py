@@ -135,6 +135,18 @@ def test_the_head_of_a_fusion_is_checked(three, tmp_path):
         Ensemble.load(kept)
 
 
+def test_a_weight_that_was_altered_is_noticed(three, tmp_path):
+    members, names = three
+    kept = tmp_path / "all.json"
+    Ensemble(members, (1.0, 2.0, 1.0), names).save(kept)
+    whole = kept.read_text()
+    kept.write_text(whole.replace('"weight": 2.0', '"weight": 3.0'))
+    with pytest.raises(FileError, match=r"all.json was altered since it was written"):
+        Ensemble.load(kept)
+    kept.write_text(json.dumps({key: value for key, value in json.loads(whole).items() if key != "sha256"}))
+    assert Ensemble.load(kept).weights == (1.0, 2.0, 1.0)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"ensemble": "mean", "members": []}', '{"ensemble": "mean"}',
                                   '{"ensemble": "fusion", "members": [{"path": "a"}]}', "\x00",
                                   '{"ensemble": "soup", "members": [{"path": "a", "sha256": "", "model": "linear", '

@@ -558,7 +558,9 @@ def test_a_network_of_ones_own_teaches_and_its_run_resumes(base, tmp_path, monke
     running.close()
     assert begun.run.about["teacher"]["model"] == str(tmp_path / f"mine.py:{'Net' if model else 'Trained'}")
     monkeypatch.chdir(base)  # names were kept with their whole paths
-    *_, ended = resume(tmp_path / "run")
+    with pytest.raises(UsageError, match="a folder does not choose what is run, so name it: teacher_model="):
+        list(resume(tmp_path / "run"))
+    *_, ended = resume(tmp_path / "run", teacher_model=begun.run.about["teacher"]["model"])
     assert isinstance(ended, Finished)
     trained_anew(4)
     with pytest.raises(DataError, match=r"has changed since the run was started \(sha256"):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from hubel.training import fusion, kernels, pointwise
 from hubel.training.convolution import Pointwise
 
-pytestmark = pytest.mark.skipif(not pointwise.available(), reason="no C compiler here, or no AVX512-BF16")
+pytestmark = pytest.mark.usefixtures("avx512")
 HALF = 2.0**-8  # of a number, what rounding it to bfloat16 may change
 
 

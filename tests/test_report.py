@@ -413,6 +413,22 @@ def test_the_curves_of_the_page_stand_where_the_values_say():
     assert charts.charts(EPOCHS, 3)[1].best["text"].replace("\xa0", " ") == "best, epoch 3: 91.0 %"
 
 
+def test_one_huge_loss_leaves_the_others_a_scale():
+    """A first validation loss of 68 took all the height: the other epochs shared the lowest few units."""
+    rows = [row | {"val_loss": 68.0} if row["epoch"] == 1 else row for row in EPOCHS]
+    chart = charts.charts(rows, 3)[0]
+    assert chart.title == "Loss (log)"
+    (y0, low), *_, (y1, high) = [(y, np.log(float(text))) for y, text in chart.y_ticks]
+    for line in chart.lines:
+        drawn = [low + (float(y) - y0) * (high - low) / (y1 - y0) for y in re.findall(r" ([\d.]+)", line["path"])]
+        np.testing.assert_allclose(drawn, np.log([row[f"{line['side']}_loss"] for row in rows]), atol=0.01)
+    heights = [float(y) for y in re.findall(r" ([\d.]+)", chart.lines[0]["path"])]
+    assert max(heights) - min(heights) > (charts.BOTTOM - charts.TOP) / 20
+    assert charts.charts(EPOCHS, 3)[0].title == "Loss"
+    zero = [row | {"val_loss": 0.0} for row in rows]
+    assert charts.charts(zero, 3)[0].title == "Loss"  # which has no place on a logarithmic scale
+
+
 @given(
     st.lists(st.tuples(*[st.none() | st.floats(0, 40), st.none() | st.floats(0, 1)] * 2), min_size=1, max_size=6),
     st.integers(1, 6),
@@ -453,8 +469,8 @@ def test_curves_are_whole_or_not_at_all(tmp_path, monkeypatch):
         draw_curves(EPOCHS[:1], 1, path)
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
     assert path.read_bytes() == before
-    with pytest.raises(FileError, match="No such file"):
-        draw_curves(EPOCHS, 3, tmp_path / "missing" / "curves.png")
+    with pytest.raises(FileError, match="Not a directory"):
+        draw_curves(EPOCHS, 3, path / "missing" / "curves.png")
 
 
 def test_the_room_touches_no_global_state_of_matplotlib(tmp_path):

@@ -304,6 +304,18 @@ def test_the_four_cells_of_the_table(much, similar):
     assert (advice.stage is None) == much
 
 
+@pytest.mark.parametrize(("untrained", "top", "words"), [
+    (0.2, 0.98, "so they are at least as useful here"),  # 0.975 of the errors avoided, of 0.849: a ratio of 1.148
+    (0.2, 0.6, "so they are 58.9 % as useful here"),
+    (0.6, 0.5, "so none of those errors are avoided"),
+    (0.6, 0.5, "so they are 0.0 % as useful here"),
+])  # fmt: skip
+def test_a_share_lies_between_nothing_and_all(untrained, top, words):
+    found = evidence(per_class=500, untrained=untrained, top=top, published=0.849)
+    assert words in " ".join(advise(found).why)
+    assert found.useful <= 1
+
+
 def test_an_earlier_stage_that_is_better_makes_the_data_different():
     advice = advise(evidence(per_class=20, untrained=0.4, top=0.85, earlier=0.9))
     assert (advice.action, advice.stage) == ("probe_stage", "stages.0")

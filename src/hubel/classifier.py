@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel import hub, zoo
+from hubel import documents, hub, zoo
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
-from hubel.data.preprocessing import centre_crop
-from hubel.errors import DataError, FileError, UsageError, listed, nearest
+from hubel.data.preprocessing import centre_crop, refuse_ill_matched
+from hubel.errors import DataError, FileError, UsageError, listed
 from hubel.inference import Choice, choose
 from hubel.training import checkpoint
+from hubel.training.described import Described
+from hubel.training.network_check import require_logits
 from hubel.training.recipe import Precision
-from hubel.weights import PretrainedWeights, fetch, read
+from hubel.weights import fetch, refuse_broken
+from hubel.zoo import foreign
+from hubel.zoo.foreign import Foreign
 from hubel.zoo.own import located
-from hubel.zoo.recognition import ends, recognise, travelling
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Classifier:
     temperature: float = 1.0
 
     @staticmethod
-    def load(path: str | os.PathLike[str], model: str | None = None) -> "Classifier":
+    def load(path: str | os.PathLike[str], model: str | None = None, *, body: bool = False) -> "Classifier":
         """The classifier that a path or a name stands for.
 
         A run folder gives its best epoch. A bare weights file gets what usually travels with its network: preparation of
@@ -92,35 +95,41 @@ class Classifier:
                 network's name, for its reference weights, or hf-hub:OWNER/NAME, for weights on the hub (see `hub.fetch`).
             model: FILE.py:NAME, for a network of one's own: a classifier file never chooses which code is run; of a
                 weights file, the network it is of, where that is not to be recognised by its shapes.
+            body: whether weights without the layer of the classes will do; such a classifier has no classes, and a fresh layer.
 
         Raises:
             UsageError: the network is FILE.py:NAME and `model` is not given, or `model` would have no effect, or the weights
-                are of no network of the zoo, or of several.
-            FileError: missing, damaged, or not a classifier; or a pickle that asks for code.
+                are of no network of the zoo, or of several; or the network gives no logits.
+            FileError: missing, damaged, or not a classifier; or a pickle that asks for code; or numbers that are NaN.
         """
         remote = hub.fetch(os.fspath(path)) if hub.is_named(path) else None
-        path = remote.path if remote else Path(path)
+        path, ours = remote.path if remote else Path(path), False
         if path.is_dir():
             if (path / "run.json").is_file() and not (path / "best.safetensors").is_file():
-                done = (path / "summary.json").is_file()
-                raise FileError(f"the run {path} has lost its best.safetensors; restore it, or train again" if done else
+                done, kept = ((path / name).is_file() for name in ("summary.json", "last.safetensors"))
+                raise FileError(f"the run {path} has lost its best.safetensors; restore it, or "
+                                f"{f'have it made again: hubel resume {path}' if kept else 'train again'}" if done else
                                 f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")  # fmt: skip
             runs = [] if (path / "best.safetensors").is_file() else sorted(path.glob("*/run.json"))
             if runs:
                 names = listed([os.fspath(each.parent) for each in runs])
                 raise FileError(f"{path} is a folder of runs; name one of them: {names}")
+            ours = (path / "run.json").is_file()
             path = path / "best.safetensors"
         elif not path.exists() and path.name == str(path) and not path.suffix:
-            return _published(str(path), model)
+            return _assembled(foreign.by_name(str(path), model))
         if path.suffix == ".json" and path.is_file():
             raise FileError(f"{path} is no single network; hubel val and hubel predict take the file of an ensemble, and so does "
                             f"hubel.Ensemble.load in Python")  # fmt: skip
-        if path.is_file() and not checkpoint.is_ours(path):
-            return _of_weights(path, model, remote)
+        if path.is_file() and not ours and not checkpoint.is_ours(path):
+            return _assembled(foreign.by_file(path, model, remote, body=body))
         weights, about = checkpoint.read(path)
+        refuse_broken(path, weights)
         missing = {"model", "classes", "preprocessing"} - set(about)
         if missing:
             raise FileError(f"{path} is not a classifier: its description lacks {', '.join(sorted(missing))}")
+        documents.checked(about, Described, path)
+        refuse_ill_matched(about["preprocessing"], path)
         preprocessing = Preprocessing.from_dict(about["preprocessing"])
         classes = tuple(about["classes"])
         own = ".py:" in about["model"]
@@ -137,10 +146,29 @@ class Classifier:
         except RuntimeError as error:
             raise FileError(f"{path} does not fit the network {about['model']} it names: "
                             f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
-        network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         name = model or about["model"]  # whoever builds another one like it runs the user's code, not the file's
+        if own:
+            shape = preprocessing.channels, preprocessing.size, preprocessing.size
+            require_logits(network, name, shape, len(classes), training=False)
+        network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return Classifier(network, classes, preprocessing, name, about, bool(about.get("multilabel")),
                           temperature=float(about.get("temperature", 1)))  # fmt: skip
+
+    def by_number(self, classes: Sequence[str]) -> bool:
+        """Whether the classes of some data are mere numbers 0, 1, ..., in any order, that this classifier has no names for.
+
+        They are then matched by their value: sorted as words, as folders are, 10 would stand before 2.
+        """
+        if set(classes) & set(self.classes) or not all(name.isdecimal() for name in classes):
+            return False
+        return len(classes) <= len(self.classes) and sorted(map(int, classes)) == list(range(len(classes)))
+
+    def matched_by_value(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """A note for a person where `by_number` says so."""
+        last = len(classes) - 1
+        if not self.by_number(classes):
+            return ()
+        return (f"the classes of the data are numbers, matched by their value: {last} is {self.classes[last]!r}",)
 
     def places(self, classes: Sequence[str], data: str, who: str = "classifier") -> list[int]:
         """Where among the logits the classes of some data stand: by name, or by number where theirs are mere numbers 0, 1, ...
@@ -148,9 +176,8 @@ class Classifier:
         Raises:
             DataError: the classifier, or `who` it is, does not know all of them; `data` is what they are called.
         """
-        mere = list(classes) == [str(number) for number in range(len(classes))] and not set(classes) & set(self.classes)
-        if mere and len(classes) <= len(self.classes):
-            return list(range(len(classes)))
+        if self.by_number(classes):
+            return [int(name) for name in classes]
         unknown = sorted(set(classes) - set(self.classes))
         if unknown:
             raise DataError(f"{data} has the class {unknown[0]!r} that the {who} does not know ({len(unknown)} such); its "
@@ -198,7 +225,13 @@ class Classifier:
         with torch.inference_mode():
             starts = range(0, len(images), batch)
             parts = [run(torch.from_numpy(np.ascontiguousarray(images[i : i + batch]))).float() for i in starts]
-        return torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
+        found = torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
+        broken = int((~found.isfinite()).any(dim=1).sum())
+        if broken:
+            raise FileError(f"the weights of this {self.model} give logits that are NaN or infinite for {broken:,} of "
+                            f"{len(found):,} pictures ({self.computed_by}); train again with a smaller learning rate, or take "
+                            f"other weights")  # fmt: skip
+        return found
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """N classes, of logits N classes: a softmax at the classifier's temperature; of multi-label data a sigmoid each."""
@@ -278,47 +311,22 @@ def lasting(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else located(name)
 
 
-def _published(name: str, model: str | None) -> Classifier:
-    """The reference weights of a network of the zoo."""
-    if name not in zoo.MODELS:
-        raise FileError(f"there is no run, no file and no network {name!r}; {nearest(name, zoo.MODELS)}")
-    if model not in (None, name):
-        raise UsageError(f"model={model} would have no effect: {name} names the network already")
-    network = zoo.create(name, pretrained="reference")
-    return _assembled(network, name, zoo.published(name)["input"][0], zoo.pretrained(name))
-
-
-def _of_weights(path: Path, model: str | None, remote: hub.Fetched | None = None) -> Classifier:
-    """A weights file that somebody else has written; one from the hub brings what its configuration says."""
-    state, told = read(path), remote.config.get("architecture") if remote else None
-    try:
-        name = model or recognise(state)
-    except UsageError as error:
-        if told not in zoo.MODELS:
-            kind = f" (of the architecture {told}, by its configuration)" if told else ""
-            raise UsageError(f"{remote.name if remote else path}{kind}: {error}") from error
-        name = told
-    size = None if ".py:" in name else zoo.published(name)["input"][1]
-    found = ends(state)
-    network = zoo.create(name, num_classes=found.classes, in_channels=found.channels, image_size=size, pretrained=path)
-    known = travelling(name, state, path)
-    if remote:
-        told = remote.prepared()
-        if len(told.get("categories", known.categories)) != found.classes:
-            del told["categories"]
-        known = replace(known, **told, source=remote.name, url=remote.url, licence=remote.licence or known.licence)
-    return _assembled(network, name, found.channels or 3, known)
-
-
-def _assembled(network: nn.Module, name: str, channels: int, known: PretrainedWeights) -> Classifier:
-    """A network and what travels with its weights."""
+def _assembled(found: Foreign) -> Classifier:
+    """A classifier of somebody else's weights and what travels with them."""
+    known, channels = found.known, found.channels
     preprocessing = Preprocessing(size=known.crop, channels=channels, mean=known.mean, std=known.std,
                                   fit=centre_crop(known.crop, known.resize, known.interpolation))  # fmt: skip
-    about = {
-        "model": name,
+    about: dict[str, Any] = {
+        "model": found.name,
         "classes": list(known.categories),
         "preprocessing": preprocessing.to_dict(),
         "weights": {key: getattr(known, key) for key in ("source", "licence", "sha256", "url", "top1")},
     }
-    network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Classifier(network, known.categories, preprocessing, name, about)
+    if found.missing:
+        about["missing"] = list(found.missing)
+    if ".py:" in found.name:
+        require_logits(
+            found.network, found.name, (channels, known.crop, known.crop), len(known.categories), training=False
+        )
+    network = found.network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return Classifier(network, known.categories, preprocessing, found.name, about)

@@ -70,6 +70,10 @@ def fetch(name: str) -> Fetched:
     if found is None:
         raise UsageError(f"{name!r} is no name on the hub; it has the form {PREFIX}OWNER/NAME, with @REVISION or /FILE behind it "
                          f"where the newest or the usual one is not meant")  # fmt: skip
+    for step in (*found["repository"].split("/"), *(found["file"] or "x").split("/")):
+        if not step.strip(".") or not step.isprintable() or "\\" in step:
+            raise UsageError(f"{name!r} is no name on the hub: {step!r} is no part of a path there; it has the form "
+                             f"{PREFIX}OWNER/NAME/FILE")  # fmt: skip
     repository, wanted = found["repository"], (found["file"],) if found["file"] else WEIGHTS
     path = next(filter(None, (_file(name, repository, file, found["revision"]) for file in wanted)), None)
     if path is None:

@@ -3,11 +3,14 @@
 import atexit
 import ctypes
 import gc
+import io
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 BEGAN = time.monotonic()  # what a budget counts from; only Python's own start comes before
 # fmt: off
@@ -51,6 +54,44 @@ def trim() -> None:
 def is_first() -> bool:
     """Whether this process is the one to speak, of those that torchrun started for one run."""
     return os.environ.get("RANK", "0") == "0"
+
+
+class _Pipe(io.FileIO):
+    """The writing end of a pipe; what is written after its reader has gone is dropped."""
+
+    def write(self, data: Any, /) -> int | None:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+@contextmanager
+def outliving_readers() -> Iterator[None]:
+    """Inside, a reader of our output may go away, as `head` does: nothing stops for it, and the exit code stays the work's."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_unbreakable, before)
+    try:
+        yield
+    finally:
+        for stream, replaced in zip((sys.stdout, sys.stderr), before, strict=True):
+            if stream is not replaced:
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _unbreakable(stream: Any) -> Any:
+    """The same stream, which does not break where it is a pipe."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):  # not a stream of the system's
+        return stream
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return stream
+    stream.flush()
+    pipe = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(pipe, stream.encoding, stream.errors, line_buffering=stream.line_buffering,
+                            write_through=stream.write_through)  # fmt: skip
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from hubel import process
 from hubel.data.augmentation.safety import told
 from hubel.evaluation.words import percent
+from hubel.foreign import in_markup
 from hubel.report.words import plural
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                     records.close()
                     raise Stopped(f"stopped before the first step; go on with: hubel resume {started.run.folder}")
             elif isinstance(record, Halved):
-                console.print(f"[yellow]note[/] {shortage(record)}", highlight=False, soft_wrap=True)
+                console.print(f"[yellow]note[/] {in_markup(shortage(record))}", highlight=False, soft_wrap=True)
             elif isinstance(record, Epoch) and started is not None:
                 console.print(epoch_line(record, started.recipe), highlight=False)
                 best = record.val_top1 if record.best else best
@@ -113,28 +113,28 @@ def introduce(record: Any, console: Console) -> None:
     recipe, data = record.recipe, record.data
     sizes = data["sizes"]
     classes = len(record.run.about["classes"])
-    console.print(f"[bold]{record.run.about['name']}[/]  {escape(recipe.model)} on {escape(data['name'])}: {classes} "
-                  f"classes, {sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures "
+    console.print(f"[bold]{in_markup(record.run.about['name'])}[/]  {in_markup(recipe.model)} on {in_markup(data['name'])}: "
+                  f"{classes} classes, {sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures "
                   f"of {recipe.size}x{recipe.size} px", highlight=False, soft_wrap=not console.is_terminal)  # fmt: skip
     for path, reason in data["broken"][:10]:
-        console.print(f"[yellow]left out[/] {escape(path)}: {escape(reason)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]left out[/] {in_markup(path)}: {in_markup(reason)}", highlight=False, soft_wrap=True)
     if len(data["broken"]) > 10:
         console.print(f"[yellow]left out[/] {len(data['broken']) - 10} more, listed in the report", highlight=False)
     for note in data["notes"]:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     for line in told(record.run.about.get("augmentation") or []):
-        console.print(f"augment=auto {line}", highlight=False, soft_wrap=not console.is_terminal)
+        console.print(f"augment=auto {in_markup(line)}", highlight=False, soft_wrap=not console.is_terminal)
     if (start := record.run.about.get("weights")) is not None:
-        console.print(escape(start["said"]), highlight=False, soft_wrap=True)
+        console.print(in_markup(start["said"]), highlight=False, soft_wrap=True)
     if (teacher := record.run.about.get("teacher")) is not None:
-        console.print(f"learns {recipe.distill_weight:.0%} from {escape(teacher['from'])} ({escape(teacher['model'])}), at "
+        console.print(f"learns {recipe.distill_weight:.0%} from {in_markup(teacher['from'])} ({in_markup(teacher['model'])}), at "
                       f"temperature {recipe.distill_temperature:g}, the rest from the labels", highlight=False,
                       soft_wrap=True)  # fmt: skip
     flips = "mirrored at random" if recipe.flip else "not mirrored"
     console.print(f"{plural(recipe.epochs, 'epoch')}, batch {recipe.batch}, {recipe.optimizer}, peak lr {recipe.lr:g}, "
                   f"{recipe.schedule}, weight decay {recipe.weight_decay:g}, shifted by up to {recipe.crop_padding} px, {flips}",
                   highlight=False, soft_wrap=not console.is_terminal)  # fmt: skip
-    console.print(f"computing on {record.why}", highlight=False, soft_wrap=not console.is_terminal)
+    console.print(f"computing on {in_markup(record.why)}", highlight=False, soft_wrap=not console.is_terminal)
     if record.done:
         console.print(f"going on after epoch {record.done}", highlight=False)
     console.print(f"[dim]{HEADER}[/]", highlight=False)
@@ -162,7 +162,7 @@ def conclude(record: Any, console: Console, while_training: float | None = None)
     again = "" if while_training is None or percent(while_training) == top1 else (
         f" (scored again in float32; {percent(while_training)} above is in the arithmetic of training)")  # fmt: skip
     if summary["stopped"]:
-        console.print(f"stopped early: {summary['stopped']}", highlight=False)
+        console.print(f"stopped early: {in_markup(summary['stopped'])}", highlight=False)
     console.print(f"trained {plural(summary['epochs'], 'epoch')} in {summary['seconds']:.1f} s "
                   f"({summary['images_per_second']:,.0f} images/s); best epoch {summary['best_epoch']}, validation accuracy "
                   f"{top1}{again}", highlight=False, soft_wrap=not console.is_terminal)  # fmt: skip
@@ -173,7 +173,7 @@ def conclude(record: Any, console: Console, while_training: float | None = None)
                       f"{percent(high)}, n = {test['n']:,})", highlight=False)  # fmt: skip
     else:
         console.print("no test part: the validation figure chose the epoch and is optimistic", highlight=False)
-    console.print(f"report: {record.run.folder / 'report.html'}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"report: {in_markup(record.run.folder / 'report.html')}", highlight=False, soft_wrap=True)
 
 
 def room(console: Console) -> int | None:
@@ -183,10 +183,12 @@ def room(console: Console) -> int | None:
 
 def console_for(json_output: bool) -> Console:
     """The terminal: standard output, or standard error where standard output carries JSON."""
-    return Console(file=sys.stderr if json_output else sys.stdout, soft_wrap=False, quiet=not process.is_first())
+    return Console(
+        file=sys.stderr if json_output else sys.stdout, soft_wrap=False, emoji=False, quiet=not process.is_first()
+    )
 
 
 def show_notes(notes: Iterable[str], console: Console) -> None:
     """What a person should know about a result."""
     for note in notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)

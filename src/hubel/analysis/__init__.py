@@ -3,11 +3,13 @@
 calls.py            one operator call
 shadow.py           a network without numbers, run in the place of the user's
 trace.py            its forward pass, written down call by call
+cpu.py              what torch decides by the device, decided as on the CPU
 direct.py           plain modules, whose call is named instead of made
 shapes.py           output shapes where the generic way is slow
 operators.py        names and multiply-accumulates of operators
-field.py            receptive fields as algebra
-mixing.py, moving.py  what operators do to them
+field.py, seen.py   receptive fields as algebra, and in numbers
+phases.py           steps after upsampling, where neighbours see different pixels
+mixing.py, moving.py, resizing.py  what operators do to them
 receptive_field.py  the fields of a traced pass
 memory.py           peak of an inference, bytes a training step keeps
 fit.py              an input that does not fit: which layer, and what would

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from hubel import files, zoo
+from hubel import drawing, zoo
 from hubel.analysis.named import Size
 from hubel.analysis.rows import Summary, summary
 from hubel.analysis.tables import axes, grid, number
 from hubel.errors import UsageError
+from hubel.foreign import in_chart
 
 COLUMNS = ("model", "input", "params", "MACs", "FLOPs", "peak activations", "saved", "receptive field", "top-1", "year")
 SPARE = ("FLOPs", "saved", "peak activations", "input", "receptive field", "year")
@@ -96,7 +97,7 @@ def compare(models: Sequence[str | nn.Module] | Mapping[str, str | nn.Module], i
 def _entry(described: Summary) -> Entry:
     facts = zoo.facts().get(described.model, {})
     total = described.total
-    aside = sum(row.params for row in described.rows if row.op == "training only")
+    aside = total.training_params
     return Entry(
         name=described.model, input=described.input, params=total.params - aside, training_params=aside, macs=total.macs,
         peak_activation_bytes=total.peak_activation_bytes, saved_bytes=total.saved_bytes,
@@ -138,7 +139,7 @@ def _chart(entries: Sequence[Entry], path: Path) -> Path:
         beside = (area / 3.1416) ** 0.5 + 3  # points: the radius of the bubble and a little
         taken = any(x < other <= 1.5 * x and abs((entry.top1 or 0) - (near.top1 or 0)) < 0.01
                     for near, other in zip(shown, gmacs, strict=True))  # fmt: skip
-        plot.annotate(entry.name, (x, 100 * (entry.top1 or 0)), xytext=(-beside if taken else beside, 0),
+        plot.annotate(in_chart(entry.name), (x, 100 * (entry.top1 or 0)), xytext=(-beside if taken else beside, 0),
                       textcoords="offset points", va="center", ha="right" if taken else "left", fontsize=8)  # fmt: skip
     plot.set(xscale="log", xlabel="operations for one picture  [GMAC]", ylabel="published top-1 accuracy  [%]",
              title=f"Area: parameters, up to {largest / 1e6:.1f} million. {_dated(years)}")  # fmt: skip
@@ -147,6 +148,5 @@ def _chart(entries: Sequence[Entry], path: Path) -> Path:
         axis(lambda value, _: f"{value:g}")
     plot.grid(alpha=0.3)
     plot.margins(0.15)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix.lstrip(".") or "png")
+    drawing.save(figure, path, dpi=150)
     return path

@@ -3,16 +3,17 @@
 Along one axis, position i of a feature map sees the pixels `start + jump*i ... start + jump*i + size - 1`, numbered
 from the left edge of the picture (a negative start looks into the padding). A tensor's dimension is a product of
 factors (n positions, pixels per step along each axis), so that flattening, splitting into windows and transposing lose
-nothing.
+nothing. Where upsampling makes neighbours see different pixels, the step says in which order: `phases.Phases`.
 """
 
-from collections.abc import Sequence
-from fractions import Fraction
-from math import ceil, prod
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
 from typing import NamedTuple
 
-Number = int | Fraction
-Steps = tuple[Number | None, ...]  # per axis: pixels from one position to the next; None: not evenly
+from hubel.analysis import phases
+from hubel.analysis.phases import Number, Phases, Step, Stretch
+
+Steps = tuple[Step, ...]  # per axis: pixels from one position to the next; None: not evenly
 Factor = tuple[int, Steps]
 Dim = tuple[Factor, ...]
 
@@ -28,6 +29,10 @@ class Span(NamedTuple):
         """The smallest span that covers both."""
         start = min(self.start, other.start)
         return Span(start, max(self.start + self.size, other.start + other.size) - start, self.whole or other.whole)
+
+    def over(self, stretch: Stretch) -> "Span":
+        """What is seen of a stretch of positions that each see as much  [px from the first position]."""
+        return Span(self.start + stretch[0], self.size + stretch[1] - stretch[0], self.whole)
 
 
 class Field(NamedTuple):
@@ -87,7 +92,7 @@ def simplified(dim: Dim) -> Dim:
     joined: list[Factor] = []
     many = [factor for factor in dim if factor[0] != 1] or [dim[-1]]
     for n, steps in many:
-        if joined and all(a is not None and b is not None and a == b * n
+        if joined and all(a is not None and b is not None and phases.unfolded(b, n) == (a, b)
                           for a, b in zip(joined[-1][1], steps, strict=True)):  # fmt: skip
             joined[-1] = (joined[-1][0] * n, steps)
         else:
@@ -110,8 +115,9 @@ def cut(dim: Dim, sizes: Sequence[int]) -> list[Dim] | None:
                 need //= n
             elif n > need and n % need == 0:
                 inner = n // need
-                part.append((need, tuple(None if s is None else s * inner for s in steps)))
-                rest.insert(0, (inner, steps))
+                halves = [phases.unfolded(step, inner) or (None, None) for step in steps]
+                part.append((need, tuple(outer for outer, _ in halves)))
+                rest.insert(0, (inner, tuple(within for _, within in halves)))
                 need = 1
             else:
                 return None
@@ -153,8 +159,8 @@ def reduce(field: Field, over: Sequence[int], *, keepdim: bool = True) -> Field:
             continue
         left = any(steps[axis] != 0 for dim in dims for _, steps in dim)
         if left and all(step is not None for _, step in moved):
-            reach = sum((n - 1) * step for n, step in moved if step is not None)
-            spans[axis] = Span(span.start, span.size + reach, span.whole)
+            reached = [phases.reach(step, n) for n, step in moved if step is not None]
+            spans[axis] = span.over((sum(first for first, _ in reached), sum(last for _, last in reached)))
         else:  # all positions of this axis: the whole picture
             spans[axis] = Span(span.start, span.size, whole=True)
     if not keepdim:
@@ -166,31 +172,49 @@ def window(field: Field, dim: int, *, kernel: int, stride: int, padding: int, di
     """A convolution or pooling window along one dimension, `out` positions of it."""
     if kernel == 1 and stride == 1 and padding == 0 and out == positions(field.dims[dim]):
         return field
-    *others, (n, steps) = factors = simplified(field.dims[dim])
-    if not others:
-        moved = steps if stride == 1 else tuple([None if step is None else step * stride for step in steps])
-        spans = _seen_through(field, steps, (kernel - 1) * dilation, padding)
-        return Field(_with(field.dims, dim, ((out, moved),)), spans)
-    whole_blocks = dilation == 1 and padding % n == 0 and stride % n == 0 and (kernel <= n or kernel % n == 0)
-    if len(others) == 1 and whole_blocks:  # such as pooling what was upsampled: a window over blocks of n positions
-        inside = _seen_through(field, steps, (min(kernel, n) - 1), 0)
-        blocks = Field(_with(field.dims, dim, (others[0],)), inside)
-        return window(
-            blocks, dim, kernel=-(-kernel // n), stride=stride // n, padding=padding // n, dilation=1, out=out
-        )
-    moves = [any(steps[axis] != 0 for _, steps in factors) for axis in range(len(steps))]
-    unsure = [None if span and move and not span.whole else span
-              for span, move in zip(field.spans, moves, strict=True)]  # fmt: skip
-    return Field(_with(field.dims, dim, uneven(out, len(steps))), tuple(unsure))
+    _, steps = one_factor(field.dims[dim])
+    even = [step for step in steps if not isinstance(step, Phases)]
+    if len(even) < len(steps):
+        reads = lambda o: range(o * stride - padding, o * stride - padding + (kernel - 1) * dilation + 1, dilation)  # noqa: E731
+        return through(field, dim, reads, outputs=1, inputs=stride, out=out)
+    moved = steps if stride == 1 else tuple([None if step is None else step * stride for step in even])
+    spans = _seen_through(field, steps, (kernel - 1) * dilation, padding)
+    return Field(_with(field.dims, dim, ((out, moved),)), spans)
+
+
+def through(field: Field, dim: int, reads: Callable[[int], Iterable[int]], *, outputs: int, inputs: int,
+            out: int) -> Field:  # fmt: skip
+    """Any window along one dimension: `outputs` positions on, the same is read `inputs` positions on; see `phases.through`."""
+    _, steps = one_factor(field.dims[dim])
+    spans, moved = list(field.spans), list(steps)
+    for axis, (span, step) in enumerate(zip(field.spans, steps, strict=True)):
+        if step == 0:
+            continue
+        found = None if step is None else phases.through(step, reads, outputs, inputs, out)
+        moved[axis] = found and found[1]
+        if span and found:
+            spans[axis] = span.over(found[0])
+        elif span and not span.whole:
+            spans[axis] = None
+    return Field(_with(field.dims, dim, ((out, tuple(moved)),)), tuple(spans))
+
+
+def one_factor(dim: Dim) -> Factor:
+    """A dimension as one factor; its positions may take turns."""
+    *others, (n, steps) = simplified(dim)
+    for count, outer in reversed(others):
+        steps = tuple(phases.folded(a, n, b) for a, b in zip(outer, steps, strict=True))
+        n *= count
+    return n, steps
 
 
 def _seen_through(field: Field, steps: Steps, reach: int, padding: int) -> tuple[Span | None, ...]:
-    """What a window sees that reaches so many positions on, and begins so many positions early."""
+    """What a window sees that reaches so many positions on, and begins so many positions early, in even steps."""
     spans: list[Span | None] = []
     for span, step in zip(field.spans, steps, strict=True):
         if span is None or step == 0:
             spans.append(span)
-        elif step is None:
+        elif step is None or isinstance(step, Phases):
             spans.append(span if span.whole else None)
         else:
             spans.append(Span(span.start - padding * step, span.size + reach * step, span.whole))
@@ -211,7 +235,7 @@ def _refined(a: Dim, b: Dim) -> tuple[Dim, Dim] | None:
     return None
 
 
-def _merged_steps(n: int, steps: Sequence[Number | None], whole: Sequence[bool]) -> Number | None:
+def _merged_steps(n: int, steps: Sequence[Step], whole: Sequence[bool]) -> Step:
     """The step of a sum along one axis; operands that see the whole axis have no say unless they are alone."""
     voters = [step for step, everything in zip(steps, whole, strict=True) if not everything] or list(steps)
     if n == 1 or all(everything for everything in whole):
@@ -228,24 +252,39 @@ def union(fields: Sequence[Field], shape: Sequence[int]) -> Field:
 
 
 def _union(a: Field, b: Field) -> Field:
-    spans = tuple([None if x is None or y is None else x.joined(y) for x, y in zip(a.spans, b.spans, strict=True)])
+    joined = [None if x is None or y is None else x.joined(y) for x, y in zip(a.spans, b.spans, strict=True)]
     if a.dims == b.dims:
-        return Field(a.dims, spans)
-    axes = range(len(a.spans))
+        return Field(a.dims, tuple(joined))
     whole = [(bool(x and x.whole), bool(y and y.whole)) for x, y in zip(a.spans, b.spans, strict=True)]
+    turns = set[int]()  # axes along which the spans have been joined position by position
     dims: list[Dim] = []
     for one, two in zip(a.dims, b.dims, strict=True):
         if one == two:
             dims.append(one)
             continue
-        same = _refined(simplified(one), simplified(two))
-        if same is None:
-            dims.append(uneven(positions(one), len(axes)))
-            continue
-        factors = [(n, tuple(_merged_steps(n, (s[axis], t[axis]), whole[axis]) for axis in axes))
-                   for (n, s), (_, t) in zip(*same, strict=True)]  # fmt: skip
+        same = _refined(simplified(one), simplified(two)) or ([one_factor(one)], [one_factor(two)])
+        factors: list[Factor] = []
+        for (n, s), (_, t) in zip(*same, strict=True):
+            merged: list[Step] = []
+            for axis, (x, y) in enumerate(zip(a.spans, b.spans, strict=True)):
+                step = _merged_steps(n, (s[axis], t[axis]), whole[axis])
+                if step is None and x and y and axis not in turns:
+                    step, joined[axis] = _by_turns(n, s[axis], t[axis], x, y)
+                    turns.add(axis)
+                merged.append(step)
+            factors.append((n, tuple(merged)))
         dims.append(simplified(tuple(factors)))
-    return Field(tuple(dims), spans)
+    return Field(tuple(dims), tuple(joined))
+
+
+def _by_turns(n: int, a: Step, b: Step, x: Span, y: Span) -> tuple[Step, Span | None]:
+    """The step of a sum whose operands step differently, and what its first position sees."""
+    moving = a is not None and b is not None and a != 0 and b != 0
+    found = phases.together(a, b, (x.start, x.start + x.size), (y.start, y.start + y.size), n) if moving else None  # type: ignore[arg-type]
+    if found is None:
+        return None, x.joined(y)
+    (start, end), step = found
+    return step, Span(start, end - start, x.whole or y.whole)
 
 
 def concatenate(fields: Sequence[Field], dim: int, shape: Sequence[int]) -> Field:
@@ -257,66 +296,6 @@ def concatenate(fields: Sequence[Field], dim: int, shape: Sequence[int]) -> Fiel
     joined = union(beside, (*shape[:dim], 1, *shape[dim + 1 :]))
     steps = tuple(None if move else 0 for move in moved)
     return joined._replace(dims=_with(joined.dims, dim, ((shape[dim], steps),)))
-
-
-class Seen(NamedTuple):
-    """A receptive field per axis, for tables: None where it is unknown."""
-
-    size: tuple[int | None, ...]  # [px]; the picture's own size where the whole of it is seen
-    jump: tuple[float | None, ...]  # [px]
-    start: tuple[float | None, ...]  # first pixel that the first position sees; negative: in the padding
-    share: tuple[float | None, ...]  # of the picture that the central position sees, padding not counted  [0..1]
-    moving: bool  # whether some positions still see other pixels than others
-
-
-def seen(field: Field | None, image: Sequence[int]) -> Seen:
-    """A field as numbers."""
-    if field is None:
-        nothing = (None,) * len(image)
-        return Seen(nothing, nothing, nothing, nothing, moving=False)
-    moves: list[list[tuple[int, Number | None]]] = [[] for _ in image]
-    for dim in field.dims:
-        for n, steps in dim:
-            for axis, step in enumerate(steps):
-                if step != 0:
-                    moves[axis].append((n, step))
-    columns: list[tuple[int | None, float | None, float | None, float | None]] = []
-    for axis, (span, moved, pixels) in enumerate(zip(field.spans, moves, image, strict=True)):
-        before = axis - 1
-        if axis and moved == moves[before] and span == field.spans[before] and pixels == image[before]:
-            columns.append(columns[-1])  # of a square picture
-        else:
-            columns.append(_seen(span, moved, pixels))
-    size, jump, start, share = zip(*columns, strict=True) if columns else ((),) * 4
-    return Seen(size, jump, start, share, moving=any(moves))
-
-
-def _seen(span: Span | None, moving: Sequence[tuple[int, Number | None]],
-          pixels: int) -> tuple[int | None, float | None, float | None, float | None]:  # fmt: skip
-    jump = _number(moving[0][1]) if len(moving) == 1 and moving[0][1] is not None else None
-    if span is None:
-        return None, jump, None, None
-    if span.whole:
-        return pixels, jump, 0, 1.0
-    if any(step is None for _, step in moving):
-        return None, None, None, None
-    centre = span.start + sum((n - 1) // 2 * step for n, step in moving if step is not None)
-    inside = min(centre + span.size, pixels) - max(centre, 0)
-    return ceil(span.size), jump, _number(span.start), round(float(max(inside, 0)) / pixels, 4)
-
-
-def _number(value: Number | None) -> int | float | None:
-    if value is None or type(value) is int:
-        return value
-    return int(value) if value == int(value) else float(value)
-
-
-def blocks(seen: Field, dim: int, n: int, times: int) -> Field:
-    """Each position becomes `times` positions that see what it saw: nearest upsampling."""
-    axes = len(seen.spans)
-    grown = (*seen.dims[dim], (times, (0,) * axes))
-    dims = seen.dims[:dim] + (grown if positions(grown) == n else uneven(n, axes),) + seen.dims[dim + 1 :]
-    return seen._replace(dims=dims)
 
 
 def unevenly(seen: Field, dim: int, n: int) -> Field:

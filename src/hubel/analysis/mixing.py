@@ -1,6 +1,8 @@
 """Receptive fields through operators that mix positions: windows, sums, statistics, products, attention."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import gcd
 from typing import Any
 
 from torch import Tensor
@@ -33,17 +35,18 @@ def _windowed(seen: Field, window: Window, shape: Sequence[int]) -> Field:
 
 
 def _transposed(seen: Field, window: Window, shape: Sequence[int]) -> Field:
-    """A transposed convolution: with stride 1 a convolution; else even only where its windows do not overlap."""
+    """A transposed convolution: every position reads those that are written into it."""
     first = len(shape) - len(window.kernel)
     sizes = zip(window.kernel, window.stride, window.padding, window.dilation, strict=True)
     for d, (kernel, stride, padding, dilation) in enumerate(sizes, start=first):
-        if stride == 1:
-            seen = fields.window(seen, d, kernel=kernel, stride=1, padding=dilation * (kernel - 1) - padding,
-                                 dilation=dilation, out=shape[d])  # fmt: skip
-        else:
-            apart = kernel == stride and padding == 0 and dilation == 1
-            seen = fields.blocks(seen, d, shape[d], stride) if apart else fields.unevenly(seen, d, shape[d])
+        reads = partial(_written_by, taps=range(0, kernel * dilation, dilation), stride=stride, padding=padding)
+        seen = fields.through(seen, d, reads, outputs=stride, inputs=1, out=shape[d])
     return seen
+
+
+def _written_by(position: int, taps: range, stride: int, padding: int) -> list[int]:
+    """The inputs of a transposed convolution that are written into a position of its output."""
+    return [(position + padding - tap) // stride for tap in taps if (position + padding - tap) % stride == 0]
 
 
 def _pool(call: Call, look: Look) -> Field | None:
@@ -52,7 +55,7 @@ def _pool(call: Call, look: Look) -> Field | None:
 
 
 def _adaptive(call: Call, look: Look) -> Field | None:
-    """Windows that share the positions out; uneven ones where they do not divide."""
+    """Windows that share the positions out, of different sizes where they do not divide."""
     seen = look(call.args[0])
     if seen is None:
         return None
@@ -61,10 +64,10 @@ def _adaptive(call: Call, look: Look) -> Field | None:
         n, out = fields.positions(seen.dims[d]), shape[d]
         if out == 1:
             seen = reduce(seen, [d])
-        elif n % out == 0:
-            seen = fields.window(seen, d, kernel=n // out, stride=n // out, padding=0, dilation=1, out=out)
         else:
-            seen = fields.unevenly(seen, d, out)
+            share = gcd(n, out)
+            reads = lambda o, n=n, out=out: range(o * n // out, -(-(o + 1) * n // out))  # noqa: E731
+            seen = fields.through(seen, d, reads, outputs=out // share, inputs=n // share, out=out)
     return seen
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hubel.analysis import field as fields
 from hubel.analysis.calls import Call
-from hubel.analysis.field import Field, Span, flat, unknown
+from hubel.analysis.field import Field, flat, unknown
 
 Look = Callable[[Tensor], Field | None]
 
@@ -67,16 +67,7 @@ def _moved(seen: Field, dim: int, begin: int, step: int, n: int) -> Field:
     """Every `step`-th position from `begin` on."""
     if begin == 0 and n == fields.positions(seen.dims[dim]):
         return seen
-    return fields.window(seen, dim, kernel=1, stride=step, padding=-begin, dilation=1, out=n) if begin or step > 1 \
-        else seen._replace(dims=seen.dims[:dim] + (_first(seen.dims[dim], n),) + seen.dims[dim + 1 :])  # fmt: skip
-
-
-def _first(dim: fields.Dim, n: int) -> fields.Dim:
-    """The first n positions of a dimension."""
-    factors = fields.simplified(dim)
-    if len(factors) == 1:
-        return ((n, factors[0][1]),)
-    return ((n, tuple(None if any(steps[a] != 0 for _, steps in factors) else 0 for a in range(len(dim[0][1])))),)
+    return fields.window(seen, dim, kernel=1, stride=step, padding=-begin, dilation=1, out=n)
 
 
 def _select(call: Call, look: Look) -> Field | None:
@@ -135,37 +126,9 @@ def _pad(call: Call, look: Look) -> Field | None:
 
 
 def _padded(seen: Field, dim: int, before: int, n: int) -> Field:
-    factors = fields.simplified(seen.dims[dim])
-    if fields.still(factors):
+    if fields.still(seen.dims[dim]):
         return seen._replace(dims=seen.dims[:dim] + (flat(n, len(seen.spans)),) + seen.dims[dim + 1 :])
-    (_, steps), *others = factors
-    if others or None in steps:
-        return fields.unevenly(seen, dim, n)
-    spans = [span and Span(span.start - before * (step or 0), span.size, span.whole)
-             for span, step in zip(seen.spans, steps, strict=True)]  # fmt: skip
-    return Field(seen.dims[:dim] + (((n, steps),),) + seen.dims[dim + 1 :], tuple(spans))
-
-
-def _nearest(call: Call, look: Look) -> Field | None:
-    seen = look(call.args[0])
-    if seen is None:
-        return None
-    shape = call.shape
-    for d in range(2, len(shape)):
-        n = fields.positions(seen.dims[d])
-        seen = (
-            fields.blocks(seen, d, shape[d], shape[d] // n) if shape[d] % n == 0 else fields.unevenly(seen, d, shape[d])
-        )
-    return seen
-
-
-def _smooth(call: Call, look: Look) -> Field | None:
-    """Bilinear and bicubic resizing: between positions, in no even step."""
-    seen = look(call.args[0])
-    for d, n in enumerate(call.shape):
-        if seen and d > 1 and n != fields.positions(seen.dims[d]):
-            seen = fields.unevenly(seen, d, n)
-    return seen
+    return fields.window(seen, dim, kernel=1, stride=1, padding=before, dilation=1, out=n)
 
 
 def _index(call: Call, look: Look) -> Field | None:
@@ -181,11 +144,11 @@ def _index(call: Call, look: Look) -> Field | None:
 
 
 def _pixel_shuffle(call: Call, look: Look) -> Field | None:
-    seen = look(call.args[0])
-    for d in (-2, -1):
-        if seen:
-            seen = fields.blocks(seen, len(seen.dims) + d, call.shape[d], call.args[1])
-    return seen and seen._replace(dims=(*seen.dims[:-3], flat(call.shape[-3], len(seen.spans)), *seen.dims[-2:]))
+    """Channels become blocks of pixels: all of a block see what one position saw."""
+    seen, shape, side = look(call.args[0]), call.shape, call.args[1]
+    for d in (len(shape) - 2, len(shape) - 1):
+        seen = seen and fields.through(seen, d, lambda o: [o // side], outputs=side, inputs=1, out=shape[d])
+    return seen and seen._replace(dims=(*seen.dims[:-3], flat(shape[-3], len(seen.spans)), *seen.dims[-2:]))
 
 
 def _pixel_unshuffle(call: Call, look: Look) -> Field | None:
@@ -216,9 +179,6 @@ RULES: dict[str, Any] = {
     **_rules("split split_with_sizes unbind split_with_sizes_copy", _split),
     "squeeze": _squeeze, "unsqueeze": _unsqueeze,
     **_rules("constant_pad_nd reflection_pad2d replication_pad2d reflection_pad1d replication_pad1d", _pad),
-    **_rules("upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact2d", _nearest),
-    **_rules("upsample_bilinear2d upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa",
-             _smooth),
     **_rules("index index_select", _index),
     "pixel_shuffle": _pixel_shuffle, "pixel_unshuffle": _pixel_unshuffle,
     "roll": _roll, "flip": _roll,

@@ -1,12 +1,15 @@
 """What an instrument is asked about: a network or the name of one, and the size of a picture."""
 
 import operator
+import os
 import re
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from hubel import zoo
 from hubel.analysis import sequence
@@ -15,6 +18,7 @@ from hubel.errors import UsageError
 Shape = tuple[int, ...]
 Size = Sequence[int] | int | str
 EXAMPLE = (3, 224, 224)
+MOST_NUMBERS = 10**12  # of one input
 
 
 def named(
@@ -34,7 +38,7 @@ def named(
     """
     if not isinstance(model, str):
         return _own(model, input)
-    if (Path(model) / "run.json").is_file() or model.endswith(".safetensors"):
+    if os.path.isfile(os.path.join(model, "run.json")) or model.endswith(".safetensors"):
         raise UsageError(f"{model} is a trained classifier; its network is hubel.load({model!r}).network")
     if " " in model.strip() or model.endswith(".toml"):
         if classes is not None:
@@ -42,12 +46,13 @@ def named(
         layers, own = sequence.read(Path(model)) if model.endswith(".toml") else (model, None)
         usual = tuple(own or EXAMPLE)
         shape = size_of(input, usual[0]) or usual
-        return model, sequence.model(layers, input=shape), shape
+        with torch.device("meta"), zoo.unfilled():
+            return model, sequence.model(layers, input=shape), shape
     if ".py:" in model:
         shape = size_of(input)
         if shape is None:
             raise UsageError(f"which input does {model} take? say it, such as input=3x224x224")
-        return model, zoo.create(model, num_classes=classes, in_channels=shape[0], image_size=shape[1]), shape
+        return model, _of_own_code(model, classes, shape), shape
     usual = tuple(zoo.published(model)["input"])
     channels, *sides = shape = size_of(input, usual[0]) or usual
     if len(shape) != len(usual):
@@ -56,6 +61,19 @@ def named(
         raise UsageError(f"{model} has a layer for square pictures only; {_written(sides)} is not square")
     with torch.device("meta"):
         return model, zoo.create(model, num_classes=classes, in_channels=channels, image_size=sides[0]), shape
+
+
+def _of_own_code(model: str, classes: int | None, shape: Shape) -> nn.Module:
+    """The network of FILE.py:NAME without memory for its weights; with it where its code asks for numbers."""
+    sizes = {"num_classes": classes, "in_channels": shape[0], "image_size": shape[1] if len(shape) > 1 else None}
+    try:
+        with torch.device("meta"), zoo.unfilled():
+            network = zoo.create(model, **sizes)
+            if any(map(is_lazy, network.parameters())):
+                network.eval()(torch.empty(1, *shape))
+            return network
+    except Exception:  # the second time nothing stands in its way but its own mistakes
+        return zoo.create(model, **sizes)
 
 
 def _own(model: object, input: Size | None) -> tuple[str, nn.Module, Shape]:
@@ -97,14 +115,14 @@ def size_of(input: Size | None, channels: int | None = None) -> Shape | None:
     """
     if input is None:
         return None
-    shown = repr(input) if isinstance(input, str | int | Sequence) else f"of class {type(input).__name__}"
+    shown = repr(input)[:80] if isinstance(input, str | int | Sequence) else f"of class {type(input).__name__}"
     wrong = UsageError(f"input {shown} is not channels x height x width; write it as 3x224x224")
     if side := _side(input):
         if channels is None:
             raise wrong
-        return channels, side, side
+        input = channels, side, side
     if isinstance(input, str):
-        match = re.fullmatch(r"(\d+)[x,](\d+)[x,](\d+)", input.replace(" ", ""))
+        match = re.fullmatch(r"([0-9]{1,9})[x,]([0-9]{1,9})[x,]([0-9]{1,9})", input.replace(" ", ""))
         input = tuple(map(int, match.groups())) if match else ()
     try:
         shape = tuple(map(operator.index, input))  # type: ignore[arg-type] -- an int would be a side, or 0
@@ -112,12 +130,16 @@ def size_of(input: Size | None, channels: int | None = None) -> Shape | None:
         raise wrong from None
     if not shape or min(shape) < 1:
         raise wrong
+    if prod(shape) > MOST_NUMBERS:
+        raise UsageError(
+            f"input {_written(shape)} has more numbers than any picture; up to {MOST_NUMBERS:,} are inspected"
+        )
     return shape
 
 
 def _side(input: Size | None) -> int:
     """The side of a square picture, 0 where something else is given."""
-    if isinstance(input, str) and input.strip().isdecimal():
+    if isinstance(input, str) and re.fullmatch("[0-9]{1,9}", input.strip()):
         return int(input)
     return input if isinstance(input, int) and not isinstance(input, bool) and input > 0 else 0
 

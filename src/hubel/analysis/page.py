@@ -1,10 +1,11 @@
 """A summary as one self-contained HTML page, the volumes drawn to scale."""
 
-from html import escape
+import html
 from math import log2
 
 from hubel.analysis import tables
 from hubel.analysis.rows import Row, Summary
+from hubel.foreign import plain
 
 STYLE = """
 .hubel { font: 14px/1.45 system-ui, sans-serif; color: #1c2330; background: #fff; }
@@ -27,6 +28,11 @@ CAPTION = ("Every volume of another shape, from the input on: sides to one scale
            "Blue: convolution; green: pooling; red: dense; violet: other.")  # fmt: skip
 HEIGHT = 190  # px of the drawing for the tallest volume
 DRAWN = 40  # volumes at most: a deeper network is drawn by its blocks
+
+
+def escape(text: str) -> str:
+    """Text of others as a page shows it."""
+    return html.escape(plain(text, keep="\n"))
 
 
 def page(summary: Summary, depth: int | None = None) -> str:

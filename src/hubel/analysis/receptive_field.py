@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from hubel.analysis import field as fields
-from hubel.analysis import mixing, moving
+from hubel.analysis import mixing, moving, resizing
 from hubel.analysis.calls import Call, storage
 from hubel.analysis.field import Field, flat, uneven, unknown
 from hubel.analysis.mixing import Look
@@ -15,7 +15,7 @@ CONSTANT = {
     "new_ones", "rand_like", "randn_like",
 }  # fmt: skip
 
-RULES = {**mixing.RULES, **moving.RULES}
+RULES = {**mixing.RULES, **moving.RULES, **resizing.RULES}
 Region = tuple[int, tuple[int, ...], tuple[int, ...]]
 Views = dict[int, tuple[Tensor, Field | None]]  # of one memory, by the tensor's id
 

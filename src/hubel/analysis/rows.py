@@ -13,11 +13,14 @@ from hubel.analysis.field import Field
 from hubel.analysis.named import Size, named
 from hubel.analysis.operators import Window
 from hubel.analysis.receptive_field import receptive_fields
+from hubel.analysis.seen import Seen
+from hubel.analysis.seen import seen as numbers
 from hubel.analysis.shadow import Shadow
 from hubel.analysis.trace import ROOT, Stopped, Trace
 from hubel.errors import UsageError, nearest
 from hubel.process import uncollected
 
+TRAINING_ONLY = "training only"
 Axes = tuple[float | None, ...]
 Kept = dict[tuple[str, str, int], int]  # bytes kept for backward, by module, operator and how-manieth call of it
 
@@ -55,6 +58,7 @@ class Total:
     """What the rows add up to, for one picture."""
 
     params: int
+    training_params: int  # those of them that only training uses, such as auxiliary heads
     macs: int | None
     activation_bytes: int
     peak_activation_bytes: int  # of an inference that frees what it no longer needs
@@ -91,7 +95,8 @@ class Summary:
 
     def json(self) -> dict[str, Any]:
         """One object that scripts can rely on."""
-        total = {"params": self.total.params, "macs": self.total.macs, "flops": self.total.flops,
+        total = {"params": self.total.params, "training_params": self.total.training_params,
+                 "macs": self.total.macs, "flops": self.total.flops,
                  "peak_activation_bytes": self.total.peak_activation_bytes, "saved_bytes": self.total.saved_bytes,
                  "receptive_field": list(self.total.receptive_field),
                  "activation_bytes": self.total.activation_bytes}  # fmt: skip
@@ -172,7 +177,9 @@ def _described(shadow: Shadow, input: tuple[int, ...], name: str) -> Summary:
     fresh = {key: path for key, path in trace.weights.items() if path in trace.parameters}
     rows = _rows(trace, kept, fresh, input)
     rows += _rest(trace, saved, kept, fresh)
-    if saved is None:
+    if saved and saved.trace.unsure:
+        note = f"saved bytes unknown: {saved.trace.unsure}"
+    if note:
         rows = [row._replace(saved_bytes=None) for row in rows]
     return Summary(name, input, tuple(rows), _total(rows, trace), trace.classes, note)
 
@@ -182,6 +189,7 @@ def _total(rows: Sequence[Row], trace: Trace) -> Total:
     maps = [row for row in rows if row.moving and row.activation_bytes and row.op != "input"]
     return Total(
         params=sum(row.params for row in rows),
+        training_params=sum(row.params for row in rows if row.op == TRAINING_ONLY),
         macs=None if None in macs else sum(filter(None, macs)),
         activation_bytes=sum(row.activation_bytes for row in rows),
         peak_activation_bytes=memory.peak(trace),
@@ -196,9 +204,9 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
     What they account for is taken out of `kept` (bytes for backward) and `fresh` (parameters nobody has read yet).
     """
     fields = receptive_fields(trace)
-    seen_by = {id(found): field.seen(found, input[1:]) for found in {id(each): each for each in fields}.values()}
+    seen_by = {id(found): numbers(found, input[1:]) for found in {id(each): each for each in fields}.values()}
     assert trace.input is not None
-    seen = field.seen(field.picture(trace.input.shape), input[1:])
+    seen = numbers(field.picture(trace.input.shape), input[1:])
     rows = [Row(name="input", module="", op="input", output=input, params=0, macs=0,
                 activation_bytes=trace.input.untyped_storage().nbytes(),
                 saved_bytes=kept.pop(("input", "", 0), 0), receptive_field=seen.size, jump=seen.jump, start=seen.start,
@@ -255,9 +263,9 @@ def _rest(trace: Trace, saved: memory.Saved | None, kept: Kept, fresh: dict[int,
     params, extra = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for key, path in fresh.items():
         owner = path.rpartition(".")[0] or ROOT
-        params[owner, "training only" if key in trained else "not called"] += trace.parameters[path].numel()
+        params[owner, TRAINING_ONLY if key in trained else "not called"] += trace.parameters[path].numel()
     for (path, _, _), size in kept.items():
-        extra[path, "training only"] += size
+        extra[path, TRAINING_ONLY] += size
     order = {path or ROOT: index for index, path in enumerate(trace.classes)}
     names = sorted({*params, *extra}, key=lambda name: order.get(name[0], len(order)))
     return [Row(name=path, module=_class(trace, path), op=op, output=(), params=params[path, op], macs=0,
@@ -268,7 +276,7 @@ def _class(trace: Trace, path: str) -> str:
     return trace.classes.get("" if path == ROOT else path, "")
 
 
-def _row(call: Call, seen: field.Seen, op: str, given: list[Tensor], params: int, saved: int, trace: Trace) -> Row:
+def _row(call: Call, seen: Seen, op: str, given: list[Tensor], params: int, saved: int, trace: Trace) -> Row:
     weight, groups, bias = (), 1, False
     name = call.name
     if name == "convolution":

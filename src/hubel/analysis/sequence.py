@@ -18,11 +18,11 @@ Shape = tuple[int, ...]
 # fmt: off
 #   kind      pattern of the word                        an example
 WORDS = {
-    "conv":    (r"(?P<filters>\d+)c(?P<kernel>\d+)",      "96c11s4"),  # 96 filters 11x11, stride 4
-    "max":     (r"p(?P<kernel>\d+)",                      "p3s2"),     # max pooling 3x3, stride 2
-    "average": (r"a(?P<kernel>\d+)",                      "a2"),       # average pooling 2x2, stride 2
-    "linear":  (r"(?:fc)?(?P<units>\d+)",                 "fc4096"),   # fully connected, 4096 units
-    "dropout": (r"d(?P<rate>0?\.\d+)",                    "d0.5"),     # half the numbers
+    "conv":    (r"(?P<filters>[0-9]+)c(?P<kernel>[0-9]+)",      "96c11s4"),  # 96 filters 11x11, stride 4
+    "max":     (r"p(?P<kernel>[0-9]+)",                      "p3s2"),     # max pooling 3x3, stride 2
+    "average": (r"a(?P<kernel>[0-9]+)",                      "a2"),       # average pooling 2x2, stride 2
+    "linear":  (r"(?:fc)?(?P<units>[0-9]+)",                 "fc4096"),   # fully connected, 4096 units
+    "dropout": (r"d(?P<rate>0?\.[0-9]+)",                    "d0.5"),     # half the numbers
     "global":  (r"gap",                                   "gap"),      # global average pooling
     "flatten": (r"flat",                                  "flat"),
     "norm":    (r"bn",                                    "bn"),       # batch norm
@@ -36,6 +36,8 @@ WORDS = {
 EXTRAS = {"s": "stride", "p": "padding", "d": "dilation", "g": "groups"}   # after a kernel, in any order
 TAKES = {"conv": "spdg", "max": "spd", "average": "sp"}
 DEFAULTS = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+LARGEST = 100_000_000      # of any number in a word
+MOST_LAYERS = 10_000
 # fmt: on
 
 
@@ -94,7 +96,7 @@ def parse(line: str) -> list[Token]:
     >>> [token.kind for token in parse("96c11s4 r p3s2 fc10")]
     ['conv', 'relu', 'max', 'linear']
     """
-    words = re.findall(r"\)x\d+|[()\[\]]|[^\s()\[\]]+", line)
+    words = re.findall(r"\)x[0-9]+|[()\[\]]|[^\s()\[\]]+", line)
     tokens, rest = _sequence(words, line, closing="")
     assert not rest
     return tokens
@@ -107,7 +109,11 @@ def _sequence(words: list[str], line: str, closing: str) -> tuple[list[Token], l
         word, *words = words
         if word == "(":
             inside, words = _sequence(words, line, ")x")
-            times, words = int(words[0][2:]), words[1:]
+            times, words = _number(words[0][2:], words[0]), words[1:]
+            if times * len(inside) > MOST_LAYERS:
+                raise UsageError(
+                    f"{times:,} times {len(inside)} words are more than {MOST_LAYERS:,} layers; repeat them less often"
+                )
             tokens += inside * times
         elif word == "[":
             inside, words = _sequence(words, line, "]")
@@ -133,18 +139,30 @@ def _word(word: str) -> Token:
         UsageError: no such word.
     """
     for kind, (pattern, _) in WORDS.items():
-        extras = f"(?:[{TAKES[kind]}]\\d+)*" if kind in TAKES else ""
+        extras = f"(?:[{TAKES[kind]}][0-9]+)*" if kind in TAKES else ""
         match = re.fullmatch(f"{pattern}(?P<extras>{extras})", word)
         if match:
             found = match.groupdict()
             sizes: dict[str, Any] = {
-                EXTRAS[letter]: int(size) for letter, size in re.findall(r"([a-z])(\d+)", found.pop("extras"))
+                EXTRAS[letter]: _number(size, word)
+                for letter, size in re.findall(r"([a-z])([0-9]+)", found.pop("extras"))
             }
-            sizes.update({name: float(size) if name == "rate" else int(size) for name, size in found.items()})
+            sizes.update({name: float(size) if name == "rate" else _number(size, word) for name, size in found.items()})
             return Token(kind, _not_zero(sizes, word), word)
     examples = [example for _, example in WORDS.values()]
     raise UsageError(f"{word!r} is no layer; {nearest(word, examples)}; "
                      f"a convolution is written 96c11s4, max pooling p3s2, a dense layer fc10")  # fmt: skip
+
+
+def _number(text: str, word: str) -> int:
+    """A size as written.
+
+    Raises:
+        UsageError: no layer is so large.
+    """
+    if len(text.lstrip("0")) > len(str(LARGEST)) or int(text) > LARGEST:
+        raise UsageError(f"{word!r} is larger than any layer that is built here: numbers go up to {LARGEST:,}")
+    return int(text)
 
 
 def _not_zero(sizes: dict[str, Any], word: str) -> dict[str, Any]:
@@ -168,7 +186,7 @@ def _entry(entry: str | int | Mapping[str, Any]) -> Token:
     for name, size in sizes.items():
         if name not in allowed:
             raise UsageError(f"{dict(entry)}: {kind} has no {name!r}; {nearest(name, filter(None, allowed))}")
-        if not isinstance(size, float if name == "rate" else int) or size < 0:
+        if not isinstance(size, float if name == "rate" else int) or not 0 <= size <= LARGEST:
             raise UsageError(f"{dict(entry)}: {size!r} is no {name}")
     if kind == "conv" and "kernel" not in sizes:
         raise UsageError(f"{dict(entry)}: a convolution needs a kernel, such as kernel = 3")

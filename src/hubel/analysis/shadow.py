@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from hubel.analysis.calls import tensors
+from hubel.analysis.cpu import OnCPU
 from hubel.analysis.shapes import like
 from hubel.analysis.trace import ROOT, Recorder, Stopped, Trace
 from hubel.errors import HubelError, UsageError
@@ -127,6 +128,7 @@ class Shadow:
             Stopped: the forward pass failed.
             UsageError: the forward pass reads the numbers of a tensor.
         """
+        _takes_one(self.model, self.classes[""])
         self._set_mode(training)
         for parameter in self.plainly_used:
             parameter.requires_grad = graph
@@ -135,13 +137,14 @@ class Shadow:
         recorder.plain = not (gradients and graph)
         with torch.inference_mode(False):
             x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
-        with _undisturbed(), torch.set_grad_enabled(gradients), recorder:
+        with _undisturbed(), torch.set_grad_enabled(gradients), recorder, OnCPU(recorder):
             try:
                 result = self.model(x)
             except HubelError:
                 raise
-            except (NotImplementedError, RuntimeError) as error:
-                if "meta tensor" not in str(error) and not isinstance(error, NotImplementedError):
+            except (NotImplementedError, RuntimeError, TypeError) as error:
+                asks = "meta tensor" in str(error) or "meta device" in str(error)  # for numbers, or for a numpy array
+                if not asks and not isinstance(error, NotImplementedError):
                     raise recorder.failed or Stopped(ROOT, None, [x], error) from error
                 where = recorder.failed.path if recorder.failed else ROOT
                 raise UsageError(f"{where}: the forward pass needs the numbers of a tensor, and an inspection has only "
@@ -151,7 +154,7 @@ class Shadow:
         outputs = tensors(_plain(result))
         recorder.looks_at(x)
         return Trace(recorder.calls, x, outputs, self.parameters, self.weights, self.classes, recorder.memory,
-                     recorder.sizes, recorder.meddled)  # fmt: skip
+                     recorder.sizes, recorder.meddled, recorder.unsure)  # fmt: skip
 
     def _set_mode(self, training: bool) -> None:
         """`train()` where a network has its own, such as one that keeps some layers frozen; else the quick way."""
@@ -176,6 +179,19 @@ class Shadow:
     def _dtype(self) -> torch.dtype:
         kinds = [tensor.dtype for tensor in self.parameters.values() if tensor.is_floating_point()]
         return kinds[0] if kinds else torch.get_default_dtype()
+
+
+def _takes_one(model: nn.Module, kind: str) -> None:
+    """Refuses a network whose forward needs more than one input."""
+    try:
+        parameters = inspect.signature(type(model).forward).parameters.values()
+    except (TypeError, ValueError):
+        return
+    needed = [each.name for each in list(parameters)[1:]
+              if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]  # fmt: skip
+    if len(needed) > 1:
+        raise UsageError(f"the forward of {kind} takes {len(needed)} inputs ({', '.join(needed)}), and one is given; inspect "
+                         f"a module that takes one picture and makes the others of it")  # fmt: skip
 
 
 def _by_path(model: nn.Module) -> dict[str, nn.Module]:

@@ -60,6 +60,16 @@ def _batch_norm(x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, trai
     return like(x), mean, torch.empty_strided((x.shape[1],), (1,), dtype=x.dtype, device=META) if training else mean
 
 
+def _layer_norm(x: Tensor, over: list[int], weight: Tensor | None, _bias: Any, _eps: float) -> Any:
+    """The shape of a layer norm, its statistics in the precision they have on the CPU."""
+    ahead = x.dim() - len(over)
+    if not x.is_contiguous() or tuple(x.shape[ahead:]) != tuple(over):
+        return None
+    dtype = x.dtype if weight is None else weight.dtype
+    shape = (*x.shape[:ahead], *[1] * len(over))
+    return like(x), torch.empty(shape, dtype=dtype, device=META), torch.empty(shape, dtype=dtype, device=META)
+
+
 def _linear(bias: Tensor, x: Tensor, weight: Tensor, **scales: Any) -> Tensor | None:
     """The shape of a linear layer."""
     if scales or x.shape[1] != weight.shape[0] or x.dtype != weight.dtype or bias.shape != weight.shape[1:]:
@@ -118,6 +128,7 @@ IN_PLACE = (ATEN.relu_, ATEN.silu_, ATEN.hardtanh_, ATEN.hardswish_, ATEN.leaky_
 QUICK: dict[Any, Callable] = {
     ATEN.convolution.default: _convolution,
     ATEN.native_batch_norm.default: _batch_norm,
+    ATEN.native_layer_norm.default: _layer_norm,
     ATEN.addmm.default: _linear,
     ATEN.max_pool2d_with_indices.default: _max_pool,
     ATEN.empty.memory_format: torch.empty,

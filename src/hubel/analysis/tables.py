@@ -14,6 +14,7 @@ from hubel.analysis.operators import Window
 from hubel.analysis.rows import Row, Summary
 from hubel.arithmetic import unread
 from hubel.errors import UsageError
+from hubel.foreign import in_csv, in_markup, plain
 
 COLUMNS = ("layer", "operation", "output", "params", "MACs", "FLOPs", "activations", "saved", "receptive field", "jump",
            "start", "sees")  # fmt: skip
@@ -104,7 +105,27 @@ def total_cells(summary: Summary) -> list[str]:
 def closing(summary: Summary) -> str:
     """What the columns do not show."""
     peak = f"Peak activations of an inference: {number(summary.total.peak_activation_bytes)} bytes."
-    return " ".join(filter(None, (peak, misfits(summary), CONVENTION, summary.note)))
+    return " ".join(
+        filter(None, (peak, trained_only(summary), last_map(summary), misfits(summary), CONVENTION, summary.note))
+    )
+
+
+def trained_only(summary: Summary) -> str:
+    """A sentence on parameters that an inference does not run, "" where it runs all."""
+    total = summary.total
+    if not total.training_params:
+        return ""
+    return (f"{total.training_params:,} of the parameters are in layers that only training uses; an inference runs "
+            f"{total.params - total.training_params:,}.")  # fmt: skip
+
+
+def last_map(summary: Summary) -> str:
+    """A sentence on whose receptive field the total is, "" where it is that of the last row too."""
+    last = next((row for row in reversed(summary.rows) if row.output), None)
+    if last is None or last.receptive_field == summary.total.receptive_field:
+        return ""
+    return (f"Total receptive field: {axes(summary.total.receptive_field)} px of the last feature map, one position of it; "
+            f"the rows after it read all positions.")  # fmt: skip
 
 
 def misfits(summary: Summary) -> str:
@@ -160,12 +181,15 @@ def grid(columns: Sequence[str], lines: Sequence[Sequence[str]], total: Sequence
     for name in reversed(out.copy()):  # a wide one has left, so a narrow one may come back
         if fits([other for other in out if other != name]):
             out.remove(name)
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_footer=total is not None, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title=title and in_markup(title), title_justify="left", show_footer=total is not None,
+                  pad_edge=False)  # fmt: skip
     shown = [i for i, name in enumerate(columns) if name not in out]
     for i in shown:
-        table.add_column(columns[i], total[i] if total else "", justify="left" if i < left else "right", no_wrap=True)
+        table.add_column(
+            columns[i], in_markup(total[i]) if total else "", justify="left" if i < left else "right", no_wrap=True
+        )
     for line in lines:
-        table.add_row(*(line[i] for i in shown))
+        table.add_row(*(in_markup(line[i]) for i in shown))
     if out:
         names = ", ".join(name for name in columns if name in out)
         notes = f"No room for {names}: a wider window, --markdown and --json have them.\n{notes}"
@@ -179,7 +203,7 @@ def grid(columns: Sequence[str], lines: Sequence[Sequence[str]], total: Sequence
 
 def rendered(table: Table) -> str:
     """A rich table as plain text, as wide as it needs."""
-    console = Console(file=io.StringIO(), width=400, color_system=None)
+    console = Console(file=io.StringIO(), width=400, color_system=None, emoji=False)
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
@@ -189,8 +213,8 @@ def markdown(summary: Summary, depth: int | None = None) -> str:
     """A Markdown table."""
     lines = [COLUMNS, ("---", "---", *("---:" for _ in COLUMNS[2:]))]
     body: Iterable[Sequence[str]] = [*lines, *(cells(row) for row in at_depth(summary, depth)), total_cells(summary)]
-    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in body)
-    return f"**{summary.model}**, input {volume(summary.input)}\n\n{table}\n\n{closing(summary)}\n"
+    table = "\n".join("| " + " | ".join(plain(cell).replace("|", "\\|") for cell in line) + " |" for line in body)
+    return f"**{plain(summary.model)}**, input {volume(summary.input)}\n\n{table}\n\n{closing(summary)}\n"
 
 
 def comma_separated(summary: Summary, depth: int | None = None) -> str:
@@ -205,5 +229,5 @@ def comma_separated(summary: Summary, depth: int | None = None) -> str:
         values = [getattr(row, name) if name != "output" else volume(row.output) for name in plain]
         for name in spread:
             values += getattr(row, name) or [None] * len(letters)
-        writer.writerow(values)
+        writer.writerow(in_csv(value) if isinstance(value, str) else value for value in values)
     return out.getvalue()

@@ -12,7 +12,7 @@ from torch._C._autograd import _top_saved_tensors_default_hooks as packing_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from hubel.analysis import direct
+from hubel.analysis import cpu, direct
 from hubel.analysis.calls import Call, Operator, operator, tensors
 from hubel.analysis.shapes import ATEN, META
 from hubel.errors import ShapeError
@@ -38,6 +38,7 @@ class Trace:
     memory: dict[int, int] = field(default_factory=dict)  # id of a tensor -> the memory it looks at
     sizes: dict[int, int] = field(default_factory=dict)  # memory -> its bytes
     meddled: bool = False  # the network's own code has a say in what is kept for backward: no_grad, checkpoints
+    unsure: str = ""  # why what is kept for backward cannot be told from shapes; "" where it can
 
 
 class Stopped(Exception):
@@ -65,6 +66,7 @@ class Recorder(TorchDispatchMode):
         self.memory = dict(memory)
         self.sizes = dict(sizes)
         self.meddled = False
+        self.unsure = ""
         self.path = ROOT
         self.begun: tuple[Any, tuple] | None = None
         self.failed: Stopped | None = None
@@ -124,6 +126,8 @@ class Recorder(TorchDispatchMode):
         shape = tuple(outputs[0].shape) if outputs else ()
         self.calls.append(Call(self.path, traits, args, kwargs, inputs, outputs, reads, writes, traits.name, shape))
         self.meddled |= not is_grad_enabled() or packing_hooks(True) is not None
+        if torch.is_autocast_enabled("cpu") or traits.name in cpu.UNSURE:
+            self.unsure = cpu.UNSURE.get(traits.name, cpu.MIXED)
 
     def looks_at(self, tensor: Tensor) -> int:
         """The memory of a tensor that stays alive as long as this record, so that its id stays its own."""

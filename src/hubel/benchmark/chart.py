@@ -7,9 +7,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hubel import files
+from hubel import drawing
 from hubel.benchmark.rows import Row
 from hubel.errors import UsageError
+from hubel.foreign import in_chart
 
 OURS, THEIRS, LINE = "#0b5c8a", "#b4bac2", "#a8442a"
 WIDTH, BAR, HEAD = 9.0, 0.26, 0.42  # inches
@@ -41,8 +42,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0], panels, strict=True
     ):
         _panel(axes, panel)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=160)
+    drawing.save(figure, path, dpi=160)
 
 
 def _panel(axes: Axes, panel: Sequence[Row]) -> None:
@@ -66,10 +66,12 @@ def _panel(axes: Axes, panel: Sequence[Row]) -> None:
     if bound:
         axes.axvline(bound, color=LINE, linewidth=1.2, linestyle=(0, (4, 2)), zorder=0)
         axes.text(bound, -0.62, f"{first.precision} ceiling {speed(bound)}", color=LINE, fontsize=7.5, ha="center")
-    axes.set_yticks(list(at), names, fontsize=8.5)
+    axes.set_yticks(list(at), [*map(in_chart, names)], fontsize=8.5)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * widest)
-    axes.set_title(f"{first.work}: {first.case}", loc="left", fontsize=9.5, fontweight="bold", pad=10 if bound else 4)
+    axes.set_title(
+        in_chart(f"{first.work}: {first.case}"), loc="left", fontsize=9.5, fontweight="bold", pad=10 if bound else 4
+    )
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[["top", "right", "bottom"]].set_visible(False)

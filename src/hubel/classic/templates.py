@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hubel import files
+from hubel import drawing
+from hubel.foreign import in_chart, plain
 
 MOST = 40  # classes that are drawn
 
@@ -39,6 +40,5 @@ def draw_templates(pictures: NDArray[np.uint8], classes: Sequence[str], path: Pa
         axes.set_axis_off()
     for axes, picture, name in zip(figure.axes, shown, classes, strict=False):
         axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(name if len(name) < 18 else f"{name[:16]}…", fontsize=10, parse_math=False)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+        axes.set_title(in_chart(plain(name if len(name) < 18 else f"{name[:16]}…")), fontsize=10)
+    drawing.save(figure, path, dpi=110)

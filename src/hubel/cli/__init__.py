@@ -1,19 +1,23 @@
 """The command line: `hubel VERB ...`.
 
-`key=value` and `--key value` mean the same. Exit codes: 0 done, 1 findings, 2 usage, 3 data or files, 130 stopped.
-Nothing heavy is imported before a verb runs, so that help appears at once.
+`key=value` and `--key value` mean the same. Exit codes: 0 done, 1 findings, 2 usage, 3 data, files or memory, 70 a fault in
+Hubel, 130 stopped. Nothing heavy is imported before a verb runs, so that help appears at once.
 """
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 
 from hubel import process
-from hubel.cli import benchmark, data, evaluation, networks, sight, training, transfer
+from hubel.cli import benchmark, cache, data, evaluation, faults, networks, sight, training, transfer
+from hubel.cli.arguments import limits
 from hubel.cli.parsing import Verb, parsed, way_out
-from hubel.errors import HubelError, UsageError, nearest
+from hubel.errors import UsageError, nearest
+from hubel.foreign import plain
 
 # fmt: off
 VERBS = {
@@ -140,6 +144,11 @@ VERBS = {
         "hubel arithmetic",
         "hubel arithmetic input=5x5 kernel=3x3 stride=2 padding=1 gif=steps.gif",
     )),
+    "cache": Verb(cache.Cache, ("kinds",), cache.cache, (
+        "hubel cache",
+        "hubel cache images --clear",
+        "hubel cache --json",
+    )),
     "benchmark": Verb(benchmark.Benchmark, ("works",), benchmark.benchmark, (
         "hubel benchmark",
         "hubel benchmark train model=resnet50 batch=8 rounds=5",
@@ -171,40 +180,82 @@ def named(name: str) -> Verb:
     raise UsageError(f"unknown verb {name!r}; {way_out(nearest(name, VERBS), 'hubel')}")
 
 
-def say(sentence: str) -> None:
-    """Prints why the command ends, once where torchrun started several processes that end for one reason."""
+def say(sentence: str, *, alone: bool = False) -> None:
+    """Prints why the command ends, once where torchrun started several processes that end for one reason.
+
+    Args:
+        sentence: what is said.
+        alone: it may have happened to this process alone, so it speaks although it is not the first.
+    """
     met = sys.modules.get(
         "hubel.training.distributed"
     )  # else no process has met another: they all read the same arguments
-    if not (met.said() if met else not process.is_first()):
-        print(f"hubel: {sentence}", file=sys.stderr)
+    if not (met.said() if met else not (alone or process.is_first())):
+        with suppress(OSError, ValueError):  # nobody listens
+            print(f"hubel: {plain(sentence)}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; a user's mistake is one sentence on standard error and an exit code."""
+    """Runs one verb; a user's mistake is one sentence on standard error and an exit code, and so is what nobody foresaw."""
     process.tune()
+    _speak()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] and arguments[0] in ("-h", "--help", "help"):
-        arguments = [*arguments[1:2], "--help"] if arguments[1:] else []
     try:
-        if not arguments:
-            print(overview(), flush=True)
-            return 0
-        if arguments[0] in ("--version", "-V", "version"):
-            print(f"hubel {version('hubel')}")
-            return 0
-        name = arguments[0].replace("_", "-")
-        verb = named(name)
-        words = parsed(arguments[1:], name, verb)
-        with process.uncollected():  # most of what a verb imports, torch among it: a tenth quicker
-            import_module("hubel.terminal")
-        return verb.call(words)
-    except HubelError as error:
-        say(str(error))
-        return error.exit_code
+        with process.outliving_readers():
+            code = _run(arguments)
+        sys.stdout.flush()  # a full disk is met here, not after the last word
+        return code
     except KeyboardInterrupt:
         say("stopped")
         return 130
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:  # the one place that turns what is left into a sentence
+        if os.environ.get(faults.SHOWN) == "1":
+            traceback.print_exception(error)
+        sentence, code = faults.sentence(error)
+        say(sentence, alone=code == faults.FAULT)
+        return code
+    finally:
+        _fall_silent()
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] and arguments[0] in ("-h", "--help", "help"):
+        arguments = [*arguments[1:2], "--help"] if arguments[1:] else []
+    if not arguments:
+        print(overview(), flush=True)
+        return 0
+    if arguments[0] in ("--version", "-V", "version"):
+        print(f"hubel {version('hubel')}")
+        return 0
+    name = arguments[0].replace("_", "-")
+    verb = named(name)
+    try:
+        words = parsed(arguments[1:], name, verb)
+    except SystemExit:  # help ends here
+        sys.stdout.flush()
+        raise
+    with process.uncollected():  # most of what a verb imports, torch among it: a tenth quicker
+        import_module("hubel.terminal")
+    with limits(words):
+        return verb.call(words)
+
+
+def _speak() -> None:
+    """Letters that an output's encoding lacks are written as escapes; an output that is closed takes everything."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 -- for as long as the process lives
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _fall_silent() -> None:
+    """What an output does not take any more, a full disk or a reader that has gone, is not tried again when Python ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubel.cli.arguments import Positional
+from hubel.foreign import plain
 from hubel.training.recipe import Precision
 
 
@@ -47,6 +48,6 @@ def benchmark(arguments: Benchmark) -> int:
     result = job.show(records, console_for(arguments.json))
     chart.draw(result.rows, Path(arguments.chart))
     print(
-        json.dumps(result.to_dict()) if arguments.json else arguments.chart, flush=True
+        json.dumps(result.to_dict()) if arguments.json else plain(arguments.chart), flush=True
     )  # before the engines' threads end
     return 0

@@ -5,13 +5,14 @@ import shlex
 import sys
 from dataclasses import asdict, dataclass, fields, make_dataclass
 
-from hubel.cli.arguments import File, Positional, file_of
+from hubel.cli.arguments import File, Pictures, Positional, file_of
+from hubel.foreign import plain
 from hubel.training.keys import AUGMENTATION
 from hubel.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
+class Data(Pictures):
     """What is in a data set: parts, classes, sizes, formats, broken files, and a sheet of its pictures."""
 
     data: Positional[str]
@@ -42,7 +43,7 @@ def data(arguments: Data) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class Check(Pictures):
     """What is wrong with a data set: leaks, copies, wrong labels, broken and odd pictures.  Exit code 1 if anything is."""
 
     data: Positional[str]
@@ -90,7 +91,7 @@ Keys.__doc__ = Recipe.__doc__  # their help
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augment(Keys):
+class Augment(Keys, Pictures):
     """Draw a sheet of training pictures and what augmentation makes of them; without keys, every augmentation."""
 
     data: Positional[str]
@@ -121,12 +122,12 @@ def augment(arguments: Augment) -> int:
             json.dumps({"sheet": str(drawn.path), "rows": drawn.rows, "auto": [asdict(row) for row in drawn.evidence]})
         )
     else:
-        print("\n".join([*map(str, drawn.evidence), str(drawn.path)]))
+        print("\n".join(map(plain, [*drawn.evidence, drawn.path])))
     return 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shard:
+class Shard(Pictures):
     """Pack labelled pictures into tar shards, for sets larger than the memory and for slow file systems."""
 
     data: Positional[str]
@@ -158,7 +159,7 @@ def shard(arguments: Shard) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline:
+class Baseline(Pictures):
     """What came before ConvNets, on the same splits: colours, HOG, visual words, pixels, k-NN, MLP.  Is a ConvNet worth it?"""
 
     data: Positional[str]

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from hubel.cli.arguments import Engine, Positional
+from hubel.cli.arguments import Engine, Pictures, Positional
 from hubel.errors import UsageError
 from hubel.training.keys import Fit
 
@@ -37,13 +37,13 @@ class Answering:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Val(Answering):
+class Val(Answering, Pictures):
     """Evaluate a run on its own splits or on other labelled data; labels are matched by class name."""
 
     run: Positional[str]
     """folder of the run, a classifier file, or the .json file of an ensemble"""
     data: Positional[str | None] = None
-    """labelled data; the run's own unless given"""
+    """labelled data; the run's own unless given, which may also be named where they lie now"""
     split: Literal["train", "val", "test"] | None = None
     """which part; of the run's own data val, of other data test or everything. A look at the run's test is recorded"""
     ensemble: tuple[str, ...] = ()
@@ -52,6 +52,8 @@ class Val(Answering):
     """how: probabilities averaged (mean, unless given), of members chosen on validation; weights averaged; features fused"""
     save: str | None = None
     """write it to this file, to be used as RUN: a soup as a classifier, .safetensors; else .json, which names the members"""
+    include_trained: bool = False
+    """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
     robustness: bool = False
     """also measure the accuracy under nine challenges at five strengths, and draw them"""
     json: bool = False
@@ -71,12 +73,15 @@ def val(arguments: Val) -> int:
 
     console = console_for(arguments.json)
     found = ready(arguments.run, arguments.data, arguments.split, **arguments.answering(), track=tracker(console),
+                  include_trained=arguments.include_trained,
                   by="hubel val --robustness" if arguments.robustness else "hubel val")  # fmt: skip
     show_notes(found.notes, console)
     if arguments.explain_speed:
         show_choice(found.classifier.choice, console)
     evaluation, _ = evaluate(found.classifier, found.part, found.name, found.threshold)
-    told = evaluation.to_dict() | {"notes": found.notes} | _speed(arguments, found.classifier)
+    told = (
+        evaluation.to_dict() | {"notes": found.notes, "left_out": found.left_out} | _speed(arguments, found.classifier)
+    )
     if not arguments.json:
         show(evaluation, console)
     if arguments.robustness:
@@ -105,7 +110,7 @@ def _val_ensemble(arguments: Val) -> int:
 
     console = console_for(arguments.json)
     common: dict[str, Any] = {"model": arguments.model, "engine": arguments.engine, "precision": arguments.precision,
-                              "track": tracker(console)}  # fmt: skip
+                              "include_trained": arguments.include_trained, "track": tracker(console)}  # fmt: skip
     if arguments.ensemble:
         paths = [arguments.run, *arguments.ensemble]
         found = ensemble.combined(paths, arguments.data, arguments.split, combine=arguments.combine or "mean",
@@ -121,7 +126,7 @@ def _val_ensemble(arguments: Val) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Answering):
+class Predict(Answering, Pictures):
     """The likeliest classes of picture files.  Exit code 3 if one of them cannot be read."""
 
     run: Positional[str]
@@ -140,8 +145,6 @@ def predict(arguments: Predict) -> int:
     from hubel.commands.val import show_choice
     from hubel.terminal import console_for, show_notes
 
-    if arguments.top < 1:
-        raise UsageError(f"top is {arguments.top}; show at least one class")
     predictions = []
     console = console_for(arguments.json)
     found = job.ready(arguments.run, arguments.images, **arguments.answering())

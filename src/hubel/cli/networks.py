@@ -1,6 +1,7 @@
 """The verbs that look at networks: their arguments, and what each calls."""
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Literal
 
 from hubel.cli.arguments import File, Positional, file_of
 from hubel.errors import UsageError
+from hubel.foreign import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ def summary(arguments: Summary) -> int:
         text = json.dumps(table.json())
     elif arguments.html:
         text = table.html(arguments.depth)
-        path = path or re.sub(r"[^\w.-]+", "_", table.model) + ".html"
+        path = path or re.sub(r"[^\w.-]+", "_", table.model)[:100] + ".html"
     elif arguments.arithmetic:
         text = sums(table, arguments.arithmetic)
     elif forms:
@@ -88,12 +90,12 @@ def summary(arguments: Summary) -> int:
     else:
         text = tables.text(table, arguments.depth, None if path else room(console_for(False)))
     if path is None:
-        print(text.rstrip("\n"))
+        print(plain(text.rstrip("\n"), keep="\n"))
         return 0
     from hubel import files
 
     files.write(Path(path), text)
-    print(path)
+    print(plain(path))
     return 0
 
 
@@ -118,9 +120,12 @@ class Compare:
     chart: File = False
     """also draw accuracy against operations, or the differences of runs, to this .png or .svg (comparison.png)"""
     data: str | None = None
-    """compare runs on these labelled pictures, new to all of them; on their common validation part unless given"""
+    """compare runs on those of these labelled pictures that are new to all of them; on their common validation part, which
+    may also be named where the data lie now, unless given"""
     split: Literal["train", "val", "test"] | None = None
     """compare runs on this part. A look at the runs' test part is recorded"""
+    include_trained: bool = False
+    """also take in pictures that a run was trained on or chosen by, which are left out of other data's figures"""
     model: str | None = None
     """FILE.py:NAME, where runs were trained with a network of your own"""
     markdown: bool = False
@@ -131,15 +136,15 @@ class Compare:
 
 def compare(arguments: Compare) -> int:
     """Prints, and draws, networks side by side, or trained runs."""
-    runs = [model for model in arguments.models if (Path(model) / "run.json").is_file()]
+    runs = [model for model in arguments.models if os.path.isfile(os.path.join(model, "run.json"))]
     if runs and len(runs) == len(arguments.models):
         return _compare_runs(arguments)
     if runs:
         other = next(model for model in arguments.models if model not in runs)
         raise UsageError(f"{runs[0]} is a run and {other} is not; compare runs by their answers, or networks by their cost "
                          f"(a run's network: hubel summary {runs[0]})")  # fmt: skip
-    for key in ("data", "split", "model"):
-        if getattr(arguments, key) is not None:
+    for key in ("data", "split", "model", "include_trained"):
+        if getattr(arguments, key) not in (None, False):
             raise UsageError(f"{key} would have no effect on networks; it is of comparing runs: hubel compare RUN RUN")
     from hubel.commands.summary import compared
     from hubel.terminal import console_for, room
@@ -153,9 +158,9 @@ def compare(arguments: Compare) -> int:
         print(json.dumps(comparison.json()))
     else:
         text = comparison.markdown() if arguments.markdown else comparison.text(room(console_for(False)))
-        print(text.rstrip("\n"))
+        print(plain(text.rstrip("\n"), keep="\n"))
         if chart:
-            print(chart)
+            print(plain(chart))
     return 0
 
 
@@ -169,7 +174,7 @@ def _compare_runs(arguments: Compare) -> int:
         )
     console = console_for(arguments.json)
     comparison = compare_runs(arguments.models, arguments.data, arguments.split, model=arguments.model,
-                              track=tracker(console))  # fmt: skip
+                              include_trained=arguments.include_trained, track=tracker(console))  # fmt: skip
     if chart := file_of(arguments.chart, "comparison.png"):
         draw(comparison, chart)
     if arguments.json:
@@ -177,7 +182,7 @@ def _compare_runs(arguments: Compare) -> int:
     else:
         show(comparison, console)
         if chart:
-            print(chart)
+            print(plain(chart))
     return 0
 
 
@@ -201,7 +206,7 @@ def lint(arguments: Lint) -> int:
     if arguments.json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
     else:
-        print("\n".join(map(str, findings)) or "nothing found")
+        print("\n".join(map(plain, findings)) or "nothing found")
     return 1 if findings else 0
 
 

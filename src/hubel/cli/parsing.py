@@ -14,24 +14,14 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
+from hubel.cli import door
 from hubel.cli.arguments import File
+from hubel.cli.synonyms import ALIASES, ELSEWHERE
 from hubel.errors import UsageError, lookup, nearest
 from hubel.training.keys import seconds
 from hubel.training.recipe import Recipe
 
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-ALIASES = {
-    "arch": "model", "batch_size": "batch", "learning_rate": "lr", "lr0": "lr", "base_lr": "lr", "wd": "weight_decay",
-    "imgsz": "size", "img_size": "size", "image_size": "size", "input_size": "size", "in_channels": "channels",
-    "early_stop": "patience", "eval_metric": "monitor", "crop_mode": "fit", "amp": "precision",
-    "workers": "threads", "optimiser": "optimizer", "opt": "optimizer", "scheduler": "schedule", "lr_schedule": "schedule",
-    "criterion": "loss", "smoothing": "label_smoothing", "label_smooth": "label_smoothing", "clip_grad": "clip_norm",
-    "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "class_weights": "class_weight",
-    "from": "weights", "pretrained": "weights", "init_weights": "weights", "layer_wise_decay": "layer_decay",
-    "distill_alpha": "distill_weight",
-    "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing", "epoch": "epochs",
-    "class": "target", "method": "methods", "target_layer": "layer",
-}  # fmt: skip
 PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 ENDINGS = {
     "html": (".html", ".htm"), "markdown": (".md",), "csv": (".csv",), "gif": (".gif",), "chart": PICTURES, "plot": PICTURES,
@@ -91,11 +81,14 @@ def parsed(arguments: Sequence[str], name: str, verb: Verb) -> Any:
     Raises:
         UsageError: a key or a value that is unknown, missing, or one too many; the sentence names the way out.
     """
+    door.words(arguments)
     rest = normalised(arguments, name, verb)
     if not {"-h", "--help"} & set(rest):
         _refuse_incomplete(rest, name, verb)
     described = f"{verb.arguments.__doc__}\n\nexamples:\n" + "\n".join(f"  {example}" for example in verb.examples)
-    return tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described, config=HELP, registry=OPEN)
+    words = tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described, config=HELP, registry=OPEN)
+    door.reasonable(words, name)
+    return words
 
 
 def normalised(arguments: Sequence[str], name: str, verb: Verb) -> list[str]:
@@ -123,7 +116,7 @@ def normalised(arguments: Sequence[str], name: str, verb: Verb) -> list[str]:
             continue
         key, value = match[2].replace("-", "_"), match[3]
         if key not in keys and ALIASES.get(key) in keys:
-            key = ALIASES[key]
+            key = _translated(key, value, keys)
         positive = key.removeprefix("no_") if key not in keys else key
         if key not in keys and key != "help" and not (keys.get(positive) is bool and value is None):
             raise _unknown(key, key, name, keys)
@@ -159,6 +152,21 @@ def _files_joined(arguments: Sequence[str], keys: Mapping[str, Any]) -> Iterator
         yield word
 
 
+def _translated(written: str, value: str | None, keys: Mapping[str, Any]) -> str:
+    """Our key for another tool's.
+
+    Raises:
+        UsageError: a truth where the other tool has a switch and Hubel a value.
+    """
+    key = ALIASES[written]
+    kinds = _kinds(keys[key])
+    if value is not None and value.lower() in ("true", "false") and bool not in kinds:
+        words = sorted(kind for kind in kinds if not isinstance(kind, type))
+        what = "a number" if float in kinds else "a whole number" if int in kinds else "a name"
+        raise UsageError(f"{written} is no switch here: give {key}=VALUE, {' or '.join(words) or what}")
+    return key
+
+
 def way_out(hint: str, command: str) -> str:
     """What may be meant, and where everything stands."""
     return f"{hint}{' See' if hint.endswith('?') else '; see'} {command} --help"
@@ -166,6 +174,8 @@ def way_out(hint: str, command: str) -> str:
 
 def _unknown(written: str, key: str, name: str, keys: Iterable[str]) -> UsageError:
     """The sentence about a key that the verb does not have."""
+    if key.replace("-", "_") in ELSEWHERE and "model" in keys:
+        return UsageError(f"hubel {name} has no key {written!r}: {ELSEWHERE[key.replace('-', '_')]}")
     hint = nearest(key, keys).replace("did you mean ", "did you mean --").replace(" or ", " or --")
     return UsageError(f"hubel {name} has no key {written!r}; {way_out(hint, f'hubel {name}')}")
 
@@ -242,9 +252,10 @@ def _value(key: str, value: str, kind: Any) -> str:
             return value
     number = "a number" if float in kinds else "a whole number"
     if not words:
-        raise UsageError(f"{key} is {value!r}; it is {number}")
+        raise UsageError(f"{key} is {door.shown(value)!r}; it is {number}")
     raise UsageError(
-        f"{key} is {value!r}; {nearest(value, words)}" + (f" Or give {number}" if kinds & {int, float} else "")
+        f"{key} is {door.shown(value)!r}; {nearest(value, words)}"
+        + (f" Or give {number}" if kinds & {int, float} else "")
     )
 
 

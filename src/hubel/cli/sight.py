@@ -4,12 +4,13 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubel.cli.arguments import File, Positional, file_of
+from hubel.cli.arguments import File, Pictures, Positional, file_of
 from hubel.errors import UsageError
+from hubel.foreign import in_markup, plain
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explain:
+class Explain(Pictures):
     """Show what in a picture speaks for a class: Grad-CAM, occlusion, gradients and deconvnet on one sheet."""
 
     run: Positional[str]
@@ -28,6 +29,8 @@ class Explain:
     """also write every map on its picture at the picture's own size, as files into this folder"""
     count: int = 12
     """validation pictures, where no images are given"""
+    data: str | None = None
+    """where the run's data lie now, if not where it has recorded"""
     faithfulness: bool = False
     """test instead whether the maps tell the truth: deletion, insertion, lost weights, a planted object"""
     top: int = 3
@@ -45,24 +48,21 @@ def explain(arguments: Explain) -> int:
     from hubel.commands.explain import explained, methods_named
     from hubel.terminal import console_for, tracker
 
-    for key in ("top", "count"):
-        if getattr(arguments, key) < 1:
-            raise UsageError(f"{key} is {getattr(arguments, key)}; show at least one")
     console = console_for(arguments.json)
     if arguments.faithfulness:
         return _faithfulness(arguments, console)
     made = explained(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
                      layer=arguments.layer, top=arguments.top, seed=arguments.seed, model=arguments.model,
-                     count=arguments.count, output=arguments.output, overlays=arguments.overlays,
+                     count=arguments.count, output=arguments.output, overlays=arguments.overlays, data=arguments.data,
                      track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(made.to_dict()))
         return 0
     for one in made.explanations:
-        console.print(one.headline(), highlight=False, markup=False, soft_wrap=True)
+        console.print(in_markup(one.headline()), highlight=False, soft_wrap=True)
     for name, reason in made.explanations[0].omitted.items():
-        console.print(f"[yellow]note[/] without {name}: {reason}", highlight=False, soft_wrap=True)
-    console.print(str(made.output), highlight=False, markup=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] without {name}: {in_markup(reason)}", highlight=False, soft_wrap=True)
+    console.print(in_markup(made.output), highlight=False, soft_wrap=True)
     return 0
 
 
@@ -75,7 +75,7 @@ def _faithfulness(arguments: Explain, console: Any) -> int:
         raise UsageError("overlays would have no effect: faithfulness draws no maps; run explain once without it")
     made = verdict(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
                   layer=arguments.layer, seed=arguments.seed, model=arguments.model, count=arguments.count,
-                  output=arguments.output, track=tracker(console))  # fmt: skip
+                  output=arguments.output, data=arguments.data, track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:
@@ -84,7 +84,7 @@ def _faithfulness(arguments: Explain, console: Any) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Features:
+class Features(Pictures):
     """Show what the layers of a network have learned: filters, maps, the pictures that excite each channel, dreamt ones."""
 
     run: Positional[str]
@@ -118,8 +118,6 @@ def features(arguments: Features) -> int:
     from hubel.commands.features import features as draw
     from hubel.terminal import console_for, tracker
 
-    if arguments.channels < 1 or (arguments.steps or 0) < 0:
-        raise UsageError(f"channels is {arguments.channels} and steps {arguments.steps}; at least 1 and 0")
     console = console_for(arguments.json)
     layers = [word.strip() for word in (arguments.layers or "").split(",") if word.strip()]
     made = draw(arguments.run, arguments.image, data=arguments.data, layers=layers, channels=arguments.channels,
@@ -128,12 +126,12 @@ def features(arguments: Features) -> int:
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:
-        console.print(str(made.output), highlight=False, markup=False, soft_wrap=True)
+        console.print(in_markup(made.output), highlight=False, soft_wrap=True)
     return 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kernels:
+class Kernels(Pictures):
     """Draw the classic kernels (edges, blurs, sharpen, Gabor) at work on a picture, with strides, padding and sizes."""
 
     image: Positional[str | None] = None
@@ -156,7 +154,7 @@ def kernels(arguments: Kernels) -> int:
     if arguments.json:
         print(json.dumps({"output": str(made.output), "size": made.size, "kernels": made.kernels}))
     else:
-        print(made.output)
+        print(plain(made.output))
     return 0
 
 
@@ -187,8 +185,6 @@ def arithmetic(arguments: Arithmetic) -> int:
     from hubel.commands.arithmetic import convolution, show
     from hubel.terminal import console_for
 
-    if arguments.seconds < 0:
-        raise UsageError(f"seconds is {arguments.seconds:g}; time does not run backwards")
     gif = file_of(arguments.gif, "steps.gif")
     found = convolution(arguments.input, arguments.kernel, arguments.stride, arguments.padding, arguments.seed, gif)
     if arguments.json:
@@ -200,18 +196,20 @@ def arithmetic(arguments: Arithmetic) -> int:
         return 0
     show(found, console_for(False), arguments.seconds)
     if gif:
-        print(gif)
+        print(plain(gif))
     return 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Map:
+class Map(Pictures):
     """Draw a map of the pictures by their features: near each other where the network finds them alike."""
 
     run: Positional[str]
     """folder of a run, a classifier file, a weights file, or the name of a network"""
     data: Positional[str | None] = None
-    """labelled pictures; the run's validation part unless given"""
+    """labelled pictures; the run's validation part unless given, and of its own data, wherever they lie"""
+    include_trained: bool = False
+    """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
     stage: str = "penultimate"
     """whose features: a number, stem, last, penultimate, or the name of a module"""
     method: Literal["tsne", "pca"] = "tsne"
@@ -231,13 +229,15 @@ class Map:
 def embedding_map(arguments: Map) -> int:
     """Draws the map."""
     from hubel.commands.embedding import embedding_map as draw
-    from hubel.terminal import console_for, tracker
+    from hubel.terminal import console_for, show_notes, tracker
 
     console = console_for(arguments.json)
     made = draw(arguments.run, arguments.data, stage=arguments.stage, method=arguments.method, most=arguments.most,
-                seed=arguments.seed, model=arguments.model, output=arguments.output, track=tracker(console))  # fmt: skip
+                seed=arguments.seed, model=arguments.model, output=arguments.output,
+                include_trained=arguments.include_trained, track=tracker(console))  # fmt: skip
+    show_notes(made.notes, console)
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:
-        console.print(f"{made.sentence()}\n{made.output}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{in_markup(made.sentence())}\n{in_markup(made.output)}", highlight=False, soft_wrap=True)
     return 0

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from hubel import compiled, process
-from hubel.cli.arguments import Choices, File, Positional, file_of
+from hubel.cli.arguments import Choices, File, Pictures, Positional, file_of
 from hubel.errors import UsageError
+from hubel.foreign import in_markup, plain
 from hubel.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class Train(Pictures):
     """Train a classifier and leave a run: weights, metrics, curves and a report."""
 
     data: Positional[str]
@@ -74,7 +75,7 @@ def _plot_schedule(arguments: Train) -> int:
     file = file_of(arguments.plot_schedule, "schedule.png")
     assert file is not None
     path = plot_schedule(arguments.data, arguments.recipe, file, tracker(console_for(arguments.json)))
-    print(json.dumps({"plot": str(path)}) if arguments.json else path)
+    print(json.dumps({"plot": str(path)}) if arguments.json else plain(path))
     return 0
 
 
@@ -115,7 +116,7 @@ def recipes(arguments: Recipes) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LrFind:
+class LrFind(Pictures):
     """Find a learning rate: train a throw-away network at growing rates until the loss diverges."""
 
     data: Positional[str]
@@ -145,17 +146,23 @@ def lr_find(arguments: LrFind) -> int:
     if arguments.json:
         print(json.dumps(found.to_dict()))
     else:
-        print(f"lr={found.suggestion:g}: {found.reason}")
-        print(plot or "see the curve with --plot")
+        print(f"lr={found.suggestion:g}: {plain(found.reason)}")
+        print(plain(plot or "see the curve with --plot"))
     return 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resume:
+class Resume(Pictures):
     """Go on with a stopped or killed run or series, to the same bits as if it had never stopped."""
 
     run: Positional[str]
     """folder of the run, or of the series of runs"""
+    data: str | None = None
+    """where its data lie now, if they were moved; they are compared with what it was started with"""
+    model: str | None = None
+    """FILE.py:NAME, where it trains a network of your own: a folder never chooses which code is run"""
+    teacher_model: str | None = None
+    """FILE.py:NAME, where its teacher is one"""
     json: bool = False
     """print one JSON object, the run's summary, on standard output"""
 
@@ -166,9 +173,10 @@ def resume(arguments: Resume) -> int:
     from hubel.commands.train import resume as go_on
     from hubel.training.series import FILE
 
+    named = {key: getattr(arguments, key) for key in ("data", "model", "teacher_model")}
     if (Path(arguments.run) / FILE).is_file():
-        return _watch_series(arguments.json, lambda track: series.go_on(arguments.run, track))
-    return _watch(arguments.json, lambda track: go_on(arguments.run, track))
+        return _watch_series(arguments.json, lambda track: series.go_on(arguments.run, track, **named))
+    return _watch(arguments.json, lambda track: go_on(arguments.run, track, **named))
 
 
 def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
@@ -178,7 +186,7 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
     try:
         result = show_training(begin(tracker(console)), console)
     except Stopped as stop:
-        console.print(str(stop), highlight=False, soft_wrap=True)
+        console.print(in_markup(stop), highlight=False, soft_wrap=True)
         return 130
     if json_output and process.is_first():
         print(json.dumps(result))
@@ -197,13 +205,15 @@ def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
                 print(json.dumps(record.summary))
             continue
         console.print(
-            f"[dim]{record.number} of {record.of}, {record.series.folder}[/]", highlight=False, soft_wrap=True
+            f"[dim]{record.number} of {record.of}, {in_markup(record.series.folder)}[/]",
+            highlight=False,
+            soft_wrap=True,
         )
         try:
             show_training(record.records, console)
         except (Stopped, KeyboardInterrupt):
             console.print(f"stopped in run {record.number} of {record.of}; nothing is lost, go on with: "
-                          f"hubel resume {record.series.folder}", highlight=False, soft_wrap=True)  # fmt: skip
+                          f"hubel resume {in_markup(record.series.folder)}", highlight=False, soft_wrap=True)  # fmt: skip
             return 130
     return 0
 

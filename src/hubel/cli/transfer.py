@@ -4,13 +4,14 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubel.cli.arguments import Engine, Positional
+from hubel.cli.arguments import Engine, Pictures, Positional
 from hubel.errors import UsageError
+from hubel.foreign import in_markup
 from hubel.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embed:
+class Embed(Pictures):
     """Write the features of every picture to a file for other tools: .npz or .parquet."""
 
     weights: Positional[str]
@@ -32,7 +33,7 @@ class Embed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knn:
+class Knn(Pictures):
     """Nearest neighbours in feature space: accuracy of their vote, and a page of pictures with their neighbours."""
 
     weights: Positional[str]
@@ -57,6 +58,8 @@ class Knn:
     """the page"""
     seed: int = 0
     """of the splits and of what is shown"""
+    include_trained: bool = False
+    """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
     model: str | None = None
     """the network a weights file is of, where it is not to be recognised, or FILE.py:NAME of your own"""
     engine: Engine = "auto"
@@ -95,7 +98,7 @@ def knn(arguments: Knn) -> int:
     found = find(arguments.weights, arguments.data, stage=arguments.stage, queries=arguments.query, k=arguments.k,
                  metric=arguments.metric, split=arguments.split, shown=arguments.shown, neighbours_shown=arguments.neighbours,
                  output=arguments.output, model=arguments.model, engine=arguments.engine,
-                 device=arguments.device, seed=arguments.seed,
+                 device=arguments.device, seed=arguments.seed, include_trained=arguments.include_trained,
                  track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(found.to_dict()))
@@ -105,7 +108,7 @@ def knn(arguments: Knn) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class Probe(Pictures):
     """A linear classifier on every stage: which depth transfers best, in a table and a plot."""
 
     weights: Positional[str]
@@ -122,6 +125,8 @@ class Probe:
     """write the best one as a classifier to this .safetensors, for predict, val and the rest"""
     seed: int = 0
     """of the splits"""
+    include_trained: bool = False
+    """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
     model: str | None = None
     """the network a weights file is of, where it is not to be recognised, or FILE.py:NAME of your own"""
     engine: Engine = "auto"
@@ -140,8 +145,8 @@ def probe(arguments: Probe) -> int:
     console = console_for(arguments.json)
     result = probe_stages(arguments.weights, arguments.data, stages=arguments.stage, split=arguments.split,
                           plot=arguments.plot, save=arguments.save, model=arguments.model, engine=arguments.engine,
-                          device=arguments.device,
-                          seed=arguments.seed, track=tracker(console))  # fmt: skip
+                          device=arguments.device, seed=arguments.seed, include_trained=arguments.include_trained,
+                          track=tracker(console))  # fmt: skip
     if arguments.json:
         print(json.dumps(result.to_dict()))
     else:
@@ -150,7 +155,7 @@ def probe(arguments: Probe) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Advise:
+class Advise(Pictures):
     """What to do with trained weights on your data: probe, fine-tune a little or much, or start from scratch; measured."""
 
     data: Positional[str]
@@ -163,6 +168,8 @@ class Advise:
     """the classifier file, where a probe is advised"""
     seed: int = 0
     """of the splits"""
+    include_trained: bool = False
+    """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
     model: str | None = None
     """the network a weights file is of, where it is not to be recognised"""
     engine: Engine = "auto"
@@ -181,7 +188,8 @@ def advise(arguments: Advise) -> int:
 
     console = console_for(arguments.json)
     result = advised(arguments.data, arguments.weights, model=arguments.model, engine=arguments.engine,
-                     device=arguments.device, seed=arguments.seed, output=arguments.output, track=tracker(console))  # fmt: skip
+                     device=arguments.device, seed=arguments.seed, output=arguments.output,
+                     include_trained=arguments.include_trained, track=tracker(console))  # fmt: skip
     show(result, console)
     done: dict[str, Any] | None = None
     if arguments.do and result.advice.stage is not None:
@@ -191,6 +199,7 @@ def advise(arguments: Advise) -> int:
             model=arguments.model,
             engine=arguments.engine,
             device=arguments.device,
+            include_trained=arguments.include_trained,
             track=tracker(console),
         )
         show_probe(made, console)
@@ -204,7 +213,7 @@ def advise(arguments: Advise) -> int:
         try:
             done = show_training(records, console)
         except Stopped as stop:
-            console.print(str(stop), highlight=False, soft_wrap=True)
+            console.print(in_markup(stop), highlight=False, soft_wrap=True)
             return 130
     if arguments.json:
         print(json.dumps({**result.to_dict(), "done": done}))

@@ -1,6 +1,5 @@
 """`hubel advise`: what to do with trained weights on some data, measured."""
 
-import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -21,7 +20,9 @@ from hubel.data import Split
 from hubel.data.division import stratified
 from hubel.data.splits import pictures_per_class
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.training.loop import seeded
+from hubel.training.run import Run
 from hubel.transfer import Holdout, Probe, extract, neighbours, probe
 from hubel.transfer.advice import CELLS, WORDS, Advice, Evidence, advise, curve, keys
 
@@ -43,6 +44,7 @@ class Advised:
         command: that does it.
         recipe: the keys of the training it starts; empty where it is a probe.
         seed: of the splits.
+        notes: what a person should know about the pictures.
     """
 
     weights: str
@@ -54,6 +56,7 @@ class Advised:
     command: str
     recipe: Mapping[str, Any]
     seed: int
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -69,13 +72,13 @@ class Advised:
             "model": self.model, "data": self.data, "judged": self.judged, "n": found.top.n, "action": self.advice.action,
             "words": self.advice.words, "stage": self.advice.stage, "why": list(self.advice.why), "command": self.command,
             "recipe": dict(self.recipe), **{key: getattr(found, key) for key in plain}, "stages": stages,
-            "untrained": row(found.untrained), "curve": [asdict(point) for point in found.curve],
+            "notes": list(self.notes), "untrained": row(found.untrained), "curve": [asdict(point) for point in found.curve],
         }  # fmt: skip
 
 
 def advised(data: str, weights: str | os.PathLike[str], *, model: str | None = None,
         engine: str = "auto", device: str | None = None, seed: int = 0,
-            output: str = SAVED, track: Track[Any] = silently) -> Advised:  # fmt: skip
+            output: str = SAVED, include_trained: bool = False, track: Track[Any] = silently) -> Advised:  # fmt: skip
     """Measures and advises; nothing is trained but linear classifiers, and the test part stays closed.
 
     Args:
@@ -86,12 +89,13 @@ def advised(data: str, weights: str | os.PathLike[str], *, model: str | None = N
         device: see `transfer.extract`.
         seed: of the splits.
         output: the file that the command would save a probe to.
+        include_trained: see `pictures.seen`.
         track: shows the progress.
 
     Raises:
         UsageError, DataError, FileError: as `pictures.seen`.
     """
-    known = seen(weights, data, model=model, seed=seed, track=track)
+    known = seen(weights, data, model=model, seed=seed, include_trained=include_trained, track=track)
     counts = pictures_per_class(known.splits.train.labels, len(known.splits.classes))
     held = _some(known, seed).held_out(seed)
     probes, values = _probed(known.classifier, held, engine, device, track)
@@ -107,7 +111,8 @@ def advised(data: str, weights: str | os.PathLike[str], *, model: str | None = N
     advice = advise(found)
     recipe = keys(advice, os.fspath(weights), known.classifier.model)
     command = _command(os.fspath(weights), data, advice.stage, recipe, seed, output)
-    return Advised(os.fspath(weights), data, known.classifier.model, held.words, found, advice, command, recipe, seed)
+    return Advised(os.fspath(weights), data, known.classifier.model, held.words, found, advice, command, recipe, seed,
+                   known.notes)  # fmt: skip
 
 
 def _some(known: Seen, seed: int) -> Seen:
@@ -127,7 +132,7 @@ def _published(classifier: Classifier, weights: Path) -> float | None:
     """Accuracy of the weights on their own task: of the run's validation, or published for the network and its classes."""
     summary = (weights if weights.is_dir() else weights.parent) / "summary.json"
     if "weights" not in classifier.about and summary.is_file():
-        return json.loads(summary.read_text())["validation"]["top1"]
+        return Run.open(summary.parent).summary()["validation"]["top1"]
     known = zoo.facts().get(classifier.model, {})
     given = (classifier.about.get("weights") or {}).get("top1")
     return given or (known.get("top1") if known.get("classes") == len(classifier.classes) else None)
@@ -146,7 +151,7 @@ def _untrained(classifier: Classifier, seed: int) -> Classifier:
     """The same network with random weights: what its architecture alone makes of the pictures."""
     wanted = classifier.preprocessing
     with seeded(seed, 0):
-        network = zoo.create(classifier.model, num_classes=len(classifier.classes), in_channels=wanted.channels,
+        network = zoo.create(classifier.model, num_classes=max(len(classifier.classes), 1), in_channels=wanted.channels,
                              image_size=wanted.size)  # fmt: skip
     return replace(classifier, network=network.to(memory_format=torch.channels_last).eval())  # type: ignore[call-overload]
 
@@ -162,11 +167,12 @@ def _command(weights: str, data: str, stage: str | None, recipe: Mapping[str, An
 
 
 def follow_probe(result: Advised, output: str, *, model: str | None = None, engine: str = "auto", device: str | None = None,
-                 track: Track[Any] = silently) -> Probed:  # fmt: skip
+                 include_trained: bool = False, track: Track[Any] = silently) -> Probed:  # fmt: skip
     """Does what the advice is where it is a probe: fits it to all training pictures and saves it as a classifier."""
     assert result.advice.stage is not None
     return probe_stages(result.weights, result.data, stages=[result.advice.stage], plot=Path(output).with_suffix(".png"),
-                        save=output, model=model, engine=engine, device=device, seed=result.seed, track=track)  # fmt: skip
+                        save=output, model=model, engine=engine, device=device, seed=result.seed,
+                        include_trained=include_trained, track=track)  # fmt: skip
 
 
 def show(result: Advised, console: Console) -> None:
@@ -178,8 +184,9 @@ def show(result: Advised, console: Console) -> None:
         table.add_column(column, justify="right")
     for one, vote in zip(found.probes, found.votes, strict=True):
         low, high = one.interval
-        table.add_row(one.stage, f"{one.width:,}", f"{100 * one.accuracy:.1f} %", f"{100 * low:.1f} to {100 * high:.1f} %",
-                      f"{100 * vote.accuracy:.1f} %", style="bold" if one is found.best else "")  # fmt: skip
+        table.add_row(in_markup(one.stage), f"{one.width:,}", f"{100 * one.accuracy:.1f} %",
+                      f"{100 * low:.1f} to {100 * high:.1f} %", f"{100 * vote.accuracy:.1f} %",
+                          style="bold" if one is found.best else "")  # fmt: skip
     table.add_row(
         "untrained", f"{found.untrained.width:,}", f"{100 * found.untrained.accuracy:.1f} %", "", "", style="dim"
     )
@@ -187,14 +194,16 @@ def show(result: Advised, console: Console) -> None:
     console.print(table)
     steps = ", ".join(f"{100 * point.accuracy:.1f} % of {point.pictures:,}" for point in found.curve)
     console.print(f"learning curve, pictures learnt from: {steps}", highlight=False, soft_wrap=True)
-    console.print(result.judged, highlight=False, soft_wrap=True, style="dim")
+    console.print(in_markup(result.judged), highlight=False, soft_wrap=True, style="dim")
+    for note in result.notes:
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     console.print()
     console.print(_two_by_two(found, result.advice))
     console.print()
     for reason in result.advice.why:
-        console.print(f"- {reason}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"[bold green]{result.advice.words}[/]", highlight=False, soft_wrap=True)
-    console.print(result.command, highlight=False, soft_wrap=True, markup=False)
+        console.print(f"- {in_markup(reason)}", highlight=False, soft_wrap=True)
+    console.print(f"[bold green]{in_markup(result.advice.words)}[/]", highlight=False, soft_wrap=True)
+    console.print(in_markup(result.command), highlight=False, soft_wrap=True)
 
 
 def _two_by_two(found: Evidence, advice: Advice) -> Table:

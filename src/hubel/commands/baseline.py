@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
 from hubel import files
 from hubel.classic import METHODS, Result, baselines
@@ -28,6 +27,7 @@ from hubel.data.arrays import BUILT_IN
 from hubel.data.division import FILE as SPLIT
 from hubel.errors import DataError, FileError, UsageError, lookup
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.report import baseline as page
 from hubel.training.machine import versions
 from hubel.training.recipe import Recipe
@@ -126,7 +126,8 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         if found.result.method == "pixels" and found.weights is not None:
             pictures = templates(found.weights, splits.preprocessing.channels)
             draw_templates(pictures, splits.classes, folder / TEMPLATES)
-            np.savez(folder / "templates.npz", templates=pictures, classes=np.array(splits.classes))
+            with files.replacing(folder / "templates.npz") as temporary, temporary.open("wb") as file:
+                np.savez(file, templates=pictures, classes=np.array(splits.classes))
     summary = {
         **about,
         "classes": list(splits.classes),
@@ -188,7 +189,7 @@ def _note_opening(record: Run, ours: Run | None, methods: int) -> None:
 
 def row_of(run: Run) -> dict[str, Any]:
     """The figures of a run, under the names of a baseline's row."""
-    summary = json.loads((run.folder / SUMMARY).read_text())
+    summary = run.summary()
     keys = ("top1", "interval", "n", "balanced_accuracy")
     parts = {part: summary[part] and {key: summary[part][key] for key in keys} for part in ("validation", "test")}
     return {"method": run.folder.name, "title": f"ConvNet: {summary['model']}", "features": None,
@@ -212,21 +213,21 @@ def show(records: Iterator[Record], console: Console) -> dict[str, Any]:
     for record in records:
         if isinstance(record, Began):
             sizes, side = record.about["splits"]["sizes"], record.about["size"]
-            console.print(f"[bold]{record.folder.name}[/]  {escape(record.about['splits']['name'])}: {sizes['train']:,} train / "
-                          f"{sizes['val']:,} val / {sizes['test']:,} test pictures of {side}x{side} px",
+            console.print(f"[bold]{in_markup(record.folder.name)}[/]  {in_markup(record.about['splits']['name'])}: "
+                          f"{sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures of {side}x{side} px",
                           highlight=False, soft_wrap=True)  # fmt: skip
             for note in record.notes:
-                console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+                console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
             console.print(f"[dim]{_laid_out(COLUMNS)}[/]", highlight=False, soft_wrap=True)
         elif isinstance(record, Result):
-            console.print(line(asdict(record)), highlight=False, soft_wrap=True, markup=False)
+            console.print(in_markup(line(asdict(record))), highlight=False, soft_wrap=True)
         else:
             if record.summary["run"]:
-                console.print(line(record.summary["run"]), style="bold", highlight=False, soft_wrap=True, markup=False)
+                console.print(in_markup(line(record.summary["run"])), style="bold", highlight=False, soft_wrap=True)
             made = [name for name in (TEMPLATES, SUMMARY) if (record.folder / name).exists()]
-            console.print(f"{record.folder}: {', '.join(made)}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"{in_markup(record.folder)}: {', '.join(made)}", highlight=False, soft_wrap=True)
             if record.summary["page"]:
-                console.print(record.summary["page"], highlight=False, soft_wrap=True, markup=False)
+                console.print(in_markup(record.summary["page"]), highlight=False, soft_wrap=True)
             return record.summary
     raise AssertionError("the baselines end with their summary")
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hubel.benchmark import (
@@ -29,6 +28,7 @@ from hubel.benchmark.ceiling import ceilings
 from hubel.benchmark.chart import speed
 from hubel.benchmark.conditions import all_versions, hardware
 from hubel.errors import UsageError, listed, lookup
+from hubel.foreign import in_markup
 from hubel.training.machine import physical_cores
 
 RANGES = {"rounds": (1, 1000), "seconds": (0, 86_400), "threads": (1, 4096), "batch": (1, 65_536), "size": (1, 8192)}
@@ -141,11 +141,11 @@ def show(records: Iterable[Began | Took | Measured | Benchmarked], console: Cons
         for record in records:
             if isinstance(record, Began):
                 where = f"{record.number}/{record.cases}  {record.plan.work}: {record.plan.title}"
-                bar.reset(task, description=f"{where}: building", total=None)
+                bar.reset(task, description=in_markup(f"{where}: building"), total=None)
                 if not console.is_terminal:
-                    console.print(where, highlight=False)
+                    console.print(in_markup(where), highlight=False)
             elif isinstance(record, Took):
-                bar.update(task, description=f"{record.plan.work}: {record.plan.title}", completed=record.done,
+                bar.update(task, description=in_markup(f"{record.plan.work}: {record.plan.title}"), completed=record.done,
                            total=record.total)  # fmt: skip
             elif isinstance(record, Benchmarked):
                 bar.stop()
@@ -162,7 +162,7 @@ def _conclude(result: Benchmarked, console: Console) -> None:
         console.print(f"{name}: {timing.median / 1e9:,.0f} GFLOP/s ({timing.low / 1e9:,.0f} to {timing.high / 1e9:,.0f}, "
                       f"n = {timing.n})", highlight=False)  # fmt: skip
     for note in result.conditions.notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False)
 
 
 def _lines(rows: Iterable[Row]) -> list[str]:
@@ -171,10 +171,10 @@ def _lines(rows: Iterable[Row]) -> list[str]:
     for row in rows:
         if before != (before := (row.work, row.case)):
             share = f", {100 * row.ceiling_share:.0f} % of the {row.precision} ceiling" if row.ceiling_share else ""
-            lines.append(f"[bold]{row.work}: {escape(row.case)}[/]  [dim]n = {row.n}[/]")
+            lines.append(f"[bold]{row.work}: {in_markup(row.case)}[/]  [dim]n = {row.n}[/]")
             lines.append(f"  {'hubel':<28}[bold]{speed(row.ours):>9}[/] {row.unit}{share}")
         if row.baseline and row.baseline_name and row.ratio_spread:
             low, high = row.ratio_spread
-            lines.append(f"  {escape(row.baseline_name):<28}{speed(row.baseline):>9} hubel is [bold]{row.ratio:.2f}x[/] as fast "
+            lines.append(f"  {in_markup(row.baseline_name):<28}{speed(row.baseline):>9} hubel is [bold]{row.ratio:.2f}x[/] as fast "
                          f"({low:.2f} to {high:.2f})")  # fmt: skip
     return lines

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hubel import zoo
+from hubel import limits, zoo
 from hubel.classifier import Classifier
 from hubel.data import Opened, Preprocessing, Split, Splits, Unreadable
 from hubel.data.division import DEFAULT_FRACTION
@@ -153,7 +153,7 @@ def decoding(opened: Opened, size: int, recipe: Recipe) -> float:
 
     def decode(path: Any) -> None:
         try:
-            preprocessing.decode(Path(path).read_bytes())
+            preprocessing.decode(limits.read(path, limits.PICTURE))
         except (Unreadable, OSError):
             return
 

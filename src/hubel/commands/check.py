@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
 
 from hubel import files
 from hubel.classifier import Classifier
@@ -26,6 +25,7 @@ from hubel.data.preprocessing import Unreadable
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.label_errors import FOLDS, of_each_class, suspects, wrong_marks
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.report import FindingsPage, Group, Shown, render_findings
 
 EXAMPLES = 3  # findings of a kind that the terminal shows
@@ -200,10 +200,10 @@ def show_findings(checked: Checked, console: Console) -> None:
     pictures = ", ".join(
         f"{len(part.labels):,}{'' if name == 'all' else ' ' + name}" for name, part in source.parts.items()
     )
-    console.print(f"[bold]{escape(source.name)}[/]  {len(checked.audit.inventory.classes):,} classes, {pictures} pictures, "
+    console.print(f"[bold]{in_markup(source.name)}[/]  {len(checked.audit.inventory.classes):,} classes, {pictures} pictures, "
                   f"looked at in {checked.seconds:.1f} s", highlight=False, soft_wrap=True)  # fmt: skip
     for note in source.notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     for kind, group in groupby(checked.findings, key=lambda finding: finding.kind):
         some = list(group)
         console.print(
@@ -212,21 +212,18 @@ def show_findings(checked: Checked, console: Console) -> None:
             soft_wrap=True,
         )
         for finding in some[:EXAMPLES]:
-            shown = escape(printable(", ".join(relative(source, path) for path in finding.paths[:4])))
+            shown = in_markup(", ".join(relative(source, path) for path in finding.paths[:4]))
             more = f" and {len(finding.paths) - 4:,} more" if len(finding.paths) > 4 else ""
             console.print(
-                f"        {shown}{more}{': ' if shown else ''}{escape(finding.detail)}", highlight=False, soft_wrap=True
+                f"        {shown}{more}{': ' if shown else ''}{in_markup(finding.detail)}",
+                highlight=False,
+                soft_wrap=True,
             )
         if len(some) > EXAMPLES:
             console.print(f"        [dim]and {len(some) - EXAMPLES:,} more[/]", highlight=False)
-    console.print(f"\nlabels: {checked.words}", highlight=False, soft_wrap=True)
+    console.print(f"\nlabels: {in_markup(checked.words)}", highlight=False, soft_wrap=True)
     if not checked.findings:
         console.print("[green]nothing found[/]", highlight=False)
-
-
-def printable(text: str) -> str:
-    """A name without the characters that would break a line or steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogateescape").decode() for c in text)
 
 
 # -------------------------------------------------------------------------------------------------------- the page
@@ -283,11 +280,11 @@ def conclude(checked: Checked, console: Console, *, fix: str | None, html: str |
     """
     if html:
         files.write(Path(html), render_findings(page(checked)))
-        console.print(f"page: {html}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"page: {in_markup(html)}", highlight=False, soft_wrap=True)
     if fix:
         count = write_fix(checked, fix)
         name = checked.audit.inventory.opened.source.name
         advice = f"{count:,} pictures to leave out: {fix}; hubel train {name} exclude={fix}" if count else (
             f"nothing has to be left out; what is in doubt is in {fix}: where exclude says yes, hubel train {name} "
             f"exclude={fix} leaves it out")  # fmt: skip
-        console.print(advice, highlight=False, soft_wrap=True, markup=False)
+        console.print(in_markup(advice), highlight=False, soft_wrap=True)

@@ -2,38 +2,42 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from hubel import files
+from hubel import drawing
 from hubel.classifier import Classifier
+from hubel.commands.identity import is_own, new_data, same_data
 from hubel.commands.preparation import splits_of
-from hubel.commands.val import SAMPLE, SplitName, looking, new_part, same_data
+from hubel.commands.val import SAMPLE, SplitName, looking, new_part
 from hubel.data import Split
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import words
 from hubel.evaluation.comparison import Comparison, compare
 from hubel.evaluation.metrics import logits_of
 from hubel.files import Track, silently
+from hubel.foreign import in_chart, in_markup
 from hubel.training.machine import use_all_cores
 from hubel.training.run import Run
 
 
 def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = None, split: SplitName | None = None, *,
-                 model: str | None = None, track: Track[Any] = silently) -> Comparison:  # fmt: skip
+                 model: str | None = None, include_trained: bool = False, track: Track[Any] = silently) -> Comparison:  # fmt: skip
     """What the best epochs of runs answer about the same pictures, compared.
 
     Args:
         folders: of at least two runs.
-        data: labelled pictures that none of the runs was trained on; their common validation part unless given.
+        data: labelled pictures, of which those that a run was trained on or chosen by are left out; or the place where the
+            data of all the runs lie now. Their common validation part unless given.
         split: which part; of the runs' own data val, of other data test or everything. A look at test is recorded in all.
         model: FILE.py:NAME, where runs were trained with a network of one's own.
+        include_trained: leave nothing out.
         track: wraps long iterations to show progress.
 
     Raises:
@@ -50,25 +54,32 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = N
     classifiers = [Classifier.load(run.folder, model if mine else None) for run, mine in zip(runs, own, strict=True)]
     classifiers = [looking(classifier, None, run)[0] for classifier, run in zip(classifiers, runs, strict=True)]
     _refuse_other_classes(runs, classifiers)
-    if data is None:
+    notes: tuple[str, ...] = ()
+    for run in runs if data is not None else []:
+        if same_data(str(data), run.about["data"]):
+            raise UsageError(f"{run.folder} was trained on {data}; leave data out to compare on the part that the runs validated "
+                             f"on, or name pictures that none of them was trained on")  # fmt: skip
+    if all(is_own(run, data, track) for run in runs):
         name = split or "val"
-        parts = _common_parts(runs, name, track)
+        parts = _common_parts(runs, name, track, data)
         if name == "test":
             for run in runs:
                 run.record_opening("hubel compare")
     else:
-        for run in runs:
-            if same_data(data, run.about["data"]):
-                raise UsageError(f"{run.folder} was trained on {data}; leave data out to compare on the part that the runs "
-                                 f"validated on, or name pictures that none of them was trained on")  # fmt: skip
-        parts, name = zip(*(new_part(classifier, data, split, track) for classifier in classifiers), strict=True)
-        name = name[0]
+        assert data is not None
+        found = new_data(data, split, runs, include=include_trained, by="hubel compare", track=track)
+        parts, name, notes = (
+            [new_part(classifier, found, track) for classifier in classifiers],
+            found.name,
+            found.unmet.notes,
+        )
     use_all_cores()
     answers = {}
     for label, classifier, part in zip(_labels(runs), classifiers, parts, strict=True):
         quick = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part), precision="float32")
         answers[label] = _in_order(_answers(quick, part), classifier.classes, classifiers[0].classes)
-    return compare(answers, parts[0].labels, len(classifiers[0].classes), data or runs[0].about["data"], name)
+    made = compare(answers, parts[0].labels, len(classifiers[0].classes), data or runs[0].about["data"], name)
+    return replace(made, notes=notes)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -89,17 +100,17 @@ def _refuse_other_classes(runs: Sequence[Run], classifiers: Sequence[Classifier]
                             f"{', '.join(map(repr, differing[:5]))} ({len(differing)} such)")  # fmt: skip
 
 
-def _common_parts(runs: Sequence[Run], name: SplitName, track: Track[Any]) -> list[Split]:
+def _common_parts(runs: Sequence[Run], name: SplitName, track: Track[Any], data: str | None) -> list[Split]:
     """The part of that name of every run's data, shown to hold the same pictures."""
     parts, first = [], None
     for run in runs:
-        splits = splits_of(run, track)
+        splits = splits_of(run, track, data)
         part = getattr(splits, name)
         if part is None:
             raise UsageError(f"{run.folder} has no {name} part")
         first = first or (splits, part)
         parts.append(part)
-        same = list(first[1].names) == list(part.names) and first[0].fingerprint == splits.fingerprint
+        same = np.array_equal(first[1].places, part.places) and first[0].fingerprint == splits.fingerprint
         if not same:
             common = len(set(first[1].names) & set(part.names))
             raise DataError(f"{runs[0].folder} and {run.folder} have different {name} parts ({len(first[1]):,} and "
@@ -136,14 +147,15 @@ def draw(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
         plot.errorbar(100 * differences, np.arange(len(pairs)) + offset, xerr=100 * np.abs(ends - differences), fmt="o",
                       capsize=3, label=word)  # fmt: skip
     plot.axvline(0, color="grey", linewidth=0.8)
-    plot.set_yticks(range(len(pairs)), [f"{pair.first} - {pair.second}\np = {pair.p_holm:.2g}" for pair in pairs])
+    plot.set_yticks(
+        range(len(pairs)), [in_chart(f"{pair.first} - {pair.second}\np = {pair.p_holm:.2g}") for pair in pairs]
+    )
     plot.set_ylim(len(pairs) - 0.5, -0.5)
     plot.set(xlabel="difference, 95 % interval  [percentage points]",
-             title=f"{comparison.n:,} pictures of {Path(comparison.data).name}, {comparison.split}")  # fmt: skip
+             title=in_chart(f"{comparison.n:,} pictures of {Path(comparison.data).name}, {comparison.split}"))  # fmt: skip
     plot.legend(loc="best", frameon=False)
     plot.grid(axis="x", alpha=0.3)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix.lstrip(".") or "png")
+    drawing.save(figure, path, dpi=150)
     return path
 
 
@@ -153,8 +165,10 @@ def show(comparison: Comparison, console: Console) -> None:
     for column in ("accuracy", "95 % interval", "macro F1", "95 % interval"):
         table.add_column(column, justify="right")
     for row in words.of_scored(comparison):
-        table.add_row(*map(escape, row))
-    console.print(f"{comparison.n:,} pictures of {escape(comparison.data)}, {comparison.split}", highlight=False)
+        table.add_row(*map(in_markup, row))
+    console.print(f"{comparison.n:,} pictures of {in_markup(comparison.data)}, {comparison.split}", highlight=False)
     console.print(table)
+    for note in comparison.notes:
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     for sentence in words.of_pairs(comparison):
-        console.print(escape(sentence), highlight=False, soft_wrap=True)
+        console.print(in_markup(sentence), highlight=False, soft_wrap=True)

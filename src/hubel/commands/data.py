@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hubel import files
-from hubel.commands.check import pixels, printable
+from hubel.commands.check import pixels
 from hubel.data import open_data
 from hubel.data.audit import Inventory
 from hubel.data.audit.headers import headers
@@ -22,6 +21,7 @@ from hubel.data.splits import pictures_per_class
 from hubel.errors import UsageError
 from hubel.explanation.sheet import font, wrapped
 from hubel.files import Track, silently
+from hubel.foreign import in_markup, plain
 
 LABEL, GAP, SIDE = 190, 4, 96  # px: width of the labels, space between pictures, side of a picture
 TEXT, LEADING = 13, 17  # px: size of the labels, from line to line
@@ -162,7 +162,7 @@ def _sheet(inventory: Inventory, classes: tuple[str, ...], columns: int,
             left = LABEL + column * (SIDE + GAP) + (SIDE - width) // 2
             canvas.paste(Image.fromarray(picture), (left, top + (SIDE - height) // 2))
             drawn[number], column = "", column + 1
-        lines = label(printable(name))
+        lines = label(plain(name))
         middle = top + (SIDE - LEADING * (len(lines) + 1)) // 2
         draw.multiline_text((6, middle), "\n".join(lines), fill="black", font=face, spacing=LEADING - TEXT)
         draw.text((6, middle + LEADING * len(lines)), f"{whole:,}", fill="#666666", font=face)
@@ -178,8 +178,9 @@ def label(name: str) -> list[str]:
 def show(contents: Contents, console: Console) -> None:
     """What is there, for a person."""
     pictures = ", ".join(f"{sum(of.values()):,}" + f" {part}" * (part != "all") for part, of in contents.counts.items())
-    console.print(f"[bold]{escape(contents.name)}[/]  {contents.kind}, {len(next(iter(contents.counts.values()))):,} classes, "
-                  f"{pictures} pictures", highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(f"[bold]{in_markup(contents.name)}[/]  {in_markup(contents.kind)}, "
+                  f"{len(next(iter(contents.counts.values()))):,} classes, {pictures} pictures", highlight=False,
+                      soft_wrap=True)  # fmt: skip
     if contents.sizes["shorter_side"]:
         least, middle, most = contents.sizes["shorter_side"]
         narrow, usual, wide = contents.sizes["shape"]
@@ -191,9 +192,9 @@ def show(contents: Contents, console: Console) -> None:
         several = f"; {contents.animated:,} of several frames, the first is taken" if contents.animated else ""
         console.print(f"{formats} ({modes}), {contents.bytes / 1e6:,.1f} MB{several}", highlight=False, soft_wrap=True)
     for note in contents.notes:
-        console.print(f"[yellow]note[/] {escape(printable(note))}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     for path, reason in contents.broken[:10]:
-        console.print(f"[yellow]broken[/] {escape(printable(path))}: {escape(reason)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]broken[/] {in_markup(path)}: {in_markup(reason)}", highlight=False, soft_wrap=True)
     if len(contents.broken) > 10:
         console.print(f"[yellow]broken[/] {len(contents.broken) - 10:,} more", highlight=False)
     looked_at = contents.looked_at
@@ -203,12 +204,14 @@ def show(contents: Contents, console: Console) -> None:
                       soft_wrap=True)  # fmt: skip
     table = Table("class", box=None, pad_edge=False)
     for part in contents.counts:
-        table.add_column(part, justify="right")
+        table.add_column(in_markup(part), justify="right")
     names = list(next(iter(contents.counts.values())))
     for name in names[:MOST]:
-        table.add_row(escape(printable(name)), *(f"{of[name]:,}" for of in contents.counts.values()))
+        table.add_row(in_markup(name), *(f"{of[name]:,}" for of in contents.counts.values()))
     console.print(table)
     if len(names) > MOST:
         console.print(f"and {len(names) - MOST:,} more classes; --json counts them all", highlight=False)
     cut = f" (of the first {contents.sheet_classes} classes)" if contents.sheet_classes < len(names) else ""
-    console.print(f"some pictures of each class: {escape(str(contents.sheet))}{cut}", highlight=False, soft_wrap=True)
+    console.print(
+        f"some pictures of each class: {in_markup(str(contents.sheet))}{cut}", highlight=False, soft_wrap=True
+    )

@@ -16,6 +16,7 @@ from hubel.classifier import Classifier
 from hubel.commands.pictures import every_picture, read
 from hubel.errors import UsageError
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.transfer import Stage
 
 ENDINGS = (".npz", ".parquet")
@@ -66,7 +67,7 @@ def embed(weights: str | os.PathLike[str], data: str, output: str | os.PathLike[
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UsageError("Parquet files are written by pyarrow, which is not installed; pip install pyarrow, or write "
                          f"{path.with_suffix('.npz')}")  # fmt: skip
-    classifier = Classifier.load(weights, model)
+    classifier = Classifier.load(weights, model, body=True)
     pictures, parts, classes = every_picture(classifier, data, track)
     found = read(classifier, pictures, stages, engine=engine, device=device, track=track)
     labels = pictures.labels
@@ -95,6 +96,6 @@ def _write(path: Path, columns: dict[str, Any], classes: tuple[str, ...]) -> Non
 def show(embedded: Embedded, console: Console) -> None:
     """What was written, for a person."""
     widths = ", ".join(f"{stage} {width}" for stage, width in embedded.widths.items())
-    console.print(f"{embedded.pictures:,} pictures x {widths} features in {embedded.path} "
-                  f"({', '.join(embedded.columns)}); computed {embedded.computed:,} by {embedded.computed_by}",
-                  highlight=False, soft_wrap=True, markup=False)  # fmt: skip
+    console.print(in_markup(f"{embedded.pictures:,} pictures x {widths} features in {embedded.path} "
+                            f"({', '.join(embedded.columns)}); computed {embedded.computed:,} by {embedded.computed_by}"),
+                  highlight=False, soft_wrap=True)  # fmt: skip

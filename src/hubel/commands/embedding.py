@@ -9,9 +9,10 @@ import numpy as np
 
 from hubel import files
 from hubel.classifier import Classifier
+from hubel.commands.identity import is_own, run_of, unmet
 from hubel.commands.pictures import every_picture, read
 from hubel.commands.preparation import splits_of
-from hubel.commands.val import run_of
+from hubel.data import open_data
 from hubel.errors import DataError, UsageError
 from hubel.explanation.embedding import EmbeddingMap, Method, draw, lay_out
 from hubel.explanation.sheet import Panel, Section
@@ -29,6 +30,7 @@ class Mapped:
         names: of the pictures.
         labels: of the pictures.
         stage: whose features.
+        notes: what a person should know about the pictures.
     """
 
     output: Path
@@ -36,6 +38,7 @@ class Mapped:
     names: list[str]
     labels: list[str]
     stage: str
+    notes: tuple[str, ...] = ()
 
     def sentence(self) -> str:
         """How far the map can be believed."""
@@ -53,6 +56,7 @@ class Mapped:
         """Plain values, for JSON."""
         found = self.layout
         return {"output": str(self.output), "method": found.method, "stage": self.stage, "n": len(self.names),
+                "notes": list(self.notes),
                 "explained": found.explained, "trustworthiness": found.trustworthiness,
                 "accuracy": found.accuracy and {"features": found.accuracy[0], "plane": found.accuracy[1]},
                 "pictures": [{"path": name, "label": label, "x": x, "y": y} for name, label, (x, y) in
@@ -60,19 +64,21 @@ class Mapped:
 
 
 def embedding_map(run: str | os.PathLike[str], data: str | None = None, *, stage: str = "penultimate", method: Method = "tsne",
-                  most: int = 1000, seed: int = 0, model: str | None = None, output: str = "map.png",
+                  most: int = 1000, seed: int = 0, model: str | None = None, output: str = "map.png", include_trained: bool = False,
                   track: files.Track[Any] = files.silently) -> Mapped:  # fmt: skip
     """Draws the map.
 
     Args:
         run: a run, or weights.
-        data: labelled pictures; the run's validation part unless given.
+        data: labelled pictures, without those that the run was trained on or chosen by; the run's validation part unless
+            given, and where the run's own data are given.
         stage: whose features, see `transfer.Stage`.
         method: "tsne" or "pca".
         most: pictures at most, drawn at random.
         seed: of the draw and of t-SNE.
         model: see `Classifier.load`.
         output: ends in .png or .html.
+        include_trained: leave nothing out.
         track: shows progress.
 
     Raises:
@@ -82,12 +88,17 @@ def embedding_map(run: str | os.PathLike[str], data: str | None = None, *, stage
     use_all_cores()
     path = gallery.check(output)
     classifier = Classifier.load(run, model)
-    if data is not None:
-        pictures, _, classes = every_picture(classifier, data, track)
-    elif (known := run_of(run)) is not None:
-        pictures, classes = splits_of(known, track).val, classifier.classes
-    else:
+    known, notes = run_of(run), ()
+    if known is not None and is_own(known, data, track):
+        pictures, classes = splits_of(known, track, data).val, classifier.classes
+    elif data is None:
         raise UsageError(f"{run} are weights without a run; name the data to map")
+    else:
+        opened = open_data(data, track)
+        if known is not None:
+            found = unmet(opened, [known], list(opened.source.parts), include=include_trained, track=track)
+            opened, notes = found.opened, found.notes
+        pictures, _, classes = every_picture(classifier, opened, track)
     if pictures.labels.ndim == 2:
         raise DataError("the pictures have several labels each; a map colours each by its one class")
     which = np.sort(np.random.default_rng(seed).permutation(len(pictures))[:most])
@@ -95,7 +106,7 @@ def embedding_map(run: str | os.PathLike[str], data: str | None = None, *, stage
     labels = pictures.labels[which]
     layout = lay_out(features, method, labels, seed)
     names = [str(pictures.names[int(i)]) for i in which]
-    mapped = Mapped(path, layout, names, [classes[int(label)] for label in labels], stage)
+    mapped = Mapped(path, layout, names, [classes[int(label)] for label in labels], stage, notes)
     drawn = draw(layout, pictures.take(which), labels, classes)
     text = f"{mapped.sentence()}. Frames show the class; a thumbnail may hide others at its place."
     section = Section(

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands import report
 from hubel.commands.combinations import COMBINATIONS, Found, Job
+from hubel.commands.identity import run_of
+from hubel.commands.kept import read_ensembles
 from hubel.commands.members import Pictures
-from hubel.commands.val import SplitName, looking, run_of
+from hubel.commands.val import SplitName, looking
 from hubel.ensemble import Ensemble
 from hubel.ensemble.combine import Combine, in_order
 from hubel.ensemble.together import described, in_terms_of
@@ -24,7 +25,9 @@ from hubel.evaluation import Evaluation
 from hubel.evaluation.calibration import identity
 from hubel.evaluation.metrics import CALIBRATED, TABLES, measure
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.inference.engines import able
+from hubel.locks import locked
 from hubel.report.words import percent
 from hubel.training import checkpoint
 from hubel.training.machine import use_all_cores
@@ -88,7 +91,7 @@ class Combined:
 
 def combined(paths: Sequence[str], data: str | None = None, split: SplitName | None = None, *, combine: Combine = "mean",
              model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
-             save: str | None = None, track: Track[Any] = silently) -> Combined:  # fmt: skip
+             include_trained: bool = False, save: str | None = None, track: Track[Any] = silently) -> Combined:  # fmt: skip
     """Scores each classifier and their combination on a part of the first one's data, or on new data.
 
     Whatever the combination chooses it chooses on the validation part of the first run's data, and what it fits it fits on
@@ -103,6 +106,7 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
         tta: as for `val`, for every member.
         engine: as for `val`.
         precision: as for `val`.
+        include_trained: as for `val`, of every member.
         save: where to write the combination: a classifier file of a soup, otherwise a file that names the members.
         track: wraps long iterations to show progress.
 
@@ -123,7 +127,7 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
     looked = [looking(Classifier.load(path, model), tta, run_of(path)) for path in paths]
     members = [member for member, _ in looked]
     options = {"engine": engine, "precision": precision, "track": track}
-    job = _job(paths, members, data, split, combine != "mean", options)
+    job = _job(paths, members, data, split, combine != "mean", options, include_trained)
     found = COMBINATIONS[combine](job)
     if save:
         _save(Path(save), job.paths, found.kept)
@@ -135,7 +139,8 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
 
 
 def reused(path: str, data: str | None = None, split: SplitName | None = None, *, model: str | None = None,
-           engine: str = "auto", precision: Precision | None = None, track: Track[Any] = silently) -> Combined:  # fmt: skip
+           engine: str = "auto", precision: Precision | None = None, include_trained: bool = False,
+           track: Track[Any] = silently) -> Combined:  # fmt: skip
     """Scores an ensemble that was saved, and each of its members; the arguments are those of `combined`.
 
     Raises:
@@ -148,15 +153,15 @@ def reused(path: str, data: str | None = None, split: SplitName | None = None, *
     kept = Ensemble.load(path, model)
     options = {"engine": engine, "precision": precision, "track": track}
     found = Found(kept.combine, kept, kept.weights, kept.chosen_on)
-    return _scored(_job(kept.names, kept.members, data, split, False, options), found, None)
+    return _scored(_job(kept.names, kept.members, data, split, False, options, include_trained), found, None)
 
 
 def _job(paths: Sequence[str], members: Sequence[Classifier], data: str | None, split: SplitName | None, choosing: bool,
-         options: dict[str, Any]) -> Job:  # fmt: skip
+         options: dict[str, Any], include_trained: bool) -> Job:  # fmt: skip
     """The members on their engines, after whatever forbids to look at the pictures; a look at a test part is recorded."""
     for member in members:
         in_order(member, members[0].classes)
-    pictures = Pictures(paths, members, data, split, options["track"])
+    pictures = Pictures(paths, members, data, split, options["track"], include_trained=include_trained)
     pictures.asked(members[0])
     pictures.refuse_what_was_learnt(choosing)
     pictures.record()
@@ -204,15 +209,16 @@ def show(found: Combined, console: Console) -> None:
     for column in ("network", "px", "weight", "accuracy", "95 % interval", "log loss"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=column != "network")
     for member in found.members:
-        table.add_row(member.path, member.model, str(member.size), f"{member.weight:g}", *_figures(member.evaluation))
+        table.add_row(*map(in_markup, (member.path, member.model, member.size)), f"{member.weight:g}",
+                      *_figures(member.evaluation))  # fmt: skip
     table.add_row(found.combine, "", "", "", *_figures(found.evaluation), style="bold")
     console.print(table)
     if found.chosen_on:
         console.print(f"chosen on {found.chosen_on:,} validation pictures", highlight=False)
     for note in found.notes:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     if found.saved:
-        console.print(f"saved: {found.saved}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"saved: {in_markup(found.saved)}", highlight=False, soft_wrap=True)
 
 
 def _figures(evaluation: Evaluation) -> tuple[str, str, str]:
@@ -226,8 +232,10 @@ def _keep(found: Combined, pictures: Pictures) -> None:
     if not pictures.own or first is None:
         return
     row = {key: value for key, value in found.to_dict().items() if key not in TABLES} | {"split": pictures.name}
-    earlier = [kept for kept in report.kept_of(first, report.ENSEMBLES) or [] if _who(kept) != _who(row)]
-    files.write(first.folder / report.ENSEMBLES, json.dumps([*earlier, row]))
+    path = first.folder / report.ENSEMBLES
+    with locked(path, wait=True):  # of two processes each adds its row
+        earlier = [kept for kept in read_ensembles(path) if _who(kept) != _who(row)]
+        files.write(path, json.dumps([*earlier, row]))
     report.draw(first, pictures.splits(first, pictures.members[0].preprocessing))
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands import report
+from hubel.commands.identity import run_of
 from hubel.commands.predict import expanded
 from hubel.commands.preparation import splits_of
-from hubel.commands.val import run_of
 from hubel.errors import UsageError
 from hubel.evaluation import worst_errors
 from hubel.explanation import Explanation, explain, opened, shown
@@ -57,7 +57,7 @@ def _strongest(one: Explanation, method: str) -> list[int]:
 
 def explained(run: str, images: Sequence[str], *, methods: Sequence[str] = (), target: str | None = None,
               layer: str | None = None, top: int = 3, seed: int = 0, model: str | None = None, count: int = COUNT,
-              output: str | None = None, overlays: str | None = None,
+              output: str | None = None, overlays: str | None = None, data: str | None = None,
               track: files.Track[Any] = files.silently) -> Explained:  # fmt: skip
     """Explains pictures and writes the sheet or page.
 
@@ -73,6 +73,7 @@ def explained(run: str, images: Sequence[str], *, methods: Sequence[str] = (), t
         count: validation pictures.
         output: ends in .png or .html; explain.png, or explain.html in the run's folder, unless given.
         overlays: folder for every map at its picture's own size.
+        data: where the run's data lie now, if not where it has recorded.
         track: shows progress.
 
     Raises:
@@ -82,13 +83,13 @@ def explained(run: str, images: Sequence[str], *, methods: Sequence[str] = (), t
     use_all_cores()
     path = gallery.check(output or ("explain.png" if images else str(Path(run) / report.EXPLAINED)))
     classifier = Classifier.load(run, model)
-    pictures = pictures_of(run, images, classifier, count, track)
+    pictures = pictures_of(run, images, classifier, count, track, data)
     found = list(explain(classifier, pictures, methods, target=target, layer=layer, top=top, seed=seed, track=track))
     gallery.write(path, [one.section() for one in found], title=f"What {classifier.model} looks at", kind="explanation",
                   lead=lead(found))  # fmt: skip
     own = run_of(run)
     if own is not None and path.resolve() == (own.folder / report.EXPLAINED).resolve():
-        report.draw(own, splits_of(own, track))  # the run's report links to it
+        report.draw(own, splits_of(own, track, data))  # the run's report links to it
     return Explained(found, path, _overlays(found, Path(overlays)) if overlays else [])
 
 
@@ -103,16 +104,18 @@ def lead(found: Sequence[Explanation]) -> str:
     ])  # fmt: skip
 
 
-def pictures_of(
-    run: str, images: Sequence[str], classifier: Classifier, count: int, track: files.Track[Any]
-) -> list[Shown]:
+def pictures_of(run: str, images: Sequence[str], classifier: Classifier, count: int, track: files.Track[Any],
+                data: str | None = None) -> list[Shown]:  # fmt: skip
     """The named pictures, or without any some of the run's validation part."""
-    if images:
-        return [opened(name, classifier) for name in expanded(images)]
-    return validation_pictures(run, classifier, count, track)
+    if not images:
+        return validation_pictures(run, classifier, count, track, data)
+    if data is not None:
+        raise UsageError(f"data={data} would have no effect beside pictures; it is where the run's data lie now")
+    return [opened(name, classifier) for name in expanded(images)]
 
 
-def validation_pictures(run: str, classifier: Classifier, count: int, track: files.Track[Any]) -> list[Shown]:
+def validation_pictures(run: str, classifier: Classifier, count: int, track: files.Track[Any],
+                        data: str | None = None) -> list[Shown]:  # fmt: skip
     """Pictures of a run's validation part: up to half of them its surest mistakes, the rest drawn from the others.
 
     Raises:
@@ -121,7 +124,7 @@ def validation_pictures(run: str, classifier: Classifier, count: int, track: fil
     opened_run = run_of(run)
     if opened_run is None:
         raise UsageError(f"{run} is not a run, so it has no validation pictures; name the pictures to explain")
-    val = splits_of(opened_run, track).val
+    val = splits_of(opened_run, track, data).val
     worst = [
         row["path"]
         for row in worst_errors(classifier.logits(val.take(slice(None))), val, classifier.classes, count // 2)

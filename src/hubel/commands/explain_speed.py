@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from hubel.benchmark.alternatives import Alternative, alternatives, contenders
 from hubel.commands.preparation import planned
 from hubel.errors import UsageError
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.training.machine import versions
 from hubel.training.recipe import Recipe
 
@@ -109,7 +109,9 @@ def show(records: Iterable[Took | Explained], console: Console) -> Explained:
         task = bar.add_task("", total=None)
         for record in records:
             if isinstance(record, Took):
-                bar.update(task, description=record.turn.contender, completed=record.done, total=record.total)
+                bar.update(
+                    task, description=in_markup(record.turn.contender), completed=record.done, total=record.total
+                )
                 continue
             bar.stop()
             table = Table(box=None, pad_edge=False)
@@ -117,14 +119,14 @@ def show(records: Iterable[Took | Explained], console: Console) -> Explained:
                 table.add_column(column, justify="left" if column in ("changed", "setting") else "right")
             choice = record.rows[0][1].median
             for number, (one, its) in enumerate(record.rows):
-                table.add_row(one.changed if number else "chosen *", one.setting.name, f"{its.median:,.0f}",
+                table.add_row(one.changed if number else "chosen *", in_markup(one.setting.name), f"{its.median:,.0f}",
                               f"{its.low:,.0f} to {its.high:,.0f}", str(its.n), f"{its.median / choice:.2f}x",
                               style="" if number else "bold")  # fmt: skip
-            console.print(f"{escape(record.model)}, training steps of {record.pictures} of the batch's {record.batch} "
+            console.print(f"{in_markup(record.model)}, training steps of {record.pictures} of the batch's {record.batch} "
                           f"pictures", highlight=False)  # fmt: skip
             console.print(table)
-            console.print(record.why, highlight=False, soft_wrap=True)
+            console.print(in_markup(record.why), highlight=False, soft_wrap=True)
             for note in record.conditions.notes:
-                console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+                console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False)
             return record
     raise AssertionError("an explanation ends with its result")

@@ -15,6 +15,7 @@ from hubel.commands.explain import pictures_of
 from hubel.errors import UsageError
 from hubel.explanation.explain import chosen_methods, class_index
 from hubel.explanation.faithfulness import Faithfulness, faithfulness
+from hubel.foreign import in_markup
 from hubel.report import faithfulness as chart
 from hubel.training.machine import use_all_cores
 
@@ -32,7 +33,7 @@ class Tested:
 
 
 def verdict(run: str, images: Sequence[str], *, methods: Sequence[str] = (), target: str | None = None, layer: str | None = None,
-           seed: int = 0, model: str | None = None, count: int = 12, output: str | None = None,
+           seed: int = 0, model: str | None = None, count: int = 12, output: str | None = None, data: str | None = None,
            track: files.Track[Any] = files.silently) -> Tested:  # fmt: skip
     """Puts the maps of pictures to the test; arguments as of `commands.explain.explained`.
 
@@ -46,7 +47,7 @@ def verdict(run: str, images: Sequence[str], *, methods: Sequence[str] = (), tar
     names = chosen_methods(methods)
     classifier = Classifier.load(run, model)
     goal = None if target is None else class_index(classifier, target)
-    inputs = np.stack([one.input for one in pictures_of(run, images, classifier, count, track)])
+    inputs = np.stack([one.input for one in pictures_of(run, images, classifier, count, track, data)])
     found = faithfulness(classifier, inputs, names, target=goal, layer=layer, seed=seed, track=track)
     chart.draw(found, path)
     return Tested(found, path)
@@ -71,4 +72,4 @@ def show(made: Tested, console: Console) -> None:
              f"recognised in {sum(first.recognised)} of {len(first.recognised)}; lost: rank correlation with the map of a "
              f"network without its weights, near 0 is good")  # fmt: skip
     console.print(words, highlight=False, soft_wrap=True)
-    console.print(str(made.plot), highlight=False, markup=False, soft_wrap=True)
+    console.print(in_markup(made.plot), highlight=False, soft_wrap=True)

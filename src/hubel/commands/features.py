@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.classifier import Classifier
+from hubel.commands.identity import is_own, run_of
 from hubel.commands.pictures import every_picture
 from hubel.commands.preparation import splits_of
-from hubel.commands.val import run_of
 from hubel.errors import UsageError
 from hubel.explanation.explain import class_index, opened
 from hubel.explanation.filters import class_templates, first_layer
@@ -141,11 +141,11 @@ def _in_greens(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _pictures(run: str, classifier: Classifier, data: str | None, track: files.Track[Any]) -> Pictures | None:
-    """The validation part of the run, or the given data whatever their classes."""
-    if data is not None:
-        return every_picture(classifier, data, track)[0]
+    """The validation part of the run, also where its own data are given, or the given data whatever their classes."""
     known = run_of(run)
-    return splits_of(known, track).val if known else None
+    if known is not None and is_own(known, data, track):
+        return splits_of(known, track, data).val
+    return None if data is None else every_picture(classifier, data, track)[0]
 
 
 def _exciting(classifier: Classifier, split: Pictures, names: Sequence[str], channels: int,

@@ -4,13 +4,16 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from rich.console import Console
-from rich.markup import escape
+from torch import nn
 
 from hubel import zoo
+from hubel.analysis import model as model_of
 from hubel.commands.summary import named_network
 from hubel.errors import UsageError
+from hubel.foreign import in_markup
 from hubel.training.gradient_check import Layer, check
 from hubel.training.loop import seeded
+from hubel.training.network_check import require_logits
 
 SIDES = (32, 64, 96, 128, 224)  # px; gradients do not depend on the size, but the time does
 PICTURES, CLASSES = 4, 5
@@ -34,16 +37,24 @@ def gradcheck(model: str, input: str | None = None, *, loss: str = "cross_entrop
     if samples < 1:
         raise UsageError(f"samples is {samples}; at least one parameter has to be looked at")
     name, network, (channels, height, width) = named_network(model, input or _smallest(model))
-    if any(p.is_meta for p in network.parameters()):  # of the zoo, which `named_network` gives no memory
+    if any(p.is_meta for p in network.parameters()):  # `named_network` gives no memory
         with seeded(seed, 0):
-            network = zoo.create(name, num_classes=CLASSES, in_channels=channels, image_size=height)
+            network = _with_weights(name, (channels, height, width))
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(PICTURES, channels, height, width, generator=generator)
+    require_logits(network, name, (channels, height, width), None, training=True)
     with torch.no_grad(), seeded(seed, 1):
         outputs = network.train()(x)
     classes = (outputs[0] if isinstance(outputs, tuple) else outputs).shape[1]
     labels = torch.randint(classes, (PICTURES,), generator=generator)
     return check(network, x, labels, loss=loss, samples=samples, tolerance=tolerance, seed=seed)
+
+
+def _with_weights(name: str, shape: tuple[int, int, int]) -> nn.Module:
+    """The network again, freshly initialised."""
+    if " " in name.strip() or name.endswith(".toml"):
+        return model_of(name, input=shape)
+    return zoo.create(name, num_classes=CLASSES, in_channels=shape[0], image_size=shape[1])
 
 
 def _smallest(model: str) -> str | None:
@@ -68,9 +79,11 @@ def show(layers: Iterable[Layer], console: Console) -> list[Layer]:
     for layer in layers:
         found.append(layer)
         error = "-" if layer.worst is None else f"{layer.worst:.1e}"
-        line = f"{escape(layer.name):<32} {layer.kind:<18} {layer.compared:>8} {layer.kinks:>6}  {error:>14}"
+        line = (
+            f"{in_markup(layer.name):<32} {in_markup(layer.kind):<18} {layer.compared:>8} {layer.kinks:>6}  {error:>14}"
+        )
         wrong = (
-            f"  {escape(layer.at or '')}: analytic {layer.analytic:.6g}, numeric {layer.numeric:.6g}"
+            f"  {in_markup(layer.at or '')}: analytic {layer.analytic:.6g}, numeric {layer.numeric:.6g}"
             if not layer.passed
             else ""
         )

@@ -59,7 +59,9 @@ def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: T
         classifier = replace(classifier, preprocessing=wanted)
     places = []
     for name, part in opened.source.parts.items():
-        split, _ = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track)
+        split, _ = decode_part(
+            part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track, levels=wanted.levels
+        )
         assert split.places is not None
         places.append(split.places + before)
         parts.append(split)

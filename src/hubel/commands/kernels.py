@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hubel import limits
 from hubel.data.preprocessing import Unreadable, decode_whole
 from hubel.errors import DataError
 from hubel.explanation import kernels
@@ -64,7 +65,7 @@ def _read(image: str | None) -> Any:
         pixels = getattr(data, SAMPLE)()
     else:
         try:
-            pixels = decode_whole(Path(image).read_bytes(), 3)
+            pixels = decode_whole(limits.read(image, limits.PICTURE), 3)
         except (Unreadable, OSError) as error:
             reason = str(error) if isinstance(error, Unreadable) else (error.strerror or str(error)).lower()
             raise DataError(f"cannot read the picture {image}: {reason}") from error

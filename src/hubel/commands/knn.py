@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from hubel import files
+from hubel import files, limits
 from hubel.commands.pictures import Seen, read, seen
 from hubel.commands.predict import expanded
 from hubel.data import Split, Unreadable
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.report.neighbours import NeighboursPage, Shown, render
 from hubel.transfer import Holdout, Neighbours, Stage, neighbours
 from hubel.transfer.neighbours import KS, METRICS, Metric, nearest, voted
@@ -57,6 +58,7 @@ class Found:
         queries: what the page shows.
         page: where it is.
         computed_by: engine and precision of the features.
+        notes: what a person should know about the pictures.
     """
 
     stage: str
@@ -67,6 +69,7 @@ class Found:
     queries: tuple[Query, ...]
     page: Path
     computed_by: str
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -74,6 +77,7 @@ class Found:
             "stage": self.stage, "width": self.width, "judged": self.judged, "n": self.found.n, "constant": self.constant,
             "best": asdict(self.found.best), "votes": [asdict(vote) for vote in self.found.votes],
             "queries": [asdict(query) for query in self.queries], "page": str(self.page), "computed_by": self.computed_by,
+            "notes": list(self.notes),
         }  # fmt: skip
 
 
@@ -81,7 +85,7 @@ def knn(weights: str | os.PathLike[str], data: str | None = None, *, stage: Stag
         k: int | None = None, metric: Metric | None = None, split: Literal["val", "test"] = "val", shown: int = 24,
         neighbours_shown: int = 8, output: str | os.PathLike[str] = PAGE, model: str | None = None,
         engine: str = "auto", device: str | None = None,
-        seed: int = 0, track: Track[Any] = silently) -> Found:  # fmt: skip
+        seed: int = 0, include_trained: bool = False, track: Track[Any] = silently) -> Found:  # fmt: skip
     """Classifies held-out pictures by their neighbours, and draws the page.
 
     Args:
@@ -99,6 +103,7 @@ def knn(weights: str | os.PathLike[str], data: str | None = None, *, stage: Stag
         engine: see `inference.choose`.
         device: see `transfer.extract`.
         seed: of the splits and of what is shown.
+        include_trained: see `pictures.seen`.
         track: shows the progress.
 
     Raises:
@@ -107,7 +112,7 @@ def knn(weights: str | os.PathLike[str], data: str | None = None, *, stage: Stag
     """
     if min(shown, neighbours_shown, 1 if k is None else k) < 1:
         raise UsageError("shown, neighbours and k are at least 1")
-    known = seen(weights, data, model=model, seed=seed, track=track)
+    known = seen(weights, data, model=model, seed=seed, include_trained=include_trained, track=track)
     own = _own(known, queries)
     metrics: Sequence[Metric] = (metric,) if metric else METRICS
     ks = (k,) if k else KS
@@ -130,7 +135,7 @@ def knn(weights: str | os.PathLike[str], data: str | None = None, *, stage: Stag
     answers = _queries(held, found, which, rows[:, :neighbours_shown], distances, own.names if own else (), rows)
     truth = held.pictures.labels[found.rows]
     result = Found(name, values.shape[1], held.words, float(np.bincount(truth).max() / len(truth)), found, tuple(answers),
-                   Path(output), computed_by)  # fmt: skip
+                   Path(output), computed_by, known.notes)  # fmt: skip
     files.write(result.page, render(_page(known, held, result, np.asarray(asked), rows[:, :neighbours_shown])))
     return result
 
@@ -143,9 +148,10 @@ def _own(known: Seen, queries: Sequence[str]) -> Split | None:
     decoded = []
     for path in paths:
         try:
-            decoded.append(known.classifier.preprocessing.decode(Path(path).read_bytes()))
+            decoded.append(known.classifier.preprocessing.decode(limits.read(path, limits.PICTURE)))
         except (Unreadable, OSError) as error:
-            raise DataError(f"{path}: {error}; leave it out or mend it") from error
+            reason = str(error) if isinstance(error, Unreadable) else (error.strerror or str(error)).lower()
+            raise DataError(f"{path}: {reason}; leave it out or mend it") from error
     return Split(np.stack(decoded), np.arange(len(decoded)), np.zeros(len(decoded), np.int64), paths)
 
 
@@ -207,10 +213,12 @@ def show(result: Found, console: Console) -> None:
     console.print(f"[bold]{best.k} nearest neighbours by {best.metric}: {100 * best.accuracy:.2f} %[/]  (95 % interval "
                   f"{100 * low:.2f} to {100 * high:.2f} %, n = {result.found.n:,}); always the largest class: "
                   f"{100 * result.constant:.2f} %", highlight=False, soft_wrap=True)  # fmt: skip
+    for note in result.notes:
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     for query in result.queries:
         if query.label is None:
             nearest_one = query.neighbours[0]
-            console.print(f"{query.path}: {query.predicted}  (nearest: {nearest_one.label}, {nearest_one.path})",
-                          highlight=False, soft_wrap=True, markup=False)  # fmt: skip
-    console.print(f"{result.stage}, {result.width} features, computed by {result.computed_by}; {result.judged}\n{result.page}",
-                  highlight=False, soft_wrap=True, markup=False)  # fmt: skip
+            console.print(in_markup(f"{query.path}: {query.predicted}  (nearest: {nearest_one.label}, {nearest_one.path})"),
+                          highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(f"{in_markup(result.stage)}, {result.width} features, computed by {result.computed_by}; "
+                  f"{in_markup(result.judged)}\n{in_markup(result.page)}", highlight=False, soft_wrap=True)  # fmt: skip

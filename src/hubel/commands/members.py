@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from hubel.classifier import Classifier
+from hubel.commands.identity import NewData, is_own, new_data, run_of, trained_on
 from hubel.commands.preparation import splits_of
-from hubel.commands.val import SplitName, new_part, run_of, same_data
+from hubel.commands.val import SplitName, new_part
 from hubel.data import Preprocessing, Split, Splits
 from hubel.errors import DataError, UsageError
 from hubel.files import Track
@@ -25,19 +26,22 @@ class Pictures:
         data: new data, or None.
         split: the part asked for.
         track: shows the progress of decoding.
+        include_trained: judge new data by pictures too that members were trained on.
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]], members: Sequence[Classifier], data: str | None,
-                 split: SplitName | None, track: Track[Any]) -> None:  # fmt: skip
+                 split: SplitName | None, track: Track[Any], *, include_trained: bool = False) -> None:  # fmt: skip
         self.paths, self.members, self.data, self.track = paths, members, data, track
+        self.include_trained = include_trained
         self.split: SplitName | None = split
         self.runs = [run_of(path) for path in paths]
-        self.own = self.runs[0] is not None and (data is None or same_data(data, self.runs[0].about["data"]))
+        self.own = self.runs[0] is not None and is_own(self.runs[0], data, track)
         if not self.own and data is None:
             raise UsageError(f"{paths[0]} is a classifier without its run; name the data to evaluate it on")
         self.name: str = split or "val"  # of new data, what they bring
         self.notes: list[str] = []
         self._splits: dict[tuple[Any, ...], Splits] = {}
+        self._data: NewData | None = None
         self._new: dict[tuple[Any, ...], Split] = {}
 
     def of(self, member: Classifier, part: str) -> Split:
@@ -57,11 +61,12 @@ class Pictures:
         return aligned(chosen, reference)
 
     def splits(self, run: Run, wanted: Preprocessing) -> Splits:
-        """A run's splits, decoded as a classifier wants them."""
+        """The first run's splits, decoded as a classifier wants them."""
         key = (run.folder, wanted.size, wanted.channels, wanted.fit)
         if key not in self._splits:
             recipe = run.about["recipe"] | {"size": wanted.size, "channels": wanted.channels, "fit": wanted.fit}
-            self._splits[key] = splits_of(Run(run.folder, {**run.about, "recipe": recipe}), self.track)
+            self._splits[key] = splits_of(Run(run.folder, {**run.about, "recipe": recipe}), self.track,
+                                          self.data if self.own else None)  # fmt: skip
         return self._splits[key]
 
     def asked(self, member: Classifier) -> Split:
@@ -72,9 +77,14 @@ class Pictures:
         key = (wanted.size, wanted.channels, wanted.fit)
         if key not in self._new:
             assert self.data is not None
+            if self._data is None:
+                runs = [run for run in self.runs if run is not None]
+                self._data = new_data(self.data, self.split, runs, include=self.include_trained, by="hubel val --ensemble",
+                                      track=self.track)  # fmt: skip
+                self.notes += self._data.unmet.notes
+                self.name = self._data.name
             ordered = replace(member, classes=self.members[0].classes)
-            self._new[key], name = new_part(ordered, self.data, self.split, self.track)
-            self.name = name
+            self._new[key] = new_part(ordered, self._data, self.track)
         reference = self._new[next(iter(self._new))]
         return aligned(self._new[key], reference)
 
@@ -86,16 +96,18 @@ class Pictures:
             return
         recipe = first.about["recipe"]
         drawn = recipe["seed"] if recipe.get("split_seed") is None else recipe["split_seed"]
+        splits = self.splits(first, self.members[0].preprocessing)
         for path, run in zip(self.paths[1:], self.runs[1:], strict=True):
-            if run is None or not same_data(run.about["data"], first.about["data"]):
-                self.notes.append(f"{path} was trained on other data; whether it has met these pictures is not known")
-                continue
-            learnt = set(self.splits(run, self.members[0].preprocessing).train.names)
             for part in parts:
-                asked = self.of(self.members[0], part).names
-                met = sum(name in learnt for name in asked)
+                places = self.of(self.members[0], part).places
+                assert places is not None
+                source = part if part in splits.given else "all"
+                met = None if run is None else trained_on(first, run, source, places, self.track, self.data)
+                if met is None:
+                    self.notes.append(f"whether {path} was trained on some of these pictures is not known")
+                    break
                 if met:
-                    raise UsageError(f"{path} was trained on {met:,} of the {len(asked):,} {part} pictures of {self.paths[0]}: "
+                    raise UsageError(f"{path} was trained on {met:,} of the {len(places):,} {part} pictures of {self.paths[0]}: "
                                      f"their splits were drawn apart; train it again with split_seed={drawn}")  # fmt: skip
 
     def record(self) -> None:
@@ -104,7 +116,7 @@ class Pictures:
         if not self.own or self.name != "test" or first is None:
             return
         for run in {run.folder.resolve(): run for run in self.runs if run is not None}.values():
-            if same_data(run.about["data"], first.about["data"]):
+            if run.about["splits"]["fingerprint"] == first.about["splits"]["fingerprint"]:
                 run.record_opening("hubel val --ensemble")
 
 

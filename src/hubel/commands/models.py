@@ -12,13 +12,20 @@ from hubel.errors import UsageError, nearest
 def listed(pattern: str = "*") -> list[dict[str, Any]]:
     """Facts of the networks whose names match a shell pattern, in the order of the zoo.
 
+    `params` are those that an inference runs, as in `compare`; `training_params` those of the auxiliary heads besides.
+
     Raises:
         UsageError: none matches.
     """
     names = [name for name in zoo.MODELS if fnmatch.fnmatch(name, pattern)]
     if not names:
         raise UsageError(f"no model matches {pattern!r}; {nearest(pattern, zoo.MODELS)}")
-    return [{"name": name, **zoo.facts()[name]} for name in names]
+    return [_row(name, zoo.facts()[name]) for name in names]
+
+
+def _row(name: str, facts: dict[str, Any]) -> dict[str, Any]:
+    aside = facts.get("training_params", 0)
+    return {"name": name, **facts, "params": facts["params"] - aside, "training_params": aside}
 
 
 def _counted(number: float) -> str:
@@ -31,6 +38,11 @@ def _counted(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return f"{number:g}"
+
+
+def _aside(row: dict[str, Any]) -> str:
+    """The parameters of auxiliary heads besides, which only training uses."""
+    return f"+ {_counted(row['training_params'])} in training; " if row["training_params"] else ""
 
 
 def table(rows: list[dict[str, Any]], width: int | None = None) -> Table:
@@ -48,6 +60,6 @@ def table(rows: list[dict[str, Any]], width: int | None = None) -> Table:
         table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
     table.add_column("source", no_wrap=True)
     for line, row in zip(lines, rows, strict=True):
-        source = row["source"]
+        source = _aside(row) + row["source"]
         table.add_row(*line, source if room is None or len(source) <= room else source[: max(0, room - 1)] + "…")
     return table

@@ -1,27 +1,26 @@
 """What a training starts from and whom it learns from: trained networks, named as a run, a file, or one of the zoo."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hubel import zoo
 from hubel.classifier import Classifier, lasting, sha256_of
 from hubel.data import Splits
-from hubel.data.division import FILE
 from hubel.errors import DataError, UsageError, listed
 from hubel.training.checkpoint import is_ours, weights_sha256
 from hubel.training.distillation import Teacher
 from hubel.training.freezing import Freezing, norms
 from hubel.training.loop import seeded
+from hubel.training.network_check import require_logits
 from hubel.training.recipe import Recipe
 from hubel.zoo.own import code_sha256, located
+from hubel.zoo.recognition import by_class
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,19 @@ class Origin:
     sha256: str
 
     @staticmethod
-    def load(name: str | None, model: str | None = None, sha256: str | None = None) -> "Origin | None":
+    def load(
+        name: str | None, model: str | None = None, sha256: str | None = None, *, body: bool = True
+    ) -> "Origin | None":
         """The network that a name stands for (see `Classifier.load`); None where there is no name.
+
+        With `body`, weights without the layer of the classes will do.
 
         Raises:
             DataError: the file is not the one with this `sha256` any more.
         """
         if name is None:
             return None
-        return Origin(name, Classifier.load(name, model), _unchanged(name, sha256_of(name), sha256))
+        return Origin(name, Classifier.load(name, model, body=body), _unchanged(name, sha256_of(name), sha256))
 
     def describe(self) -> dict[str, Any]:
         """For the run's record: what the weights are, and where they come from as far as is known."""
@@ -111,20 +114,6 @@ def normalised_as(splits: Splits, origin: Origin | None) -> Splits:
     return replace(splits, preprocessing=replace(splits.preprocessing, mean=mean, std=std))
 
 
-def refuse_known(splits: Splits, origin: Origin | None) -> None:
-    """Raises a UsageError where the weights were trained on pictures that are held out here: they would know the answers."""
-    if origin is None or not (Path(origin.name) / FILE).is_file():
-        return
-    kept = json.loads((Path(origin.name) / FILE).read_text())
-    if kept["fingerprint"] != splits.fingerprint:
-        return
-    for name, places in splits.drawn().items():
-        known = np.isin(places, kept["parts"].get("train", [])).sum() if name != "train" else 0
-        if known:
-            raise UsageError(f"{known:,} of the {len(places):,} {name} pictures were training pictures of {origin.name}, whose "
-                             f"weights know them; divide the data as it did: split={origin.name}")  # fmt: skip
-
-
 def carry_over(model: nn.Module, origin: Origin, classes: Sequence[str], size: int) -> str:
     """Copies the weights into a fresh network, all but the head's layer of the classes; that too, where they are the same.
 
@@ -142,38 +131,28 @@ def carry_over(model: nn.Module, origin: Origin, classes: Sequence[str], size: i
     """
     given, own = origin.classifier.network.state_dict(), model.state_dict()
     theirs = origin.classifier.classes
-    by_class = _by_class(origin.classifier)
+    wanted = origin.classifier.preprocessing
+    missing = origin.classifier.about.get("missing") or ()
+    dimension = by_class(origin.classifier.model, max(len(theirs), 1), wanted.channels, wanted.size)
     kept = sorted(theirs) == sorted(classes)
     columns = [theirs.index(name) for name in classes] if kept else []
     for name, value in given.items():
-        if name in by_class:
+        if name in missing:
+            continue
+        if name in dimension:
             if kept:
-                own[name].copy_(value.index_select(by_class[name], torch.tensor(columns, device=value.device)))
+                own[name].copy_(value.index_select(dimension[name], torch.tensor(columns, device=value.device)))
         elif own[name].shape != value.shape:
-            at = origin.classifier.preprocessing.size
+            at = wanted.size
             raise UsageError(f"size={size} does not fit the weights of {origin.name}: {name} has shape {tuple(own[name].shape)} "
                              f"at that size, {tuple(value.shape)} at the {at} px it was trained at; leave size out")  # fmt: skip
         else:
             own[name].copy_(value)
     if kept:
         return f"the head is kept: the {len(classes)} classes are the same"
+    if missing:
+        return f"a new head for {len(classes)} classes ({listed(classes, 4)}): the weights have none ({listed(missing, 2)})"
     return f"a new head for {len(classes)} classes ({listed(classes, 4)}) in the place of the {len(theirs)} it had"
-
-
-def _by_class(classifier: Classifier) -> dict[str, int]:
-    """Entries whose shape depends on the number of classes, each with the dimension that does: found by building anew."""
-    sizes: list[dict[str, Tensor]] = []
-    for more in (0, 1):
-        with torch.device("cpu" if ".py:" in classifier.model else "meta"):
-            net = zoo.create(classifier.model, num_classes=len(classifier.classes) + more,
-                             in_channels=classifier.preprocessing.channels, image_size=classifier.preprocessing.size)  # fmt: skip
-        sizes.append(net.state_dict())
-    found = {}
-    for name, value in sizes[0].items():
-        differing = [k for k, (a, b) in enumerate(zip(value.shape, sizes[1][name].shape, strict=True)) if a != b]
-        if differing:
-            found[name] = differing[0]
-    return found
 
 
 def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str, features: str = "") -> str:
@@ -195,7 +174,7 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
     """The teacher that a recipe names: weights as `Origin.load` takes them, or a network of the user's own code.
 
     What FILE.py:NAME builds, with the weights its code loads or those of a bare file, is for the classes of the data in their
-    order, and is shown the pictures as the student sees them.
+    order, numbers 0, 1, ... in that of their value, and is shown the pictures as the student sees them.
 
     Args:
         recipe: with `teacher` and `teacher_model`.
@@ -215,17 +194,20 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
         raise UsageError(f"teacher_model={model} would have no effect: teacher={name} is a network already")
     code = name if ".py:" in name else model
     if code is None or ".py:" not in code or _described(Path(name)):
-        return Origin.load(name, model, sha256)
+        return Origin.load(name, model, sha256, body=False)
     wanted, built = splits.preprocessing, []
     for seed in (0, 1):
         with seeded(seed):
             built.append(zoo.create(code, num_classes=len(splits.classes), in_channels=wanted.channels, image_size=wanted.size,
                                     pretrained=None if code == name else name).eval())  # fmt: skip
+    require_logits(built[0], code, (wanted.channels, wanted.size, wanted.size), len(splits.classes), training=False)
     found, again = (weights_sha256(network.state_dict()) for network in built)
     if found != again:
         raise UsageError(f"teacher={name} builds other weights each time, so it is not trained; load its weights where it is "
                          f"built, or name them: teacher=WEIGHTS teacher_model={name}")  # fmt: skip
-    classifier = Classifier(built[0], splits.classes, wanted, code, {"weights": {"source": f"as {code} builds it"}})
+    numbers = tuple(str(number) for number in range(len(splits.classes)))
+    classes = numbers if set(numbers) == set(splits.classes) else splits.classes
+    classifier = Classifier(built[0], classes, wanted, code, {"weights": {"source": f"as {code} builds it"}})
     digest = hashlib.sha256(f"{code_sha256(code)}{found}".encode()).hexdigest()
     return Origin(name, classifier, _unchanged(name, digest, sha256))
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hubel.classifier import Classifier
+from hubel.commands.identity import is_own, unmet, without_labels_lost
 from hubel.commands.preparation import splits_of
-from hubel.data import Split, load, open_data
+from hubel.data import Opened, Split, load, open_data
 from hubel.data.division import Division
 from hubel.data.opened import refuse_if_many
 from hubel.data.splits import Splits, decode_part, streaming
@@ -30,12 +31,14 @@ class Seen:
         splits: the data; a run's own where it was trained on them.
         data: what they were called.
         run: that was trained on these data; None for all others.
+        notes: what a person should know about the pictures.
     """
 
     classifier: Classifier
     splits: Splits
     data: str
     run: Run | None
+    notes: tuple[str, ...] = ()
 
     def held_out(self, seed: int = 0, *, test: bool = False, by: str = "") -> Holdout:
         """What is learnt from and what judged, see `transfer.holdout`; with `test` the test part, which is recorded.
@@ -53,48 +56,52 @@ class Seen:
 
 
 def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None = None, seed: int = 0,
-         track: Track[Any] = silently) -> Seen:  # fmt: skip
+         include_trained: bool = False, track: Track[Any] = silently) -> Seen:  # fmt: skip
     """Loads a network and splits the data as it takes them; a run's own splits where the data are those of the run.
+
+    Of other data, the pictures that the run was trained on or chosen by are left out unless `include_trained`.
 
     Raises:
         UsageError: no data, and no run whose own would be meant.
         DataError: multi-label data.
         FileError: no such weights.
     """
-    classifier = Classifier.load(weights, model)
+    classifier = Classifier.load(weights, model, body=True)
     beside = Path(weights) if Path(weights).is_dir() else Path(weights).parent
-    run = Run.open(beside) if (beside / "run.json").is_file() else None
-    own = run is not None and (data is None or os.path.realpath(os.path.expanduser(data)) == run.about["data"]
-                               or data == run.about["data"])  # fmt: skip
+    run, notes = Run.open(beside) if (beside / "run.json").is_file() else None, ()
     use_all_cores()
-    if run is not None and own:
-        splits, name = splits_of(run, track), run.about["data"]
+    if run is not None and is_own(run, data, track):
+        splits, name = splits_of(run, track, data), data or run.about["data"]
     elif data is None:
         raise UsageError(f"{weights} are weights without a run; name the data to look at")
     else:
-        wanted = classifier.preprocessing
-        splits, name, run = load(open_data(data, track), size=wanted.size, channels=wanted.channels, fit=wanted.fit,
-                                 division=Division(seed=seed), track=track), data, None  # fmt: skip
+        wanted, opened = classifier.preprocessing, open_data(data, track)
+        if run is not None:
+            found = unmet(opened, [run], list(opened.source.parts), include=include_trained, track=track)
+            opened, notes = without_labels_lost(found.opened) if found.left_out else opened, found.notes
+        splits, name, run = load(opened, size=wanted.size, channels=wanted.channels, fit=wanted.fit,
+                                 division=Division(seed=seed), track=track, levels=wanted.levels), data, None  # fmt: skip
     if splits.multilabel:
         raise DataError(f"{name} has several labels a picture; neighbours and probes are for one label a picture")
-    return Seen(classifier, splits, name, run)
+    return Seen(classifier, splits, name, run, notes)
 
 
 def every_picture(
-    classifier: Classifier, data: str, track: Track[Any] = silently
+    classifier: Classifier, data: str | Opened, track: Track[Any] = silently
 ) -> tuple[Joined, list[str], tuple[str, ...]]:
     """All readable pictures of some data, the part of each ("all" where they have none), and the class names.
 
     Raises:
         DataError: no such data; nothing that can be read in them.
     """
-    opened, wanted = open_data(data, track), classifier.preprocessing
+    opened, wanted = data if isinstance(data, Opened) else open_data(data, track), classifier.preprocessing
+    data = opened.source.name
     stream = bool(streaming(opened.source, wanted.size, wanted.channels))
     parts: list[Split] = []
     names: list[str] = []
     for name, part in opened.source.parts.items():
         found, broken = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
-                                       stream=stream)  # fmt: skip
+                                       stream=stream, levels=wanted.levels)  # fmt: skip
         refuse_if_many(data, broken, len(part.labels))
         parts.append(found)
         names += [name] * len(found)

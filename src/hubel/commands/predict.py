@@ -2,27 +2,33 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
+from hubel import limits
 from hubel.classifier import Answer, Classifier
-from hubel.commands.val import looking, run_of, squared
+from hubel.commands.identity import run_of
+from hubel.commands.val import looking, squared
 from hubel.data import Unreadable
 from hubel.data.folders import EXTENSIONS
+from hubel.data.levels import Levels
+from hubel.data.scans import scan
 from hubel.ensemble import Ensemble
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.rejection import chosen_threshold
 from hubel.evaluation.words import percent
+from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.training.keys import Fit
 from hubel.training.machine import use_all_cores
 from hubel.training.recipe import Precision
 
+DEEP = (".png", ".tif", ".tiff", ".pgm", ".pnm", ".ppm", ".jp2")  # files that can hold more than 8 bits
 BATCH = 16  # pictures decoded before the first of them is answered
 
 
@@ -69,8 +75,26 @@ def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str 
     if tta:
         classifier, notes = looking(classifier, tta, run_of(run))
     classifier, said = squared(classifier, fit)
+    classifier, read = levelled(classifier, paths)
     quickest = accelerated(classifier, paths, engine=engine, precision=precision, thorough=thorough)
-    return Ready(quickest, threshold, notes + said)
+    return Ready(quickest, threshold, (*notes, *said, *read))
+
+
+def levelled(
+    classifier: Classifier, paths: Sequence[str], track: Track[Any] = silently
+) -> tuple[Classifier, tuple[str, ...]]:
+    """The classifier that reads pictures of more than 8 bits by the range of all of these where training saw none.
+
+    Returns (classifier, what a person should know of how they are read).
+    """
+    found = [path for path in expanded(paths) if os.path.splitext(path)[1].lower() in DEEP]
+    own = Levels.of(scan(found, track).extents()) if found else None
+    known = classifier.preprocessing.levels or Levels()
+    new = known.filled(own)
+    if new == known:
+        return classifier, tuple(filter(None, [known.departure(own)]))
+    said = Levels(*(theirs if mine is None else None for mine, theirs in zip(known, new, strict=True)))
+    return replace(classifier, preprocessing=replace(classifier.preprocessing, levels=new)), (said.sentence(),)
 
 
 def predict(classifier: Classifier | Ensemble, paths: Sequence[str], top: int = 5,
@@ -119,7 +143,7 @@ def accelerated(classifier: Classifier, paths: Sequence[str], *, engine: str = "
 def _decoded(classifier: Classifier | Ensemble, path: str) -> tuple[Any, str]:
     """The picture in a file, or the reason why there is none."""
     try:
-        return classifier.decode(Path(path).read_bytes()), ""
+        return classifier.decode(limits.read(path, limits.PICTURE)), ""
     except Unreadable as error:
         return None, str(error)
     except OSError as error:
@@ -148,10 +172,10 @@ def show(prediction: Prediction, console: Console) -> None:
     """One picture's answer, or why there is none."""
     if prediction.answer is None:
         console.print(
-            f"{escape(prediction.path)}: [red]{escape(prediction.reason)}[/]", highlight=False, soft_wrap=True
+            f"{in_markup(prediction.path)}: [red]{in_markup(prediction.reason)}[/]", highlight=False, soft_wrap=True
         )
         return
     pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
     said = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
     said = f"none of these (likeliest {said})" if prediction.rejected else said
-    console.print(f"{prediction.path}: {said}", highlight=False, soft_wrap=True, markup=False)
+    console.print(in_markup(f"{prediction.path}: {said}"), highlight=False, soft_wrap=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hubel import analysis, zoo
+from hubel import zoo
 from hubel.commands.origin import (
     Origin,
     carry_over,
@@ -19,14 +19,18 @@ from hubel.commands.origin import (
     said,
 )
 from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
+from hubel.data.arrays import BUILT_IN
 from hubel.data.division import FILE as SPLIT
-from hubel.errors import DataError, OtherData, UsageError
+from hubel.data.splits import fingerprint
+from hubel.errors import DataError, FileError, OtherData, UsageError
 from hubel.files import Track, silently
 from hubel.recipes import complete, filled, plan_input
 from hubel.training import lr_find
+from hubel.training.freezing import Freezing, norms
 from hubel.training.frozen import decided
 from hubel.training.loop import seeded
 from hubel.training.machine import choose, prepare, versions
+from hubel.training.network_check import inspected, refuse_single_values, require_logits
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.zoo.own import code_sha256, located
@@ -55,7 +59,10 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
     model, head = initial(plan.model, splits, recipe, origin)
-    total = analysis.summary(model, (plan.channels, plan.size, plan.size)).total
+    shape = (plan.channels, plan.size, plan.size)
+    if ".py:" in plan.model:
+        require_logits(model, plan.model, shape, len(splits.classes), training=True)
+    total = inspected(model, plan.model, shape)
     macs = total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
@@ -75,6 +82,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused, fused_input=machine.fused_input,
                           exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
+    refuse_small_parts(model, plan.model, splits, recipe)
     if recipe.lr == "auto":
         prepare(machine)
         trial = recipe.with_(teacher=None, teacher_model=None, distill_temperature=None, distill_weight=None)
@@ -96,6 +104,23 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
+
+
+def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Recipe, processes: int = 1) -> None:
+    """Raises a UsageError where the parts of a batch are so small that a batch norm would see one value per channel."""
+    share, parts = (recipe.batch or 1) // processes, recipe.accumulate or 1
+    why = (
+        f"batch={recipe.batch}"
+        + f" in {processes} processes" * (processes > 1)
+        + f" with accumulate={parts}" * (parts > 1)
+    )
+    together = share // parts * (processes if recipe.sync_batch_norm else 1)
+    moving = [] if recipe.freeze_batch_norm == "all" else list(norms(model))
+    if recipe.unfreeze != "gradual":
+        moving = Freezing(model, recipe).moving_norms()
+    wanted = splits.preprocessing
+    refuse_single_values(model, name, (wanted.channels, wanted.size, wanted.size), moving, together,
+                         f"{why} computes pictures one by one")  # fmt: skip
 
 
 def initial(name: str, splits: Splits, recipe: Recipe, origin: Origin | None = None) -> tuple[nn.Module, str]:
@@ -142,24 +167,54 @@ def division(recipe: Recipe) -> Division:
     )
 
 
-def splits_of(run: Run, track: Track[Any] = silently) -> Splits:
-    """The very splits a run was started with.
+def opened_of(run: Run, track: Track[Any] = silently, data: str | None = None) -> Opened:
+    """The data a run was started with.
+
+    Args:
+        run: whose.
+        track: shows the progress.
+        data: where they lie now, if not where the run has recorded.
 
     Raises:
-        DataError: the data are gone, or have changed since.
+        DataError: they are gone, or others lie there.
+    """
+    place = run.about["data"] if data is None else data
+    if data is None and place not in BUILT_IN and not os.path.exists(place):
+        raise DataError(f"the data of {run.folder} are not at {place} any more; restore them, or name the place where they lie "
+                        f"now: data=PLACE")  # fmt: skip
+    opened = open_data(place, track, exclude=run.about["recipe"].get("exclude"))
+    _refuse_others(run, fingerprint(opened), data)
+    return opened
+
+
+def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None) -> Splits:
+    """The very splits a run was started with; the arguments are those of `opened_of`.
+
+    Raises:
+        DataError: the data are gone, or have changed since, or others lie at the place that is named.
     """
     recipe, recorded = Recipe.from_dict(run.about["recipe"]), run.about["splits"]
     assert recipe.size is not None
     assert recipe.channels is not None
+    opened = opened_of(run, track, data)
     kept = run.folder / SPLIT
     how = Division(file=str(kept)) if kept.exists() else division(recipe)  # killed before it was kept: drawn again
     try:
-        splits = load(open_data(run.about["data"], track, exclude=recipe.exclude), size=recipe.size, channels=recipe.channels,
-                      fit=recipe.fit or "pad", division=how, stream=recorded["streamed"], track=track)  # fmt: skip
-        found = splits.fingerprint
-        if found == recorded["fingerprint"]:
-            return replace(splits, preprocessing=Preprocessing.from_dict(run.about["preprocessing"]))
+        splits = load(opened, size=recipe.size, channels=recipe.channels, fit=recipe.fit or "pad", division=how,
+                      stream=recorded["streamed"], track=track)  # fmt: skip
     except OtherData as error:
-        found = error.fingerprint
-    raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint "
-                    f"{found[:12]}, then {recorded['fingerprint'][:12]}); restore them, or start a new run")  # fmt: skip
+        raise FileError(f"{kept} is of other data than {run.folder} (fingerprint {error.fingerprint[:12]} in run.json); restore "
+                        f"the file from a copy") from error  # fmt: skip
+    return replace(splits, preprocessing=Preprocessing.from_dict(run.about["preprocessing"]))
+
+
+def _refuse_others(run: Run, found: str, data: str | None) -> None:
+    """Raises a DataError where the data are not those that a run was started with."""
+    wanted = run.about["splits"]["fingerprint"]
+    if found == wanted:
+        return
+    if data is not None:
+        raise DataError(f"{data} holds other data than {run.folder} was started with (fingerprint {found[:12]}, the run's is "
+                        f"{wanted[:12]}); name the place where the run's own lie now")  # fmt: skip
+    raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint {found[:12]}, then "
+                    f"{wanted[:12]}); restore them, name a copy of what they were with data=PLACE, or start a new run")  # fmt: skip

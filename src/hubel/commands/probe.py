@@ -14,6 +14,7 @@ from hubel.commands.pictures import Seen, placed, read, seen
 from hubel.errors import UsageError
 from hubel.evaluation.intervals import wilson_interval
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.training import checkpoint
 from hubel.transfer import Extracted, Holdout, Linear, Place, Probe, Stage, chart, extract, fitted, probe
 from hubel.transfer.save import with_head
@@ -36,6 +37,7 @@ class Probed:
         plot: where the chart is.
         saved: where the classifier is, and its network's name; None where it was not asked for.
         computed_by: engine and precision of the features.
+        notes: what a person should know about the pictures.
     """
 
     model: str
@@ -48,6 +50,7 @@ class Probed:
     plot: Path
     saved: tuple[str, str] | None
     computed_by: str
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -56,13 +59,13 @@ class Probed:
         saved = None if self.saved is None else {"path": self.saved[0], "model": self.saved[1]}
         return {"model": self.model, "data": self.data, "judged": self.judged, "n": self.best.n, "constant": self.constant,
                 "stages": rows, "best": self.best.stage, "test": self.test, "plot": str(self.plot), "saved": saved,
-                "computed_by": self.computed_by}  # fmt: skip
+                "computed_by": self.computed_by, "notes": list(self.notes)}  # fmt: skip
 
 
 def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, stages: Sequence[Stage] = (),
                  split: Literal["val", "test"] = "val", plot: str | os.PathLike[str] = "probe.png",
                  save: str | os.PathLike[str] | None = None, model: str | None = None,
-                 engine: str = "auto", device: str | None = None, seed: int = 0,
+                 engine: str = "auto", device: str | None = None, seed: int = 0, include_trained: bool = False,
                  track: Track[Any] = silently) -> Probed:  # fmt: skip
     """Probes every stage in one pass over the pictures.
 
@@ -77,6 +80,7 @@ def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, st
         engine: see `inference.choose`.
         device: see `transfer.extract`.
         seed: of the splits.
+        include_trained: see `pictures.seen`.
         track: shows the progress.
 
     Raises:
@@ -85,7 +89,7 @@ def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, st
     chart.check(Path(plot))
     if save is not None and Path(save).suffix != ".safetensors":
         raise UsageError(f"save is {save}; a classifier file ends in .safetensors")
-    known = seen(weights, data, model=model, seed=seed, track=track)
+    known = seen(weights, data, model=model, seed=seed, include_trained=include_trained, track=track)
     held = known.held_out(seed)
     found = read(known.classifier, held.pictures, stages, engine=engine, device=device, track=track)
     rows = [(name, values) for name, values in found.values.items()]
@@ -98,7 +102,7 @@ def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, st
     chart.draw(probes, constant, f"{known.classifier.model} on {Path(known.data).name}", held.words, Path(plot))
     saved = save_probe(known, held, best, linear, place, Path(save), test) if save is not None else None
     return Probed(known.classifier.model, known.data, held.words, constant, tuple(probes), best, test, Path(plot), saved,
-                  found.computed_by)  # fmt: skip
+                  found.computed_by, known.notes)  # fmt: skip
 
 
 def largest(held: Holdout) -> float:
@@ -148,21 +152,24 @@ def show(result: Probed, console: Console) -> None:
     for row in result.probes:
         low, high = row.interval
         mark = " *" if row is result.best else "  "
-        table.add_row(row.stage, f"{row.width:,}", f"{100 * row.accuracy:.2f} %{mark}", f"{100 * low:.1f} to {100 * high:.1f} %",
-                      f"{row.c:g}", f"{row.seconds:.1f}", style="bold" if row is result.best else "")  # fmt: skip
+        table.add_row(in_markup(row.stage), f"{row.width:,}", f"{100 * row.accuracy:.2f} %{mark}",
+                      f"{100 * low:.1f} to {100 * high:.1f} %", f"{row.c:g}", f"{row.seconds:.1f}",
+                          style="bold" if row is result.best else "")  # fmt: skip
     console.print(table)
     near = [row.stage for row in result.probes if row is not result.best and row.accuracy >= result.best.interval[0]]
     alike = f"; within its interval also {', '.join(near)}" if near else ""
-    console.print(f"best: {result.best.stage}{alike}; always the largest class: {100 * result.constant:.2f} %",
+    console.print(f"best: {in_markup(f'{result.best.stage}{alike}')}; always the largest class: {100 * result.constant:.2f} %",
                   highlight=False, soft_wrap=True)  # fmt: skip
+    for note in result.notes:
+        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     if result.test:
         low, high = result.test["interval"]
         console.print(f"[bold green]test accuracy {100 * result.test['top1']:.2f} %[/]  (95 % interval {100 * low:.2f} to "
                       f"{100 * high:.2f} %, n = {result.test['n']:,})", highlight=False)  # fmt: skip
-    console.print(f"{result.judged}; features computed by {result.computed_by}\n{result.plot}", highlight=False, soft_wrap=True,
-                  markup=False)  # fmt: skip
+    console.print(f"{in_markup(result.judged)}; features computed by {result.computed_by}\n{in_markup(result.plot)}",
+                  highlight=False, soft_wrap=True)  # fmt: skip
     if result.saved:
         path, model = result.saved
         console.print(
-            f"{path}: {model}; use it: hubel predict {path} PICTURE", highlight=False, soft_wrap=True, markup=False
+            in_markup(f"{path}: {model}; use it: hubel predict {path} PICTURE"), highlight=False, soft_wrap=True
         )

@@ -4,9 +4,9 @@ import fnmatch
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from hubel.errors import UsageError, nearest
+from hubel.foreign import in_markup
 from hubel.recipes import RECIPES, described
 
 
@@ -25,7 +25,7 @@ def listed(pattern: str = "*") -> list[dict[str, Any]]:
 def show(rows: list[dict[str, Any]], console: Console) -> None:
     """Title, claim, command and cost of every recipe."""
     for row in rows:
-        console.print(f"[bold]{row['name']}[/]  {escape(row['title'])}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{in_markup(row['name'])}[/]  {in_markup(row['title'])}", highlight=False, soft_wrap=True)
         for word in ("claim", "run", "cost", "left_out"):
             if word in row:
-                console.print(f"  {word.replace('_', ' '):<9} {escape(row[word])}", highlight=False, soft_wrap=True)
+                console.print(f"  {word.replace('_', ' '):<9} {in_markup(row[word])}", highlight=False, soft_wrap=True)

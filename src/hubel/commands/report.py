@@ -5,20 +5,21 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hubel import files, report
 from hubel.classifier import Classifier
+from hubel.commands.kept import read_ensembles, read_page, read_robustness, with_pictures
 from hubel.data import Split, Splits
 from hubel.evaluation import Evaluation, most_uncertain, worst_errors
 from hubel.evaluation.cost import latencies, peak_bytes, peak_device_bytes
 from hubel.evaluation.robustness import samples
+from hubel.locks import locked
 from hubel.training.run import Run
 
 KEPT, ROBUSTNESS, ENSEMBLES = "evaluation.json", "robustness.json", "ensembles.json"
-EXPLAINED = "explain.html"
+PAGE, EXPLAINED = "report.html", "explain.html"
 SAMPLE = 16  # pictures that latency is measured with
 
 
@@ -66,11 +67,18 @@ def draw(run: Run, splits: Splits, summary: Mapping[str, Any] | None = None) -> 
     Raises:
         FileError: the disk is full, or the folder cannot be written.
     """
-    kept, known = kept_of(run, KEPT), summary or kept_of(run, "summary.json")
-    if kept is None or known is None:
+    with locked(run.folder / PAGE, wait=True):  # the last of several that draw it has seen what all have added
+        return _drawn(run, splits, summary)
+
+
+def _drawn(run: Run, splits: Splits, summary: Mapping[str, Any] | None) -> bool:
+    path = run.folder / KEPT
+    if not path.exists() or (summary is None and not run.finished):
         return False
+    known = run.summary() if summary is None else summary
+    kept = read_page(path, len(known["classes"]))
     shown = splits.test if kept["evaluation"]["split"] == "test" and splits.test is not None else splits.val
-    progress, robustness = run.progress(), kept_of(run, ROBUSTNESS)
+    progress, robustness = run.progress(), read_robustness(run.folder / ROBUSTNESS)
     harder = getattr(splits, robustness["split"]) if robustness else None
     page = report.RunPage(
         name=run.about["name"],
@@ -78,8 +86,8 @@ def draw(run: Run, splits: Splits, summary: Mapping[str, Any] | None = None) -> 
         epochs=progress.history,
         best_epoch=progress.best_epoch,
         evaluation=kept["evaluation"],
-        errors=_with_pictures(kept["errors"], shown),
-        uncertain=_with_pictures(kept["uncertain"], shown),
+        errors=with_pictures(kept["errors"], shown, path),
+        uncertain=with_pictures(kept["uncertain"], shown, path),
         recipe=run.about["recipe"],
         data=run.about["splits"],
         versions={**run.about["versions"], "computed on": run.about["machine"]},
@@ -88,21 +96,8 @@ def draw(run: Run, splits: Splits, summary: Mapping[str, Any] | None = None) -> 
         cost=kept["cost"],
         robustness=robustness,
         samples={name: shown[0] for name, shown in samples(harder, count=1).items()} if harder is not None else {},
-        ensembles=kept_of(run, ENSEMBLES) or [],
+        ensembles=read_ensembles(run.folder / ENSEMBLES),
         explained=(run.folder / EXPLAINED).is_file(),
     )
-    files.write(run.folder / "report.html", report.render(page))
+    files.write(run.folder / PAGE, report.render(page))
     return True
-
-
-def _with_pictures(rows: list[dict[str, Any]], part: Split) -> list[dict[str, Any]]:
-    pictures = part.take(np.array([row["number"] for row in rows], dtype=np.int64)) if rows else []
-    return [row | {"picture": picture} for row, picture in zip(rows, pictures, strict=True)]
-
-
-def kept_of(run: Run, name: str) -> Any:
-    """What a file of the run's folder holds; None where there is none, or half of one."""
-    try:
-        return json.loads((run.folder / name).read_text())
-    except (OSError, ValueError):
-        return None

@@ -13,6 +13,7 @@ from hubel.commands.val import Ready
 from hubel.evaluation.challenges import CHALLENGES, STRENGTHS
 from hubel.evaluation.robustness import Robustness, measure_robustness, samples
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.report.robustness import draw_robustness
 from hubel.report.words import percent
 
@@ -50,4 +51,4 @@ def show(measured: Robustness, sheet: Path, console: Console) -> None:
     console.print(f"accuracy on {measured.n:,} pictures as they are {percent(measured.clean)}, mean over the challenges "
                   f"{percent(measured.mean)} (95 % interval over pictures {percent(low)} to {percent(high)}){share}",
                   highlight=False, soft_wrap=True)  # fmt: skip
-    console.print(f"sheet: {sheet}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"sheet: {in_markup(sheet)}", highlight=False, soft_wrap=True)

@@ -18,21 +18,26 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from hubel import files
+from hubel import documents, files
 from hubel.classifier import Classifier
-from hubel.commands.preparation import splits_of
+from hubel.commands.identity import refuse_known
+from hubel.commands.named_code import code_of_model, code_of_teacher, is_code, recipe_with_named_code
+from hubel.commands.origin import Origin, followed
+from hubel.commands.preparation import split, splits_of
 from hubel.commands.train import Record, resume, start
-from hubel.data import open_data
+from hubel.data import Opened, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.splits import fingerprint
-from hubel.errors import DataError, FileError, UsageError
+from hubel.errors import DataError, UsageError
 from hubel.evaluation import spread, wilson_interval
 from hubel.files import Track, silently
+from hubel.foreign import in_csv, in_markup
 from hubel.recipes import filled, plan_input
 from hubel.training.machine import versions
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
-from hubel.training.series import SUMMARY, Series, found_or_made, open_series
+from hubel.training.series import SUMMARY, Series, SeriesSummary, found_or_made, open_series
+from hubel.zoo.own import code_sha256
 
 PREDICTIONS = "predictions.csv"
 
@@ -83,6 +88,7 @@ def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = N
     recipe = recipe.with_(**paths)  # it may be resumed elsewhere
     opened = open_data(data, track, exclude=recipe.exclude)
     drawn = recipe.split is None and not {"val", "test"} <= set(opened.source.parts)
+    _refuse_divisions(recipe, opened, track)
     about: dict[str, Any] = {
         "kind": "seeds" if seeds else "folds",
         "count": seeds or recipe.folds,
@@ -93,22 +99,31 @@ def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = N
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": versions(),
+        "code": code_sha256(recipe.model or ""),
     }
     model = Path(plan_input(filled(recipe), opened).model.split(":")[0]).stem
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{model}-{about['kind']}{about['count']}")
-    yield from _go(found_or_made(Path(project), name, stem, about), track)
+    yield from _go(
+        found_or_made(Path(project), name, stem, about), track, None, code_of_model(recipe), code_of_teacher(recipe)
+    )
 
 
-def go_on(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Turn | Completed]:
+def go_on(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None, model: str | None = None,
+          teacher_model: str | None = None) -> Iterator[Turn | Completed]:  # fmt: skip
     """Goes on with a series in a folder; runs that have their result are not trained again.
+
+    Args:
+        folder: of the series.
+        track: wraps long iterations to show progress.
+        data: see `train.resume`.
+        model: the same.
+        teacher_model: the same.
 
     Raises:
         FileError: no series there, or another process trains it.
+        UsageError, DataError: as `train.resume`.
     """
-    series = open_series(Path(folder))
-    if series is None:
-        raise FileError(f"{folder} is being trained by another process")
-    yield from _go(series, track)
+    yield from _go(open_series(Path(folder)), track, data, model, teacher_model)
 
 
 def _refuse(recipe: Recipe, seeds: int | None) -> None:
@@ -126,45 +141,70 @@ def _refuse(recipe: Recipe, seeds: int | None) -> None:
                          "fold=1, fold=2 ... or seed=0, seed=1 ... with split_seed=0")  # fmt: skip
 
 
+def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None:
+    """Draws what every run will train and validate on: what cannot be trained is said before anything is."""
+    recipe = filled(recipe)
+    origin = Origin.load(recipe.weights, recipe.model)
+    recipe = followed(recipe, origin)
+    folds = [None] if recipe.folds is None or recipe.fold is not None else range(1, recipe.folds + 1)
+    for fold in folds:
+        try:
+            refuse_known(
+                split(opened, recipe.with_(fold=fold) if fold else recipe, track, origin), opened, origin, track
+            )
+        except DataError as error:
+            if fold is None or type(error) is not DataError:
+                raise
+            raise DataError(f"fold {fold} of {recipe.folds} cannot be trained: {error}") from error
+
+
 # ---------------------------------------------------------------------------------------------------- the runs
 
 
-def _go(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
+def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
+        teacher_model: str | None) -> Iterator[Turn | Completed]:  # fmt: skip
     try:
-        yield from _turns(series, track)
+        if not series.finished:
+            recipe = recipe_with_named_code(series.about["recipe"], str(series.folder), model, teacher_model)
+            if is_code(recipe["model"]) and series.about.get("code") not in (None, code_sha256(recipe["model"])):
+                raise DataError(f"{recipe['model'].rpartition(':')[0]} has changed since {series.folder} was begun; restore it, or "
+                                f"begin a new series")  # fmt: skip
+            series = replace(series, about={**series.about, "recipe": recipe})
+        yield from _turns(series, track, data)
     finally:
         series.release()
 
 
-def _turns(series: Series, track: Track[Any]) -> Iterator[Turn | Completed]:
-    about = series.about
-    if not series.finished and _seen(about, track) != about["fingerprint"]:
-        raise DataError(f"the data at {about['data']} have changed since {series.folder} was begun; restore them, or begin a "
-                        f"new series")  # fmt: skip
+def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[Turn | Completed]:
+    about, place = series.about, data or series.about["data"]
+    if not series.finished and (found := _seen(about, place, track)) != about["fingerprint"]:
+        raise DataError(f"the data at {place} have changed since {series.folder} was begun, or are others (fingerprint "
+                        f"{found[:12]}, then {about['fingerprint'][:12]}); restore them, name a copy of what they were with "
+                        f"data=PLACE, or begin a new series")  # fmt: skip
     runs = series.runs()
+    code = {"model": code_of_model(runs[0][1]), "teacher_model": code_of_teacher(runs[0][1])}
     for number, (name, recipe) in enumerate(runs, start=1):
         folder = series.folder / name
         if (folder / "run.json").is_file():
-            records = resume(folder, track)
+            records = resume(folder, track, data=data, **code)
         else:
-            records = start(
-                about["data"], recipe, name=name, project=str(series.folder), command=about["command"], track=track
-            )
+            records = start(place, recipe, name=name, project=str(series.folder), command=about["command"], track=track)
         yield Turn(series, name, number, len(runs), records)  # type: ignore[arg-type]
     if not series.finished:
         made = [Run.open(series.folder / name) for name, _ in runs]
-        summary = _summary(series, made, _out_of_fold(series, made, track) if about["kind"] == "folds" else None)
+        answers = _out_of_fold(series, made, track, data, code["model"]) if about["kind"] == "folds" else None
+        summary = _summary(series, made, answers)
         files.write(series.folder / SUMMARY, json.dumps(summary, indent=2))
-    yield Completed(series, json.loads((series.folder / SUMMARY).read_text()))
+    yield Completed(series, documents.read(series.folder / SUMMARY, SeriesSummary))
 
 
-def _seen(about: dict[str, Any], track: Track[Any]) -> str:
+def _seen(about: dict[str, Any], place: str, track: Track[Any]) -> str:
     """The fingerprint of the data as they are now."""
-    return fingerprint(open_data(about["data"], track, exclude=about["recipe"]["exclude"]))
+    return fingerprint(open_data(place, track, exclude=about["recipe"]["exclude"]))
 
 
 def _summary(series: Series, runs: list[Run], out_of_fold: dict[str, Any] | None) -> dict[str, Any]:
-    results = [json.loads((run.folder / SUMMARY).read_text()) for run in runs]
+    results = [run.summary() for run in runs]
     found = {part: [result[part]["top1"] for result in results if result[part]] for part in ("validation", "test")}
     keys = ("seed", "epochs", "best_epoch", "seconds", "validation", "test", "weights_sha256")
     return {
@@ -185,7 +225,9 @@ def _summary(series: Series, runs: list[Run], out_of_fold: dict[str, Any] | None
     }  # fmt: skip
 
 
-def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str, Any]:
+def _out_of_fold(
+    series: Series, runs: list[Run], track: Track[Any], data: str | None, model: str | None
+) -> dict[str, Any]:
     """Writes what each network answers for the pictures that it did not train on, and returns the share that is right."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
@@ -193,9 +235,8 @@ def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str
     table.writerow(["path", "fold", "label", "predicted", *(f"p:{name}" for name in classes)])
     correct = total = 0
     for fold, run in enumerate(runs, start=1):
-        own = run.about["model"] if ".py:" in run.about["model"] else None
-        classifier = replace(Classifier.load(run.folder, own), views=run.about["recipe"]["tta"])
-        part = splits_of(run, track).val
+        classifier = replace(Classifier.load(run.folder, model), views=run.about["recipe"]["tta"])
+        part = splits_of(run, track, data).val
         for first in range(0, len(part), 1024):
             some = slice(first, first + 1024)
             logits = classifier.logits(part.take(some))  # without the temperature, which was fitted on these pictures
@@ -209,7 +250,7 @@ def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str
             total += len(labels)
             for path, label, answer, row in zip(part.names[some], shown, answers, probabilities, strict=True):
                 words = [";".join(classes[k] for k in np.flatnonzero(of)) for of in (label, answer)]
-                table.writerow([path, fold, *words, *(f"{p:.6g}" for p in row.tolist())])
+                table.writerow([in_csv(path), fold, *map(in_csv, words), *(f"{p:.6g}" for p in row.tolist())])
     path = series.folder / PREDICTIONS
     files.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
     return {"top1": correct / total, "n": total, "interval": list(wilson_interval(correct, total)), "file": str(path)}
@@ -221,7 +262,7 @@ def _out_of_fold(series: Series, runs: list[Run], track: Track[Any]) -> dict[str
 def show(summary: dict[str, Any], console: Console) -> None:
     """What a person reads of a series in the end."""
     for line in _lines(summary):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(in_markup(line), highlight=False, soft_wrap=True)
 
 
 def _lines(summary: dict[str, Any]) -> Iterator[str]:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
-from rich.markup import escape
 
 from hubel.data import Opened, open_data
+from hubel.data.levels import Extent
 from hubel.data.opened import refuse_if_many
 from hubel.data.preprocessing import Unreadable, decode
 from hubel.data.scans import CONTENT, Scans, digest
@@ -24,6 +24,7 @@ from hubel.data.stream import raw_bytes
 from hubel.data.workers import in_threads
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.report.words import plural
 
 PROOF = 32  # px; a picture is decoded to this size to see whether it is whole, large ones at an eighth
@@ -139,20 +140,20 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _described(raw: bytes, picture: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int, bool, bool]:
+def _described(raw: bytes, picture: NDArray[np.uint8]) -> tuple[Any, ...]:
     """`CONTENT` of a picture that came as an array."""
     height, width, channels = picture.shape
-    return np.frombuffer(digest(raw), np.uint8), width, height, channels == 1, True
+    return np.frombuffer(digest(raw), np.uint8), width, height, channels == 1, True, *Extent()
 
 
 def show(made: Sharded, console: Console) -> None:
     """What `hubel shard` wrote and what it left out."""
     for name, reason in made.broken[:10]:
-        console.print(f"[yellow]left out[/] {escape(name)}: {escape(reason)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]left out[/] {in_markup(name)}: {in_markup(reason)}", highlight=False, soft_wrap=True)
     if len(made.broken) > 10:
         console.print(f"[yellow]left out[/] {len(made.broken) - 10:,} more", highlight=False)
     written = made.to_dict()
     pictures = ", ".join(f"{count:,} {part}" for part, count in written["pictures"].items())
     console.print(f"{plural(written['shards'], 'shard')} of {len(written['classes'])} classes ({pictures} pictures, "
-                  f"{written['bytes'] / 1e6:,.1f} MB) in {escape(written['folder'])}; train on them: "
-                  f"hubel train {escape(written['folder'])}", highlight=False, soft_wrap=True)  # fmt: skip
+                  f"{written['bytes'] / 1e6:,.1f} MB) in {in_markup(written['folder'])}; train on them: "
+                  f"hubel train {in_markup(written['folder'])}", highlight=False, soft_wrap=True)  # fmt: skip

@@ -1,13 +1,14 @@
 """`hubel summary`, `compare` and `lint`: networks by name, file, line of layers or run, inspected."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import nn
 
 from hubel import analysis
 from hubel.classifier import Classifier
-from hubel.errors import UsageError
+from hubel.errors import HubelError, UsageError
 
 Shape = tuple[int, ...]
 
@@ -25,7 +26,7 @@ def named_network(model: str, input: str | None = None, classes: int | None = No
         UsageError: no such network, or an input that is not CxHxW.
         ShapeError: the network does not fit the input.
     """
-    if (Path(model) / "run.json").is_file() or model.endswith(".safetensors"):
+    if os.path.isfile(os.path.join(model, "run.json")) or model.endswith(".safetensors"):
         if classes is not None:
             raise UsageError("classes would have no effect: the run has its own")
         classifier = Classifier.load(model)
@@ -37,7 +38,8 @@ def named_network(model: str, input: str | None = None, classes: int | None = No
 def summarise(model: str, input: str | None = None, classes: int | None = None) -> analysis.Summary:
     """One row per operator call of the network that `model` names; see `named_network`."""
     name, network, shape = named_network(model, input, classes)
-    return analysis.summary(network, shape, name=name)
+    with _failing(model):
+        return analysis.summary(network, shape, name=name)
 
 
 def sums(summary: analysis.Summary, layer: str) -> str:
@@ -59,10 +61,25 @@ def compared(models: Sequence[str], input: str | None = None) -> analysis.Compar
 
 def _one(model: str, input: str | None) -> analysis.Comparison:
     name, network, shape = named_network(model, input)
-    return analysis.compare({name: network}, shape)
+    with _failing(model):
+        return analysis.compare({name: network}, shape)
 
 
 def linted(model: str, input: str | None = None) -> list[analysis.Finding]:
     """Where a network departs from the design guidelines."""
     _, network, shape = named_network(model, input)
-    return analysis.lint(network, shape)
+    with _failing(model):
+        return analysis.lint(network, shape)
+
+
+@contextmanager
+def _failing(model: str) -> Iterator[None]:
+    """What the code of a network of one's own does wrong, in one sentence."""
+    try:
+        yield
+    except HubelError:
+        raise
+    except Exception as error:
+        if ".py:" not in model:
+            raise
+        raise UsageError(f"model {model!r}: its forward pass fails: {type(error).__name__}: {error}") from error

@@ -1,11 +1,11 @@
 """`hubel train` and `hubel resume`: from a path to a finished run."""
 
 import datetime
-import json
 import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,18 @@ from typing import Any
 from torch import nn
 
 from hubel.commands.calibrate import measure
-from hubel.commands.origin import Origin, followed, refuse_known, taught_by, teacher_of
-from hubel.commands.preparation import initial, prepared, split, splits_of
+from hubel.commands.identity import refuse_known
+from hubel.commands.named_code import code_of_model, code_of_teacher, is_code, with_named_code
+from hubel.commands.origin import Origin, followed, taught_by, teacher_of
+from hubel.commands.preparation import initial, prepared, refuse_small_parts, split, splits_of
 from hubel.commands.result import finish
 from hubel.data import Splits, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.audit import glance, in_short
+from hubel.data.content import Contents
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
-from hubel.errors import DataError, UsageError
+from hubel.errors import DataError, FileError, UsageError
 from hubel.files import Track, silently
 from hubel.recipes import filled
 from hubel.training.distributed import Team, join, leave
@@ -85,7 +88,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     team = join(recipe.device)
     begun = team.left_word("run")
     if begun is not None:
-        yield from resume(begun, track)
+        yield from resume(begun, track, model=code_of_model(recipe), teacher_model=code_of_teacher(recipe))
         return
     if recipe.sync_batch_norm and team.size == 1:
         raise UsageError("sync_batch_norm would have no effect in one process; start several: torchrun --nproc-per-node N "
@@ -108,16 +111,19 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
     splits = splits or split(opened, recipe, track, origin)
-    refuse_known(splits, origin)
+    refuse_known(splits, opened, origin, track)
     splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
     teacher = taught_by(recipe, splits)
     taught = teacher_of(teacher, splits)
+    said = teacher.classifier.matched_by_value(splits.classes) if teacher else ()
+    splits = replace(splits, notes=(*splits.notes, *said))
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, origin)
     chosen = about["recipe"]["batch"]
     if recipe.batch is None and chosen % team.size:  # a batch of our choice is one that can be shared
         model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits, origin)
     refuse_what_does_not_fit(Recipe.from_dict(about["recipe"]), splits, team)
+    refuse_small_parts(model, about["model"], splits, Recipe.from_dict(about["recipe"]), team.size)
     about |= {
         "name": name,
         "command": command,
@@ -132,41 +138,78 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
         team.leave_word("run", str(run.folder.resolve()))
     run = team.told(run)
-    yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, drawn=drawn)
+    with _held(run, team):
+        yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, drawn=drawn)
 
 
-def resume(folder: str | os.PathLike[str], track: Track[Any] = silently) -> Iterator[Record]:
+def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None,
+           model: str | None = None, teacher_model: str | None = None) -> Iterator[Record]:  # fmt: skip
     """Goes on with a run from its last checkpoint, to the same bits as if it had never stopped.
 
+    Args:
+        folder: of the run.
+        track: wraps long iterations to show progress.
+        data: where the run's data lie now, if not where it has recorded.
+        model: FILE.py:NAME, where the run trains a network of one's own: a folder never chooses which code is run.
+        teacher_model: FILE.py:NAME, where its teacher is one.
+
     Raises:
-        FileError: no run there, or its checkpoint is damaged.
-        DataError: the data are not what the run was started with.
+        FileError: no run there, its checkpoint is damaged, or another process trains it.
+        DataError: the data, or the code, are not what the run was started with.
+        UsageError: the code has to be named.
     """
     run = Run.open(folder)
     team = join(run.about["recipe"]["device"])
-    if run.finished:
+    with nullcontext() if _complete(run) else _held(run, team):
+        yield from _resumed(run, team, track, data, model, teacher_model)
+
+
+def _complete(run: Run) -> bool:
+    """Whether nothing is left to do; a lost classifier can be made again while there is a checkpoint."""
+    return run.finished and (run.has_best or not (run.folder / "last.safetensors").is_file())
+
+
+def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: str | None,
+             teacher_model: str | None) -> Iterator[Record]:  # fmt: skip
+    if _complete(run):
         leave()
-        yield Finished(run, json.loads((run.folder / "summary.json").read_text()))
+        yield Finished(run, run.summary())
         return
-    if run.about["code"] != code_sha256(run.about["model"]):
+    run = with_named_code(run, model, teacher_model)
+    if is_code(run.about["model"]) and run.about.get("code") != code_sha256(run.about["model"]):
         raise DataError(f"{run.about['model'].rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
     recipe = Recipe.from_dict(run.about["recipe"])
     with team.first_before_others("data"):
-        splits = splits_of(run, track)
+        splits = splits_of(run, track, data)
     begun = team.told((run.folder / "last.safetensors").exists() if team.first else None)
     given = run.about["weights"] if recipe.weights and not begun else None
     origin = Origin.load(given["from"], recipe.model, given["sha256"]) if given else None
     teacher = taught_by(recipe, splits, run.about["teacher"])
-    model, _ = initial(run.about["model"], splits, recipe, origin)
-    yield from _go(run, model, splits, recipe, team, teacher_of(teacher, splits))
+    network, _ = initial(run.about["model"], splits, recipe, origin)
+    yield from _go(run, network, splits, recipe, team, teacher_of(teacher, splits))
+
+
+@contextmanager
+def _held(run: Run, team: Team) -> Iterator[None]:
+    """The run for this team alone: its first process holds it, and all are refused where it cannot."""
+    with ExitStack() as stack:
+        refused = None
+        try:
+            stack.enter_context(run.held() if team.first else nullcontext())
+        except FileError as error:
+            refused = str(error)
+        if refused := team.told(refused):
+            raise FileError(refused)
+        yield
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
         teacher: nn.Module | None, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
     assert recipe.threads is not None
     if team.first and not (run.folder / SPLIT).exists():
-        write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division)
+        write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division,
+                       Contents.of(splits).to_dict())  # fmt: skip
     prepare(choose(recipe, model, run.about["macs"]))
     done, summary = team.told(run.progress().epoch if team.first else None), None
     with team.whole():

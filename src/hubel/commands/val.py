@@ -2,18 +2,17 @@
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hubel.classifier import Classifier
 from hubel.commands import report
+from hubel.commands.identity import NewData, is_own, new_data, run_of, same_data
 from hubel.commands.preparation import splits_of
-from hubel.data import Split, Splits, open_data
+from hubel.data import Split, Splits
 from hubel.data.augmentation import views
 from hubel.data.opened import are_characters, refuse_if_many
 from hubel.data.splits import decode_part, streaming
@@ -22,6 +21,7 @@ from hubel.evaluation import Evaluation, evaluate, words
 from hubel.evaluation.rejection import chosen_threshold
 from hubel.evaluation.words import percent
 from hubel.files import Track, silently
+from hubel.foreign import in_markup
 from hubel.inference.choose import Choice
 from hubel.inference.engines import able
 from hubel.training.keys import Fit
@@ -44,25 +44,30 @@ class Ready:
     threshold: float | None = None  # below which an answer is rejected
     run: Run | None = None  # whose own pictures these are
     splits: Splits | None = None  # of that run
+    left_out: int = 0  # pictures of new data that are not new to the run
 
 
 def val(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
         model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
-        track: Track[Any] = silently) -> Evaluation:  # fmt: skip
+        include_trained: bool = False, track: Track[Any] = silently) -> Evaluation:  # fmt: skip
     """Evaluates a run's best epoch: `ready`, then `evaluation.evaluate`."""
-    made = ready(folder, data, split, model=model, tta=tta, engine=engine, precision=precision, track=track)
+    made = ready(folder, data, split, model=model, tta=tta, engine=engine, precision=precision,
+                 include_trained=include_trained, track=track)  # fmt: skip
     return evaluate(made.classifier, made.part, made.name)[0]
 
 
 def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
           model: str | None = None, tta: str | None = None, risk: float | None = None, coverage: float | None = None,
           fit: Fit | None = None, engine: str = "auto", precision: Precision | None = None, thorough: bool = False,
-          by: str = "hubel val", track: Track[Any] = silently) -> Ready:  # fmt: skip
+          include_trained: bool = False, by: str = "hubel val", track: Track[Any] = silently) -> Ready:  # fmt: skip
     """A run's best epoch and the pictures to evaluate it on.
 
-    On the run's own data (the default) the splits are the run's; `val` is taken unless `split` names another, and looking
-    at `test` is recorded in the run. On other data every picture counts, or the named part of data that have parts;
-    labels are matched by class name. The views of test-time augmentation and how pictures become square are those of the
+    On the run's own data (the default, and wherever the same contents lie) the splits are the run's; `val` is taken unless
+    `split` names another, and looking at `test` is recorded in the run. On other data every picture counts, or the named
+    part of data that have parts, but for those that the run was trained on or chosen by, which are left out unless
+    `include_trained`; labels are matched by class name.
+
+    The views of test-time augmentation and how pictures become square are those of the
     run's recipe unless given; what is measured with another `fit` does not enter the run's page.
 
     Raises:
@@ -78,10 +83,11 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
     run, splits = run_of(folder), None
     classifier, notes = looking(classifier, tta, run)
     classifier, said = squared(classifier, fit)
-    if run is not None and (data is None or same_data(data, run.about["data"])):
-        kept = splits_of(run, track)
+    left_out = 0
+    if run is not None and is_own(run, data, track):
+        kept = splits_of(run, track, data)
         recipe = run.about["recipe"] | ({"fit": fit} if said else {})
-        splits = splits_of(Run(run.folder, {**run.about, "recipe": recipe}), track) if said else kept
+        splits = splits_of(Run(run.folder, {**run.about, "recipe": recipe}), track, data) if said else kept
         chosen = getattr(splits, split or "val")
         if chosen is None:
             raise UsageError(f"{folder} has no {split} part")
@@ -89,15 +95,23 @@ def ready(folder: str | os.PathLike[str], data: str | None = None, split: SplitN
             run.record_opening(by)
             report.draw(run, kept)
         part, name = chosen, split or "val"
+        if data is not None and not same_data(data, run.about["data"]):
+            notes += (f"{data} holds the very data of {folder}, so its own {name} part is judged",)
     elif data is None:
         raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
     else:
-        part, name = new_part(classifier, data, split, track)
+        if run is None and classifier.about.get("data"):
+            notes += (f"{folder} lies without the run that it comes from, so whether it was trained on some of these pictures is "
+                      f"not known",)  # fmt: skip
+        found = new_data(data, split, [run] if run else [], include=include_trained, by=by, track=track)
+        part, name, left_out = new_part(classifier, found, track), found.name, found.unmet.left_out
+        notes += found.unmet.notes + classifier.matched_by_value(found.unmet.opened.source.classes)
     use_all_cores()
     classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
                                   precision=precision, thorough=thorough)  # fmt: skip
     own = run if splits and not said else None
-    return Ready(classifier, part, name, notes + said, threshold, own, splits if own else None)
+    notes = (*notes, *said, *[part.note] * bool(part.note))
+    return Ready(classifier, part, name, notes, threshold, own, splits if own else None, left_out)
 
 
 def squared(classifier: Classifier, fit: Fit | None) -> tuple[Classifier, tuple[str, ...]]:
@@ -107,12 +121,6 @@ def squared(classifier: Classifier, fit: Fit | None) -> tuple[Classifier, tuple[
         return classifier, ()
     return (replace(classifier, preprocessing=replace(trained, fit=fit)),
             (f"pictures are made square by fit={fit}; the network was trained with fit={trained.fit}",))  # fmt: skip
-
-
-def run_of(path: str | os.PathLike[str]) -> Run | None:
-    """The run in a folder, or beside a classifier file; None where there is none."""
-    beside = Path(path) if Path(path).is_dir() else Path(path).parent
-    return Run.open(beside) if (beside / "run.json").is_file() else None
 
 
 def looking(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[Classifier, tuple[str, ...]]:
@@ -149,44 +157,36 @@ def looking(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[C
     return replace(classifier, views=tta), notes
 
 
-def same_data(data: str, recorded: str) -> bool:
-    """Whether a path names the data that a run has recorded."""
-    return data == recorded or os.path.realpath(os.path.expanduser(data)) == recorded
-
-
-def new_part(classifier: Classifier, data: str, split: SplitName | None, track: Track[Any]) -> tuple[Split, str]:
-    """Pictures the run has not met, labels translated to the classifier's classes."""
-    opened = open_data(data, track)
-    parts = opened.source.parts
-    name = split or ("test" if "test" in parts else "val" if "val" in parts else "train" if "train" in parts else "all")
-    if name not in parts:
-        raise UsageError(f"{data} has no part {name!r}, only {', '.join(parts)}")
+def new_part(classifier: Classifier, found: NewData, track: Track[Any]) -> Split:
+    """A part of new data as a classifier reads it, labels translated to its classes."""
+    opened, name = found.unmet.opened, found.name
+    data, part = opened.source.name, opened.source.parts[name]
     translate = np.array(classifier.places(opened.source.classes, data), dtype=np.int64)
-    if (parts[name].labels.ndim == 2) != classifier.multilabel:
+    if (part.labels.ndim == 2) != classifier.multilabel:
         column, has, needs = (("labels", "one label", "several") if classifier.multilabel else
                               ("label", "several labels", "one"))  # fmt: skip
         raise DataError(f"{data} has {has} a picture, the classifier was trained on {needs}; name the classes in a column "
                         f"{column!r} of a .csv")  # fmt: skip
     wanted = classifier.preprocessing
     stream = bool(streaming(opened.source, wanted.size, wanted.channels))
-    found, broken = decode_part(parts[name], opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
-                                   stream=stream)  # fmt: skip
-    refuse_if_many(data, broken, len(parts[name].labels))
-    if not len(found):
+    split, broken = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
+                                stream=stream, levels=wanted.levels)  # fmt: skip
+    refuse_if_many(data, broken, len(part.labels))
+    if not len(split):
         raise DataError(f"{data} holds no pictures to evaluate on")
     if classifier.multilabel:
-        labels = np.zeros((len(found), len(classifier.classes)), dtype=np.int64)
-        labels[:, translate] = found.labels
+        labels = np.zeros((len(split), len(classifier.classes)), dtype=np.int64)
+        labels[:, translate] = split.labels
     else:
-        labels = translate[found.labels]
-    return replace(found, labels=labels), name
+        labels = translate[split.labels]
+    return replace(split, labels=labels)
 
 
 def show(evaluation: Evaluation, console: Console) -> None:
     """The figures of `hubel val`."""
     low, high = evaluation.interval
     console.print(f"[bold]accuracy {percent(evaluation.top1)}[/]  (95 % interval {percent(low)} to {percent(high)}, "
-                  f"n = {evaluation.n:,}, split {evaluation.split})", highlight=False)  # fmt: skip
+                  f"n = {evaluation.n:,}, split {in_markup(evaluation.split)})", highlight=False)  # fmt: skip
     console.print(f"computed by {evaluation.computed_by}", highlight=False)
     table = Table("figure", box=None, pad_edge=False)
     for column in ("value", "95 % interval"):
@@ -195,7 +195,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     for sentence in words.sentences(evaluation):
-        console.print(sentence, highlight=False, soft_wrap=True)
+        console.print(in_markup(sentence), highlight=False, soft_wrap=True)
     console.print(_per_class(evaluation))
 
 
@@ -207,7 +207,7 @@ def _per_class(evaluation: Evaluation) -> Table:
     rows = sorted(evaluation.per_class, key=lambda row: (row["f1"] is None, row["f1"] or 0.0))
     for row in rows:
         figures = ["-" if row[key] is None else f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
-        table.add_row(row["name"], *figures, f"{row['support']:,}")
+        table.add_row(in_markup(row["name"]), *figures, f"{row['support']:,}")
     return table
 
 
@@ -225,6 +225,6 @@ def show_choice(choice: Choice | None, console: Console) -> None:
         figures = [f"{trial.images_per_second:,.0f}", f"{trial.prepare_seconds:.1f} s", f"{100 * trial.difference:.2g} %",
                    percent(trial.agreement)] if trial.images_per_second else [""] * 4  # fmt: skip
         table.add_row(trial.engine, trial.precision, f"{trial.streams} of {trial.chunk}" if trial.chunk else "", *figures,
-                      escape(trial.dropped))  # fmt: skip
+                      in_markup(trial.dropped))  # fmt: skip
     console.print(table)
-    console.print(choice.why, highlight=False, markup=False, soft_wrap=True)
+    console.print(in_markup(choice.why), highlight=False, soft_wrap=True)

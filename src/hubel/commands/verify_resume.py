@@ -1,6 +1,5 @@
 """`hubel verify-resume`: kills a training run at random moments, resumes it, and compares every bit."""
 
-import json
 import random
 import re
 import subprocess
@@ -14,7 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 from hubel.errors import HubelError, UsageError
+from hubel.foreign import in_markup
 from hubel.training.checkpoint import read, weights_sha256
+from hubel.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undi
         startup = time.monotonic() - started
         _finish(process)
         training = time.monotonic() - started - startup
-        epochs = json.loads((alone / "summary.json").read_text())["epochs"]
+        epochs = Run.open(alone).summary()["epochs"]
         targets = sorted(moments.uniform(0, epochs) for _ in range(kills))
         expected = state_hashes(alone)
         yield Undisturbed(expected["weights"], startup + training)
@@ -91,18 +92,25 @@ def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undi
 def state_hashes(folder: Path) -> dict[str, str]:
     """Hashes of the best weights, and of the last weights with the optimiser's state, of a finished run."""
     return {
-        "weights": json.loads((folder / "summary.json").read_text())["weights_sha256"],
+        "weights": Run.open(folder).summary()["weights_sha256"],
         "last state": weights_sha256(read(folder / "last.safetensors")[0]),
     }
 
 
 def _start_or_resume(folder: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
     """A process that starts the run, or resumes it where it exists."""
-    words = ["resume", str(folder)]
+    words = ["resume", str(folder), *_code(arguments)]
     if not (folder / "run.json").is_file():
         words = ["train", *arguments, "--project", str(folder.parent), "--name", folder.name]
     return subprocess.Popen([sys.executable, "-u", "-m", "hubel", *words], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def _code(arguments: Sequence[str]) -> list[str]:
+    """The keys that name code to `hubel resume`, among those of `hubel train`."""
+    keys = dict(word.split("=", 1) for word in arguments[1:] if ".py:" in word)
+    named = {"model": keys.get("model"), "teacher_model": keys.get("teacher_model", keys.get("teacher"))}
+    return [f"{key}={value}" for key, value in named.items() if value]
 
 
 def _wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
@@ -141,7 +149,7 @@ def show(records: Iterable[Undisturbed | Killed | Verdict], console: Console) ->
         if isinstance(record, Undisturbed):
             console.print(f"undisturbed: {record.seconds:.1f} s, weights {record.sha256[:16]}", highlight=False)
         elif isinstance(record, Killed):
-            console.print(f"kill {record.number}: {record.state}", highlight=False)
+            console.print(f"kill {record.number}: {in_markup(record.state)}", highlight=False)
         else:
             for key, value in record.undisturbed.items():
                 console.print(f"{key}: undisturbed {value[:16]}, resumed {record.resumed[key][:16]}", highlight=False)

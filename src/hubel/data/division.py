@@ -8,14 +8,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from hubel import files
+from hubel import documents, files
+from hubel.documents import Count, Range, Size
 from hubel.errors import DataError, FileError, OtherData, UsageError
 
 DEFAULT_FRACTION = 0.15
@@ -200,17 +201,35 @@ def grouped(labels: NDArray[np.int64], groups: NDArray[np.int64], fractions: Seq
 # --------------------------------------------------------------------------------------------------- the file
 
 
-def write_division(path: Path, places: Mapping[str, NDArray[np.int64]], fingerprint: str, division: Division) -> None:
-    """Keeps a division as a file: the numbers of the pictures of each part in the order of their source.
+class Kept(TypedDict):
+    """What `split.json` holds."""
+
+    fingerprint: str
+    parts: dict[str, list[int]]
+    contents: NotRequired["KeptContents"]
+
+
+class KeptContents(TypedDict):
+    """What the pictures are, see `content.Contents`."""
+
+    size: Size
+    channels: Annotated[int, Range(1, 4)]
+    fit: str
+    decoder: Count
+    files: dict[str, str]
+    pixels: dict[str, str]
+
+
+def write_division(path: Path, places: Mapping[str, NDArray[np.int64]], fingerprint: str, division: Division,
+                   contents: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+    """Keeps a division as a file: the numbers of the pictures of each part in the order of their source, and what they are.
 
     Raises:
         FileError: it cannot be written.
     """
     how = {key: value for key, value in asdict(division).items() if value is not None}
-    text = json.dumps(
-        {"fingerprint": fingerprint, "division": how, "parts": {k: v.tolist() for k, v in places.items()}}
-    )
-    files.write(path, text)
+    kept = {"fingerprint": fingerprint, "division": how, "parts": {k: v.tolist() for k, v in places.items()}}
+    files.write(path, json.dumps(kept | ({"contents": contents} if contents else {})))
 
 
 def read_division(path: Path, fingerprint: str, count: int, name: str) -> dict[str, NDArray[np.int64]]:
@@ -228,16 +247,16 @@ def read_division(path: Path, fingerprint: str, count: int, name: str) -> dict[s
     """
     path = path / FILE if path.is_dir() else path
     try:
-        kept: dict[str, Any] = json.loads(path.read_text())
-        parts = {part: np.array(numbers, dtype=np.int64) for part, numbers in kept["parts"].items()}
-        of = str(kept["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FileError(f"{path} is not a split that can be read ({error}); a run keeps its own in {FILE}") from error
+        kept: Kept = documents.read(path, Kept)
+    except FileError as error:
+        raise FileError(f"{path} is not a split that can be read; a run keeps its own in {FILE} ({error})") from error
+    parts = {part: np.array(numbers, dtype=np.int64) for part, numbers in kept["parts"].items()}
+    of = kept["fingerprint"]
     if of != fingerprint:
         raise OtherData(f"{path} was made for other data than {name} (fingerprint {of[:12]}, here {fingerprint[:12]}); "
                         f"restore them, or leave split out and a new one is drawn", fingerprint)  # fmt: skip
     numbers = np.concatenate([*parts.values(), np.zeros(0, np.int64)])
-    if "train" not in parts or numbers.ndim != 1 or len(np.unique(numbers)) < len(numbers) or (
+    if not {"train"} <= set(parts) <= {"train", "val", "test"} or len(np.unique(numbers)) < len(numbers) or (
             len(numbers) and not 0 <= numbers.min() <= numbers.max() < count):  # fmt: skip
         raise FileError(f"{path} is damaged: every picture, numbered from 0 to {count - 1:,}, may be in one part only, and "
                         f"there is a train part")  # fmt: skip

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.data.source import Part, Source
+from hubel.data.table import read_rows
 from hubel.errors import DataError, FileError, listed
+from hubel.foreign import from_csv, in_csv
 
 COLUMNS = ("path", "exclude", "kind", "detail")
 
@@ -36,7 +38,9 @@ def write_exclusions(path: Path, rows: Iterable[tuple[str, bool, str, str]]) -> 
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(COLUMNS)
-    table.writerows((name, "yes" if exclude else "no", kind, detail) for name, exclude, kind, detail in rows)
+    table.writerows(
+        (in_csv(name), "yes" if exclude else "no", kind, in_csv(detail)) for name, exclude, kind, detail in rows
+    )
     files.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
@@ -48,21 +52,21 @@ def read_exclusions(path: str | os.PathLike[str]) -> set[str]:
         DataError: a row says something else than yes or no.
     """
     try:
-        with Path(path).expanduser().open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        table, _ = read_rows(Path(path).expanduser(), os.fspath(path), any_bytes=True)
+    except (OSError, RuntimeError, DataError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise FileError(f"cannot read the exclusions {os.fspath(path)}: {reason}; hubel check DATA --fix FILE writes such "
                         f"a list") from error  # fmt: skip
+    rows = [cells for _, cells in table]
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     column = header.index("exclude") if header[:1] == ["path"] and "exclude" in header else None
     excluded = set()
     for number, row in enumerate(rows[1:] if header[:1] == ["path"] else rows, start=1):
         says = row[column].strip().lower() if column is not None and len(row) > column else "yes"
         if says not in ("yes", "no"):
-            raise DataError(f"row {number} of {os.fspath(path)} says exclude={says!r}; write yes or no")
+            raise DataError(f"row {number} of {os.fspath(path)} says exclude={says[:100]!r}; write yes or no")
         if says == "yes":
-            excluded.add(row[0])
+            excluded.add(from_csv(row[0]))
     return excluded
 
 
@@ -80,7 +84,7 @@ def without(source: Source, path: str | os.PathLike[str]) -> Source:
         keep = np.array([call not in excluded and picture not in excluded
                          for call, picture in zip(called, part.names, strict=True)], dtype=bool)  # fmt: skip
         left_out |= {called[i] for i in np.flatnonzero(~keep).tolist()}
-        parts[name] = _kept(part, np.flatnonzero(keep))
+        parts[name] = some_of(part, np.flatnonzero(keep))
     if excluded and not left_out:
         raise DataError(f"{os.fspath(path)} would have no effect: none of its {len(excluded):,} pictures is in {source.name} "
                         f"(the first is {min(excluded)!r}); paths are relative to the data")  # fmt: skip
@@ -91,10 +95,11 @@ def without(source: Source, path: str | os.PathLike[str]) -> Source:
         raise DataError(f"{os.fspath(path)} leaves out every training picture of {source.name}")
     notes += [f"with them the whole {name} part" for name in empty]
     parts = {name: part for name, part in parts.items() if name not in empty}
-    return _renumbered(replace(source, parts=parts, notes=(*source.notes, *notes)), first)
+    return renumbered(replace(source, parts=parts, notes=(*source.notes, *notes)), first)
 
 
-def _kept(part: Part, which: NDArray[np.int64]) -> Part:
+def some_of(part: Part, which: NDArray[np.int64]) -> Part:
+    """The pictures of a part with these numbers."""
     names = [str(part.names[i]) for i in which.tolist()]
     pictures = part.pictures
     if isinstance(pictures, np.ndarray):
@@ -107,7 +112,7 @@ def _kept(part: Part, which: NDArray[np.int64]) -> Part:
     return replace(part, pictures=kept, labels=part.labels[which], names=names, columns=columns)
 
 
-def _renumbered(source: Source, first: str) -> Source:
+def renumbered(source: Source, first: str) -> Source:
     """The classes that still have pictures, those that training lacks last."""
     counts = {name: part.labels.sum(axis=0) if part.labels.ndim == 2 else
               np.bincount(part.labels, minlength=len(source.classes)) for name, part in source.parts.items()}  # fmt: skip

@@ -3,14 +3,15 @@
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubel import files
-from hubel.data.exclusions import without
+from hubel.data.exclusions import some_of, without
+from hubel.data.levels import Levels
 from hubel.data.scans import Scans, scan
 from hubel.data.shards import Packed
 from hubel.data.source import Source, open_source
@@ -82,12 +83,29 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
         files_read += len(part.pictures)
     if not lenient:
         refuse_if_many(source.name, broken, files_read)
+    levels = Levels.of(extent for found in scans.values() for extent in found.extents())
+    if levels:
+        source = replace(source, parts={name: replace(part, levels=levels) for name, part in source.parts.items()},
+                         notes=tuple(dict.fromkeys([*source.notes, levels.sentence()])))  # fmt: skip
     shorter, longer = np.sort(np.concatenate(sizes), axis=1).T
     if not len(shorter):  # opened leniently: everything is broken
         shorter = longer = np.ones(1, np.int64)
     characters = source.kind == "idx" or are_characters(source.classes)
     return Opened(source, scans, int(np.median(shorter)), float(np.median(1 - shorter / longer)), grey,
                   bool((shorter == longer).all()), characters)  # fmt: skip
+
+
+def restricted(opened: Opened, keep: Mapping[str, NDArray[np.bool_]]) -> Opened:
+    """The data with only those pictures of some parts that are kept, N each; classes keep their numbers."""
+    parts, scans = dict(opened.source.parts), dict(opened.scans)
+    for name, kept in keep.items():
+        which = np.flatnonzero(kept)
+        parts[name] = some_of(parts[name], which)
+        if name in scans:
+            number = dict(zip(which.tolist(), range(len(which)), strict=True))
+            reasons = {number[old]: reason for old, reason in scans[name].reasons.items() if old in number}
+            scans[name] = Scans(scans[name].content[which], reasons)
+    return replace(opened, source=replace(opened.source, parts=parts), scans=scans)
 
 
 def refuse_foreign(source: Source) -> None:

@@ -1,42 +1,28 @@
-"""From the bytes of a picture file to the numbers a network reads: decoding, fitting, normalising.
+"""From a picture file to the numbers a network reads: read (`image_file`), fitted to a square, normalised."""
 
-A picture is decoded once into uint8, size x size x channels; everything a file can hold becomes that: EXIF orientation
-is applied, transparency is laid on white, palettes, CMYK, 16-bit and grey are converted, of an animation the first
-frame is taken.
-"""
-
-import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
-import simplejpeg
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from hubel.data.image_file import Header, Unreadable, plain, read_header, read_pixels
+from hubel.data.levels import Levels
+from hubel.documents import Finite, Length, Pattern, Range, Size
+from hubel.errors import FileError
+
+__all__ = ["Fit", "Header", "KeptPreprocessing", "Placement", "Preprocessing", "Unreadable", "centre_crop", "decode",
+           "decode_whole", "fitted", "place", "read_header", "recoloured", "refuse_ill_matched"]  # fmt: skip
+
 Fit = str  # pad, crop, squash; crop:SHARE and crop:SHARE:bicubic as published weights are evaluated, see `centre_crop`
-PIXEL_LIMIT = 89_478_485  # Pillow's own bound: a quarter GiB of RGB; a header that asks for more is taken for a bomb
 PAD_GREY = 128  # close to zero after normalisation, so that the border says least
-HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of ISO/IEC 23008-12
-GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
-# EXIF 2.32, tag 0x0112, as operations on an array: first mirrored left to right, then so many quarter turns to the left
-ORIENTATIONS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
-SWAPPED = (5, 6, 7, 8)  # those that exchange width and height
-
-
-class Unreadable(Exception):
-    """A picture file that cannot be decoded; its text is the reason, without the path."""
-
-
-class Header(NamedTuple):
-    """What a picture file says about itself before it is decoded."""
-
-    width: int  # px, as it will be seen: after EXIF orientation
-    height: int
-    grey: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +35,7 @@ class Preprocessing:
         fit: `pad` keeps the whole picture and fills with grey, `crop` cuts the centre square, `squash` stretches, and
             `crop:0.875` cuts the centre square of that share of the shorter side (see `centre_crop`).
         mean, std: per channel, of pixels in [0, 1].
+        levels: what is black and white in pictures of more than 8 bits; None where training saw none of those.
     """
 
     size: int
@@ -56,6 +43,7 @@ class Preprocessing:
     fit: Fit
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    levels: Levels | None = None
 
     def decode(self, raw: bytes) -> NDArray[np.uint8]:
         """The picture of a file's bytes, size size channels.
@@ -63,7 +51,7 @@ class Preprocessing:
         Raises:
             Unreadable: the bytes are not a whole picture.
         """
-        return decode(raw, self.size, self.channels, self.fit)
+        return decode(raw, self.size, self.channels, self.fit, self.levels)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Network input, N C H W float32 in channels-last memory, of uint8 pictures N H W C."""
@@ -77,67 +65,34 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "levels" or value is not None}
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> "Preprocessing":
-        """The inverse of `to_dict`."""
-        return Preprocessing(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+    def from_dict(values: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`; see `KeptPreprocessing`."""
+        known = {key: values[key] for key in ("size", "channels", "fit")}
+        return Preprocessing(**known, mean=tuple(map(float, values["mean"])), std=tuple(map(float, values["std"])),
+                             levels=Levels.from_json(values.get("levels")))  # fmt: skip
 
 
-def _open(raw: bytes) -> Image.Image:
-    """The opened picture, header read, pixels not yet."""
-    if not raw:
-        raise Unreadable("the file is empty (0 bytes)")
-    try:
-        image = Image.open(io.BytesIO(raw))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Unreadable(f"over the limit of {PIXEL_LIMIT:,} pixels (decompression bomb)") from error
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged headers
-        heic = raw[4:8] == b"ftyp" and raw[8:12] in HEIC
-        raise Unreadable("HEIC, which Pillow does not read; convert it to JPEG or PNG" if heic else
-                         "not a picture in any format Pillow reads") from error  # fmt: skip
-    if image.width * image.height > PIXEL_LIMIT:
-        raise Unreadable(f"{image.width:,} x {image.height:,} pixels, over the limit of {PIXEL_LIMIT:,}")
-    return image
+class KeptPreprocessing(TypedDict):
+    """What files hold of it."""
+
+    size: Size
+    channels: Annotated[int, Range(1, 4)]
+    fit: Annotated[str, Pattern(r"pad|crop|squash|crop:0?\.\d*[1-9]\d*(:(bilinear|bicubic))?|crop:1(\.0*)?(:(bilinear|bicubic))?",
+                                "pad, crop, squash or crop:SHARE")]  # fmt: skip
+    mean: Annotated[list[Finite], Length(1, 4)]
+    std: Annotated[list[Annotated[float, Range(1e-9, 1e9)]], Length(1, 4)]
+    levels: NotRequired[Annotated[list[Annotated[list[Finite], Length(2, 2)] | None], Length(2, 2)] | None]
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 (upright) where there is none or it cannot be read: it says nothing about the pixels."""
-    try:
-        return int(image.getexif().get(0x0112, 1))
-    except Exception:  # damaged EXIF blocks raise many kinds
-        return 1
-
-
-def read_header(raw: bytes) -> Header:
-    """Size and kind of a picture from its bytes, without decoding it.
-
-    Raises:
-        Unreadable: the bytes are no picture, or one too large to decode safely.
-    """
-    image = _open(raw)
-    width, height = image.size[::-1] if _orientation(image) in SWAPPED else image.size
-    return Header(width, height, image.mode in GREY_MODES)
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit and 32-bit grey reduced to their upper eight bits; other modes as they are."""
-    if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))
-    if image.mode == "F":
-        raise Unreadable("floating-point pixels have no defined white; save the picture with 8 or 16 bits")
-    return image
-
-
-def _plain(image: Image.Image, channels: int) -> Image.Image:
-    """Grey or RGB, whatever the file's mode; transparent pixels show white."""
-    image = _eight_bit(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if channels == 1 else "RGB")
+def refuse_ill_matched(values: Mapping[str, Any], path: Path) -> None:
+    """Raises a FileError where `mean` or `std` of a file's preprocessing is not of as many channels as pictures have."""
+    for key in ("mean", "std"):
+        if len(values[key]) != values["channels"]:
+            raise FileError(f"{path}: preprocessing.{key} has {len(values[key])} entries for {values['channels']} channels; "
+                            f"restore the file from a copy")  # fmt: skip
 
 
 def recoloured(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
@@ -145,49 +100,24 @@ def recoloured(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     if pixels.shape[-1] == channels:
         return pixels
     image = Image.fromarray(pixels.squeeze(-1) if channels == 3 else pixels)
-    return np.array(_plain(image, channels)).reshape(*pixels.shape[:2], channels)
+    return np.array(plain(image, channels)).reshape(*pixels.shape[:2], channels)
 
 
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    mirrored, turns = ORIENTATIONS.get(orientation, (False, 0))
-    return np.rot90(pixels[:, ::-1] if mirrored else pixels, turns)
-
-
-def _jpeg_pixels(
-    raw: bytes, stored: tuple[int, int], channels: int, least: tuple[int, int]
-) -> NDArray[np.uint8] | None:
-    """Height width channels by libjpeg-turbo straight into an array; None where it warns, and Pillow must judge.
-
-    A large picture is decoded at 1/2, 1/4 or 1/8, which is the cheaper half of an inverse DCT, but never below `least`
-    (width, height): there the halves begin to differ visibly from antialiased resampling.
-    """
-    factor = next((f for f in (8, 4, 2) if stored[0] >= f * least[0] and stored[1] >= f * least[1]), 1)
-    width, height = (-(-side // factor) for side in stored)
-    try:
-        return simplejpeg.decode_jpeg(raw, "GRAY" if channels == 1 else "RGB", min_width=width, min_height=height)
-    except ValueError:
-        return None
-
-
-def decode(raw: bytes, size: int, channels: int, fit: Fit) -> NDArray[np.uint8]:
+def decode(raw: bytes, size: int, channels: int, fit: Fit, levels: Levels | None = None) -> NDArray[np.uint8]:
     """The picture in a file's bytes as uint8, size size channels.
+
+    Args:
+        raw: the bytes.
+        size: see `Preprocessing`.
+        channels: the same.
+        fit: the same.
+        levels: the same.
 
     Raises:
         Unreadable: the bytes are not a whole picture.
     """
-    image = _open(raw)
-    try:
-        orientation, pixels = _orientation(image), None
-        if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
-            height, width = _whole(image.height, image.width, size, fit)
-            pixels = _jpeg_pixels(raw, image.size, channels, (2 * width, 2 * height))
-        if pixels is None:
-            pixels = np.array(_plain(image, channels))  # a copy, because PyTorch wants memory it may write
-    except Unreadable:
-        raise
-    except Exception as error:  # truncated or damaged data: each decoder has its own exception
-        raise Unreadable(f"damaged: {str(error) or type(error).__name__}") from error
-    return fitted(_upright(pixels.reshape(*pixels.shape[:2], channels), orientation), size, fit)
+    enough = partial(_whole, size=size, fit=fit)
+    return fitted(read_pixels(raw, channels, levels, enough), size, fit)
 
 
 def centre_crop(size: int, resize: int, interpolation: str = "bilinear") -> Fit:
@@ -267,17 +197,10 @@ def place(height: int, width: int, size: int, fit: Fit) -> Placement:
     return Placement((inside[0] / height, inside[1] / width), ((size - inside[0]) / 2, (size - inside[1]) / 2))
 
 
-def decode_whole(raw: bytes, channels: int) -> NDArray[np.uint8]:
+def decode_whole(raw: bytes, channels: int, levels: Levels | None = None) -> NDArray[np.uint8]:
     """The picture in a file's bytes at its own size, uint8 H W channels, upright.
 
     Raises:
         Unreadable: the bytes are not a whole picture.
     """
-    image = _open(raw)
-    try:
-        pixels = np.array(_plain(image, channels))
-    except Unreadable:
-        raise
-    except Exception as error:  # truncated or damaged data: each decoder has its own exception
-        raise Unreadable(f"damaged: {str(error) or type(error).__name__}") from error
-    return np.ascontiguousarray(_upright(pixels.reshape(*pixels.shape[:2], channels), _orientation(image)))
+    return read_pixels(raw, channels, levels)

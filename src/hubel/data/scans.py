@@ -14,20 +14,24 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data.preprocessing import Unreadable, read_header
+from hubel import limits
+from hubel.data.image_file import Unreadable, pixel_limit, read_header, too_large
+from hubel.data.levels import Extent
 from hubel.data.workers import in_threads
 from hubel.files import Track, cache_folder, silently
 
-HEADERS = 2  # raise it when reading headers changes: what older versions remembered is then forgotten
+HEADERS = 5  # raise it when reading headers changes: what older versions remembered is then forgotten
 RACY = 2_000_000_000  # ns; the coarsest clock of a file system in use, FAT's, ticks every two seconds
 STATUS = np.dtype([("size", "i8"), ("modified", "i8"), ("changed", "i8"), ("inode", "u8")])
-CONTENT = np.dtype([("digest", "u1", 16), ("width", "i4"), ("height", "i4"), ("grey", "?"), ("read", "?")])
+CONTENT = np.dtype([
+    ("digest", "u1", 16), ("width", "i4"), ("height", "i4"), ("grey", "?"), ("read", "?"),
+    ("kind", "u1"), ("low", "f8"), ("high", "f8"),
+])  # fmt: skip
 CHUNK = 32  # files a thread reads before it takes the next
 
 
@@ -47,6 +51,13 @@ class Scans:
     def readable(self) -> NDArray[np.int64]:
         """Numbers of the files that have a header."""
         return np.flatnonzero(self.content["width"])
+
+    def extents(self) -> list[Extent]:
+        """The numbers of the files that have more than 8 bits."""
+        deep = self.content[(self.content["kind"] > 0) & (self.content["width"] > 0)]
+        return [
+            Extent(int(kind), float(low), float(high)) for kind, low, high in deep[["kind", "low", "high"]].tolist()
+        ]
 
     def digest(self) -> bytes:
         """Of the contents of all files, in their order."""
@@ -87,7 +98,20 @@ def scan(paths: Sequence[str], track: Track[None] = silently) -> Scans:
                     keep = [i for i in folders[folder] if lasting[i]]
                     _remember(memory, folder, [os.path.basename(paths[i]) for i in keep], status[keep], content[keep],
                               [reasons.get(i, "") for i in keep])  # fmt: skip
+    for number in np.flatnonzero(content["width"].astype(np.int64) * content["height"] > pixel_limit()).tolist():
+        reasons[number] = too_large(
+            *content[["width", "height"]][number].tolist()
+        )  # not remembered: the limit can be raised
+        content["width"][number] = content["height"][number] = 0
     return Scans(content, reasons)
+
+
+def completed(content: NDArray[Any]) -> NDArray[Any]:
+    """`CONTENT` of what an older version wrote, which knew less."""
+    whole = np.zeros(len(content), CONTENT)
+    for name in set(content.dtype.names or ()) & set(CONTENT.names or ()):
+        whole[name] = content[name]
+    return whole
 
 
 def _statuses(paths: Sequence[str]) -> tuple[NDArray[Any], dict[int, str]]:
@@ -97,9 +121,11 @@ def _statuses(paths: Sequence[str]) -> tuple[NDArray[Any], dict[int, str]]:
     def status(number: int, path: str) -> tuple[int, int, int, int]:
         try:
             found = os.stat(path)
-        except OSError as error:
-            reasons[number] = (error.strerror or str(error)).lower()
+        except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+            reasons[number] = (getattr(error, "strerror", None) or str(error)).lower()
             return 0, 0, 0, 0
+        if why := limits.refusal(found.st_mode):
+            reasons[number] = why
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
     found = (status(number, path) for number, path in enumerate(paths))
@@ -114,15 +140,16 @@ def _read(
     def read(number: int) -> None:
         entry = content[number]
         try:
-            raw = Path(paths[number]).read_bytes()
+            raw = limits.read(paths[number], limits.PICTURE)
             entry["digest"] = np.frombuffer(digest(raw), np.uint8)
-            entry["width"], entry["height"], entry["grey"] = read_header(raw)
+            entry["width"], entry["height"], entry["grey"], extent = read_header(raw)
+            entry["kind"], entry["low"], entry["high"] = extent
         except Unreadable as error:
             reasons[number] = str(error)
         except OSError as error:  # it may be readable again: what is said of it is not remembered
             reasons[number] = (error.strerror or str(error)).lower()
             return
-        entry["read"] = True
+        entry["read"] = not too_large(int(entry["width"]), int(entry["height"]))  # another limit may want to know more
 
     return in_threads(read, numbers, chunk=CHUNK)
 
@@ -149,7 +176,7 @@ def _opened(name: str) -> sqlite3.Connection:
             with memory:
                 memory.execute("DROP TABLE IF EXISTS folders")
                 memory.execute("CREATE TABLE folders (path BLOB PRIMARY KEY, names BLOB, status BLOB, content BLOB, "
-                               "reasons TEXT)")  # fmt: skip
+                               "reasons TEXT, digest BLOB)")  # fmt: skip
                 memory.execute(f"PRAGMA user_version = {HEADERS}")
     except BaseException:
         memory.close()
@@ -160,9 +187,11 @@ def _opened(name: str) -> sqlite3.Connection:
 def _row(memory: sqlite3.Connection, folder: str) -> tuple[list[str], NDArray[Any], NDArray[Any], list[str]]:
     """What is remembered of a folder: names, status, content and reasons of its files."""
     key = os.fsencode(os.path.abspath(folder))
-    row = memory.execute("SELECT names, status, content, reasons FROM folders WHERE path = ?", [key]).fetchone()
+    row = memory.execute("SELECT names, status, content, reasons, digest FROM folders WHERE path = ?", [key]).fetchone()
     if row is None:
         return [], np.zeros(0, STATUS), np.zeros(0, CONTENT), []
+    if _digest_of(row[:4]) != row[4]:
+        raise ValueError("altered since it was written")
     names = os.fsdecode(row[0]).split("\0")
     status, content = np.frombuffer(row[1], STATUS), np.frombuffer(row[2], CONTENT)
     reasons = [""] * len(names)
@@ -202,10 +231,16 @@ def _remember(memory: sqlite3.Connection, folder: str, names: list[str], status:
     reasons = [*reasons, *(old_reasons[place] for place in others)]
     if not names:
         return
-    memory.execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)", [
-        os.fsencode(os.path.abspath(folder)),
-        os.fsencode("\0".join(names)),
-        np.concatenate([status, old_status[others]]).tobytes(),
-        np.concatenate([content, old_content[others]]).tobytes(),
-        json.dumps({place: reason for place, reason in enumerate(reasons) if reason}),
-    ])  # fmt: skip
+    columns = (os.fsencode("\0".join(names)), np.concatenate([status, old_status[others]]).tobytes(),
+               np.concatenate([content, old_content[others]]).tobytes(),
+               json.dumps({place: reason for place, reason in enumerate(reasons) if reason}))  # fmt: skip
+    key = os.fsencode(os.path.abspath(folder))
+    memory.execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?, ?)", [key, *columns, _digest_of(columns)])
+
+
+def _digest_of(columns: Sequence[bytes | str]) -> bytes:
+    """Of a row, so that a bit that was lost on the disk is noticed: its digests decide which decoded pictures are taken."""
+    hasher = hashlib.sha256()
+    for column in columns:
+        hasher.update(column.encode() if isinstance(column, str) else column)
+    return hasher.digest()[:16]

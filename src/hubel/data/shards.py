@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel import files
+from hubel import files, limits
+from hubel.data.listings import class_names
+from hubel.data.scans import CONTENT, completed
 from hubel.errors import DataError
 
 INDEX = "index.npz"
@@ -146,6 +148,17 @@ def write_index(folder: Path, index: Index) -> None:
         np.savez_compressed(file, about=json.dumps(about), **arrays)
 
 
+def is_index(folder: Path, files: Sequence[str]) -> bool:
+    """Whether the index of shards lies in a folder of these files, and not an `index.npz` of somebody's own."""
+    if INDEX not in files:
+        return False
+    try:
+        with limits.opened(folder / INDEX) as file, zipfile.ZipFile(file) as archive:
+            return "about.npy" in archive.namelist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):  # damaged, which reading it tells
+        return any(name.endswith(".tar") for name in files)
+
+
 def read_index(folder: Path) -> Index:
     """The index of a folder of shards, after a look at the shards themselves.
 
@@ -153,29 +166,65 @@ def read_index(folder: Path) -> Index:
         DataError: the index is damaged, or a shard is missing, cut, or not the one that was indexed.
     """
     try:
-        with (folder / INDEX).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            held = {name: archive[name] for name in archive.files}
-        about = json.loads(held["about"].item())
+        held, about = _held(folder / INDEX)
         if about["version"] != VERSION:
-            raise DataError(f"{folder / INDEX} has version {about['version']}, this Hubel reads {VERSION}; install the version "
-                            f"that wrote it, or run hubel shard again")  # fmt: skip
-        shards, parts = tuple(about["bytes"]), {}
-        for part in about["parts"]:
-            own = tuple(shard for shard in shards if shard.rpartition("-")[0] == part)
-            names = held[f"{part}.names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
-            packed = Packed(folder, own, held[f"{part}.places"], held[f"{part}.content"])
-            if not len(packed) == len(packed.content) == len(names) == len(held[f"{part}.labels"]):
-                raise ValueError(f"the columns of {part} have different lengths")
-            parts[part] = packed, held[f"{part}.labels"].astype(np.int64), names
-        index = Index(about["name"], tuple(about["classes"]), parts, about["fingerprint"], tuple(about["notes"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{folder / INDEX} has version {about['version']!r:.40}, this Hubel reads {VERSION}; install the "
+                            f"version that wrote it, or run hubel shard again")  # fmt: skip
+        sizes = {str(shard): int(size) for shard, size in about["bytes"].items()}
+        if strange := [shard for shard in sizes if Path(shard).name != shard]:
+            raise ValueError(f"it names a shard in another folder, {strange[0][:60]!r}")
+        classes = class_names([str(name) for name in about["classes"]], str(folder / INDEX))
+        parts = {part: _part(folder, part, sizes, held, len(classes)) for part in about["parts"]}
+        index = Index(str(about["name"]), classes, parts, str(about["fingerprint"]), tuple(map(str, about["notes"])))
+    except DataError:
+        raise
+    except Exception as error:  # as many kinds as there are ways to damage an archive of arrays and the JSON in it
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)[:200] or type(error).__name__
         raise DataError(
-            f"{folder / INDEX} is not an index of shards: {error}; copy it again, or run hubel shard again"
+            f"{folder / INDEX} is not an index of shards: {reason}; copy it again, or run hubel shard again"
         ) from error
     for packed, _, _ in parts.values():
         for number, shard in enumerate(packed.shards):
-            _check(packed, number, about["bytes"][shard])
+            _check(packed, number, sizes[shard])
     return index
+
+
+def _held(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays of an index, and what it says of itself."""
+    with limits.opened(path) as file, np.load(file, allow_pickle=False) as archive:
+        unpacked = sum(info.file_size for info in archive.zip.infolist())
+        if unpacked > limits.memory():  # far more than names and places pack to nothing
+            raise ValueError(f"it unpacks to {unpacked:,} bytes, more than memory holds")
+        held = {name: archive[name] for name in archive.files}
+    return held, json.loads(held["about"].item())
+
+
+def _part(folder: Path, part: str, sizes: Mapping[str, int], held: Mapping[str, NDArray[Any]],
+          classes: int) -> tuple[Packed, NDArray[np.int64], list[str]]:  # fmt: skip
+    """The pictures of a part, their labels and names, if they fit together."""
+    if part not in ("all", "train", "val", "test"):
+        raise ValueError(f"it has a part {part!r:.40}")
+    own = tuple(shard for shard in sizes if shard.rpartition("-")[0] == part)
+    names = held[f"{part}.names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
+    places, content, labels = (held[f"{part}.{column}"] for column in ("places", "content", "labels"))
+    content = completed(content)
+    if (places.dtype, content.dtype) != (PLACE, CONTENT) or labels.dtype.kind not in "iu":
+        raise ValueError(f"the columns of {part} hold {places.dtype}, {content.dtype} and {labels.dtype}"[:200])
+    if not (places.ndim, content.ndim) == (1, 1) or not len(places) == len(content) == len(names) == len(labels):
+        raise ValueError(f"the columns of {part} have different lengths")
+    several = labels.ndim == 2 and labels.shape[1] == classes
+    if (not several and labels.ndim != 1) or (
+        labels.size and not 0 <= labels.min() <= labels.max() < (2 if several else classes)
+    ):
+        raise ValueError(f"labels of {part} are none of the {classes} classes")
+    bytes_of = np.array([sizes[shard] for shard in own], np.int64)
+    shard, offset, size = (places[column].astype(np.int64) for column in ("shard", "offset", "size"))
+    if len(places) and (not 0 <= shard.min() <= shard.max() < len(own) or offset.min() < BLOCK or size.min() < 0 or
+                        (size > bytes_of[shard]).any() or (offset > bytes_of[shard] - size).any()):  # fmt: skip
+        raise ValueError(f"pictures of {part} lie outside their shards")
+    if (content["width"] < 0).any() or (content["height"] < 0).any():
+        raise ValueError(f"pictures of {part} have no size")
+    return Packed(folder, own, places, content), labels.astype(np.int64), names
 
 
 def _check(packed: Packed, number: int, expected: int) -> None:

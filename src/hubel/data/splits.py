@@ -14,6 +14,7 @@ from hubel import files
 from hubel.data import cache
 from hubel.data.audit import look_alikes
 from hubel.data.division import NEAR_DUPLICATES, Division, pictures_per_class, read_division
+from hubel.data.levels import Levels
 from hubel.data.opened import Opened, refuse_if_many
 from hubel.data.preprocessing import Fit, Preprocessing, fitted, recoloured
 from hubel.data.scans import Scans, digest
@@ -38,6 +39,8 @@ class Split:
         digests: 16 bytes per picture of `images`, equal for equal pixels (where they are streamed: for equal files), where
             they are known already.
         places: which picture of its part of the source each is, N; None where there is no source.
+        files: 16 bytes per picture of its part of the source, equal for equal files; None of arrays.
+        note: what a person should know of how they were read.
     """
 
     images: NDArray[np.uint8] | Streamed
@@ -46,6 +49,8 @@ class Split:
     names: Sequence[str]
     digests: NDArray[np.uint8] | None = None
     places: NDArray[np.int64] | None = None
+    files: NDArray[np.uint8] | None = None
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -140,24 +145,27 @@ def fingerprint(opened: Opened) -> str:
 
 
 def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: Fit, track: files.Track[Any], *,
-                 stream: bool = False) -> tuple[Split, list[tuple[str, str]]]:  # fmt: skip
-    """One part as a split, and its broken pictures; streamed pictures are decoded later."""
+                stream: bool = False, levels: Levels | None = None) -> tuple[Split, list[tuple[str, str]]]:  # fmt: skip
+    """One part as a split, and its broken pictures; streamed pictures are decoded later. Levels are the data's unless given."""
+    said = levels.departure(part.levels) if levels else ""
+    levels = levels.filled(part.levels) if levels else part.levels
     if isinstance(part.pictures, np.ndarray):
         images = part.pictures
         if images.shape[1:] != (size, size, channels):
             pictures = track(images, "resizing pictures", len(images))
             images = np.stack([fitted(recoloured(picture, channels), size, fit) for picture in pictures])
         numbers = np.arange(len(images))
-        return Split(images, numbers, part.labels, part.names, places=numbers), []
+        return Split(images, numbers, part.labels, part.names, places=numbers, note=said), []
     assert scans is not None
     numbers = np.arange(len(part.names))
     if stream:
         broken = [(part.names[number], reason) for number, reason in sorted(scans.reasons.items())]
-        everything = Split(Streamed(part.pictures, size, channels, fit), numbers, part.labels, part.names,
-                           scans.content["digest"], numbers)  # fmt: skip
+        everything = Split(Streamed(part.pictures, size, channels, fit, levels), numbers, part.labels, part.names,
+                           scans.content["digest"], numbers, scans.content["digest"], said)  # fmt: skip
         return _subset(everything, scans.readable), broken
-    result = cache.decoded(part.pictures, part.names, scans, size, channels, fit, track)
-    everything = Split(result.images, result.rows, part.labels, part.names, result.digests, numbers)
+    result = cache.decoded(part.pictures, part.names, scans, size, channels, fit, track, levels=levels)
+    everything = Split(result.images, result.rows, part.labels, part.names, result.digests, numbers,
+                       scans.content["digest"], said)  # fmt: skip
     return _subset(everything, np.flatnonzero(result.rows >= 0)), result.broken
 
 
@@ -231,7 +239,7 @@ def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division: Division = SEEDED,
-         stream: bool | None = None, track: files.Track[Any] = files.silently) -> Splits:  # fmt: skip
+         stream: bool | None = None, track: files.Track[Any] = files.silently, levels: Levels | None = None) -> Splits:  # fmt: skip
     """Decoded train, validation and test splits; what the source does not bring is drawn from its training part.
 
     Args:
@@ -243,6 +251,7 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
         stream: decode pictures each time they are asked for, not once into the cache; unless given, where they lie in shards
             or the disk of the cache has no room for them.
         track: wraps long iterations to show progress.
+        levels: what is black and white in pictures of more than 8 bits; their own range says so unless given.
 
     Raises:
         UsageError: a fraction or a fold out of range or without effect, a group that the data do not name.
@@ -264,7 +273,9 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
     stream = bool(why) if stream is None else stream
     parts, broken, total = {}, [], 0
     for name, part in source.parts.items():
-        parts[name], bad = decode_part(part, opened.scans.get(name), size, channels, fit, track, stream=stream)
+        parts[name], bad = decode_part(
+            part, opened.scans.get(name), size, channels, fit, track, stream=stream, levels=levels
+        )
         broken += bad
         total += len(part.labels)
         if name != "train" and not len(parts[name]):
@@ -274,6 +285,10 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
     everything, seen = parts[whole], fingerprint(opened)
     drawn, notes = _divided(everything, opened, whole, given, division, seen, track)
     parts |= {name: _subset(everything, which) for name, which in drawn.items() if len(which) or name == "train"}
+    if any(type(parts[name].images) is np.ndarray and len(parts[name]) and not isinstance(part.pictures, np.ndarray)
+           for name, part in source.parts.items()):  # fmt: skip
+        notes.append(f"{files.cache_folder()} may not be written, so the pictures are decoded anew each time; set HUBEL_CACHE to "
+                     f"a folder that can be")  # fmt: skip
     train = parts["train"]
     missing = np.flatnonzero(pictures_per_class(train.labels, len(source.classes)) == 0)
     if len(missing):
@@ -289,7 +304,9 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
         raise DataError(f"{source.name} has too few pictures ({len(everything):,}){groups} to draw a validation part; "
                         f"add pictures or raise val_fraction")  # fmt: skip
     mean, std = _statistics(train)
-    preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std)
+    preprocessing = Preprocessing(
+        size=size, channels=channels, fit=fit, mean=mean, std=std, levels=levels or source.parts[whole].levels
+    )
     return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, seen,
                   broken, (*source.notes, *notes, *_discarded(opened, fit), *[why] * (stream and bool(why))), tuple(given),
                   division, stream)  # fmt: skip

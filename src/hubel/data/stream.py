@@ -4,11 +4,12 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel import limits
+from hubel.data.levels import Levels
 from hubel.data.preprocessing import Fit, Unreadable, decode
 from hubel.data.shards import Packed
 from hubel.data.workers import cores
@@ -26,7 +27,7 @@ def raw_bytes(pictures: Encoded, number: int) -> bytes:
         OSError: the file cannot be read.
         DataError: the shard cannot be read, or is not the one that was indexed.
     """
-    return pictures.read(number) if isinstance(pictures, Packed) else Path(pictures[number]).read_bytes()
+    return pictures.read(number) if isinstance(pictures, Packed) else limits.read(pictures[number], limits.PICTURE)
 
 
 class Streamed:
@@ -34,13 +35,14 @@ class Streamed:
 
     Args:
         pictures: where the files are.
-        size, channels, fit: see `preprocessing.decode`.
+        size, channels, fit, levels: see `preprocessing.decode`.
     """
 
-    def __init__(self, pictures: Encoded, size: int, channels: int, fit: Fit) -> None:
+    def __init__(self, pictures: Encoded, size: int, channels: int, fit: Fit, levels: Levels | None = None) -> None:
         self.pictures = pictures
         self.shape = (len(pictures), size, size, channels)
         self.fit: Fit = fit
+        self.levels = levels
 
     @property
     def shards(self) -> NDArray[np.int64] | None:
@@ -54,7 +56,7 @@ class Streamed:
     def _decode(self, number: int) -> NDArray[np.uint8]:
         where = self.pictures.where(number) if isinstance(self.pictures, Packed) else self.pictures[number]
         try:
-            return decode(raw_bytes(self.pictures, number), self.shape[1], self.shape[3], self.fit)
+            return decode(raw_bytes(self.pictures, number), self.shape[1], self.shape[3], self.fit, self.levels)
         except (Unreadable, OSError) as error:
             raise DataError(f"{where}: {error}; mend or remove it (hubel shard leaves broken pictures out)") from error
 

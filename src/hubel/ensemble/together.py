@@ -10,24 +10,61 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hubel import files, hub
+from hubel import documents, files, hub
 from hubel.classifier import Answer, Classifier, lasting, sha256_of
+from hubel.documents import Count, Length, Range
 from hubel.ensemble.combine import in_order, weighted
 from hubel.errors import FileError, UsageError
 from hubel.training import checkpoint
+from hubel.training.keys import Views
 from hubel.training.machine import versions
 from hubel.transfer.features import Features
 from hubel.transfer.probe import Linear
 from hubel.transfer.stages import locate
+from hubel.weights import refuse_broken
 
 AGAIN = "make the ensemble again: hubel val RUN --ensemble RUN --save"
+
+
+class KeptMember(TypedDict):
+    """A member, by its path relative to the file or by the name it has everywhere."""
+
+    path: NotRequired[str]
+    name: NotRequired[str]
+    sha256: str
+    model: str
+    weight: Annotated[float, Range(0, 1e9)]
+    views: Views | None
+
+
+class KeptHead(TypedDict):
+    """The head of a fusion."""
+
+    path: str
+    sha256: str
+
+
+class ChosenOn(TypedDict):
+    """The validation pictures that decided."""
+
+    pictures: Count
+    identity: str
+
+
+class Kept(TypedDict):
+    """What the file of an ensemble holds."""
+
+    ensemble: Literal["mean", "greedy", "fusion"]
+    members: Annotated[list[KeptMember], Length(1, 10_000)]
+    head: NotRequired[KeptHead | None]
+    chosen_on: NotRequired[ChosenOn | None]
 
 
 @dataclass(frozen=True)
@@ -129,7 +166,7 @@ class Ensemble:
             checkpoint.save(beside, {"weight": torch.from_numpy(self.head.weight), "bias": torch.from_numpy(self.head.bias)},
                             {"head of": path.name, "classes": list(self.classes)})  # fmt: skip
             about["head"] = {"path": beside.name, "sha256": sha256_of(str(beside))}
-        files.write(path, json.dumps(about, indent=2))
+        files.write(path, json.dumps(files.sealed(about), indent=2))
 
     @staticmethod
     def load(path: str | os.PathLike[str], model: str | None = None) -> "Ensemble":
@@ -147,17 +184,23 @@ class Ensemble:
         if not path.is_file():
             raise FileError(f"there is no {path}")
         try:
-            about: dict[str, Any] = json.loads(path.read_text())
-            combine, head, chosen = about["ensemble"], about.get("head"), about.get("chosen_on")
-            entries = [(_place(path, entry), entry["sha256"], entry["model"], float(entry["weight"]), entry["views"])
-                       for entry in about["members"]]  # fmt: skip
-            beside = (str(path.parent / head["path"]), head["sha256"]) if head else None
-            chosen_on = (int(chosen["pictures"]), str(chosen["identity"])) if chosen else None
-            if combine not in ("mean", "greedy", "fusion") or not entries or (beside is None) == (combine == "fusion"):
-                raise KeyError(combine)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FileError(f"{path} is not the file of an ensemble; hubel val RUN --ensemble RUN --save FILE.json makes one"
-                            ) from error  # fmt: skip
+            about: Kept = documents.read(path, Kept)
+        except FileError as error:
+            raise FileError(f"{path} is not the file of an ensemble; hubel val RUN --ensemble RUN --save FILE.json makes one "
+                            f"({error})") from error  # fmt: skip
+        combine, head, chosen = about["ensemble"], about.get("head"), about.get("chosen_on")
+        if (head is None) == (combine == "fusion") or any(
+            ("name" in one) == ("path" in one) for one in about["members"]
+        ):
+            raise FileError(f"{path} is not the file of an ensemble; hubel val RUN --ensemble RUN --save FILE.json makes one (a "
+                            f"fusion has a head and no other, every member a path or a name)")  # fmt: skip
+        entries = [(_place(path, entry), entry["sha256"], entry["model"], float(entry["weight"]), entry["views"])
+                   for entry in about["members"]]  # fmt: skip
+        beside = (str(path.parent / head["path"]), head["sha256"]) if head else None
+        chosen_on = (chosen["pictures"], chosen["identity"]) if chosen else None
+        if not files.is_whole(about):
+            raise FileError(f"{path} was altered since it was written: its digest is another; {AGAIN} {path}, or remove its sha256 "
+                            f"where you altered it yourself")  # fmt: skip
         if model is not None and not any(".py:" in built for _, _, built, _, _ in entries):
             raise UsageError(f"model={model} would have no effect: no member of {path} is a network of your own")
         for name, sha256, *_ in [*entries, *([beside] if beside else [])]:  # all of them, before any is built
@@ -195,9 +238,9 @@ def described(path: Path, name: str) -> dict[str, str]:
     return {"path": found.as_posix(), "sha256": sha256_of(name)}
 
 
-def _place(path: Path, entry: dict[str, Any]) -> str:
+def _place(path: Path, entry: KeptMember) -> str:
     """Where a member is, or the name it has everywhere."""
-    return str(entry["name"]) if "name" in entry else os.path.normpath(path.parent / entry["path"])
+    return str(entry["name"]) if "name" in entry else os.path.normpath(path.parent / entry.get("path", ""))
 
 
 def _refuse_changed(path: Path, name: str, sha256: str) -> None:
@@ -225,4 +268,5 @@ def _built(path: Path, name: str, built: str, model: str | None) -> Classifier:
 
 def _head(path: Path) -> Linear:
     tensors, _ = checkpoint.read(path)
+    refuse_broken(path, tensors)
     return Linear(tensors["weight"].numpy(), tensors["bias"].numpy())

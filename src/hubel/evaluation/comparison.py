@@ -63,6 +63,7 @@ class Comparison:
     n: int
     classifiers: tuple[Scored, ...]
     pairs: tuple[Pair, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

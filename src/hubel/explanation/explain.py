@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hubel import files
+from hubel import files, limits
 from hubel.classifier import Classifier
 from hubel.data.preprocessing import Placement, Unreadable, decode_whole, fitted, place
 from hubel.errors import DataError, UsageError, lookup, nearest
@@ -98,7 +98,7 @@ def opened(path: str, classifier: Classifier) -> Shown:
     """
     wanted = classifier.preprocessing
     try:
-        picture = decode_whole(Path(path).read_bytes(), wanted.channels)
+        picture = decode_whole(limits.read(path, limits.PICTURE), wanted.channels, wanted.levels)
     except (Unreadable, OSError) as error:
         reason = str(error) if isinstance(error, Unreadable) else (error.strerror or str(error)).lower()
         raise DataError(f"cannot read the picture {path}: {reason}") from error

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hubel import files
 from hubel.errors import UsageError
+from hubel.foreign import plain
 
 ENDING = 4  # characters that are kept of a long word's end
 MARGIN, GAP = 20, 12  # px: around the sheet, between panels
@@ -111,7 +112,7 @@ def fitted_size(picture: NDArray[np.uint8], side: int) -> tuple[int, int]:
 def wrapped(text: str, width: int, face: ImageFont.FreeTypeFont) -> list[str]:
     """Lines no wider than `width` [px], of words that are `shortened`: names of a kind differ at their ends."""
     lines: list[str] = []
-    for paragraph in text.splitlines():
+    for paragraph in plain(text, keep="\n").split("\n") if text else ():
         line = ""
         for word in paragraph.split():
             word = shortened(word, width, face)
@@ -126,9 +127,10 @@ def wrapped(text: str, width: int, face: ImageFont.FreeTypeFont) -> list[str]:
 
 def shortened(word: str, width: int, face: ImageFont.FreeTypeFont) -> str:
     """A word no wider than `width` [px], without its middle where it is longer."""
-    if face.getlength(word) <= width:
+    word = plain(word)
+    if len(word) <= 4 * width and face.getlength(word) <= width:  # measuring a word takes as long as it is
         return word
-    head, tail = word[:-ENDING], word[-ENDING:]
+    head, tail = word[:-ENDING][:width], word[-ENDING:]
     while head and face.getlength(f"{head}…{tail}") > width:
         head = head[:-1]
     while tail and face.getlength(f"{head}…{tail}") > width:

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hubel import compiled
 from hubel.errors import UsageError, lookup
 from hubel.inference import native
 from hubel.inference.fold import fold
@@ -281,7 +282,8 @@ def lacking(name: str) -> str:
     if missing:
         return f"engine={name} needs {', '.join(missing)}; pip install 'hubel[inference]'"
     if name == "native" and not native.available("float32"):
-        return "engine=native needs gcc or clang and a processor with AVX512; take engine=auto"
+        why = compiled.failure(native.SOURCE)
+        return f"engine=native needs gcc or clang and a processor with AVX512, and {why}; take engine=auto"
     if name == "inductor":
         from torch._inductor import cpp_builder, exc
 

@@ -11,9 +11,13 @@
 
 #include <stdint.h>
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#if defined(PORTABLE) || (defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__))
 
+#ifdef PORTABLE
+#include "avx512.h"
+#else
 #include <immintrin.h>
+#endif
 #include <omp.h>
 #include <sched.h>
 #include <string.h>
@@ -74,7 +78,7 @@ static void meet(Meeting *meeting, int64_t team) {
             sched_yield(); /* somebody else needs the core */
 }
 
-#ifdef __AVX512BF16__
+#if defined(PORTABLE) || defined(__AVX512BF16__)
 #define REAL uint16_t
 #define LANE uint32_t /* of a depthwise line: a number and its neighbour */
 #define TERMS 2       /* of a product's sum, in one instruction */

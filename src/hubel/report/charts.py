@@ -3,15 +3,15 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, isfinite, isnan, nan
+from math import floor, inf, isfinite, isnan, log10, nan
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from hubel.errors import FileError
+from hubel import drawing
 from hubel.report.words import number, percent
 
 Rows = list[dict[str, Any]]
@@ -27,6 +27,8 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 362, 34, 236  # the plot inside it; names of the 
 LABEL_HEIGHT = 16
 GREY, BLUE = "#8a929c", "#0b5c8a"  # the PNG's; the page has its own, for light and for dark paper
 TINY = 1e-9  # ticks are sums of steps: 1.0000000000000002 is 1
+WIDE = 5  # times the loss that nine tenths stay below: these would have less than a fifth of a linear scale
+MOST_TICKS = 9  # of a logarithmic scale
 EPOCH_TICKS = MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
 VALUE_TICKS = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
 
@@ -62,7 +64,11 @@ def _chart(rows: Rows, best_epoch: int, key: str, title: str, words: Callable[[f
     x_of, x_ticks = scale([row["epoch"] for row in rows], LEFT, RIGHT, EPOCH_TICKS)
     values = {side: curve(rows, f"{side}_{key}") for side, _ in SIDES}
     defined = [v for side in values.values() for v in side if not isnan(v)]
-    if key == "loss":
+    logarithmic = key == "loss" and spread_wide(rows)
+    if logarithmic:
+        title = f"{title} (log)"
+        y_of, y_ticks = log_scale(defined, BOTTOM, TOP)
+    elif key == "loss":
         y_of, y_ticks = scale([0.0, *defined], BOTTOM, TOP, VALUE_TICKS, whole=True)
     else:
         room = 0.05 if min(defined) == max(defined) else 0.0  # or a single value would have no scale
@@ -132,6 +138,31 @@ def scale(
     return place, [(place(tick), tick) for tick in ticks]
 
 
+def spread_wide(rows: Rows) -> bool:
+    """Whether a few losses would leave the others flat, which only a logarithmic scale then shows: a first one may be a hundred.
+
+    Losses of 0 have no place on such a scale.
+    """
+    losses = sorted((v for side, _ in SIDES for v in curve(rows, f"{side}_loss") if not isnan(v)), reverse=True)
+    few = -(-len(losses) // 10)
+    return len(losses) > few and losses[-1] > 0 and losses[0] > WIDE * losses[few]
+
+
+def log_scale(values: list[float], first: float, last: float) -> tuple[Callable[[float], float], list[Point]]:
+    """From value to place on a logarithmic scale, and the (place, value) of ticks at 1, 2 and 5 times powers of ten."""
+    start, end = log10(min(values)), log10(max(values))
+
+    def place(value: float) -> float:
+        return first + (log10(value) - start) / (end - start) * (last - first)
+
+    powers = range(floor(start), floor(end) + 1)
+    ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+    ticks = [tick for tick in ticks if start - TINY <= log10(tick) <= end + TINY]
+    tens = [tick for tick in ticks if log10(tick) % 1 == 0]
+    shown = ticks if len(ticks) <= MOST_TICKS else tens[:: -(-len(tens) // MOST_TICKS)]
+    return place, [(place(tick), tick) for tick in shown]
+
+
 def _unbroken(places: list[Point]) -> list[list[Point]]:
     """Stretches of a curve without an undefined value."""
     runs: list[list[Point]] = [[]]
@@ -161,7 +192,7 @@ def draw_curves(epochs: Rows, best_epoch: int, path: str | os.PathLike[str]) -> 
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), METRICS, strict=True):
         _draw(axes, epochs, best_epoch, *metric)
-    _save(figure, Path(path))
+    drawing.save(figure, Path(path), dpi=160)
 
 
 def _draw(axes: Axes, rows: Rows, best_epoch: int, key: str, title: str, words: Callable[[float], str]) -> None:
@@ -173,7 +204,13 @@ def _draw(axes: Axes, rows: Rows, best_epoch: int, key: str, title: str, words: 
             label = f"best, epoch {epoch}: {words(value)}"
             axes.axvline(epoch, color=BLUE, linewidth=0.8, linestyle=(0, (2, 3)))
             axes.plot([epoch], [value], "o", color=BLUE, markerfacecolor="white", label=label)
-    if key == "loss":
+    if key == "loss" and spread_wide(rows):
+        title = f"{title} (log)"
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    elif key == "loss":
         axes.set_ylim(bottom=0)
     else:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
@@ -188,15 +225,3 @@ def _draw(axes: Axes, rows: Rows, best_epoch: int, key: str, title: str, words: 
     axes.set_axisbelow(True)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize="small", borderaxespad=0.2,
                 handlelength=1.2, columnspacing=1.2)  # fmt: skip
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Under a name of its own first: a reader never meets half a picture, and a full disk leaves the old one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(part, format="png", dpi=160)
-        os.replace(part, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)

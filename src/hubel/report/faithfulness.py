@@ -8,9 +8,10 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from hubel import files
+from hubel import drawing
 from hubel.explanation.attribution import METHODS
 from hubel.explanation.faithfulness import CHANCE, RANDOM, Faithfulness
+from hubel.foreign import in_chart
 
 GREY = "#8a929c"
 
@@ -44,7 +45,9 @@ def draw(found: Sequence[Faithfulness], path: Path) -> None:
             lost.plot(range(len(one.randomised) + 1), [1.0, *one.randomised.values()], marker="o", markersize=4,
                       color=colours[one.method], label=title(one.method))  # fmt: skip
     names = next((list(one.randomised) for one in found if one.randomised), [])
-    lost.set_xticks(range(len(names) + 1), ["trained", *names], rotation=30, ha="right", fontsize="small")
+    lost.set_xticks(
+        range(len(names) + 1), ["trained", *map(in_chart, names)], rotation=30, ha="right", fontsize="small"
+    )
     lost.set_ylim(min(-0.1, lost.get_ylim()[0]), 1.05)
     lost.axhline(0, color=GREY, linewidth=0.8)
     lost.set_title("Weights lost from the logits down to here", loc="left", fontweight="bold")
@@ -65,8 +68,7 @@ def draw(found: Sequence[Faithfulness], path: Path) -> None:
     )
     for axes in (deletion, insertion, lost, object_):
         axes.spines[["top", "right"]].set_visible(False)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    drawing.save(figure, path, dpi=110)
 
 
 def title(method: str) -> str:

@@ -65,5 +65,4 @@ class FindingsPage:
 
 def render_findings(page: FindingsPage) -> str:
     """The page as HTML: styles and pictures inside, no script, nothing fetched."""
-    html = environment().get_template("findings.html.jinja").render(page=page, source=picture)
-    return html.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are no text
+    return environment().get_template("findings.html.jinja").render(page=page, source=picture)

@@ -7,12 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from PIL import Image
 
 from hubel import files
 from hubel.errors import UsageError
 from hubel.explanation.sheet import Panel, Section, paint
+from hubel.report.page import environment
 
 LARGE = 720  # px: a larger picture is reduced, unless it stands alone on the sheet
 TINY = 96  # px: a smaller one is shown with its pixels square
@@ -53,14 +54,12 @@ def render(sections: Sequence[Section], *, title: str, kind: str, lead: str = ""
     """The page: styles and pictures inside, no script, nothing fetched."""
     shown = [{"title": one.title, "text": one.text, "side": one.side,
               "panels": [_figure(panel, max(LARGE, one.side)) for panel in one.panels]} for one in sections]  # fmt: skip
-    html = _template().render(title=title, kind=kind, lead=lead, sections=shown)
-    return html.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are no text
+    return _template().render(title=title, kind=kind, lead=lead, sections=shown)
 
 
 @cache
 def _template() -> Template:
-    return Environment(loader=PackageLoader("hubel.report", "."), autoescape=True, undefined=StrictUndefined,
-                       trim_blocks=True, lstrip_blocks=True).get_template("gallery.html.jinja")  # fmt: skip
+    return environment().get_template("gallery.html.jinja")
 
 
 def _figure(panel: Panel, most: int) -> dict[str, Any]:

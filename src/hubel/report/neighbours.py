@@ -86,13 +86,12 @@ def render(page: NeighboursPage) -> str:
     ]
     environment: Environment = run_page.environment()
     tiny = bool(page.shown) and max(page.shown[0].picture.shape[:2]) < run_page.TINY
-    html = environment.get_template("neighbours.html.jinja").render(
+    return environment.get_template("neighbours.html.jinja").render(
         page=page, groups=[group for group in groups if group[2]], tiny=tiny,
         ks=sorted({vote["k"] for vote in page.votes}),
         metrics=list(dict.fromkeys(vote["metric"] for vote in page.votes)),
         by={(vote["metric"], vote["k"]): vote for vote in page.votes},
     )  # fmt: skip
-    return html.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are no text
 
 
 def thumbnail(pixels: np.ndarray, side: int = SIDE) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from hubel.foreign import plain
 from hubel.report import charts, diagrams, words
 
 NAMED = 30  # classes up to which every cell of the confusion matrix is written out
@@ -67,7 +68,7 @@ class RunPage:
 
 def render(page: RunPage) -> str:
     """The page as HTML: styles and pictures inside, no script, nothing fetched."""
-    html = (
+    return (
         environment()
         .get_template("page.html.jinja")
         .render(
@@ -90,7 +91,11 @@ def render(page: RunPage) -> str:
             shown=SHOWN,
         )
     )
-    return html.encode("utf-8", "replace").decode("utf-8")  # a file name may hold bytes that are no text
+
+
+def harmless(value: Any) -> Any:
+    """What a template shows: text loses its commands, and bytes that are no text; markup of the templates stays."""
+    return plain(value, keep="\n") if type(value) is str else value
 
 
 @cache
@@ -99,6 +104,7 @@ def environment() -> Environment:
     folder = Environment(
         loader=PackageLoader("hubel.report", "."),
         autoescape=True,  # class names and paths are the user's
+        finalize=harmless,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,13 +1,12 @@
 """Learning rates as pictures: a schedule over the epochs, and a search for a rate."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hubel import files
+from hubel import drawing
 from hubel.report.charts import BLUE, GREY
 
 
@@ -31,7 +30,7 @@ def draw_schedule(epochs: Sequence[float], rates: Sequence[float], title: str, p
         logarithmic.set_yscale("log")
         logarithmic.set_ylim(max(min(rate for rate in rates if rate > 0), highest * 1e-6) / 2, highest * 2)
     logarithmic.set_title("the same, logarithmic", loc="left")
-    _write(figure, path)
+    drawing.save(figure, path, dpi=160)
 
 
 def draw_search(rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float, reason: str,
@@ -54,16 +53,10 @@ def draw_search(rates: Sequence[float], losses: Sequence[float], smoothed: Seque
     axes.set_title(reason, loc="left", fontsize="small")
     axes.legend(frameon=False, fontsize="small", loc="lower left")
     _bare(axes)
-    _write(figure, path)
+    drawing.save(figure, path, dpi=160)
 
 
 def _bare(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
     axes.set_axisbelow(True)
-
-
-def _write(figure: Figure, path: Path) -> None:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=160)
-    files.write(path, drawn.getvalue())

@@ -1,6 +1,5 @@
 """The robustness of a classifier as one PNG: a curve per challenge beside the pictures it was measured on."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from hubel import files
+from hubel import drawing
 from hubel.report.charts import BLUE, GREY
 from hubel.report.words import percent
 
@@ -50,9 +49,7 @@ def draw_robustness(found: Mapping[str, Any], samples: Mapping[str, NDArray[np.u
         strip.imshow(_strip(pictures), cmap="grey", vmin=0, vmax=255, interpolation="nearest")
         strip.set_axis_off()
         strip.set_anchor("W")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=100)
-    files.write(path, drawn.getvalue())
+    drawing.save(figure, path, dpi=100)
 
 
 def _strip(pictures: NDArray[np.uint8], least: int = 112) -> NDArray[np.uint8]:

@@ -1,22 +1,25 @@
 """The whole state of a run in one safetensors file, written to a temporary name and renamed.
 
-Tensors are stored as they are; everything else is JSON in the file's header. There is no random state to store: order,
-augmentation and dropout are functions of (seed, epoch, step).
+Tensors are stored as they are; everything else is JSON in the file's header, and first in it the digest of the whole file, in
+which 64 zeros stand for the digest itself. There is no random state to store: order, augmentation and dropout are functions of
+(seed, epoch, step).
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from hubel import files
+from hubel import documents, files
+from hubel.documents import Count, Finite, Range
 from hubel.errors import FileError
 from hubel.training.averaging import Average
 
@@ -39,6 +42,40 @@ class Progress:
     turns: list[tuple[int, int, float]] = field(default_factory=list)  # corrections: at step, steps in all, elapsed
 
 
+class Row(TypedDict):
+    """The record of a finished epoch, as far as anything but the page reads it; a loss may be no number."""
+
+    epoch: Count
+    lr: float
+    train_loss: float
+    train_top1: float
+    val_loss: float
+    val_top1: float
+    val_macro_f1: NotRequired[float]
+    val_balanced_accuracy: NotRequired[float]
+    monitored: float
+    seconds: Annotated[float, Range(0, 1e12)]
+    images_per_second: Annotated[float, Range(0, 1e15)]
+    best: NotRequired[bool]
+
+
+class KeptProgress(TypedDict, total=False):
+    """What the header of a checkpoint holds: `Progress`."""
+
+    epoch: Count
+    step: Count
+    loss_sum: float
+    correct: Count
+    seconds: Finite
+    best_epoch: Count
+    best_value: float | None
+    parts: Annotated[int, Range(0, 2**20)]
+    stopped: str
+    history: list[Row]
+    elapsed: Finite
+    turns: list[tuple[Count, Count, Finite]]
+
+
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors on the CPU in plain row-major memory, each with storage of its own."""
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
@@ -53,33 +90,99 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
     return hasher.hexdigest()
 
 
+SEAL, UNSEALED = "file_sha256", "0" * 64
+PIECE = 1 << 22  # bytes that are hashed at a time
+
+
 def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Writes tensors and a JSON-able description, whole or not at all.
 
     Raises:
         FileError: the disk is full or the folder cannot be written; an older file at `path` is untouched.
     """
-    files.write(path, safetensors.torch.save(plain(tensors), {"hubel": json.dumps(about)}))
+    described = {SEAL: UNSEALED, **{key: value for key, value in about.items() if key != SEAL}}  # first, so that it is found
+    raw = memoryview(safetensors.torch.save(plain(tensors), {"hubel": json.dumps(described)}))
+    place = bytes(raw[: _header_end(raw[:8])]).index(UNSEALED.encode())
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(raw)
+        file.seek(place)
+        file.write(hashlib.sha256(raw).hexdigest().encode())
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: Path, shape: Any = dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the description of a file written by `save`.
 
+    Args:
+        path: of the file.
+        shape: of the description, see `documents`.
+
     Raises:
-        FileError: the file is missing, cut short, or not one of Hubel's.
+        FileError: the file is missing, cut short, altered since it was written, or not one of Hubel's, or its description has
+            another shape.
     """
     if not path.is_file():
         raise FileError(f"there is no {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            about = (file.metadata() or {}).get("hubel")
+            described = (file.metadata() or {}).get("hubel")
+            about = json.loads(described) if described is not None else None
+            if about is not None:
+                _refuse_altered(path, about)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a dictionary
-    except (SafetensorError, OSError) as error:
-        advice = ", or delete it and the run starts again from the beginning" if path.name == "last.safetensors" else ""
-        raise FileError(f"{path} is damaged ({error}); restore it from a copy{advice}") from error
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{path} is damaged ({error}); restore it from a copy{ADVICE.get(path.name, '')}") from error
     if about is None:
         raise FileError(f"{path} was not written by hubel: its header has no description of the network")
-    return tensors, json.loads(about)
+    return tensors, documents.checked(about, shape, path)
+
+
+def read_progress(path: Path) -> tuple[dict[str, Tensor], Progress]:
+    """The tensors of a checkpoint and where its run stands.
+
+    Raises:
+        FileError: as `read`.
+    """
+    tensors, about = read(path, KeptProgress)
+    history, best = about.get("history", []), about.get("best_epoch", 0)
+    unknown = sorted(set(about) - set(Progress.__dataclass_fields__))
+    if unknown:
+        raise FileError(
+            f"{path} has the field {unknown[0]!r} that this version does not know; install the version that wrote it"
+        )
+    if [row["epoch"] for row in history] != list(range(1, len(history) + 1)) or best > len(history) or (
+            about.get("epoch", 0) != len(history)):  # fmt: skip
+        raise FileError(f"{path}: history has {len(history):,} epochs that do not follow each other up to epoch "
+                        f"{about.get('epoch', 0):,} (the best is {best:,}); restore the file from a copy")  # fmt: skip
+    return tensors, Progress(**about)
+
+
+ADVICE = {
+    "last.safetensors": ", or delete it and the run starts again from the beginning",
+    "best.safetensors": ", or delete it, and hubel resume makes it again where the last epoch was the best",
+}
+
+
+def _header_end(first: bytes | memoryview) -> int:
+    return 8 + int.from_bytes(first, "little")
+
+
+def _refuse_altered(path: Path, about: dict[str, Any]) -> None:
+    """Takes the digest out of a description; a ValueError where it is not the file's.  Older versions wrote none."""
+    if not isinstance(about, dict):
+        raise ValueError("its description is not one")
+    key, sealed = next(iter(about.items()), ("", None))
+    if not (isinstance(sealed, str) and re.fullmatch("[0-9a-f]{64}", sealed)) and key != SEAL:
+        return
+    del about[key]
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        first = file.read(8)
+        header = file.read(_header_end(first) - 8)
+        hasher.update(first + header.replace(str(sealed).encode(), UNSEALED.encode(), 1))
+        while piece := file.read(PIECE):
+            hasher.update(piece)
+    if hasher.hexdigest() != sealed:
+        raise ValueError("its bytes are not those that were written")
 
 
 def is_ours(path: Path) -> bool:

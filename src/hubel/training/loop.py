@@ -102,6 +102,7 @@ def records(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = No
     model is taught besides the labels.
     """
     training = Training.begin(model, data, recipe, run, team or Team(), teacher)
+    training.regain_best()
     try:
         while not training.finished:
             yield from train_epoch(training)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hubel import compiled
 from hubel.data.augmentation import kernels as pictures
 from hubel.errors import UsageError
 from hubel.training import fusion, kernels
@@ -70,12 +71,12 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> Machine:
     if fused and not fusion.available(model, device):
         raise UsageError(f"fused=true needs {_needed(device)}; use fused=false, or leave it open on a new run")
     fused = fusion.available(model, device) and fusion.pays(model) if fused is None else fused
-    compiled = device == "cpu" and pictures.available()
-    if recipe.fused_input and not compiled:
+    showable = device == "cpu" and pictures.available()
+    if recipe.fused_input and not showable:
         raise UsageError(
             f"fused_input=true needs {_needed(device)}; use fused_input=false, or leave it open on a new run"
         )
-    fused_input = compiled if recipe.fused_input is None else recipe.fused_input
+    fused_input = showable if recipe.fused_input is None else recipe.fused_input
     where = f"{threads} thread{'s' * (threads != 1)}" if device == "cpu" else torch.cuda.get_device_name(device)
     norms = ", fused batch norm" if fused else ""
     why = f"{device}, {where}, {precision} ({reason}), channels-last{norms}, fused optimiser"
@@ -103,7 +104,10 @@ def _needed(device: str) -> str:
     """What keeps batch norms from being fused, for a person."""
     if device != "cpu":
         return f"device=cpu (here it is {device}, whose own kernels are used)"
-    return "a network without scripted modules" if kernels.available() else "a C compiler (gcc) on this machine"
+    if kernels.available() and pictures.available():
+        return "a network without scripted modules"
+    missing = pictures.SOURCE if kernels.available() else kernels.SOURCE
+    return f"our C kernels, and {compiled.failure(missing)}"
 
 
 def physical_cores() -> int:

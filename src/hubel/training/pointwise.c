@@ -12,9 +12,13 @@
 
    Compiled by pointwise.py; without these instructions the file is empty, and torch's operators do the work. */
 
-#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#if defined(PORTABLE) || (defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__))
 
+#ifdef PORTABLE
+#include "avx512.h"
+#else
 #include <immintrin.h>
+#endif
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

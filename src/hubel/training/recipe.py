@@ -48,7 +48,7 @@ class Recipe:
         weight_decay: what is subtracted per step, in shares of lr x weight; 5e-4 unless given, with adamw 0.01, with adam
             and rmsprop 0.
         decay: coupled: weight decay is part of the gradient; decoupled: it is applied beside the optimiser's step.
-        l1: lambda of the penalty lambda/n x sum |w| over n training pictures.
+        l1: lambda of the penalty lambda/n times the sum of absolute weights, for n training pictures.
         l2: lambda of the penalty lambda/n x sum w^2 over n training pictures; takes the place of weight_decay.
         decay_on: what weight_decay, l1 and l2 act on: all parameters, or weights without norms and biases.
         clip_norm: longest gradient; a longer one is scaled down to it; 0 turns it off.

@@ -13,20 +13,127 @@ curves.png  report.html
 import datetime
 import json
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
 from torch import nn
 
-from hubel import files
+from hubel import documents, files
+from hubel.data.preprocessing import KeptPreprocessing, refuse_ill_matched
+from hubel.documents import Count, Finite, Length, Range, Share
 from hubel.errors import FileError, UsageError
+from hubel.locks import locked
 from hubel.training import checkpoint
 from hubel.training.averaging import Average
 from hubel.training.checkpoint import Progress
 from hubel.training.distributed import ALONE, Team
+from hubel.training.recipe import Recipe
+
+
+class Sizes(TypedDict):
+    """How many pictures each part has."""
+
+    train: Count
+    val: Count
+    test: Count
+
+
+class About(TypedDict):
+    """What the data were, see `Splits.describe`."""
+
+    name: str
+    fingerprint: str
+    sizes: Sizes
+    counts: dict[str, dict[str, Count]]
+    given: list[str]
+    streamed: bool
+    broken: list[tuple[str, str]]
+    notes: list[str]
+
+
+Origin = TypedDict("Origin", {"from": str, "model": str, "sha256": str, "source": NotRequired[str | None],
+                              "licence": NotRequired[str | None], "said": NotRequired[str]})  # fmt: skip
+
+
+class KeptRun(TypedDict):
+    """What run.json holds."""
+
+    name: NotRequired[str | None]
+    model: str
+    code: NotRequired[str | None]
+    weights: NotRequired[Origin | None]
+    teacher: NotRequired[Origin | None]
+    classes: Annotated[list[str], Length(2, 2**24)]
+    multilabel: NotRequired[bool]
+    preprocessing: KeptPreprocessing
+    recipe: Recipe
+    splits: About
+    augmentation: NotRequired[list[str]]
+    machine: str
+    macs: Count
+    activation_bytes: NotRequired[Count | None]
+    parameters: Count
+    versions: dict[str, str | int | None]
+    data: str
+    plan: NotRequired[dict[str, Any] | None]
+    command: NotRequired[str]
+    created: NotRequired[str]
+
+
+class Opening(TypedDict):
+    """A look at the test part."""
+
+    when: str
+    by: str
+
+
+class Figures(TypedDict):
+    """The figures of a part that others than the page read."""
+
+    n: Count
+    top1: Share
+    interval: tuple[Share, Share]
+    balanced_accuracy: Share
+
+
+class Summary(TypedDict):
+    """What summary.json holds."""
+
+    model: str
+    data: str
+    seed: int
+    classes: Annotated[list[str], Length(2, 2**24)]
+    epochs: Annotated[int, Range(1, 2**53)]
+    best_epoch: Count
+    stopped: str | None
+    seconds: Annotated[float, Range(0, 1e12)]
+    images_per_second: Finite
+    validation: Figures
+    test: Figures | None
+    parameters: Count
+    macs: Count
+    image_size: Count
+    in_channels: Count
+    weights_sha256: str
+
+
+DECIDED = ("epochs", "batch", "accumulate", "optimizer", "lr", "schedule", "loss", "monitor", "size", "channels", "fit",
+           "precision", "device", "threads")  # fmt: skip
+
+
+def kept_recipe(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A recipe from a file, with every key that this version knows.
+
+    Raises:
+        FileError: a value is out of range, or a key is not known.
+    """
+    try:
+        return Recipe.from_dict(values).to_dict()
+    except UsageError as error:
+        raise FileError(f"{path}: recipe: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -69,19 +176,40 @@ class Run:
             FileError: there is none.
         """
         path = Path(folder)
-        try:
-            run = Run(path, json.loads((path / "run.json").read_text()))
-            files.sweep(path)
-            return run
-        except (OSError, ValueError) as error:
-            others = sorted(p.parent.name for p in path.parent.glob("*/run.json")) if path.parent.is_dir() else []
+        if not os.path.exists(path / "run.json"):
+            others = sorted(p.parent.name for p in path.parent.glob("*/run.json")) if os.path.isdir(path.parent) else []
             hint = f"; runs there: {', '.join(others[-5:])}" if others else ""
-            raise FileError(f"{path} is not a run: it has no readable run.json{hint}") from error
+            raise FileError(f"{path} is not a run: it has no readable run.json{hint}")
+        about = documents.read(path / "run.json", KeptRun)
+        refuse_ill_matched(about["preprocessing"], path / "run.json")
+        about["recipe"] = kept_recipe(about["recipe"], path / "run.json")
+        if open_ones := [key for key in DECIDED if about["recipe"][key] is None]:
+            raise FileError(f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file "
+                            f"from a copy")  # fmt: skip
+        files.sweep(path)
+        return Run(path, about)
 
     @property
     def finished(self) -> bool:
         """Whether the run has its result."""
         return (self.folder / "summary.json").is_file()
+
+    def summary(self) -> dict[str, Any]:
+        """The result.
+
+        Raises:
+            FileError: there is none, or the file is damaged.
+        """
+        return documents.read(self.folder / "summary.json", Summary)
+
+    def held(self) -> AbstractContextManager[None]:
+        """For this process alone: of two that train one run, each would overwrite what the other keeps.
+
+        Raises:
+            Taken: another process holds it.
+            FileError: the folder cannot be written.
+        """
+        return locked(self.folder)
 
     def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: Average | None = None,
                 team: Team = ALONE) -> Progress | None:  # fmt: skip
@@ -90,12 +218,12 @@ class Run:
         Only the first process of a team needs the file; the others are told what it holds.
         """
         path = self.folder / "last.safetensors"
-        kept = team.told(checkpoint.read(path) if team.first and path.exists() else None)
+        kept = team.told(checkpoint.read_progress(path) if team.first and path.exists() else None)
         if kept is None:
             return None
-        tensors, about = kept
+        tensors, progress = kept
         checkpoint.scatter(tensors, model, optimiser, average)
-        return Progress(**about)
+        return progress
 
     def keep(self, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress,
              average: Average | None = None) -> None:  # fmt: skip
@@ -111,13 +239,18 @@ class Run:
     def progress(self) -> Progress:
         """Where the run stands; at its beginning where nothing was kept yet."""
         path = self.folder / "last.safetensors"
-        return Progress(**checkpoint.read(path)[1]) if path.exists() else Progress()
+        return checkpoint.read_progress(path)[1] if path.exists() else Progress()
 
     def keep_best(self, model: nn.Module, epoch: int) -> None:
         """Writes the classifier of the best epoch so far."""
         kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights")
         card = {key: self.about.get(key) for key in kept}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
+
+    @property
+    def has_best(self) -> bool:
+        """Whether the classifier of the best epoch is there."""
+        return (self.folder / "best.safetensors").is_file()
 
     def describe_best(self, said: dict[str, Any]) -> None:
         """Adds to the description of the best epoch's classifier; said twice, it is the same file."""
@@ -128,13 +261,15 @@ class Run:
     def openings(self) -> list[dict[str, str]]:
         """Every time the test part was looked at, oldest first."""
         path = self.folder / "openings.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return documents.read_lines(path, Opening) if path.exists() else []
 
     def record_opening(self, by: str) -> None:
         """Notes that the test part is about to be looked at."""
         when = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        lines = [*self.openings(), {"when": when, "by": by}]
-        files.write(self.folder / "openings.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        path = self.folder / "openings.jsonl"
+        with locked(path, wait=True):  # of two processes each adds its line
+            lines = [*self.openings(), {"when": when, "by": by}]
+            files.write(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def create_numbered(parent: Path, stem: str, about: dict[str, Any]) -> Run:

@@ -4,31 +4,78 @@ summary.json is written last, so a series that has one is finished; of several p
 """
 
 import json
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from hubel import files
+from hubel import documents, files
+from hubel.documents import Count, Finite, Range, Share
 from hubel.errors import FileError, UsageError
+from hubel.locks import Taken, locked
 from hubel.training.recipe import Recipe
+from hubel.training.run import kept_recipe
 
 FILE, SUMMARY = "series.json", "summary.json"
 SAME = ("kind", "count", "data", "recipe")  # what makes two commands the same series
 
 
+class KeptSeries(TypedDict):
+    """What series.json holds."""
+
+    kind: Literal["folds", "seeds"]
+    count: Annotated[int, Range(1, 100_000)]
+    data: str
+    recipe: Recipe
+    split_seed: int | None
+    fingerprint: str
+    command: str
+    created: NotRequired[str]
+    versions: dict[str, str | int | None]
+    code: NotRequired[str | None]
+
+
+class Spread(TypedDict):
+    """Mean and spread of the runs' figures, see `evaluation.spread`."""
+
+    mean: Finite
+    sd: Finite
+    n: Count
+    interval: tuple[Finite, Finite]
+
+
+class OutOfFold(TypedDict):
+    """The pictures, each answered by a network that did not train on it."""
+
+    top1: Share
+    n: Count
+    interval: tuple[Share, Share]
+    file: str
+
+
+class SeriesSummary(Spread):
+    """What summary.json of a series holds, as far as it is read again."""
+
+    kind: Literal["folds", "seeds"]
+    runs: list[dict[str, Any]]
+    model: str
+    seconds: Finite
+    monitor: str
+    test: Spread | None
+    out_of_fold: OutOfFold | None
+
+
 @dataclass(frozen=True)
 class Series:
-    """The folder of a series and what its series.json says; the open file keeps other processes out."""
+    """The folder of a series and what its series.json says; what is held keeps other processes out."""
 
     folder: Path
     about: dict[str, Any]
-    held: IO[str] | None = field(default=None, repr=False, compare=False)
+    held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     def release(self) -> None:
         """Lets other processes go on with it."""
-        if self.held is not None:
-            self.held.close()
+        self.held.close()
 
     @property
     def finished(self) -> bool:
@@ -52,21 +99,23 @@ def found_or_made(project: Path, name: str | None, stem: str, about: dict[str, A
         folder = project / name
         if not (folder / FILE).is_file():
             return _made(folder, about)
-        series = open_series(folder)
-        if series is None or series.finished or not _same(series, about):
-            if series is not None:
-                series.release()
-            raise UsageError(f"there is another series {folder} already; choose another name, or go on with it: "
-                             f"hubel resume {folder}")  # fmt: skip
+        taken = UsageError(f"there is another series {folder} already; choose another name, or go on with it: "
+                           f"hubel resume {folder}")  # fmt: skip
+        try:
+            series = open_series(folder)
+        except Taken as error:
+            raise taken from error
+        if series.finished or not _same(series, about):
+            series.release()
+            raise taken
         return series
     for path in sorted(project.glob(f"*/{FILE}")):
         if not (path.parent / SUMMARY).is_file():
             with suppress(FileError):
                 series = open_series(path.parent)
-                if series is not None:
-                    if _same(series, about):
-                        return series
-                    series.release()
+                if _same(series, about):
+                    return series
+                series.release()
     number = 1
     while (project / f"{stem}-{number}").exists():
         number += 1
@@ -78,35 +127,28 @@ def _same(series: Series, about: dict[str, Any]) -> bool:
 
 
 def _made(folder: Path, about: dict[str, Any]) -> Series:
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_file() or (folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())):
         raise UsageError(f"{folder} holds other files; choose another name for the series")
     try:
         files.write(folder / FILE, json.dumps(about, indent=2), exclusive=True)
-    except FileExistsError as error:  # another process was quicker
-        raise UsageError(f"there is a series {folder} already; choose another name") from error
-    series = open_series(folder)
-    if series is None:
-        raise UsageError(f"another process has begun the series {folder}; choose another name")
-    return series
+        return open_series(folder)
+    except (FileExistsError, Taken) as error:  # another process was quicker
+        raise UsageError(f"another process has begun the series {folder}; choose another name") from error
 
 
-def open_series(folder: Path) -> Series | None:
-    """The series in a folder, for this process alone; None while another one trains it.
+def open_series(folder: Path) -> Series:
+    """The series in a folder, for this process alone where it still has runs to train.
 
     Raises:
-        FileError: there is none.
+        FileError: there is none; `Taken` where another process trains it.
     """
-    try:
-        held = (folder / FILE).open()
-        about = json.load(held)
-    except (OSError, ValueError) as error:
-        raise FileError(f"{folder} is not a series: it has no readable {FILE}") from error
-    with suppress(ImportError):  # Windows has no such lock
-        import fcntl
-
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            held.close()
-            return None
-    return Series(folder, about, held)
+    path = folder / FILE
+    if not path.exists():
+        raise FileError(f"{folder} is not a series: it has no readable {FILE}")
+    about = documents.read(path, KeptSeries)
+    about["recipe"] = kept_recipe(about["recipe"], path)
+    series = Series(folder, about)
+    files.sweep(folder)
+    if not series.finished:
+        series.held.enter_context(locked(folder))
+    return series

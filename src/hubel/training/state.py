@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hubel.data import Augmentation, Split, Splits, training_batches
 from hubel.data.batches import Share, delivered, steps_per_epoch, visited
-from hubel.errors import Diverged, UsageError
+from hubel.errors import Diverged, FileError, UsageError
 from hubel.training import course, losses, optimisers
 from hubel.training.averaging import Average
 from hubel.training.batch_norm import Statistics, SyncBatchNorm
@@ -169,6 +169,22 @@ class Training:
             raise self.diverged(f"the weights {broken[0]} became infinite")
         self.run.keep(self.model, self.optimiser, self.progress, self.average)
         self.kept_at = time.monotonic()
+
+    def regain_best(self) -> None:
+        """Writes the classifier of the best epoch again where its file is lost and the checkpoint is still of that epoch.
+
+        Raises:
+            FileError: the checkpoint has gone on.
+        """
+        run, progress = self.run, self.progress
+        if run is None or run.has_best or not progress.best_epoch:
+            return
+        if progress.best_epoch != progress.epoch or progress.step or self.recipe.swa_epochs:
+            raise FileError(f"{run.folder} has lost its best.safetensors, of epoch {progress.best_epoch}, and its checkpoint has "
+                            f"gone on; put it back from a copy, or delete {run.folder / 'last.safetensors'} too and hubel resume "
+                            f"{run.folder} trains to the same bits from the beginning")  # fmt: skip
+        with self.average.in_place(self.model) if self.average else nullcontext():
+            run.keep_best(self.model, progress.epoch)
 
     def diverged(self, what: str, x: Tensor | None = None) -> Diverged:
         """The error to raise at this point, with the likely cause; `x` is the batch it happened with."""

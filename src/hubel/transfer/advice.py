@@ -126,8 +126,11 @@ class Evidence:
 
     @property
     def useful(self) -> float:
-        """`avoided` as a share of what the weights avoid on their own task, where an untrained network knows nothing."""
-        return self.avoided / (self.published or 1.0)
+        """`avoided` as a share of what the weights avoid on their own task, where an untrained network knows nothing.
+
+        At most 1: more is the noise of two measurements.
+        """
+        return min(self.avoided / (self.published or 1.0), 1.0)
 
     @property
     def rise(self) -> float:
@@ -172,10 +175,10 @@ def advise(found: Evidence) -> Advice:
     own = "how the weights do on their own task is not known"
     if found.published:
         own = (f"on their own {found.own_classes:,} classes such weights are right for {_percent(found.published)}, so they are "
-               f"{_percent(found.useful)} as useful here")  # fmt: skip
+               f"{_as_useful(found.useful)} here")  # fmt: skip
     likeness = (f"{'very similar' if found.similar else 'very different'} data: a probe of the top stage is right for "
                 f"{_percent(found.top.accuracy)}, of an untrained network's best stage for "
-                f"{_percent(found.untrained.accuracy)}, so {_percent(found.avoided)} of those errors are avoided; {own} "
+                f"{_percent(found.untrained.accuracy)}, so {_avoided(found.avoided)}; {own} "
                 f"(similar is {_percent(SIMILAR)} or more, with no earlier stage better; judgement)")  # fmt: skip
     depth = (f"{found.best.stage} is better than the top stage {found.top.stage} by more than chance "
              f"(p = {found.beaten_p:.2g})" if found.beaten else
@@ -200,6 +203,15 @@ def advise(found: Evidence) -> Advice:
 def _decided(action: Action, found: Evidence, why: Sequence[str]) -> Advice:
     stage = {"probe_top": found.top.stage, "probe_stage": found.best.stage}.get(action)
     return Advice(action, stage, tuple(why))
+
+
+def _as_useful(useful: float) -> str:
+    """A ratio of two figures with noise: above 1 it says that nothing is lost, not by how much the weights have improved."""
+    return "at least as useful" if useful >= 1 else f"{_percent(max(useful, 0))} as useful"
+
+
+def _avoided(share: float) -> str:
+    return f"{_percent(share)} of those errors are avoided" if share >= 0 else "none of those errors are avoided"
 
 
 def _percent(share: float) -> str:

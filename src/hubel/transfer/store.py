@@ -7,15 +7,19 @@ and never changed: digests of the pictures and their features, row by row.
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
+import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from hubel import files
+from hubel.caching import Hold, make_room, used
 from hubel.classifier import Classifier
+from hubel.errors import FileError
+from hubel.locks import Taken
+from hubel.training import checkpoint
 from hubel.training.checkpoint import weights_sha256
 from hubel.training.recipe import Precision
 from hubel.transfer.stages import Place
@@ -35,12 +39,22 @@ class Shelf:
         self.folder = folder
         self.digests = np.zeros((0, 16), np.uint8)
         self.values: list[NDArray[np.float32]] = []
+        self.hold: Hold | None = None
+        self._keep_from_removal()
         for path in sorted(folder.glob("*.safetensors")) if folder else ():
             try:
-                kept = safetensors.numpy.load_file(path)
-                self._append(kept["digests"], kept["features"])
-            except (OSError, SafetensorError, KeyError, ValueError):  # a damaged file costs computing, nothing else
+                kept, _ = checkpoint.read(path)
+                self._append(kept["digests"].numpy(), kept["features"].numpy())
+            except (FileError, KeyError, ValueError):  # a damaged file costs computing, nothing else
                 continue
+
+    def _keep_from_removal(self) -> None:
+        if self.folder is not None and self.hold is None:
+            with suppress(
+                OSError, Taken
+            ):  # there is none yet, or it goes this very moment: what is lost is computed again
+                self.hold = Hold(self.folder)
+                used(self.folder)
 
     def _append(self, digests: NDArray[np.uint8], values: NDArray[np.float32]) -> None:
         if len(digests) != len(values) or (self.values and self.values[0].shape[1] != values.shape[1]):
@@ -67,7 +81,7 @@ class Shelf:
         """Adds the pictures that are not known yet.
 
         Raises:
-            FileError: the cache cannot be written.
+            FileError: the disk is full; a cache that may not be written costs time and nothing else.
         """
         new = self.rows(digests) < 0
         if not new.any():
@@ -76,8 +90,14 @@ class Shelf:
         self._append(digests, values)
         if self.folder is not None:
             name = hashlib.sha256(digests.tobytes()).hexdigest()[:32]
-            files.write(self.folder / f"{name}.safetensors",
-                        safetensors.numpy.save({"digests": digests, "features": values}))  # fmt: skip
+            kept = {"digests": torch.from_numpy(digests), "features": torch.from_numpy(values)}
+            try:
+                checkpoint.save(self.folder / f"{name}.safetensors", kept, {"features": VERSION})
+            except files.CannotWrite as error:
+                if error.full:
+                    raise
+            self._keep_from_removal()
+            make_room(0)
 
 
 def shelves(classifier: Classifier, places: Sequence[Place], engine: str, precision: Precision | None) -> list[Shelf]:

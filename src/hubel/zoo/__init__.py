@@ -42,7 +42,7 @@ from hubel.zoo import (
     wide_resnet,
     zfnet,
 )
-from hubel.zoo.own import from_file, parameters
+from hubel.zoo.own import from_file, parameters, without_name
 from hubel.zoo.truncated import slice_of, truncated
 from hubel.zoo.unfilled import unfilled
 
@@ -71,6 +71,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **airbench.MODELS,
 }
 
+LARGEST = 100_000_000  # classes, channels and pixels of a side
+
 
 @cache
 def facts() -> dict[str, dict[str, Any]]:
@@ -86,6 +88,8 @@ def builder(name: str) -> Callable[..., nn.Module]:
     """
     cut = slice_of(name)
     name = cut[0] if cut else name
+    if name.endswith(".py"):
+        raise without_name(name)
     return resnet.any_depth(name) or lookup(name, MODELS, "model")
 
 
@@ -122,8 +126,8 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
     61706
     """
     for what, given in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
-        if given is not None and given < 1:
-            raise UsageError(f"{what} is {given}; it is at least 1")
+        if given is not None and not 1 <= given <= LARGEST:
+            raise UsageError(f"{what} is {given}; it is at least 1 and at most {LARGEST:,}")
     state = None if pretrained is None else _trained(name, pretrained, num_classes)
     model = _fresh(name, num_classes, in_channels, image_size, options)
     if state is not None:

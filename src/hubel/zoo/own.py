@@ -1,14 +1,16 @@
 """A network from the user's own file: FILE.py:NAME."""
 
+import ast
 import hashlib
 import importlib.util
 import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from hubel.errors import UsageError, nearest
+from hubel.errors import HubelError, UsageError, listed, nearest
 
 
 def located(name: str) -> str:
@@ -26,31 +28,102 @@ def code_sha256(name: str) -> str | None:
 
 
 def from_file(reference: str, **options: Any) -> nn.Module:
-    """The network that `FILE.py:NAME` names: a class or function, called with those of `options` it accepts.
+    """The network that `FILE.py:NAME` names: a module, or a class or function, called with those of `options` it takes.
 
     The file is the user's own and is executed.
 
     Args:
         reference: path and name, "mycode.py:Net".
-        options: num_classes, in_channels, image_size; passed where the callable has a parameter of that name.
+        options: num_classes, in_channels, image_size; passed where the callable has a parameter of that name. None leaves a
+            parameter at its own default.
 
     Raises:
-        UsageError: no such file or name, or the result is not an nn.Module.
+        UsageError: no such file or name, an argument nobody gives, or the result is not an nn.Module.
     """
     built = _named(reference)
     if callable(built) and not isinstance(built, nn.Module):
-        parameters = inspect.signature(built).parameters
-        takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        built = built(**{key: value for key, value in options.items() if takes_all or key in parameters})
+        built = _called(built, reference, {key: value for key, value in options.items() if value is not None})
+    if isinstance(built, nn.Module):
+        built = uncompiled(built)
     if not isinstance(built, nn.Module):
         raise UsageError(f"model {reference!r} gives a {type(built).__name__}, not a torch.nn.Module")
     return built
 
 
+def uncompiled(network: nn.Module) -> nn.Module:
+    """The network without `torch.compile` and `nn.DataParallel`: they add to the names of its weights, not to what it computes."""
+    if isinstance(network, nn.DataParallel):
+        return uncompiled(network.module)
+    inner = getattr(network, "_orig_mod", None)
+    if isinstance(inner, nn.Module):
+        return uncompiled(inner)
+    network._compiled_call_impl = None  # of network.compile(), which compiles in place
+    for name, child in network.named_children():
+        bare = uncompiled(child)
+        if bare is not child:
+            setattr(network, name, bare)
+    return network
+
+
+def _called(build: Callable[..., Any], reference: str, options: dict[str, Any]) -> Any:
+    """What a class or function of the user's own gives for the options it takes."""
+    by_place, by_name, takes_all = [], {}, False
+    for name, parameter in _signature(build).items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            takes_all = True
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        elif name not in options and parameter.default is parameter.empty:
+            raise UsageError(f"model {reference!r} needs a {name!r}, and nothing here gives one: give it a default, as in "
+                             f"{name}=..., or name a function that calls it")  # fmt: skip
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            by_place.append(options.pop(name, parameter.default))
+        elif name in options:
+            by_name[name] = options.pop(name)
+    spare = options if takes_all else {}
+    try:
+        while True:
+            try:
+                return build(*by_place, **by_name, **spare)
+            except TypeError as error:  # it hands all keywords on, to a network that does not know one of them
+                unknown = [key for key in spare if f"unexpected keyword argument {key!r}" in str(error)]
+                if not unknown:
+                    raise
+                spare = {key: value for key, value in spare.items() if key not in unknown}
+    except HubelError:
+        raise
+    except Exception as error:  # whatever the user's code does wrong
+        raise UsageError(f"model {reference!r} cannot be built: {type(error).__name__}: {error}") from error
+
+
+def _signature(build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(build).parameters
+    except ValueError:  # it is not written in Python
+        return {}
+
+
+def without_name(file: str) -> UsageError:
+    """What to say to a file of code without the name of a network; the file is read and not executed."""
+    try:
+        body = ast.parse(Path(file).read_bytes()).body
+    except (OSError, ValueError, SyntaxError):
+        return UsageError(f"{file} names no network; write {file}:Net, after the class or function that makes it")
+    named = [
+        each for each in body if isinstance(each, ast.ClassDef | ast.FunctionDef) and not each.name.startswith("_")
+    ]
+    classes = (
+        [each.name for each in named if isinstance(each, ast.ClassDef)] or [each.name for each in named] or ["Net"]
+    )
+    return UsageError(
+        f"{file} is a file of code; say which network in it: {listed([f'{file}:{name}' for name in classes])}"
+    )
+
+
 def parameters(reference: str) -> list[str]:
     """The names of the parameters that the callable of `FILE.py:NAME` takes; none where it is a module already."""
     built = _named(reference)
-    return [] if isinstance(built, nn.Module) or not callable(built) else list(inspect.signature(built).parameters)
+    return [] if isinstance(built, nn.Module) or not callable(built) else list(_signature(built))
 
 
 def _named(reference: str) -> Any:

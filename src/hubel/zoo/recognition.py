@@ -156,6 +156,44 @@ def recognise(state: Mapping[str, Tensor]) -> str:
                      f"which it is: model={found[0].name}")  # fmt: skip
 
 
+def by_class(name: str, classes: int, channels: int | None, size: int | None) -> dict[str, int]:
+    """Entries whose shape depends on the number of classes, each with the dimension that does: found by building anew."""
+    sizes: list[dict[str, Tensor]] = []
+    for more in (0, 1):
+        with torch.device("cpu" if ".py:" in name else "meta"):
+            net = zoo.create(name, num_classes=classes + more, in_channels=channels, image_size=size)
+        sizes.append(net.state_dict())
+    found = {}
+    for entry, value in sizes[0].items():
+        differing = [k for k, (a, b) in enumerate(zip(value.shape, sizes[1][entry].shape, strict=True)) if a != b]
+        if differing:
+            found[entry] = differing[0]
+    return found
+
+
+def missing_head(name: str, state: Mapping[str, Tensor], channels: int | None, size: int | None) -> tuple[str, ...]:
+    """The entries of a network that weights of its body lack, the layer of the classes or the whole head; none otherwise.
+
+    Args:
+        name: of the network, of the zoo.
+        state: the weights.
+        channels: that their first layer reads.
+        size: of a picture, for networks with a layer that depends on it.
+    """
+    if ".py:" in name:
+        return ()
+    with torch.device("meta"):
+        model = zoo.create(name, num_classes=2, in_channels=channels, image_size=size)
+    names = model.state_dict().keys()
+    for missing in (
+        tuple(by_class(name, 2, channels, size)),
+        tuple(entry for entry in names if entry.startswith("head.")),
+    ):
+        if missing and not weights.misfit(model, state, without=missing):
+            return missing
+    return ()
+
+
 def what_fits(name: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
     """Which networks would take weights that `name` with these options does not take, for a sentence."""
     try:

@@ -69,6 +69,7 @@ TABLE = {
 WIDTHS = (64, 128, 256, 512)
 CIFAR_WIDTHS = (16, 32, 64)                      # section 4.2: 32x32, 16x16, 8x8 maps
 CIFAR_DEPTHS = (8, 14, 20, 32, 44, 56, 110, 1202)  # 6n + 2; the paper's begin at 20
+DEEPEST = 6002                                   # layers; five times the paper's deepest
 # fmt: on
 
 
@@ -161,11 +162,13 @@ def any_depth(name: str) -> Callable[..., Network] | None:
     """The builder of `resnetD_cifar` or `plainD_cifar` for any D = 6n+2, or None where the name is another kind's.
 
     Raises:
-        UsageError: the depth is not 6n+2.
+        UsageError: the depth is not 6n+2, or beyond `DEEPEST`.
     """
-    match = re.fullmatch(r"(resnet|plain)(\d+)_cifar", name)
+    match = re.fullmatch(r"(resnet|plain)([0-9]+)_cifar", name)
     if not match:
         return None
+    if len(match[2]) > len(str(DEEPEST)) or int(match[2]) > DEEPEST:
+        raise UsageError(f"{name} is deeper than any network is built here; the deepest is {match[1]}{DEEPEST}_cifar")
     depth = int(match[2])
     if depth < 8 or depth % 6 != 2:
         below = max(8, depth - (depth - 2) % 6)

@@ -17,7 +17,7 @@ def slice_of(name: str) -> tuple[str, int] | None:
     >>> slice_of("resnet18[:3]"), slice_of("resnet18")
     (('resnet18', 3), None)
     """
-    match = re.fullmatch(r"(.+)\[:(\d+)\]", name)
+    match = re.fullmatch(r"(.+)\[:([0-9]{1,6})\]", name)
     return (match[1], int(match[2])) if match else None
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import PurePath
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from hubel.data.audit.inventory import COMMON, Finding, Inventory
+from hubel.data.image_file import QUIET, open_image
 from hubel.data.stream import raw_bytes
 from hubel.data.workers import in_threads
 from hubel.files import Track, silently
@@ -40,7 +40,8 @@ def headers(inventory: Inventory, track: Track[Any] = silently) -> list[Header |
             return None
         try:
             raw = raw_bytes(pictures, within)
-            with Image.open(BytesIO(raw)) as image:
+            with QUIET:
+                image = open_image(raw)
                 format = FAMILY.get(image.format or "", image.format or "")
                 return Header(format, image.mode, getattr(image, "n_frames", 1), len(raw), has_end(raw, format))
         except Exception:  # it was readable when it was scanned; decoding will say why it is not now

@@ -44,7 +44,9 @@ def thumbnails(opened: Opened, track: Track[Any] = silently) -> Thumbnails:
             images.append(_of_array(part.pictures, track))
             which.append(np.arange(len(part.pictures)) + before)
         else:
-            found = cache.decoded(part.pictures, part.names, opened.scans[name], SIDE, 3, "squash", track)
+            found = cache.decoded(
+                part.pictures, part.names, opened.scans[name], SIDE, 3, "squash", track, levels=part.levels
+            )
             readable = np.flatnonzero(found.rows >= 0)
             images.append(found.images[found.rows[readable]])
             which.append(readable + before)

@@ -29,7 +29,8 @@ def decoded(inventory: Inventory, number: int, side: int) -> NDArray[np.uint8]:
     pictures, within = inventory.place(number)
     if isinstance(pictures, np.ndarray):
         return fitted(recoloured(pictures[within], 3), side, "pad")
-    return decode(raw_bytes(pictures, within), side, 3, "pad")
+    levels = next(iter(inventory.opened.source.parts.values())).levels  # those of all parts
+    return decode(raw_bytes(pictures, within), side, 3, "pad", levels)
 
 
 def damage(inventory: Inventory, number: int) -> str:

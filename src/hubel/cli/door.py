@@ -1,0 +1,137 @@
+"""The door: what every verb's numbers, files and names may be, as tables, and the one place where they are checked.
+
+A recipe's own numbers have theirs in `training.keys`; a recipe checks itself wherever it is made.
+"""
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from hubel import files
+from hubel.errors import UsageError
+from hubel.training.keys import RANGES
+
+SEED = (0, 2**32 - 1)  # what every library that draws takes
+
+# fmt: off
+NUMBERS: dict[str, tuple[float, float]] = {  # key, or verb and key: both ends included
+    "seed":               SEED,
+    "moments":            SEED,
+    "seeds":              (2, 1000),
+    "low":                (0, 1000),
+    "high":               (0, 1_000_000),
+    "lr-find samples":    (1, 100_000),
+    "gradcheck samples":  (1, 1_000_000),
+    "tolerance":          (0, 1),
+    "kills":              (1, 10_000),
+    "risk":               (0, 1),
+    "coverage":           (0, 1),
+    "top":                (1, 1_000_000),
+    "count":              (1, 100_000),
+    "channels":           (1, 10_000),
+    "features steps":     (0, 100_000),
+    "stride":             (1, 10_000),
+    "padding":            (0, 10_000),
+    "arithmetic seconds": (0, 3600),
+    "most":               (1, 10_000_000),
+    "columns":            (1, 100),
+    "augment size":       (1, 2048),
+    "baseline size":      (1, 1024),
+    "megabytes":          (0.001, 1_000_000),
+    "max_pixels":         (1, 2**40),
+    "k":                  (1, 1_000_000),
+    "shown":              (1, 10_000),
+    "neighbours":         (1, 1000),
+    "classes":            (1, 10_000_000),
+    "depth":              (0, 1000),
+    "batch":              (1, 65_536),
+    "benchmark size":     (1, 8192),
+    "rounds":             (1, 1000),
+    "benchmark seconds":  (0, 100_000),
+    "threads":            (1, 4096),
+}
+# fmt: on
+FILES = (
+    "html",
+    "markdown",
+    "csv",
+    "gif",
+    "chart",
+    "plot",
+    "plot_schedule",
+    "output",
+    "save",
+    "fix",
+)  # that are written
+FOLDERS = ("project", "overlays", "folder")  # that files are written into
+NAMES = ("name",)
+LONGEST = 255  # bytes of a file's name that every file system takes
+ROOM = 60  # of them that a number or an ending may take
+
+
+def reasonable(arguments: Any, verb: str) -> None:
+    """Refuses a number out of its range, and a file or a name that cannot be written, before anything is done.
+
+    Raises:
+        UsageError: says which key, its value, and what it may be.
+        FileError: a folder or a device stands where a file is to be written.
+    """
+    for field in fields(arguments):
+        key, value = field.name, getattr(arguments, field.name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            _in_range(key, value, *range_of(verb, key))
+        elif isinstance(value, str) and key in (*FILES, *FOLDERS, *NAMES):
+            _can_be_named(key.replace("_", "-"), value)
+            if key in FILES:
+                files.target(Path(value))
+            elif key in FOLDERS and os.path.exists(value) and not os.path.isdir(value):
+                raise UsageError(f"{key} is {value}, which is no folder; give a folder, or the name of a new one")
+
+
+def range_of(verb: str, key: str) -> tuple[float, float]:
+    """What a verb's number may be; a key of a recipe that stands alone means what it means there."""
+    return NUMBERS.get(f"{verb} {key}") or NUMBERS.get(key) or RANGES[key]
+
+
+def _in_range(key: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # nan is refused too
+        given = shown(str(value))
+        raise UsageError(f"{key} is {given}; it lies between {low:,} and {high:,}")
+
+
+def _can_be_named(key: str, value: str) -> None:
+    for part in Path(value).parts:
+        size = len(os.fsencode(part))
+        if size > LONGEST - (ROOM if key in NAMES else 0):
+            raise UsageError(f"{key} is {shown(value)}; a name of {size:,} bytes is too long, {LONGEST} are what a file system "
+                             f"takes")  # fmt: skip
+
+
+def shown(text: str, most: int = 80) -> str:
+    """A value as a sentence repeats it: of a long one its beginning.
+
+    >>> shown("9" * 100, most=10)
+    '9999999999… (100 characters)'
+    """
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
+def words(arguments: Iterable[str]) -> None:
+    """Refuses words that no key and no file can have.
+
+    Raises:
+        UsageError: a NUL, or nothing at all.
+    """
+    for argument in arguments:
+        if "\0" in argument:
+            raise UsageError(f"{shown(argument)!r} holds a NUL, which no name and no file can have")
+        key, equals, value = argument.partition("=")
+        if not argument or (equals and not value and key.lstrip("-").replace("-", "_").isidentifier()):
+            what = f"{key} has no value" if key else "an argument is empty"
+            raise UsageError(f"{what}; write {key.lstrip('-') or 'key'}=VALUE, or leave it out")
+
+
+assert all(low <= high and not math.isnan(low + high) for low, high in NUMBERS.values())

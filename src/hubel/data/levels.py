@@ -1,0 +1,167 @@
+"""Which numbers are black and white in pictures of more than 8 bits, and their reduction to 0 .. 255.
+
+A file of 16 or 32 bits seldom says how many of them were used: a 12-bit X-ray fills the lowest sixteenth of 16 bits. The
+whole set decides, never a picture by itself, so that dark pictures stay darker than bright ones, and the classifier
+remembers it. Integers from 0 are read as the fewest of 8, 10, 12, 14, 16, 20, 24 and 32 bits that hold the set's largest.
+Integers below 0 too, as in tomography, run from the power of two that holds the smallest to the one that holds the largest.
+Floating-point numbers run to 1 or to 255 where those are the largest, within a tenth, and else to a power of two.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+BITS = (8, 10, 12, 14, 16, 20, 24, 32)  # depths of cameras, scanners and files
+BATCH = 64  # pictures of an array that are converted at once
+TOLERANCE = 1.1  # times: floating-point pictures that were resized overshoot their range
+PLAIN, WHOLE, REAL = 0, 1, 2  # kinds of numbers: 8 bits, integers of more, floating-point
+
+Bounds = tuple[float, float]  # what is black and what is white
+
+
+class Extent(NamedTuple):
+    """The kind of a picture's numbers, the smallest and the largest; (0, 0, 0) where they are 8 bits."""
+
+    kind: int = PLAIN
+    low: float = 0.0
+    high: float = 0.0
+
+
+class Levels(NamedTuple):
+    """What is black and what is white, for integers of more than 8 bits and for floating-point numbers.
+
+    None where no picture of that kind was seen; such a picture is read by its own values then.
+    """
+
+    whole: Bounds | None = None
+    real: Bounds | None = None
+
+    @staticmethod
+    def of(extents: Iterable[Extent]) -> "Levels | None":
+        """The levels of a set of pictures; None where all have 8 bits.
+
+        >>> Levels.of([Extent(), Extent(WHOLE, 3, 700), Extent(WHOLE, 0, 3071)])
+        Levels(whole=(0, 4095), real=None)
+        """
+        seen: dict[int, list[Extent]] = {}
+        for extent in extents:
+            seen.setdefault(extent.kind, []).append(extent)
+        bounds = {kind: _BOUNDS[kind](min(one.low for one in some), max(one.high for one in some))
+                  for kind, some in seen.items() if kind != PLAIN}  # fmt: skip
+        return Levels(bounds.get(WHOLE), bounds.get(REAL)) if bounds else None
+
+    @staticmethod
+    def from_json(values: Any) -> "Levels | None":
+        """The inverse of what JSON makes of it."""
+        return None if values is None else Levels(*(None if one is None else (one[0], one[1]) for one in values))
+
+    def bounds(self, extent: Extent) -> Bounds:
+        """Black and white of a picture; by its own values where none of its kind has been seen."""
+        known = self.whole if extent.kind == WHOLE else self.real
+        return known or _BOUNDS[extent.kind](extent.low, extent.high)
+
+    def filled(self, own: "Levels | None") -> "Levels":
+        """These, and what other pictures have where these say nothing."""
+        return Levels(self.whole or own.whole, self.real or own.real) if own else self
+
+    def departure(self, own: "Levels | None") -> str:
+        """For a person, where pictures with levels of their `own` are read by these; empty where it makes no difference."""
+        pairs = [
+            (mine, theirs) for mine, theirs in zip(self, own or (), strict=False) if mine and theirs and mine != theirs
+        ]
+        if not pairs:
+            return ""
+        said = " and ".join(f"{mine[0]:,.6g} as black and {mine[1]:,.6g} as white" for mine, _ in pairs)
+        range_ = " and ".join(f"{theirs[0]:,.6g} to {theirs[1]:,.6g}" for _, theirs in pairs)
+        return f"these pictures are read with {said}, as in training, but by their own values they lie between {range_}"
+
+    def sentence(self, what: str = "these pictures") -> str:
+        """How they are read, for a person."""
+        said = [f"{name} are read with {low:,.6g} as black and {high:,.6g} as white"
+                for name, bounds in (("integers of more than 8 bits", self.whole), ("floating-point numbers", self.real))
+                if bounds for low, high in [bounds]]  # fmt: skip
+        return f"{' and '.join(said)}, by the range of all values in {what}"
+
+
+def whole_bounds(low: float, high: float) -> Bounds:
+    """Black and white of integers from `low` to `high`.
+
+    >>> whole_bounds(0, 255), whole_bounds(17, 3071), whole_bounds(-1024, 3071)
+    ((0, 255), (0, 4095), (-1024, 4095))
+    """
+    low, high = int(low), int(high)
+    if low < 0:
+        return -(1 << (-low - 1).bit_length()), (1 << max(high, 127).bit_length()) - 1
+    return 0, (1 << next((bits for bits in BITS if high < 1 << bits), 64)) - 1
+
+
+def real_bounds(low: float, high: float) -> Bounds:
+    """Black and white of floating-point numbers from `low` to `high`.
+
+    >>> real_bounds(0, 0.9), real_bounds(0, 200.0), real_bounds(-0.98, 1.0), real_bounds(0, 3000.0)
+    ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (0.0, 4096.0))
+    """
+    size = max(high, -low)
+    black = 0.0 if low >= -(TOLERANCE - 1) * size else -_power(-low)
+    if 1 / 16 < high <= TOLERANCE:
+        return black, 1.0
+    if 128 < high <= 255 * TOLERANCE:
+        return black, 255.0
+    return black, _power(high) if high > 0 else 0.0 if black else 1.0
+
+
+def _power(value: float) -> float:
+    """The least power of two that is not smaller, within a tenth."""
+    return 2.0 ** math.ceil(math.log2(value / TOLERANCE))
+
+
+_BOUNDS = {WHOLE: whole_bounds, REAL: real_bounds}
+
+
+def extent_of(values: NDArray[Any]) -> Extent:
+    """Of an array of one kind of numbers; what is not finite is passed over."""
+    kind = REAL if values.dtype.kind == "f" else WHOLE
+    if kind == REAL and not np.isfinite(values.sum(dtype=np.float64)):
+        values = values[np.isfinite(values)]
+    return Extent(kind, float(values.min()), float(values.max())) if values.size else Extent(kind)
+
+
+def joined(extents: Iterable[Extent]) -> Extent:
+    """The extent of several arrays together."""
+    some = list(extents)
+    return Extent(some[0].kind, min(one.low for one in some), max(one.high for one in some))
+
+
+def eight_bits(values: NDArray[Any], bounds: Bounds) -> NDArray[np.uint8]:
+    """Numbers between black and white as 0 .. 255; beyond them they are clipped, what is no number is black.
+
+    Integers of n bits keep their upper eight, so a white of 65,535 shifts by 8 and a white of 4,095 by 4.
+    """
+    black, white = bounds
+    if values.dtype.kind == "f":
+        spread = np.nan_to_num((values.astype(np.float64) - black) * (255 / (white - black)), nan=0.0)
+        return np.rint(np.clip(spread, 0, 255)).astype(np.uint8)
+    bits = (int(white) + 1).bit_length() - 1
+    if black == 0 and white == (1 << bits) - 1:
+        return (np.clip(values, 0, min(white, np.iinfo(values.dtype).max)) >> max(bits - 8, 0)).astype(np.uint8)
+    spread = np.floor((values.astype(np.float64) - black) * (256 / (white + 1 - black)))
+    return np.clip(spread, 0, 255).astype(np.uint8)
+
+
+def as_bytes(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[np.uint8]], Levels | None]:
+    """The arrays of a set as uint8, and by which levels; those that are uint8 stay as they are, truths are black and white."""
+    deep = {name: array for name, array in arrays.items() if array.dtype not in (np.uint8, bool) and array.size}
+    levels = Levels.of(extent_of(array) for array in deep.values())
+    found = {}
+    for name, array in arrays.items():
+        found[name] = array if array.dtype == np.uint8 else np.empty(array.shape, np.uint8)
+        if array.dtype == bool:
+            np.multiply(array, np.uint8(255), out=found[name])
+        elif name in deep and levels is not None:
+            bounds = levels.bounds(Extent(REAL if array.dtype.kind == "f" else WHOLE))
+            for start in range(0, len(array), BATCH):  # so that conversion needs no second array's memory
+                found[name][start : start + BATCH] = eight_bits(array[start : start + BATCH], bounds)
+    return found, levels

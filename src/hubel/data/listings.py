@@ -1,0 +1,92 @@
+"""Paths and class names as folders and tables list them, before the classes are known."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hubel.errors import DataError, listed
+
+LONGEST = 255  # letters of a class name; more is a description, or no name at all
+INVISIBLE = " \t\r\n\v\f\u00a0\u200b\u2060\ufeff"  # what surrounds a name without being seen
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "train_set": "train", "training_set": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "val_set": "val", "validation_set": "val",
+    "test": "test", "testing": "test", "test_set": "test",
+}  # fmt: skip
+
+
+@dataclass
+class Listing:
+    """File paths and label names of one part; several names, or none, where multi-label.
+
+    Args:
+        columns: what else a table says of each picture, by the column's name in lower case.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    labels: list[str | frozenset[str]] = field(default_factory=list)
+    columns: dict[str, list[str]] = field(default_factory=dict)
+
+    def names(self) -> set[str]:
+        """Every class name that occurs."""
+        return {name for label in self.labels for name in ([label] if isinstance(label, str) else label)}
+
+
+def class_name(written: str, where: str) -> str:
+    """A class name without what cannot be seen: surrounding blanks, and two ways to write one accented letter.
+
+    >>> class_name(" owl  ", "photos")
+    'owl'
+
+    Raises:
+        DataError: nothing is left, or it is too long for a name.
+    """
+    name = unicodedata.normalize("NFC", written).strip(INVISIBLE)
+    if not name:
+        raise DataError(f"{where} has a class without a name ({written[:20]!r}); name it")
+    if len(name) > LONGEST:
+        raise DataError(f"{where} has a class name of {len(name):,} characters ({name[:20]!r}...), and one has at most {LONGEST}; "
+                        f"descriptions are no classes")  # fmt: skip
+    return name
+
+
+def class_names(written: Sequence[str], where: str) -> tuple[str, ...]:
+    """The names of numbered classes.
+
+    Raises:
+        DataError: one is no name, or two are the same.
+    """
+    names = [class_name(name, where) for name in written]
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+        raise DataError(
+            f"{where} gives {len(twice):,} class names twice ({listed(twice, 3)}); each class has a name of its own"
+        )
+    return tuple(names)
+
+
+def renamed(listings: Mapping[str, Listing], where: str) -> list[str]:
+    """Writes every class name in one way, and says which names were one and which still look alike."""
+    written = sorted(set[str]().union(*(listing.names() for listing in listings.values())))
+    name_of = {name: class_name(name, where) for name in written}
+    for listing in listings.values():
+        listing.labels = [name_of[label] if isinstance(label, str) else frozenset(name_of[name] for name in label)
+                          for label in listing.labels]  # fmt: skip
+    ways = Counter(name_of.values())
+    notes = [f"the class {name} is written in {count} ways that look the same, and is one class"
+             for name, count in ways.items() if count > 1]  # fmt: skip
+    return [*notes, *alike(ways)]
+
+
+def alike(names: Iterable[str]) -> list[str]:
+    """A note on classes that differ in capitals only."""
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), []).append(name)
+    pairs = [" and ".join(same) for same in folded.values() if len(same) > 1]
+    return [f"classes that differ in capitals only are kept apart: {listed(pairs, 5)}"] if pairs else []
+
+
+def in_short(notes: Sequence[str], rest: str, most: int = 5) -> list[str]:
+    """Notes of one kind; of many the first ones, and how many more there are: `rest` says what they tell."""
+    return [*notes] if len(notes) <= most else [*notes[:most], f"{len(notes) - most:,} more {rest}"]
