@@ -15,14 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 SIDE = 64  # px: of the pictures that are laid on each other
-STEPS = ((16, 4), (32, 3))  # side [px], Gauss-Newton steps; (64, 2) for those that come near
-FINEST = ((64, 2),)
+STEPS = ((16, 2, 0.85), (32, 3, 0.7), (64, 2, 0.33))  # side [px], Gauss-Newton steps, difference above which pairs are left out
 BLOCKS = 8  # along a side
 NOISE = 3.0  # grey levels: what encoders leave
-SEEN = 26  # blocks that have to show something (contrast above NOISE): more than a handwritten digit has
-SHARE = 0.7  # of them that have to agree
-ROUGH = 0.9  # difference of the block at SHARE, in contrasts, beyond which finer steps do not help
-SAME = 0.33  # and below which pictures show the same
+SEEN = 26  # blocks that show something (contrast above NOISE); fewer (a digit, a rocket before the sky) have to agree better
+SHARE = 0.7  # of them that have to agree: the difference of the block at SHARE, in contrasts, decides
 OVERLAP = 0.6  # share of the larger picture that the smaller one has to show
 HELD = 0.8  # and of the smaller one that the larger has to: a copy shows nothing new, but filled corners
 EDGE = 4 / SIDE  # two pixels: a frame's last one is mixed, and smoothing mixes its neighbour into it
@@ -57,12 +54,13 @@ def alike(
     """
     inset = EDGE * torch.tensor([1, 1, -1, -1])
     pair = Laid(_smooth(one), _smooth(other), box + inset, other_box + inset)
-    affine = _refined(pair, start, STEPS)
-    difference = _difference(pair, affine)
-    near = torch.nonzero(difference < ROUGH)[:, 0]
-    pair = Laid(*(of[near] for of in pair))
-    difference[near] = _difference(pair, _refined(pair, affine[near], FINEST))
-    return (difference < SAME).numpy()
+    left, same = torch.arange(len(one)), torch.zeros(len(one), dtype=torch.bool)
+    for side, count, bound in STEPS:
+        start = _refined(pair, start, side, count)
+        near = _difference(pair, start) < bound
+        left, start, pair = left[near], start[near], Laid(*(of[near] for of in pair))
+    same[left] = True
+    return same.numpy()
 
 
 def _smooth(pictures: NDArray[np.float32]) -> Tensor:
@@ -107,23 +105,22 @@ def _standard(picture: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return picture / deviation, deviation
 
 
-def _refined(pair: Laid, affine: Tensor, steps: tuple[tuple[int, int], ...]) -> Tensor:
-    """The map after Gauss-Newton steps at each side."""
-    for side, count in steps:
-        one, other = (functional.avg_pool2d(picture, SIDE // side) for picture in pair[:2])
-        x, y = _grid(side)
-        within, gradient, trust = _inside(x, y, pair.box), _gradient(one[:, 0]), torch.ones(())
-        for _ in range(count):
-            seen, at_x, at_y = _warped(other, affine)
-            mask = within * _inside(at_x, at_y, pair.other_box)
-            mine, deviation = _standard(one[:, 0], mask * trust)
-            theirs, other_deviation = _standard(seen, mask * trust)
-            off = mine - theirs
-            slope = (gradient / deviation[:, None] + _gradient(seen) / other_deviation[:, None]) / 2
-            jacobian = torch.cat([slope, slope * x[:, None], slope * y[:, None]], dim=1).flatten(2)  # N 6 S*S
-            typical = (off.abs() * mask).sum((1, 2), keepdim=True) / mask.sum((1, 2), keepdim=True).clamp(min=1)
-            trust = 1 / (1 + (off / (1.5 * typical.clamp(min=0.05))) ** 2)  # Cauchy's weights
-            affine = affine @ _step(jacobian, off.flatten(1), (mask * trust).flatten(1))
+def _refined(pair: Laid, affine: Tensor, side: int, count: int) -> Tensor:
+    """The map after Gauss-Newton steps on pictures of a side."""
+    one, other = (functional.avg_pool2d(picture, SIDE // side) for picture in pair[:2])
+    x, y = _grid(side)
+    within, gradient, trust = _inside(x, y, pair.box), _gradient(one[:, 0]), torch.ones(())
+    for _ in range(count):
+        seen, at_x, at_y = _warped(other, affine)
+        mask = within * _inside(at_x, at_y, pair.other_box)
+        mine, deviation = _standard(one[:, 0], mask * trust)
+        theirs, other_deviation = _standard(seen, mask * trust)
+        off = mine - theirs
+        slope = (gradient / deviation[:, None] + _gradient(seen) / other_deviation[:, None]) / 2
+        jacobian = torch.cat([slope, slope * x[:, None], slope * y[:, None]], dim=1).flatten(2)  # N 6 S*S
+        typical = (off.abs() * mask).sum((1, 2), keepdim=True) / mask.sum((1, 2), keepdim=True).clamp(min=1)
+        trust = 1 / (1 + (off / (1.5 * typical.clamp(min=0.05))) ** 2)  # Cauchy's weights
+        affine = affine @ _step(jacobian, off.flatten(1), (mask * trust).flatten(1))
     return affine
 
 
@@ -156,8 +153,8 @@ def _difference(pair: Laid, affine: Tensor) -> Tensor:
     shared, own = 4 * mask.mean((1, 2)), _area(pair.box)  # of 2 x 2
     theirs_here = _area(pair.other_box) / torch.linalg.det(affine).abs().clamp(min=1e-3)
     held = (shared >= HELD * torch.minimum(own, theirs_here)) & (shared >= OVERLAP * torch.maximum(own, theirs_here))
-    enough = (shown.sum(1) >= SEEN) & held
-    return order.gather(1, at[:, None])[:, 0].masked_fill(~enough, torch.inf)
+    few = (SEEN / shown.sum(1)).clamp(min=1)
+    return (order.gather(1, at[:, None])[:, 0] * few).masked_fill(~held, torch.inf)
 
 
 def _blocks(pictures: Tensor) -> Tensor:
