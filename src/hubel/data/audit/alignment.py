@@ -15,7 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 SIDE = 64  # px: of the pictures that are laid on each other
-STEPS = ((16, 2, 0.85), (32, 3, 0.7), (64, 2, 0.33))  # side [px], Gauss-Newton steps, difference above which pairs are left out
+STEPS = (
+    (16, 2, 1.0),
+    (32, 3, 0.7),
+    (64, 2, 0.35),
+)  # side [px], Gauss-Newton steps, difference above which pairs are left out
 BLOCKS = 8  # along a side
 NOISE = 3.0  # grey levels: what encoders leave
 SEEN = 26  # blocks that show something (contrast above NOISE); fewer (a digit, a rocket before the sky) have to agree better

@@ -21,7 +21,7 @@ from hubel.data.audit.alignment import alike
 from hubel.data.audit.signatures import FREQUENCIES, views
 from hubel.files import Track
 
-NEAR = 0.55  # distance of two views' signatures; 2 is the largest
+NEAR = 0.57  # distance of two views' signatures; 2 is the largest
 NEIGHBOURS = 8  # at most, that a picture is laid on
 CELL, CELLS = (
     501,
