@@ -15,11 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 SIDE = 64  # px: of the pictures that are laid on each other
-STEPS = (
-    (16, 2, 1.0),
-    (32, 3, 0.7),
-    (64, 2, 0.35),
-)  # side [px], Gauss-Newton steps, difference above which pairs are left out
+# side [px], Gauss-Newton steps, difference above which a pair is left out: few that show something else come to the second
+STEPS = ((16, 2, 1.0), (32, 3, 0.7), (64, 2, 0.33))
 BLOCKS = 8  # along a side
 NOISE = 3.0  # grey levels: what encoders leave
 SEEN = 26  # blocks that show something (contrast above NOISE); fewer (a digit, a rocket before the sky) have to agree better
@@ -139,7 +136,7 @@ def _step(jacobian: Tensor, off: Tensor, weight: Tensor) -> Tensor:
 
 
 def _difference(pair: Laid, affine: Tensor) -> Tensor:
-    """By how much the block at SHARE differs, in its contrasts; infinite where too little can be compared.  N"""
+    """By how much the block at SHARE differs, in its contrasts; more where few show something.  N"""
     seen, at_x, at_y = _warped(pair.other, affine)
     mask = _inside(*_grid(SIDE), pair.box) * _inside(at_x, at_y, pair.other_box)
     inside, mine, theirs = (_blocks(of) for of in (mask, pair.one[:, 0], seen))

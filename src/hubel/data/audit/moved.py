@@ -23,10 +23,8 @@ from hubel.files import Track
 
 NEAR = 0.57  # distance of two views' signatures; 2 is the largest
 NEIGHBOURS = 8  # at most, that a picture is laid on
-CELL, CELLS = (
-    501,
-    16,
-)  # views in a cell, about (odd, so that centres are views of both kinds); cells searched for each view
+CELL = 501  # views in a cell, about; odd, so that centres are views of both kinds
+CELLS = 16  # searched for each view
 ROWS = 256  # of a product of matrices: what the processor's cache holds
 CHUNK = 256  # pairs at once
 MIRRORS = torch.tensor([[[across, 0.0], [0.0, down]] for down in (1.0, -1.0) for across in (1.0, -1.0)])
