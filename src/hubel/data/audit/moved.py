@@ -78,7 +78,7 @@ def _near(waves: NDArray[np.float32], track: Track[Any]) -> tuple[NDArray[np.int
     """Pairs whose views come near each other: pairs 2 P, which view of each 2 P, and how the second one is turned, P."""
     flat = waves.reshape(-1, *waves.shape[2:])  # view after view of picture after picture
     keys, queries = _by_parity(flat), (_by_parity(flat), _by_parity(flat.transpose(0, 2, 1, 3)))
-    cells, found = _cells(flat), [np.zeros((6, 0), np.float32)]
+    cells, found = _cells(flat), [np.zeros((6, 0))]
     for cell in track(range(int(cells.max()) + 1), "comparing turned pictures", int(cells.max()) + 1):
         mine, all_rows = np.flatnonzero(cells[:, 0] == cell), np.flatnonzero((cells == cell).any(axis=1))
         across = [part[mine] for part in keys]
