@@ -124,8 +124,8 @@ def introduce(record: Any, console: Console) -> None:
         console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     for line in told(record.run.about.get("augmentation") or []):
         console.print(f"augment=auto {in_markup(line)}", highlight=False, soft_wrap=not console.is_terminal)
-    if (start := record.run.about.get("weights")) is not None:
-        console.print(in_markup(start["said"]), highlight=False, soft_wrap=True)
+    if said := (record.run.about.get("weights") or {}).get("said"):
+        console.print(in_markup(said), highlight=False, soft_wrap=True)
     if (teacher := record.run.about.get("teacher")) is not None:
         console.print(f"learns {recipe.distill_weight:.0%} from {in_markup(teacher['from'])} ({in_markup(teacher['model'])}), at "
                       f"temperature {recipe.distill_temperature:g}, the rest from the labels", highlight=False,

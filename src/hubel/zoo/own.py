@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from hubel.errors import HubelError, UsageError, listed, nearest
+from hubel.foreign import OWN
 
 
 def located(name: str) -> str:
@@ -92,7 +93,7 @@ def _called(build: Callable[..., Any], reference: str, options: dict[str, Any]) 
                 spare = {key: value for key, value in spare.items() if key not in unknown}
     except HubelError:
         raise
-    except Exception as error:  # whatever the user's code does wrong
+    except (Exception, SystemExit) as error:  # whatever the user's code does wrong
         raise UsageError(f"model {reference!r} cannot be built: {type(error).__name__}: {error}") from error
 
 
@@ -135,9 +136,10 @@ def _named(reference: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    setattr(module, OWN, reference)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file does wrong
+    except (Exception, SystemExit) as error:  # whatever the user's file does wrong
         raise UsageError(f"model {reference!r}: {path} cannot be imported: {type(error).__name__}: {error}") from error
     built = getattr(module, name, None)
     if built is None:
