@@ -79,7 +79,7 @@ def _failing(model: str) -> Iterator[None]:
         yield
     except HubelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if ".py:" not in model:
             raise
         raise UsageError(f"model {model!r}: its forward pass fails: {type(error).__name__}: {error}") from error
