@@ -263,8 +263,10 @@ def test_a_recipe_survives_json_and_unknown_keys_are_named():
 
 
 def test_runs_never_overwrite_each_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_on_disk, "KeptRun", dict)  # this one says little of itself
-    about = {"preprocessing": {"channels": 1, "mean": [0.5], "std": [0.5]}}
+    unchecked = {"KeptRun": dict, "refuse_ill_matched": lambda *_: None, "kept_recipe": lambda *_: {}, "DECIDED": ()}
+    for name, value in unchecked.items():  # this run says little of itself
+        monkeypatch.setattr(run_on_disk, name, value)
+    about = {"preprocessing": {}, "recipe": {}}
     assert create_numbered(tmp_path, "a", about).folder.name == "a-1"
     with pytest.raises(UsageError, match=r"there is a run .*a-1 already; .* hubel resume"):
         Run.create(tmp_path / "a-1", {})
