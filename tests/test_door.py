@@ -183,7 +183,14 @@ READERS = {
 def test_what_a_command_reads_and_what_a_run_is_are_not_written_over(line, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     (tmp_path / "runs" / "a").mkdir(parents=True)
-    files_there = ("photos/a.png", "list.csv", "own.py", "known.safetensors", "runs/a/run.json", "runs/a/best.safetensors")
+    files_there = (
+        "photos/a.png",
+        "list.csv",
+        "own.py",
+        "known.safetensors",
+        "runs/a/run.json",
+        "runs/a/best.safetensors",
+    )
     for name in files_there:
         (tmp_path / name).write_text("kept")
     (tmp_path / "link").symlink_to(Path("photos", "a.png"))
@@ -288,7 +295,9 @@ def test_what_nobody_foresaw_is_one_sentence(error, code, words, monkeypatch, ca
 
 @pytest.mark.parametrize("body", ["return x.no_such_method()", "raise SystemExit(7)"])
 def test_a_fault_in_code_of_one_s_own_is_not_called_one_of_ours(body, tmp_path, monkeypatch, capsys, cache_folder):
-    (tmp_path / "own.py").write_text(f"from torch import nn\nclass Net(nn.Module):\n  def forward(self, x):\n    {body}\n")
+    (tmp_path / "own.py").write_text(
+        f"from torch import nn\nclass Net(nn.Module):\n  def forward(self, x):\n    {body}\n"
+    )
 
     def call(_):
         zoo.create(f"{tmp_path}/own.py:Net")(1)

@@ -144,7 +144,9 @@ class Shadow:
                 raise
             except (NotImplementedError, RuntimeError, TypeError) as error:
                 if 'missing the required "forward"' in str(error):
-                    raise UsageError(f"{str(error).splitlines()[0]}; write what it computes, or name a module that does") from error
+                    raise UsageError(
+                        f"{str(error).splitlines()[0]}; write what it computes, or name a module that does"
+                    ) from error
                 asks = "meta tensor" in str(error) or "meta device" in str(error)  # for numbers, or for a numpy array
                 if not asks and not isinstance(error, NotImplementedError):
                     raise recorder.failed or Stopped(ROOT, None, [x], error) from error

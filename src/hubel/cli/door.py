@@ -69,8 +69,16 @@ FILES = (
 FOLDERS = ("project", "overlays", "folder")  # that files are written into
 NAMES = ("name",)
 UPDATED = ("exclude", "fix")  # a list that is read, and written with more in it
-RUN_FILES = ("run.json", "split.json", "metrics.jsonl", "openings.jsonl", "summary.json", "evaluation.json", "best.safetensors",
-             "last.safetensors")  # fmt: skip -- that nobody but a run itself writes
+RUN_FILES = (
+    "run.json",
+    "split.json",
+    "metrics.jsonl",
+    "openings.jsonl",
+    "summary.json",
+    "evaluation.json",
+    "best.safetensors",
+    "last.safetensors",
+)  # that nobody but a run itself writes
 LONGEST = 255  # bytes of a file's name that every file system takes
 ROOM = 60  # of them that a number or an ending may take
 
@@ -129,7 +137,9 @@ def _spares_what_is_read(key: str, file: Path, arguments: Any) -> None:
         for read in _named_in(getattr(arguments, field.name)):
             place = Path(os.path.realpath(read))
             if whole == place or (whole.suffix.lower() in EXTENSIONS and whole.is_relative_to(place)):
-                raise UsageError(f"{key} is {shown(str(file))}, which this command reads, so it would be lost; name another file")
+                raise UsageError(
+                    f"{key} is {shown(str(file))}, which this command reads, so it would be lost; name another file"
+                )
 
 
 def _named_in(value: Any) -> Iterator[str]:

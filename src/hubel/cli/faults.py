@@ -33,7 +33,7 @@ def sentence(error: Exception) -> tuple[str, int]:
         where = f"cannot read or write {_short(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) \
             else "cannot write the output"  # fmt: skip
         return f"{where}: {error.strerror}", 3
-    if (own := _own_code(error)):
+    if own := _own_code(error):
         return f"the code of {own} fails: {type(error).__name__}{f': {said}' if said else ''}; mend it there", 2
     return f"this is a fault in Hubel: {type(error).__name__}{f': {said}' if said else ''}, {_place(error)}; please report it " \
            f"with your command{_kept(error)}", FAULT  # fmt: skip
