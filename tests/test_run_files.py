@@ -335,6 +335,15 @@ def test_damaged_weights_answer_nothing(verb, run, capsys):
     assert "best.safetensors is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["val", "predict"])
+def test_weights_of_another_run_do_not_answer_for_a_finished_one(verb, run, capsys):
+    tensors, about = checkpoint.read(run / "best.safetensors")
+    first = next(name for name, value in tensors.items() if value.is_floating_point())
+    checkpoint.save(run / "best.safetensors", {**tensors, first: tensors[first] + 1}, about)
+    assert main([verb, "run", *["x.png"] * (verb == "predict")]) == 3
+    assert "does not hold the weights that the run's summary.json reports" in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_is_not_resumed_from(data, tmp_path):
     records = start(data, SHORT, name="cut", drawn=False)
     next(record for record in records if isinstance(record, Step))

@@ -133,6 +133,8 @@ class Classifier:
         preprocessing = Preprocessing.from_dict(about["preprocessing"])
         classes = tuple(about["classes"])
         own = ".py:" in about["model"]
+        if ours and not own:  # code of one's own may have counted on in a buffer when the result was computed
+            _refuse_exchanged(path, weights)
         if own and model is None:
             raise UsageError(f"{path} needs the code of {about['model']}; a file does not choose what is run, so name it: "
                              f"model={about['model']}")  # fmt: skip
@@ -309,6 +311,17 @@ def lasting(name: str) -> str:
     if hub.is_named(name):
         return hub.fetch(name).name
     return str(Path(name).resolve()) if Path(name).exists() else located(name)
+
+
+def _refuse_exchanged(path: Path, weights: dict[str, Tensor]) -> None:
+    """Raises a FileError where a finished run reports other weights than those beside its report."""
+    try:
+        reported = json.loads((path.parent / "summary.json").read_text()).get("weights_sha256")
+    except (OSError, ValueError, AttributeError):  # no result yet, or a damaged one, which who reads it tells
+        return
+    if isinstance(reported, str) and reported != checkpoint.weights_sha256(weights):
+        raise FileError(f"{path} does not hold the weights that the run's summary.json reports (weights_sha256 {reported[:12]}); "
+                        f"restore both from one copy, or name the file itself to use it without the run")  # fmt: skip
 
 
 def _assembled(found: Foreign) -> Classifier:
