@@ -126,6 +126,13 @@ def parameters(reference: str) -> list[str]:
     return [] if isinstance(built, nn.Module) or not callable(built) else list(_signature(built))
 
 
+def needs(reference: str, parameter: str) -> bool:
+    """Whether the callable of `FILE.py:NAME` has a parameter of this name without a default."""
+    built = _named(reference)
+    found = None if isinstance(built, nn.Module) or not callable(built) else _signature(built).get(parameter)
+    return found is not None and found.default is found.empty
+
+
 def _named(reference: str) -> Any:
     file, _, name = reference.rpartition(":")
     path = Path(file)
