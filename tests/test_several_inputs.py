@@ -134,7 +134,7 @@ def test_the_total_receptive_field_says_whose_it_is_in_every_form():
     assert rows[-1]["receptive_field"] == [28, 28]
     assert total["receptive_field"] != rows[-1]["receptive_field"]
     assert total["receptive_field"] == [row for row in rows if row["name"] == total["receptive_field_of"]][-1]["receptive_field"]
-    sentence = f"one position of the last feature map, {total['receptive_field_of']}; the rows after it read all positions"
+    sentence = f"{total['receptive_field'][0]} px of the last feature map, one position of it; the rows after it read all"
     assert sentence in table.text()
     assert sentence in table.markdown()
     assert sentence in table.html()

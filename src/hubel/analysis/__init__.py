@@ -26,8 +26,8 @@ sequence.py         a network from one line of text
 
 from hubel.analysis.compare import Comparison, compare
 from hubel.analysis.fit import check_input
-from hubel.analysis.lint import Finding, lint
 from hubel.analysis.inputs import Given, Inputs, several
+from hubel.analysis.lint import Finding, lint
 from hubel.analysis.named import asked, assumed, named, size_of
 from hubel.analysis.operators import Window
 from hubel.analysis.rows import Row, Summary, Total, summary

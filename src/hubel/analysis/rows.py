@@ -108,8 +108,8 @@ class Summary:
                  "receptive_field_of": self.total.receptive_field_of,
                  "activation_bytes": self.total.activation_bytes}  # fmt: skip
         shapes = [list(one.shape) for one in self.inputs]
-        return {"model": self.model, "input": shapes[0] if len(shapes) == 1 else shapes, "rows": [_row_json(row) for row in self.rows],
-                "total": total}  # fmt: skip
+        return {"model": self.model, "input": shapes[0] if len(shapes) == 1 else shapes,
+                "rows": [_row_json(row) for row in self.rows], "total": total}  # fmt: skip
 
     def text(self, depth: int | None = None) -> str:
         """A table for the terminal; `depth` modules deep, or every call."""

@@ -131,8 +131,7 @@ def last_map(summary: Summary) -> str:
     last = next((row for row in reversed(summary.rows) if row.output), None)
     if last is None or last.receptive_field == summary.total.receptive_field:
         return ""
-    return (f"Total receptive field: {axes(summary.total.receptive_field)} px of one position of the last feature map, "
-            f"{summary.total.receptive_field_of}; "
+    return (f"Total receptive field: {axes(summary.total.receptive_field)} px of the last feature map, one position of it; "
             f"the rows after it read all positions.")  # fmt: skip
 
 

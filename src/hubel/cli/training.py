@@ -1,6 +1,7 @@
 """The verbs that train: their arguments, and what each calls."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -174,7 +175,7 @@ def resume(arguments: Resume) -> int:
     from hubel.training.series import FILE
 
     named = {key: getattr(arguments, key) for key in ("data", "model", "teacher_model")}
-    if (Path(arguments.run) / FILE).is_file():
+    if os.path.isfile(Path(arguments.run) / FILE):
         return _watch_series(arguments.json, lambda track: series.go_on(arguments.run, track, **named))
     return _watch(arguments.json, lambda track: go_on(arguments.run, track, **named))
 

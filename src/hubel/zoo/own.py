@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def located(name: str) -> str:
 def code_sha256(name: str) -> str | None:
     """Hash of the file of FILE.py:NAME; None for networks of the zoo, and for a file that is gone."""
     path = Path(name.rpartition(":")[0])
-    return hashlib.sha256(path.read_bytes()).hexdigest() if ".py:" in name and path.is_file() else None
+    return hashlib.sha256(path.read_bytes()).hexdigest() if ".py:" in name and os.path.isfile(path) else None
 
 
 def from_file(reference: str, **options: Any) -> nn.Module:
@@ -136,7 +137,7 @@ def needs(reference: str, parameter: str) -> bool:
 def _named(reference: str) -> Any:
     file, _, name = reference.rpartition(":")
     path = Path(file)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"model {reference!r}: there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
