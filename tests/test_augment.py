@@ -95,7 +95,7 @@ def test_the_sheet_of_no_keys_shows_everything_grey_pictures_can_have(arrows, tm
     ("more", "sentence"),
     [
         (["--auto", "flip=true"], "flip would have no effect: auto chooses"),
-        (["columns=0"], "columns is 0; show at least one picture"),
+        (["columns=0"], "columns is 0; it lies between 1 and 100"),
         (["hue=0.1"], "hue would have no effect on grey pictures"),
         (["rotate=200"], "rotate is 200.0; it lies between 0 and 180"),
     ],

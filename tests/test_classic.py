@@ -238,7 +238,7 @@ def test_baseline_of_the_digits_from_end_to_end(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("keys", "code", "sentence"),
-    [(["methods=hog,wrods"], 2, "unknown method 'wrods'; did you mean words?"), (["most=0"], 2, "at least one picture"),
+    [(["methods=hog,wrods"], 2, "unknown method 'wrods'; did you mean words?"), (["most=0"], 2, "most is 0; it lies between 1 and"),
      (["run=r", "seed=1"], 2, "seed would have no effect with run=r"), (["run=r"], 3, "r is not a run"),
      (["split=s.json"], 3, "s.json is not a split")],
 )  # fmt: skip

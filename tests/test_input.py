@@ -109,13 +109,13 @@ def test_crop_says_what_it_discards(photos):
 def opened_files(monkeypatch):
     """Paths of the files whose bytes were read."""
     seen = []
-    whole = scans.Path.read_bytes
+    whole = scans.limits.read
 
-    def read_bytes(path):
+    def read(path, most=None):
         seen.append(str(path))
-        return whole(path)
+        return whole(path, most)
 
-    monkeypatch.setattr(scans.Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(scans.limits, "read", read)
     return seen
 
 

@@ -265,7 +265,7 @@ def test_arithmetic_prints_every_step_and_draws_it(tmp_path, capsys):
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["arithmetic", "input=5"], None), (["arithmetic", "input=ax5"], "is not height x width"),
     (["arithmetic", "kernel=7x7"], "covers 7 px"), (["arithmetic", "input=20x20"], "up to 12x12"),
-    (["arithmetic", "stride=0"], "at least 1"), (["arithmetic", "gif=a.png"], "should end in .gif"),
+    (["arithmetic", "stride=0"], "stride is 0; it lies between 1 and 10,000"), (["arithmetic", "gif=a.png"], "should end in .gif"),
     (["kernels", "none.png"], "cannot read the picture none.png"), (["kernels", "stride=0"], "stride is 0"),
     (["kernels", "output=k.pdf"], "end it in .html for a page or in .png"),
 ])  # fmt: skip

@@ -426,7 +426,7 @@ def test_parquet_without_pyarrow_names_the_way_out(weights, some_digits, monkeyp
     (["embed", "{w}", "{d}", "--output", "x.csv"], "it ends in .npz or .parquet"),
     (["embed", "{w}", "{d}", "--stage", "all", "last"], "stage=all names every stage already"),
     (["knn", "{w}"], "name the data to look at"),
-    (["knn", "{w}", "{d}", "--k", "0"], "at least 1"),
+    (["knn", "{w}", "{d}", "--k", "0"], "k is 0; it lies between 1 and"),
     (["probe", "{w}", "{d}", "--plot", "x.txt"], "it ends in .png or .svg"),
     (["probe", "{w}", "{d}", "--save", "x.pt"], "a classifier file ends in .safetensors"),
     (["probe", "{w}", "{d}", "--stage", "7"], "there is no stage 7"),

@@ -137,11 +137,13 @@ def _trusted(path: Path) -> bool:
 def _compile(command: list[str], path: Path) -> None:
     """Makes the library and the digest by which it is known again."""
     files.sweep(path.parent)
+    note = path.with_suffix(".sha256")
+    for untrusted in (path, note):  # a link would be followed, and what it leads to replaced
+        untrusted.unlink(missing_ok=True)
     with files.replacing(path) as made:
         subprocess.run([*command, "-o", str(made)], check=True, capture_output=True, timeout=120)
         made.chmod(0o700)
         digest = hashlib.sha256(made.read_bytes()).hexdigest()
-    note = path.with_suffix(".sha256")
     with files.replacing(note) as made:
         made.write_text(digest)
         made.chmod(0o600)
