@@ -82,9 +82,9 @@ def open_source(data: str | os.PathLike[str]) -> Source:
     """
     name = os.fsdecode(data)
     if name in arrays.BUILT_IN:
-        shadowed = (f"the built-in set is taken, not the folder {name} here; that one is ./{name}",) * Path(
+        shadowed = (f"the built-in set is taken, not the folder {name} here; that one is ./{name}",) * os.path.exists(
             name
-        ).exists()
+        )
         return replace(_from_arrays(name, "built-in", arrays.BUILT_IN[name]()), notes=shadowed)
     try:
         return _from_path(Path(name).expanduser(), name)
@@ -98,10 +98,10 @@ def open_source(data: str | os.PathLike[str]) -> Source:
 
 
 def _from_path(path: Path, name: str) -> Source:
-    if not name or not path.exists():
+    if not name or not os.path.exists(path):
         raise DataError(f"no such data: {name!r} is neither a built-in set ({', '.join(arrays.BUILT_IN)}) nor a file "
                         f"or folder here ({Path.cwd()})")  # fmt: skip
-    if path.is_dir():
+    if os.path.isdir(path):
         return _from_directory(entries(path), name)
     ending = path.suffix.lower()
     if ending == ".npz":
