@@ -283,7 +283,8 @@ def test_a_series_that_was_killed_while_its_folder_was_made_can_be_made(left, tm
     folder = tmp_path / "runs" / "name"
     folder.mkdir(parents=True)
     (folder / left.format(side=locks.side(), gone=GONE)).write_text("{")
-    about = {"kind": "seeds", "count": 2, "data": "x", "recipe": {}}
+    about = {"kind": "seeds", "count": 2, "data": "x", "recipe": Recipe().to_dict(), "split_seed": 0, "fingerprint": "f",
+             "command": "", "versions": {}}  # fmt: skip
     series = found_or_made(tmp_path / "runs", "name", "stem", about)
     assert series.about == about
     with pytest.raises(UsageError, match="there is another series"):

@@ -7,6 +7,7 @@ which 64 zeros stand for the digest itself. There is no random state to store: o
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ def read(path: Path, shape: Any = dict[str, Any]) -> tuple[dict[str, Tensor], di
         FileError: the file is missing, cut short, altered since it was written, or not one of Hubel's, or its description has
             another shape.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileError(f"there is no {path}")
     try:
         with safe_open(path, framework="pt") as file:
