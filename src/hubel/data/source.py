@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hubel.data import arrays, cifar, shards
 from hubel.data.folders import Entries, entries, inner, read_folder
-from hubel.data.levels import Levels, as_bytes
+from hubel.data.levels import Levels, as_bytes, faint
 from hubel.data.listings import Listing, alike, renamed
 from hubel.data.stream import Encoded
 from hubel.data.table import read_table
@@ -157,7 +157,8 @@ def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], fo
     pictures, levels = as_bytes({split: images for split, (images, _) in found.parts.items()})
     parts = {split: Part(pictures[split], labels, [f"{split}[{row}]" for row in range(len(labels))], levels=levels)
              for split, (_, labels) in found.parts.items()}  # fmt: skip
-    notes = (*((levels.sentence(),) if levels else ()), *found.notes, *alike(found.classes))
+    said = (levels.sentence() if levels else "", faint(images for images, _ in found.parts.values()))
+    notes = (*filter(None, said), *found.notes, *alike(found.classes))
     return _checked(Source(name, kind, found.classes, parts, notes, found.foreign))
 
 
