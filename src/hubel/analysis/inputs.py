@@ -51,6 +51,8 @@ def inputs_of(input: Any) -> Inputs:
 
 
 def _given(written: Any) -> Given:
+    if isinstance(written, Given):
+        return written
     sizes, kind = written, None
     if isinstance(written, str):
         text, _, kind = written.replace(" ", "").partition(":")

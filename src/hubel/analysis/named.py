@@ -76,11 +76,12 @@ def asked(
     if not several(input):
         title, network, shape = named(model, input, classes)  # type: ignore[arg-type]
         return title, network, (Given(shape),)
-    given = input if isinstance(input, tuple) and isinstance(input[0], Given) else inputs_of(input)
+    given = inputs_of(input)
     if isinstance(model, str) and ".py:" not in model:
         if len(given) == 1 and given[0].dtype in (None, torch.float32):
             return asked(model, given[0].shape, classes)
-        what = f"{len(given)} inputs are" if len(given) > 1 else f"{str(given[0].dtype).removeprefix('torch.')} is"
+        kinds = [str(each.dtype).removeprefix("torch.") for each in given]
+        what = f"{' '.join(kinds)} is" if len(kinds) == 1 else f"{len(kinds)} inputs are"
         raise UsageError(f"{model} takes one picture of real numbers, and {what} given; several are for networks of your own")
     if isinstance(model, str):
         return model, _of_own_code(model, classes, given), given
