@@ -142,6 +142,12 @@ def test_series_that_cannot_be_meant_are_refused(data, keys, sentence, capsys, t
 
 
 def test_a_batch_larger_than_a_folds_training_part_is_refused_before_the_first(data, tmp_path):
-    with pytest.raises(UsageError, match=r"fold 1 of 2 cannot be trained: batch=100,000 is larger than the training part of"):
-        next(series.train(data, Recipe(model="resnet8_cifar", epochs=1, folds=2, batch=100_000), project=str(tmp_path / "p")))
+    with pytest.raises(
+        UsageError, match=r"fold 1 of 2 cannot be trained: batch=100,000 is larger than the training part of"
+    ):
+        next(
+            series.train(
+                data, Recipe(model="resnet8_cifar", epochs=1, folds=2, batch=100_000), project=str(tmp_path / "p")
+            )
+        )
     assert not (tmp_path / "p").exists()

@@ -12,7 +12,7 @@ from hubel import analysis
 from hubel.cli import main
 from hubel.errors import UsageError
 
-CODE = '''
+CODE = """
 import torch
 from torch import nn
 
@@ -34,7 +34,7 @@ class Words(nn.Module):
 
     def forward(self, words):
         return self.head(self.embedding(words).mean(1))
-'''
+"""
 MACS = 9 * 3 * 8 * 32 * 32 + 10 * 4 + 12 * 1000
 PARAMS = 9 * 3 * 8 + 8 + 44 + 13 * 1000
 
@@ -133,8 +133,13 @@ def test_the_total_receptive_field_says_whose_it_is_in_every_form():
     total, rows = table.json()["total"], table.json()["rows"]
     assert rows[-1]["receptive_field"] == [28, 28]
     assert total["receptive_field"] != rows[-1]["receptive_field"]
-    assert total["receptive_field"] == [row for row in rows if row["name"] == total["receptive_field_of"]][-1]["receptive_field"]
-    sentence = f"{total['receptive_field'][0]} px of the last feature map, one position of it; the rows after it read all"
+    assert (
+        total["receptive_field"]
+        == [row for row in rows if row["name"] == total["receptive_field_of"]][-1]["receptive_field"]
+    )
+    sentence = (
+        f"{total['receptive_field'][0]} px of the last feature map, one position of it; the rows after it read all"
+    )
     assert sentence in table.text()
     assert sentence in table.markdown()
     assert sentence in table.html()

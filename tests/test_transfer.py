@@ -523,7 +523,9 @@ def test_parts_of_maps_are_those_of_adaptive_pooling(side):
 ])  # fmt: skip
 def test_the_way_out_of_a_network_without_stages_works(network, way):
     example = torch.zeros(1, 1, 8, 8)
-    with pytest.raises(UsageError, match=f"no stages, so there is no stage last; {'.*' if 'pen' in way else ''}{way}") as told:
+    with pytest.raises(
+        UsageError, match=f"no stages, so there is no stage last; {'.*' if 'pen' in way else ''}{way}"
+    ) as told:
         locate(network.eval(), "last", example)
     for name in ("penultimate",) if "stage=penultimate" in str(told.value) else ():
         assert locate(network, name, example).name == name

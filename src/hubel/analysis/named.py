@@ -82,7 +82,9 @@ def asked(
             return asked(model, given[0].shape, classes)
         kinds = [str(each.dtype).removeprefix("torch.") for each in given]
         what = f"{' '.join(kinds)} is" if len(kinds) == 1 else f"{len(kinds)} inputs are"
-        raise UsageError(f"{model} takes one picture of real numbers, and {what} given; several are for networks of your own")
+        raise UsageError(
+            f"{model} takes one picture of real numbers, and {what} given; several are for networks of your own"
+        )
     if isinstance(model, str):
         return model, _of_own_code(model, classes, given), given
     title, network, _ = named(model, picture(given))
@@ -177,4 +179,3 @@ def _side(input: Size | None) -> int:
     if isinstance(input, str) and re.fullmatch("[0-9]{1,9}", input.strip()):
         return int(input)
     return input if isinstance(input, int) and not isinstance(input, bool) and input > 0 else 0
-

@@ -205,7 +205,8 @@ def _total(rows: Sequence[Row], trace: Trace) -> Total:
         activation_bytes=sum(row.activation_bytes for row in rows),
         peak_activation_bytes=memory.peak(trace),
         saved_bytes=None if None in saved else sum(filter(None, saved)),
-        receptive_field=last.receptive_field, receptive_field_of=last.name,
+        receptive_field=last.receptive_field,
+        receptive_field_of=last.name,
     )
 
 

@@ -101,7 +101,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
     Raises:
         FileError: the disk is full or the folder cannot be written; an older file at `path` is untouched.
     """
-    described = {SEAL: UNSEALED, **{key: value for key, value in about.items() if key != SEAL}}  # first, so that it is found
+    described = {
+        SEAL: UNSEALED,
+        **{key: value for key, value in about.items() if key != SEAL},
+    }  # first, so that it is found
     raw = memoryview(safetensors.torch.save(plain(tensors), {"hubel": json.dumps(described)}))
     place = bytes(raw[: _header_end(raw[:8])]).index(UNSEALED.encode())
     with files.replacing(path) as temporary, temporary.open("wb") as file:

@@ -156,7 +156,9 @@ class Run:
         )
         if os.path.exists(folder / "run.json"):
             raise taken
-        if os.path.isfile(folder) or (os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())):
+        if os.path.isfile(folder) or (
+            os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())
+        ):
             raise UsageError(f"{folder} holds other files; choose another name for the run")
         try:
             files.write(folder / "run.json", json.dumps(about, indent=2), exclusive=True)

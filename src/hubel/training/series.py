@@ -128,7 +128,9 @@ def _same(series: Series, about: dict[str, Any]) -> bool:
 
 
 def _made(folder: Path, about: dict[str, Any]) -> Series:
-    if os.path.isfile(folder) or (os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())):
+    if os.path.isfile(folder) or (
+        os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())
+    ):
         raise UsageError(f"{folder} holds other files; choose another name for the series")
     try:
         files.write(folder / FILE, json.dumps(about, indent=2), exclusive=True)

@@ -118,7 +118,9 @@ def locate(network: nn.Module, stage: Stage, example: Tensor) -> Place:
         number = -1 if stage == "last" else int(stage)
         if not -len(names) <= number < len(names):
             if not names:
-                raise UsageError(f"the network has no stages, so there is no stage {stage}; {_without_stages(network, example)}")
+                raise UsageError(
+                    f"the network has no stages, so there is no stage {stage}; {_without_stages(network, example)}"
+                )
             raise UsageError(f"the network has {len(names)} stages, so there is no stage {number}; numbers 0 to "
                              f"{len(names) - 1}, or -1 for the last")  # fmt: skip
         return Place(names[number], names[number])
