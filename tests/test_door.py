@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hubel import files
+from hubel import files, zoo
 from hubel.cli import VERBS, door, faults, main
 from hubel.cli.arguments import File
 from hubel.cli.parsing import _kinds
@@ -164,6 +164,48 @@ def test_a_file_is_no_folder_of_runs(tmp_path, capsys):
     assert "no folder" in refused(["train", "digits", "project=file"], capsys)
 
 
+READERS = {
+    "embed known.safetensors photos output=photos/a.png": "which this command reads",
+    "check photos fix=photos/a.png": "which this command reads",
+    "check list.csv fix=list.csv": "which this command reads",
+    "explain known.safetensors photos/a.png output=photos/a.png": "which this command reads",
+    "explain known.safetensors photos/a.png output=link": "which this command reads",
+    "kernels photos/a.png output=photos/../photos/a.png": "which this command reads",
+    "summary own.py:Net html=own.py": "which this command reads",
+    "probe known.safetensors photos save=known.safetensors": "which this command reads",
+    "train photos split=list.csv plot_schedule=list.csv": "which this command reads",
+    "probe x photos save=runs/a/best.safetensors": "a file of the run runs/a",
+    "val runs/b save=runs/a/run.json": "a file of the run runs/a",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", READERS)
+def test_what_a_command_reads_and_what_a_run_is_are_not_written_over(line, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    files_there = (
+        "photos/a.png",
+        "list.csv",
+        "own.py",
+        "known.safetensors",
+        "runs/a/run.json",
+        "runs/a/best.safetensors",
+    )
+    for name in files_there:
+        (tmp_path / name).write_text("kept")
+    (tmp_path / "link").symlink_to(Path("photos", "a.png"))
+    assert READERS[line] in refused(line.split(), capsys)
+    assert {(tmp_path / name).read_text() for name in files_there} == {"kept"}
+
+
+def test_a_list_that_is_read_may_be_written_with_more_in_it_and_a_page_again(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("list.csv", "photos/page.html"):
+        (tmp_path / name).write_text("")
+    arguments = VERBS["check"].arguments
+    door.reasonable(arguments(data="photos", exclude="list.csv", fix="list.csv", html="photos/page.html"), "check")
+
+
 # --------------------------------------------------------------------------------------------- where files go
 
 
@@ -249,6 +291,23 @@ def test_what_nobody_foresaw_is_one_sentence(error, code, words, monkeypatch, ca
         assert str(file) in said
         assert "Traceback" in file.read_text()
         assert "in call" in file.read_text()
+
+
+@pytest.mark.parametrize("body", ["return x.no_such_method()", "raise SystemExit(7)"])
+def test_a_fault_in_code_of_one_s_own_is_not_called_one_of_ours(body, tmp_path, monkeypatch, capsys, cache_folder):
+    (tmp_path / "own.py").write_text(
+        f"from torch import nn\nclass Net(nn.Module):\n  def forward(self, x):\n    {body}\n"
+    )
+
+    def call(_):
+        zoo.create(f"{tmp_path}/own.py:Net")(1)
+
+    monkeypatch.setitem(VERBS, "cache", VERBS["cache"].__class__(VERBS["cache"].arguments, (), call, ()))
+    assert main(["cache"]) == 2
+    said = capsys.readouterr().err
+    assert f"the code of {tmp_path / 'own.py'}, line 4, fails: " in said
+    assert said.count("\n") == 1
+    assert not (cache_folder / "faults").exists()
 
 
 def test_a_traceback_can_be_seen(monkeypatch, capsys):

@@ -234,7 +234,7 @@ def test_a_saved_combination_has_the_same_figures_again(combine, runs, capsys, t
     answer = told(["predict", str(kept), str(picture), "top=10"], capsys)["predictions"][0]
     alone = Ensemble.load(kept).predict([picture.read_bytes()], top=10)[0]
     assert (tuple(answer["classes"]), tuple(answer["probabilities"])) == (alone.classes, alone.probabilities)
-    for key in ("combine=greedy", "tta=shift", f"save={kept}"):
+    for key in ("combine=greedy", "tta=shift", f"save={tmp_path}/other.json"):
         assert main(["val", str(kept), key]) == 2
         assert "would have no effect" in capsys.readouterr().err
 

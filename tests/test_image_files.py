@@ -682,3 +682,30 @@ def test_predict_reads_by_the_range_of_training_or_of_all_it_is_given(xrays):
     assert found.preprocessing.levels == Levels(whole=(0, 65535))
     assert "as in training" in said[0]
     assert levelled(found, [])[1] == ()
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+@pytest.mark.parametrize(
+    "options", [{}, {"tile": (16, 16)}, {"byteorder": ">"}, {"compression": "zlib"}, {"rowsperstrip": 3}]
+)
+@pytest.mark.parametrize("kind", ["u2", "12 bit", "alpha", "cmyk", "grey with alpha"])
+def test_colours_that_lie_in_planes_are_read_as_numpy_has_them(kind, options, turned):
+    planes, opaque = np.moveaxis(COLOUR, -1, 0), np.full((1, *GREY.shape), 255, np.uint8)
+    values, photometric = {
+        "u2": (planes.astype(np.uint16) * 257, "rgb"),
+        "12 bit": (planes.astype(np.uint16) * 16, "rgb"),
+        "alpha": (np.concatenate([planes, opaque]).astype(np.uint16) * 257, "rgb"),
+        "cmyk": (np.concatenate([255 - planes, 255 - opaque]).astype(np.uint16) * 257, "separated"),
+        "grey with alpha": (np.concatenate([GREY[None], opaque]), "minisblack"),
+    }[kind]
+    if "alpha" in kind:
+        options = {**options, "extrasamples": ["unassalpha"]}
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, photometric=photometric, planarconfig="separate",
+                     extratags=[(274, "H", 1, turned, True)], **options)  # fmt: skip
+    expected = TURNED[turned](GREY[..., None].repeat(3, 2) if kind == "grey with alpha" else COLOUR)
+    raw = buffer.getvalue()
+    np.testing.assert_allclose(read_pixels(raw, 3).astype(int), expected, atol=2)
+    header = read_header(raw)
+    assert (header.height, header.width) == expected.shape[:2]
+    assert header.extent.high == {"12 bit": 4080, "grey with alpha": 0}.get(kind, 65535)

@@ -1,6 +1,7 @@
 """Networks of one's own in the inspector: how they are built, what they may look like, and without any memory."""
 
 import resource
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from hubel.analysis import sequence
 from hubel.commands.gradcheck import gradcheck
 from hubel.commands.summary import compared, linted, named_network, summarise
 from hubel.errors import UsageError
+from hubel.explanation.attribution import Settings, saliency
+from hubel.explanation.private import private
+from hubel.training.network_check import require_logits
 
 CODE = """
 import torch
@@ -64,6 +68,25 @@ class Decides(Net):
 class Wrong(Net):
     def forward(self, x):
         return super().forward(x).no_such_method()
+class Nothing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+class Ends(Net):
+    def __init__(self):
+        raise SystemExit(7)
+class EndsLater(Net):
+    def forward(self, x):
+        raise SystemExit(7)
+class InPlace(Net):
+    def forward(self, x):
+        return super().forward(x.clamp_(0))
+class Extra(Net):
+    def get_extra_state(self):
+        return {"width": 1}
+    def set_extra_state(self, state):
+        pass
+parts = nn.ModuleList([Net()])
 class Huge(nn.Module):
     def __init__(self):
         super().__init__()
@@ -84,6 +107,10 @@ BAD = {
     "Numpy": "needs the numbers of a tensor",
     "Decides": "needs the numbers of a tensor",
     "Wrong": "its forward pass fails: AttributeError",
+    "Nothing": r"Module \[Nothing\] is missing the required \"forward\" function; write what it computes",
+    "parts": r"Module \[ModuleList\] is missing the required \"forward\" function; write what it computes",
+    "Ends": "cannot be built: SystemExit: 7",
+    "EndsLater": "its forward pass fails: SystemExit",
 }
 
 
@@ -114,6 +141,31 @@ def test_the_number_of_classes_reaches_own_code_or_stays_at_its_default(code):
     assert summarise(f"{code}:Positional", "3x16x16", classes=4).total.params == PARAMS - 6 * 9
     assert zoo.create(f"{code}:Sized", image_size=20).sizes == (20, 3)
     assert zoo.create(f"{code}:Keywords", num_classes=4, in_channels=3).head.out_features == 4
+
+
+def test_what_a_file_of_weights_cannot_hold_is_found_before_a_training(code):
+    network = zoo.create(f"{code}:Extra")
+    with pytest.raises(UsageError, match=r"_extra_state of Extra is a dict, and a file of weights holds tensors alone"):
+        require_logits(network, "Extra", (3, 8, 8), 10, training=True)
+    with pytest.raises(UsageError, match=r"EndsLater cannot compute pictures of 3x8x8 \(SystemExit: 7\)"):
+        require_logits(zoo.create(f"{code}:EndsLater"), "EndsLater", (3, 8, 8), 10, training=True)
+
+
+def test_a_part_in_torchscript_is_not_looked_into():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit.script is said to go
+        network = torch.nn.Sequential(torch.jit.script(torch.nn.Conv2d(3, 4, 3)), torch.nn.ReLU())
+    with pytest.raises(UsageError, match="0 is a TorchScript program, which cannot be looked into"):
+        private(network)
+
+
+def test_a_network_that_works_in_place_on_its_input_is_explained(code):
+    network, x = zoo.create(f"{code}:InPlace").eval(), torch.randn(2, 3, 8, 8)
+    before, leaf = x.clone(), x.clone().requires_grad_()
+    network(leaf.clone())[:, 1].sum().backward()
+    found = saliency(network, x, torch.tensor([1, 1]), Settings())
+    torch.testing.assert_close(found, leaf.grad)
+    torch.testing.assert_close(x, before)
 
 
 def test_gradients_of_own_code_and_of_lines_are_checked_on_real_weights(code):

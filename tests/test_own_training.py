@@ -254,3 +254,18 @@ def test_parts_of_one_picture_are_refused_before_the_run(tmp_path, keys):
 def test_a_shape_error_stays_one():
     with pytest.raises(ShapeError, match=r"layer 1 .Linear. does not fit its input"):
         require_logits(nn.Sequential(nn.Flatten(), nn.Linear(49, 10)), "net", SHAPE, CLASSES, training=False)
+
+
+@pytest.mark.parametrize(("keys", "words"), [
+    ({"model": "resnet20_cifar"}, "hubel resume 'my runs/a'"),
+    ({"model": "/code/my net.py:Net"}, "hubel resume 'my runs/a' 'model=/code/my net.py:Net'"),
+    ({"model": "resnet20_cifar", "teacher": "runs/t", "teacher_model": "t.py:Big"},
+     "hubel resume 'my runs/a' teacher_model=t.py:Big"),
+])  # fmt: skip
+def test_what_goes_on_with_a_run_names_its_code(keys, words):
+    from pathlib import Path
+
+    from hubel.commands.named_code import resume_command
+    from hubel.training.recipe import Recipe
+
+    assert resume_command(Path("my runs/a"), Recipe(**keys)) == words

@@ -283,7 +283,8 @@ def test_a_series_that_was_killed_while_its_folder_was_made_can_be_made(left, tm
     folder = tmp_path / "runs" / "name"
     folder.mkdir(parents=True)
     (folder / left.format(side=locks.side(), gone=GONE)).write_text("{")
-    about = {"kind": "seeds", "count": 2, "data": "x", "recipe": {}}
+    about = {"kind": "seeds", "count": 2, "data": "x", "recipe": Recipe().to_dict(), "split_seed": 0, "fingerprint": "f",
+             "command": "", "versions": {}}  # fmt: skip
     series = found_or_made(tmp_path / "runs", "name", "stem", about)
     assert series.about == about
     with pytest.raises(UsageError, match="there is another series"):
@@ -333,6 +334,15 @@ def test_damaged_weights_answer_nothing(verb, run, capsys):
     flipped(run / "best.safetensors", -5)
     assert main(verb) == 3
     assert "best.safetensors is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["val", "predict"])
+def test_weights_of_another_run_do_not_answer_for_a_finished_one(verb, run, capsys):
+    tensors, about = checkpoint.read(run / "best.safetensors")
+    first = next(name for name, value in tensors.items() if value.is_floating_point())
+    checkpoint.save(run / "best.safetensors", {**tensors, first: tensors[first] + 1}, about)
+    assert main([verb, "run", *["x.png"] * (verb == "predict")]) == 3
+    assert "does not hold the weights that the run's summary.json reports" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_not_resumed_from(data, tmp_path):

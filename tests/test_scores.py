@@ -159,7 +159,7 @@ def test_none_of_these(runs, said, capsys):
     assert cli.main(["predict", str(run), str(runs / "new"), "risk=0.1", "coverage=0.5"]) == 2
     assert "exclude each other" in capsys.readouterr().err
     assert cli.main(["val", str(run), "coverage=90"]) == 2
-    assert "it is a share" in capsys.readouterr().err
+    assert "it lies between 0 and 1" in capsys.readouterr().err
 
 
 def test_compare_runs(runs, said, capsys, tmp_path):

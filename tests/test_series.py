@@ -131,7 +131,7 @@ def test_the_interval_of_the_mean_is_scipys():
 
 @pytest.mark.parametrize(
     ("keys", "sentence"),
-    [(["--seeds", "1"], "a spread needs at least 2 runs"), (["--seeds", "2", "folds=3"], "exclude each other"),
+    [(["--seeds", "1"], "seeds is 1; it lies between 2 and 1,000"), (["--seeds", "2", "folds=3"], "exclude each other"),
      (["folds=3", "budget=9s"], "plans one run"), (["folds=3", "--plot-schedule"], "folds=3 needs fold=1 to fold=3"),
      (["seeds=3", "--plot-schedule"], "seeds=3 would have no effect")],
 )  # fmt: skip
@@ -139,3 +139,15 @@ def test_series_that_cannot_be_meant_are_refused(data, keys, sentence, capsys, t
     assert main(["train", str(data), *keys]) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_batch_larger_than_a_folds_training_part_is_refused_before_the_first(data, tmp_path):
+    with pytest.raises(
+        UsageError, match=r"fold 1 of 2 cannot be trained: batch=100,000 is larger than the training part of"
+    ):
+        next(
+            series.train(
+                data, Recipe(model="resnet8_cifar", epochs=1, folds=2, batch=100_000), project=str(tmp_path / "p")
+            )
+        )
+    assert not (tmp_path / "p").exists()

@@ -693,3 +693,94 @@ def test_what_no_fold_can_train_is_said_before_the_first(tmp_path):
     ):
         next(series.train(tmp_path / "a.npz", recipe, project=str(tmp_path / "runs")))
     assert not (tmp_path / "runs").exists()
+
+
+# --------------------------------------------------------------------------------------- what practitioners write
+
+
+@pytest.mark.parametrize("mark", [" ", ",", ";", "|"])
+def test_what_stands_between_the_classes_of_a_picture_is_told_from_the_column(table, mark):
+    labels = [label + (f"{mark}tree" if number % 2 else "") for number, label in enumerate(LABELS)]
+    source = table(lines("fname,tags", lambda n, path, label: f'{path},"{labels[n]}"'))
+    assert source.classes == ("cat", "dog", "tree")
+    shown = [set(names) for _, names in said(source)["all"]]
+    assert shown == [{label, "tree"} if number % 2 else {label} for number, label in enumerate(LABELS)]
+
+
+def test_blanks_within_names_do_not_part_them(table):
+    names = ("polar bear", "arctic fox")
+    source = table(lines("path,tags", lambda n, path, label: f"{path},{names[n % 2]}"))
+    assert source.classes == tuple(sorted(names))
+    assert any("here each shows one" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("cells", [("True", "False"), ("true", "false"), ("TRUE", "FALSE"), ("1", "0"), ("1.0", "0.0")])
+def test_columns_of_truths_are_classes(table, cells):
+    source = table(
+        lines("image,cat,dog", lambda n, path, label: f"{path},{','.join(cells[label != c] for c in ('cat', 'dog'))}")
+    )
+    assert said(source) == {"all": PLAIN}
+
+
+def test_a_path_may_be_the_address_of_a_file_and_none_of_the_web(table, pets):
+    source = table(lines("path,label", lambda n, path, label: f"{(pets / path).as_uri()},{label}"))
+    assert said(source) == {"all": PLAIN}
+    assert [os.path.exists(path) for path in source.parts["all"].pictures] == [True] * len(PATHS)
+    with pytest.raises(DataError, match=r"line 2 of .* names a picture on the web, 'https://a\.org/cat/0\.png'; fetch"):
+        table(lines("path,label", lambda n, path, label: f"https://a.org/{path},{label}"))
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        (("1", "1.0"), "one number, written differently, are kept apart: 1 and 1.0"),
+        (("01", "1"), "one number, written differently, are kept apart: 01 and 1"),
+        (("cat", "nan", "dog"), "nan, a word for what is missing, is taken for the name of a class"),
+    ],
+)
+def test_classes_that_may_be_slips_are_said(table, names, note):
+    source = table(lines("path,label", lambda n, path, label: f"{path},{names[n % len(names)]}"))
+    assert source.classes == tuple(sorted(names))
+    assert [said for said in source.notes if note in said]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("X", "Y"), ("image", "label"), ("Images", "Labels"), ("data", "target"), ("trainX", "trainY", "validX", "validY"),
+     ("X_train", "Y_train", "X_dev", "Y_dev"), ("xtrain", "ytrain", "x_valid", "y_valid"),
+     ("train_data", "train_targets", "val_data", "val_targets")],
+)  # fmt: skip
+def test_arrays_of_an_archive_are_known_by_any_of_their_usual_names(tmp_path, names):
+    np.savez(tmp_path / "a.npz", **dict(zip(names, [IMAGES, TWO, IMAGES[:6], TWO[:6]], strict=False)))
+    source = open_source(tmp_path / "a.npz")
+    parts = {"all": 20} if len(names) == 2 else {"train": 20, "val": 6}
+    assert {part: len(of.labels) for part, of in source.parts.items()} == parts
+    assert (source.parts[next(iter(parts))].pictures[..., 0] == IMAGES).all()
+
+
+def test_parts_of_two_scales_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=IMAGES / 255, y_train=TWO, x_test=IMAGES.astype(float), y_test=TWO)
+    with pytest.raises(DataError, match=r"train part run from 0 to 1 and those of the test part from 0 to 255"):
+        open_source(tmp_path / "a.npz")
+
+
+def test_bytes_that_are_nearly_black_are_said(tmp_path):
+    np.savez(tmp_path / "a.npz", images=IMAGES // 128, labels=TWO)
+    assert any(
+        "no byte of the pictures is more than 1 of 255" in note for note in open_source(tmp_path / "a.npz").notes
+    )
+
+
+def test_a_part_that_lies_one_folder_further_in_is_found(pets, tmp_path):
+    for part in ("train", "test"):
+        shutil.copytree(pets, tmp_path / "a" / part / part)
+    source = open_source(tmp_path / "a")
+    assert source.classes == ("cat", "dog")
+    assert {part: len(of.labels) for part, of in source.parts.items()} == {"train": 12, "test": 12}
+
+
+def test_folders_named_after_parts_are_no_classes(pets, tmp_path):
+    for part in ("train", "test"):
+        shutil.copytree(pets, tmp_path / "a" / f"seg_{part}" / f"seg_{part}")
+    with pytest.raises(DataError, match=r"named after parts \(seg_test, seg_train\)"):
+        open_source(tmp_path / "a")

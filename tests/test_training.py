@@ -17,6 +17,7 @@ from hubel.data.batches import epoch_order, steps_per_epoch, training_batches
 from hubel.errors import Diverged, FileError, UsageError
 from hubel.recipes.default import complete, plan_input
 from hubel.training import checkpoint, kernels
+from hubel.training import run as run_on_disk
 from hubel.training.loop import Step, records, seeded, train
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run, create_numbered
@@ -261,8 +262,12 @@ def test_a_recipe_survives_json_and_unknown_keys_are_named():
         Recipe.from_dict({"beta": 1})
 
 
-def test_runs_never_overwrite_each_other(tmp_path):
-    assert create_numbered(tmp_path, "a", {}).folder.name == "a-1"
+def test_runs_never_overwrite_each_other(tmp_path, monkeypatch):
+    unchecked = {"KeptRun": dict, "refuse_ill_matched": lambda *_: None, "kept_recipe": lambda *_: {}, "DECIDED": ()}
+    for name, value in unchecked.items():  # this run says little of itself
+        monkeypatch.setattr(run_on_disk, name, value)
+    about = {"preprocessing": {}, "recipe": {}}
+    assert create_numbered(tmp_path, "a", about).folder.name == "a-1"
     with pytest.raises(UsageError, match=r"there is a run .*a-1 already; .* hubel resume"):
         Run.create(tmp_path / "a-1", {})
     (tmp_path / "other").mkdir()

@@ -426,7 +426,7 @@ def test_parquet_without_pyarrow_names_the_way_out(weights, some_digits, monkeyp
     (["embed", "{w}", "{d}", "--output", "x.csv"], "it ends in .npz or .parquet"),
     (["embed", "{w}", "{d}", "--stage", "all", "last"], "stage=all names every stage already"),
     (["knn", "{w}"], "name the data to look at"),
-    (["knn", "{w}", "{d}", "--k", "0"], "at least 1"),
+    (["knn", "{w}", "{d}", "--k", "0"], "k is 0; it lies between 1 and"),
     (["probe", "{w}", "{d}", "--plot", "x.txt"], "it ends in .png or .svg"),
     (["probe", "{w}", "{d}", "--save", "x.pt"], "a classifier file ends in .safetensors"),
     (["probe", "{w}", "{d}", "--stage", "7"], "there is no stage 7"),
@@ -515,3 +515,17 @@ def test_parts_of_maps_are_those_of_adaptive_pooling(side):
     wanted = torch.nn.functional.adaptive_avg_pool2d(maps, 3).permute(0, 2, 3, 1).flatten(1)
     torch.testing.assert_close(pooled(maps, 3), wanted)
     torch.testing.assert_close(pooled(maps, 1), maps.mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize(("network", "way"), [
+    (nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3)), r"stage=penultimate.*by name: 0, 1"),
+    (nn.Sequential(nn.Flatten(), nn.ReLU()), "take one of its modules by name: 0, 1$"),
+])  # fmt: skip
+def test_the_way_out_of_a_network_without_stages_works(network, way):
+    example = torch.zeros(1, 1, 8, 8)
+    with pytest.raises(
+        UsageError, match=f"no stages, so there is no stage last; {'.*' if 'pen' in way else ''}{way}"
+    ) as told:
+        locate(network.eval(), "last", example)
+    for name in ("penultimate",) if "stage=penultimate" in str(told.value) else ():
+        assert locate(network, name, example).name == name

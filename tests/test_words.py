@@ -34,7 +34,7 @@ NAMES = (
     "[bold]cat[/]", "[/]", "[link=https://x]cat", "[red", "{cat}", "{0.__class__}", "%s%n", "\x1b[31mcat\x1b[0m",
     "\x1b]0;title\x07cat", "c\x9bat", "two\nlines", "c\rat", "c\tat", "c\x00at", "=1+1", "+1", "-1+1", "@SUM(A1)", "'=1",
     "\u202etac", "\u2066cat\u2069",
-    "c\u200fat", "\u2028cat", "\ufeffcat", "\udcff\udc80", "$x^2$", "$\\frac{", "a$b", "<script>alert(1)</script>", "</svg>",
+    "c\u200fat", "\u2028cat", "cat\ufeffs", "\udcff\udc80", "$x^2$", "$\\frac{", "a$b", "<script>alert(1)</script>", "</svg>",
     '"cat"', "it's", "a,b;c", "a|b", "naïve 猫 חתול 🐈", "👩‍👩‍👧", ":cat:", "\\", "\\[bold]", "x" * 300,
 )  # fmt: skip
 

@@ -104,24 +104,24 @@ class Classifier:
         """
         remote = hub.fetch(os.fspath(path)) if hub.is_named(path) else None
         path, ours = remote.path if remote else Path(path), False
-        if path.is_dir():
-            if (path / "run.json").is_file() and not (path / "best.safetensors").is_file():
-                done, kept = ((path / name).is_file() for name in ("summary.json", "last.safetensors"))
+        if os.path.isdir(path):
+            if os.path.isfile(path / "run.json") and not os.path.isfile(path / "best.safetensors"):
+                done, kept = (os.path.isfile(path / name) for name in ("summary.json", "last.safetensors"))
                 raise FileError(f"the run {path} has lost its best.safetensors; restore it, or "
                                 f"{f'have it made again: hubel resume {path}' if kept else 'train again'}" if done else
                                 f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")  # fmt: skip
-            runs = [] if (path / "best.safetensors").is_file() else sorted(path.glob("*/run.json"))
+            runs = [] if os.path.isfile(path / "best.safetensors") else sorted(path.glob("*/run.json"))
             if runs:
                 names = listed([os.fspath(each.parent) for each in runs])
                 raise FileError(f"{path} is a folder of runs; name one of them: {names}")
-            ours = (path / "run.json").is_file()
+            ours = os.path.isfile(path / "run.json")
             path = path / "best.safetensors"
-        elif not path.exists() and path.name == str(path) and not path.suffix:
+        elif not os.path.exists(path) and path.name == str(path) and not path.suffix:
             return _assembled(foreign.by_name(str(path), model))
-        if path.suffix == ".json" and path.is_file():
+        if path.suffix == ".json" and os.path.isfile(path):
             raise FileError(f"{path} is no single network; hubel val and hubel predict take the file of an ensemble, and so does "
                             f"hubel.Ensemble.load in Python")  # fmt: skip
-        if path.is_file() and not ours and not checkpoint.is_ours(path):
+        if os.path.isfile(path) and not ours and not checkpoint.is_ours(path):
             return _assembled(foreign.by_file(path, model, remote, body=body))
         weights, about = checkpoint.read(path)
         refuse_broken(path, weights)
@@ -133,6 +133,8 @@ class Classifier:
         preprocessing = Preprocessing.from_dict(about["preprocessing"])
         classes = tuple(about["classes"])
         own = ".py:" in about["model"]
+        if ours and not own:  # code of one's own may have counted on in a buffer when the result was computed
+            _refuse_exchanged(path, weights)
         if own and model is None:
             raise UsageError(f"{path} needs the code of {about['model']}; a file does not choose what is run, so name it: "
                              f"model={about['model']}")  # fmt: skip
@@ -292,8 +294,8 @@ def file_of(name: str) -> Path:
     if hub.is_named(name):
         return hub.fetch(name).path
     path = Path(name)
-    if path.exists():
-        return path / "best.safetensors" if path.is_dir() else path
+    if os.path.exists(path):
+        return path / "best.safetensors" if os.path.isdir(path) else path
     known = zoo.pretrained(name)
     return fetch(known.url, known.sha256)
 
@@ -308,7 +310,18 @@ def lasting(name: str) -> str:
     """The name by which `Classifier.load` finds the same from any folder, and later."""
     if hub.is_named(name):
         return hub.fetch(name).name
-    return str(Path(name).resolve()) if Path(name).exists() else located(name)
+    return str(Path(name).resolve()) if os.path.exists(name) else located(name)
+
+
+def _refuse_exchanged(path: Path, weights: dict[str, Tensor]) -> None:
+    """Raises a FileError where a finished run reports other weights than those beside its report."""
+    try:
+        reported = json.loads((path.parent / "summary.json").read_text()).get("weights_sha256")
+    except (OSError, ValueError, AttributeError):  # no result yet, or a damaged one, which who reads it tells
+        return
+    if isinstance(reported, str) and reported != checkpoint.weights_sha256(weights):
+        raise FileError(f"{path} does not hold the weights that the run's summary.json reports (weights_sha256 {reported[:12]}); "
+                        f"restore both from one copy, or name the file itself to use it without the run")  # fmt: skip
 
 
 def _assembled(found: Foreign) -> Classifier:

@@ -11,6 +11,7 @@ COMMANDS = (
         "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
     )
 )
+OWN = "__hubel_own__"  # a name in modules of the user's own code, by which a fault in it is told from one of ours
 FORMULA = re.compile(
     r"'*[=+\-@\t\r\n]"
 )  # starts a cell that a spreadsheet computes, or one that `in_csv` has made harmless

@@ -62,6 +62,7 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
     Raises:
         Stopped: Ctrl-C was pressed; its text says how to go on.
     """
+    from hubel.commands.named_code import resume_command
     from hubel.commands.train import Finished, Started
     from hubel.training.frozen import Computed
     from hubel.training.loop import Epoch, Step
@@ -71,11 +72,13 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                    TextColumn("time left"), TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
     task = bar.add_task("training", total=None, rate="")
     started: Started | None = None
+    again = ""
     best: float | None = None
     with ExitStack() as stack, bar:
         for record in records:
             if isinstance(record, Started):
                 started = record
+                again = resume_command(record.run.folder, record.recipe)
                 team = record.team
                 stack.enter_context(interruptible(team.presses, team.size > 1))  # before this there is nothing to keep
                 introduce(record, console)
@@ -88,13 +91,13 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                 if record.stop:
                     records.close()
                     raise Stopped(f"stopped in epoch {record.epoch + 1} after step {record.step + 1} of {record.steps}; "
-                                  f"nothing is lost, go on with: hubel resume {started.run.folder}")  # fmt: skip
+                                  f"nothing is lost, go on with: {again}")  # fmt: skip
             elif isinstance(record, Computed) and started is not None:
                 bar.update(task, description="features", total=record.pictures, completed=record.done,
                            rate=f"{record.done / record.seconds:,.0f} images/s")  # fmt: skip
                 if record.stop:
                     records.close()
-                    raise Stopped(f"stopped before the first step; go on with: hubel resume {started.run.folder}")
+                    raise Stopped(f"stopped before the first step; go on with: {again}")
             elif isinstance(record, Halved):
                 console.print(f"[yellow]note[/] {in_markup(shortage(record))}", highlight=False, soft_wrap=True)
             elif isinstance(record, Epoch) and started is not None:
@@ -124,8 +127,8 @@ def introduce(record: Any, console: Console) -> None:
         console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     for line in told(record.run.about.get("augmentation") or []):
         console.print(f"augment=auto {in_markup(line)}", highlight=False, soft_wrap=not console.is_terminal)
-    if (start := record.run.about.get("weights")) is not None:
-        console.print(in_markup(start["said"]), highlight=False, soft_wrap=True)
+    if said := (record.run.about.get("weights") or {}).get("said"):
+        console.print(in_markup(said), highlight=False, soft_wrap=True)
     if (teacher := record.run.about.get("teacher")) is not None:
         console.print(f"learns {recipe.distill_weight:.0%} from {in_markup(teacher['from'])} ({in_markup(teacher['model'])}), at "
                       f"temperature {recipe.distill_temperature:g}, the rest from the labels", highlight=False,

@@ -13,6 +13,7 @@ mixing.py, moving.py, resizing.py  what operators do to them
 receptive_field.py  the fields of a traced pass
 memory.py           peak of an inference, bytes a training step keeps
 fit.py              an input that does not fit: which layer, and what would
+inputs.py           one picture, or several inputs of their own shapes and kinds of numbers
 named.py            what is asked about: a network or its name, and the size of a picture
 rows.py             Row, Total, Summary, summary()
 tables.py           text, Markdown, CSV
@@ -25,12 +26,13 @@ sequence.py         a network from one line of text
 
 from hubel.analysis.compare import Comparison, compare
 from hubel.analysis.fit import check_input
+from hubel.analysis.inputs import Given, Inputs, several
 from hubel.analysis.lint import Finding, lint
-from hubel.analysis.named import named, size_of
+from hubel.analysis.named import asked, assumed, named, size_of
 from hubel.analysis.operators import Window
 from hubel.analysis.rows import Row, Summary, Total, summary
 from hubel.analysis.sequence import model
 from hubel.analysis.sums import arithmetic
 
-__all__ = ["Comparison", "Finding", "Row", "Summary", "Total", "Window", "arithmetic", "check_input", "compare", "lint",
-           "model", "named", "size_of", "summary"]  # fmt: skip
+__all__ = ["Comparison", "Finding", "Given", "Inputs", "Row", "Summary", "Total", "Window", "arithmetic", "asked",
+           "assumed", "check_input", "compare", "lint", "model", "named", "several", "size_of", "summary"]  # fmt: skip

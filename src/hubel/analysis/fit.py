@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hubel.analysis.inputs import Inputs, inputs
 from hubel.analysis.named import Size, named
 from hubel.analysis.shadow import Shadow
 from hubel.analysis.trace import Stopped, Trace
@@ -44,7 +45,7 @@ def check_input(model: str | nn.Module, input: Size | None = None) -> None:
     checked(Shadow(network), size)
 
 
-def checked(shadow: Shadow, input: tuple[int, ...]) -> Trace:
+def checked(shadow: Shadow, input: Sequence[int] | Inputs) -> Trace:
     """The traced pass, or a ShapeError that names the layer and the way out."""
     try:
         return shadow.run(input)
@@ -110,8 +111,11 @@ def _window(x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Se
     return words
 
 
-def _way_out(shadow: Shadow, input: tuple[int, ...], stopped: Stopped) -> str:
-    """An input that goes through, found by trying."""
+def _way_out(shadow: Shadow, given: Sequence[int] | Inputs, stopped: Stopped) -> str:
+    """An input that goes through, found by trying; of several only which they were."""
+    if len(inputs(given)) > 1:
+        return f"the inputs were {' and '.join(_px(one.shape) for one in inputs(given))}, in this order"
+    input = inputs(given)[0].shape
     if len(input) > 3 and _fits(shadow, input[1:]):
         return f"one picture without the batch, {_px(input[1:])}, fits"
     for other in ((1, *input), (3, *input)) if len(input) == 2 else ():

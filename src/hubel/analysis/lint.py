@@ -7,7 +7,7 @@ A finding is an observation, not a verdict: several landmark networks have some.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from hubel import arithmetic as sums
 from hubel.analysis import operators
 from hubel.analysis.calls import Call, storage
-from hubel.analysis.named import Size, named
+from hubel.analysis.inputs import Inputs, picture
+from hubel.analysis.named import Size, asked
 from hubel.analysis.receptive_field import receptive_fields
 from hubel.analysis.rows import Summary, summary
 from hubel.analysis.shadow import Shadow
@@ -51,19 +52,19 @@ class Case(NamedTuple):
     moving: list[bool]  # per call: whether its positions still see different pixels
 
 
-def lint(model: str | nn.Module, input: Size | None = None) -> list[Finding]:
+def lint(model: str | nn.Module, input: Size | Inputs | Sequence[Size] | None = None) -> list[Finding]:
     """Where a network departs from the design guidelines, in the order of `RULES`.
 
     Args:
         model: any module that takes a batch of pictures, left exactly as it is; or the name of a network, see `named`.
-        input: size of one picture, C H W  [px], see `summary`.
+        input: size of one picture, C H W  [px], or of several inputs, see `summary`.
 
     Raises:
         ShapeError: a layer does not fit; it is named, with the sizes and with an input that would fit.
     """
-    _, network, size = named(model, input)
-    described = summary(network, size)
-    trace = Shadow(network).run(size)
+    _, network, given = asked(model, input)
+    described = summary(network, given)
+    trace = Shadow(network).run(given)
     readers: dict[int, list[Call]] = defaultdict(list)
     for call in trace.calls:
         for key in set(call.reads):
@@ -84,8 +85,7 @@ def _alive(trace: Trace) -> list[dict[int, Tensor]]:
     for index, call in enumerate(trace.calls):
         last.update(dict.fromkeys(call.reads, index))
     last.update({storage(tensor): len(trace.calls) for tensor in trace.outputs})
-    assert trace.input is not None
-    cuts = [{storage(trace.input): trace.input}]
+    cuts = [{storage(tensor): tensor for tensor in trace.inputs}]
     for index, call in enumerate(trace.calls):
         made = {key: tensor for key, tensor in zip(call.writes, call.outputs, strict=True)
                 if call.inputs and key not in trace.weights}  # fmt: skip
@@ -105,7 +105,7 @@ def bottlenecks(case: Case) -> Iterator[Finding]:
 
 def small_field(case: Case) -> Iterator[Finding]:
     """A receptive field smaller than the picture."""
-    for size, pixels, axis in zip(case.summary.total.receptive_field, case.summary.input[1:], ("height", "width"),
+    for size, pixels, axis in zip(case.summary.total.receptive_field, picture(case.summary.inputs)[1:], ("height", "width"),
                                   strict=False):  # fmt: skip
         if size is not None and size < pixels:
             yield Finding(rule="receptive-field", layer=ROOT, message=(

@@ -2,7 +2,7 @@
 step keeps for its backward pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hubel.analysis.calls import Call, storage
+from hubel.analysis.inputs import Inputs
 from hubel.analysis.shadow import Shadow
 from hubel.analysis.trace import Stopped, Trace
 
@@ -38,11 +39,10 @@ def peak(trace: Trace) -> int:
 
     The input is the caller's and stays; indices, statistics and other side results count while they live.
     """
-    assert trace.input is not None
-    kept = {storage(tensor) for tensor in (trace.input, *trace.outputs)}
-    used = {storage(trace.input): 0}
+    kept = {storage(tensor) for tensor in (*trace.inputs, *trace.outputs)}
+    used = {storage(tensor): 0 for tensor in trace.inputs}
     change = [0] * (len(trace.calls) + 1)
-    change[0] = trace.sizes[storage(trace.input)]
+    change[0] = sum(trace.sizes[key] for key in used)
     for index, call in enumerate(trace.calls):
         for key in call.writes:
             if key not in call.reads and key not in trace.weights:
@@ -65,7 +65,7 @@ class Saved:
     bytes: dict[int, int] = field(default_factory=dict)  # storage -> bytes kept for one picture
 
 
-def inference_and_saved(shadow: Shadow, input: tuple[int, ...]) -> tuple[Trace, Saved | None] | None:
+def inference_and_saved(shadow: Shadow, input: Sequence[int] | Inputs) -> tuple[Trace, Saved | None] | None:
     """Both of one pass, where a network computes the same in training: then only batch norm keeps more, its statistics.
 
     None where it may not, or where the pass fails with gradients. What is saved is None where the network's own code
@@ -112,7 +112,7 @@ def _kept_by(call: Call, asking: set[int], trace: Trace) -> list[int] | None:
         + [call.writes[at] for at in results]  # fmt: skip
 
 
-def saved_for_backward(shadow: Shadow, input: tuple[int, ...]) -> Saved:
+def saved_for_backward(shadow: Shadow, input: Sequence[int] | Inputs) -> Saved:
     """A pass in training mode, and every storage it keeps for backward, parameters and buffers left out.
 
     Layers that need more than one picture in training (batch norm on 1x1 maps) get two, and half is reported.
@@ -125,7 +125,7 @@ def saved_for_backward(shadow: Shadow, input: tuple[int, ...]) -> Saved:
         return _saved(shadow, input, batch=2)
 
 
-def _saved(shadow: Shadow, input: tuple[int, ...], batch: int) -> Saved:
+def _saved(shadow: Shadow, input: Sequence[int] | Inputs, batch: int) -> Saved:
     with _packed() as kept:
         trace = shadow.run(input, training=True, gradients=True, batch=batch)
     return Saved(trace, _unique(kept, trace, batch))

@@ -13,12 +13,14 @@ from torch.nn.parameter import is_lazy
 
 from hubel import zoo
 from hubel.analysis import sequence
+from hubel.analysis.inputs import MOST_NUMBERS, Given, Inputs, inputs_of, picture, several, written
 from hubel.errors import UsageError
+from hubel.zoo.own import needs
 
 Shape = tuple[int, ...]
 Size = Sequence[int] | int | str
 EXAMPLE = (3, 224, 224)
-MOST_NUMBERS = 10**12  # of one input
+USUAL_CLASSES = 1000  # of ImageNet, and of the networks of the zoo
 
 
 def named(
@@ -52,25 +54,60 @@ def named(
         shape = size_of(input)
         if shape is None:
             raise UsageError(f"which input does {model} take? say it, such as input=3x224x224")
-        return model, _of_own_code(model, classes, shape), shape
+        return model, _of_own_code(model, classes, (Given(shape),)), shape
     usual = tuple(zoo.published(model)["input"])
     channels, *sides = shape = size_of(input, usual[0]) or usual
     if len(shape) != len(usual):
-        raise UsageError(f"input {_written(shape)} is not channels x height x width; {model} takes {_written(usual)}")
+        raise UsageError(f"input {written(shape)} is not channels x height x width; {model} takes {written(usual)}")
     if sides[0] != sides[1] and zoo.needs_image_size(model):
-        raise UsageError(f"{model} has a layer for square pictures only; {_written(sides)} is not square")
+        raise UsageError(f"{model} has a layer for square pictures only; {written(sides)} is not square")
     with torch.device("meta"):
         return model, zoo.create(model, num_classes=classes, in_channels=channels, image_size=sides[0]), shape
 
 
-def _of_own_code(model: str, classes: int | None, shape: Shape) -> nn.Module:
+def asked(
+    model: str | nn.Module, input: Size | Inputs | Sequence[Size] | None = None, classes: int | None = None
+) -> tuple[str, nn.Module, Inputs]:
+    """(name, network, inputs) of what was asked, as `named`, for networks that may take several.
+
+    Raises:
+        UsageError: as `named`; or several inputs for a network that takes one picture.
+    """
+    if not several(input):
+        title, network, shape = named(model, input, classes)  # type: ignore[arg-type]
+        return title, network, (Given(shape),)
+    given = inputs_of(input)
+    if isinstance(model, str) and ".py:" not in model:
+        if len(given) == 1 and given[0].dtype in (None, torch.float32):
+            return asked(model, given[0].shape, classes)
+        kinds = [str(each.dtype).removeprefix("torch.") for each in given]
+        what = f"{' '.join(kinds)} is" if len(kinds) == 1 else f"{len(kinds)} inputs are"
+        raise UsageError(
+            f"{model} takes one picture of real numbers, and {what} given; several are for networks of your own"
+        )
+    if isinstance(model, str):
+        return model, _of_own_code(model, classes, given), given
+    title, network, _ = named(model, picture(given))
+    return title, network, given
+
+
+def assumed(model: str | nn.Module, classes: int | None = None) -> str:
+    """What an instrument takes for granted where neither the caller nor the network says it; "" where all is said."""
+    if classes is not None or not isinstance(model, str) or ".py:" not in model or not needs(model, "num_classes"):
+        return ""
+    return f"num_classes is {USUAL_CLASSES}, as of the zoo's networks, because {model} has no default for it."
+
+
+def _of_own_code(model: str, classes: int | None, given: Inputs) -> nn.Module:
     """The network of FILE.py:NAME without memory for its weights; with it where its code asks for numbers."""
+    shape = picture(given)
+    classes = USUAL_CLASSES if classes is None and needs(model, "num_classes") else classes
     sizes = {"num_classes": classes, "in_channels": shape[0], "image_size": shape[1] if len(shape) > 1 else None}
     try:
         with torch.device("meta"), zoo.unfilled():
             network = zoo.create(model, **sizes)
             if any(map(is_lazy, network.parameters())):
-                network.eval()(torch.empty(1, *shape))
+                network.eval()(*(torch.empty(1, *one.shape, dtype=one.dtype) for one in given))
             return network
     except Exception:  # the second time nothing stands in its way but its own mistakes
         return zoo.create(model, **sizes)
@@ -132,7 +169,7 @@ def size_of(input: Size | None, channels: int | None = None) -> Shape | None:
         raise wrong
     if prod(shape) > MOST_NUMBERS:
         raise UsageError(
-            f"input {_written(shape)} has more numbers than any picture; up to {MOST_NUMBERS:,} are inspected"
+            f"input {written(shape)} has more numbers than any picture; up to {MOST_NUMBERS:,} are inspected"
         )
     return shape
 
@@ -142,7 +179,3 @@ def _side(input: Size | None) -> int:
     if isinstance(input, str) and re.fullmatch("[0-9]{1,9}", input.strip()):
         return int(input)
     return input if isinstance(input, int) and not isinstance(input, bool) and input > 0 else 0
-
-
-def _written(sizes: Sequence[int]) -> str:
-    return "x".join(map(str, sizes))

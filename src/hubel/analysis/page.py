@@ -51,11 +51,11 @@ def fragment(summary: Summary, depth: int | None = None) -> str:
         "FLOPs per picture": tables.number(total.flops),
         "bytes of activations at the peak of an inference": tables.number(total.peak_activation_bytes),
         "bytes kept for backward": tables.number(total.saved_bytes),
-        "px receptive field": tables.axes(total.receptive_field),
+        "px receptive field of a position of the last feature map": tables.axes(total.receptive_field),
     }  # fmt: skip
     shown = "".join(f"<div><b>{value}</b><span>{what}</span></div>" for what, value in figures.items())
     return (f'<div class="hubel"><style>{STYLE}</style><h1>{escape(summary.model)}</h1>'
-            f"<p>input {tables.volume(summary.input)}</p>"
+            f"<p>input {tables.given(summary)}</p>"
             f'<div class="figures">{shown}</div><div class="drawing">{drawing(summary, depth)}</div>'
             f"<p>{CAPTION}</p>"
             f'<div class="wide">{_table(summary, depth)}</div><p>{escape(tables.closing(summary))}</p>'

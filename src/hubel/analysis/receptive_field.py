@@ -42,8 +42,8 @@ def receptive_fields(trace: Trace) -> list[Field | None]:
         mine = _region(tensor)
         return next((seen for other, seen in reversed(views.values()) if _region(other) == mine), None)
 
-    assert trace.input is not None
-    known[storage(trace.input)] = {id(trace.input): (trace.input, fields.picture(trace.input.shape))}
+    for tensor in pictures(trace):
+        known[storage(tensor)] = {id(tensor): (tensor, fields.picture(tensor.shape))}
     found: list[Field | None] = []
     for call in trace.calls:
         given = [seen for tensor, key in zip(call.inputs, call.reads, strict=True) if key in known
@@ -56,6 +56,15 @@ def receptive_fields(trace: Trace) -> list[Field | None]:
             views[id(tensor)] = tensor, seen
         found.append(outcome[0] if outcome else None)
     return found
+
+
+def pictures(trace: Trace) -> list[Tensor]:
+    """The inputs in whose pixels fields are told: the first of the most dimensions, and those of the same sides.
+
+    Others, such as a vector beside a picture, are seen as weights are.
+    """
+    first = max(trace.inputs, key=Tensor.dim)
+    return [tensor for tensor in trace.inputs if tensor.dim() == first.dim() and tensor.shape[2:] == first.shape[2:]]
 
 
 def _region(tensor: Tensor) -> Region:

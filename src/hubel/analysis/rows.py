@@ -2,17 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from hubel.analysis import field, fit, memory, operators
 from hubel.analysis.calls import Call, storage
-from hubel.analysis.field import Field
-from hubel.analysis.named import Size, named
+from hubel.analysis.inputs import Inputs, picture
+from hubel.analysis.named import Size, asked, assumed
 from hubel.analysis.operators import Window
-from hubel.analysis.receptive_field import receptive_fields
+from hubel.analysis.receptive_field import pictures, receptive_fields
 from hubel.analysis.seen import Seen
 from hubel.analysis.seen import seen as numbers
 from hubel.analysis.shadow import Shadow
@@ -63,7 +63,8 @@ class Total:
     activation_bytes: int
     peak_activation_bytes: int  # of an inference that frees what it no longer needs
     saved_bytes: int | None
-    receptive_field: Axes  # of the last layer before the whole picture is pooled or flattened into one
+    receptive_field: Axes  # of one position of the last feature map, before the picture is pooled or flattened into one
+    receptive_field_of: str  # the row whose it is: rows after it read all positions
 
     @property
     def flops(self) -> int | None:
@@ -76,11 +77,16 @@ class Summary:
     """A network described: rows, totals, and the ways to show them."""
 
     model: str
-    input: tuple[int, ...]
+    inputs: Inputs
     rows: tuple[Row, ...]
     total: Total
     classes: dict[str, str]  # module path -> class name
     note: str = ""  # what could not be found out, and why
+
+    @property
+    def input(self) -> tuple[int, ...]:
+        """The one whose pixels receptive fields count: the picture."""
+        return picture(self.inputs)
 
     def calls(self, name: str) -> list[Row]:
         """The rows of a layer, by its path.
@@ -99,9 +105,11 @@ class Summary:
                  "macs": self.total.macs, "flops": self.total.flops,
                  "peak_activation_bytes": self.total.peak_activation_bytes, "saved_bytes": self.total.saved_bytes,
                  "receptive_field": list(self.total.receptive_field),
+                 "receptive_field_of": self.total.receptive_field_of,
                  "activation_bytes": self.total.activation_bytes}  # fmt: skip
-        return {"model": self.model, "input": list(self.input), "rows": [_row_json(row) for row in self.rows],
-                "total": total}  # fmt: skip
+        shapes = [list(one.shape) for one in self.inputs]
+        return {"model": self.model, "input": shapes[0] if len(shapes) == 1 else shapes,
+                "rows": [_row_json(row) for row in self.rows], "total": total}  # fmt: skip
 
     def text(self, depth: int | None = None) -> str:
         """A table for the terminal; `depth` modules deep, or every call."""
@@ -147,25 +155,27 @@ def _row_json(row: Row) -> dict[str, Any]:
 
 
 @uncollected()
-def summary(model: str | nn.Module, input: Size | None = None, *, name: str = "") -> Summary:
+def summary(model: str | nn.Module, input: Size | Inputs | Sequence[Size] | None = None, *, name: str = "") -> Summary:
     """What a network is made of and what it costs, for one picture, found on the meta device.
 
     Args:
         model: any module that takes a batch of pictures, left exactly as it is; or the name of a network, see `named`.
         input: size of one picture, C H W  [px]; of a network by name as published unless given, and an integer is the
-            side of a square picture.
+            side of a square picture. Of a network of several inputs a list of their sizes, [(3, 32, 32), (10,)], each also
+            with its kind of numbers, "20:int64".
         name: what to call the network; its class unless given.
 
     Raises:
         ShapeError: a layer does not fit; it is named, with the sizes and with an input that would fit.
         UsageError: no such network, no size, or the forward pass cannot be followed on shapes alone.
     """
-    title, network, size = named(model, input)
+    title, network, given = asked(model, input)
     with Shadow(network) as shadow:
-        return _described(shadow, size, name or title)
+        found = _described(shadow, given, name or title)
+    return replace(found, note=" ".join(filter(None, (assumed(model), found.note))))
 
 
-def _described(shadow: Shadow, input: tuple[int, ...], name: str) -> Summary:
+def _described(shadow: Shadow, input: Inputs, name: str) -> Summary:
     note = ""
     trace, saved = memory.inference_and_saved(shadow, input) or (fit.checked(shadow, input), None)
     if saved is None:
@@ -175,7 +185,7 @@ def _described(shadow: Shadow, input: tuple[int, ...], name: str) -> Summary:
             note = f"saved bytes unknown: in training mode {stopped.path} fails: {stopped.error}"
     kept = _kept(saved)
     fresh = {key: path for key, path in trace.weights.items() if path in trace.parameters}
-    rows = _rows(trace, kept, fresh, input)
+    rows = _rows(trace, kept, fresh, picture(input))
     rows += _rest(trace, saved, kept, fresh)
     if saved and saved.trace.unsure:
         note = f"saved bytes unknown: {saved.trace.unsure}"
@@ -187,6 +197,7 @@ def _described(shadow: Shadow, input: tuple[int, ...], name: str) -> Summary:
 def _total(rows: Sequence[Row], trace: Trace) -> Total:
     macs, saved = [row.macs for row in rows], [row.saved_bytes for row in rows]
     maps = [row for row in rows if row.moving and row.activation_bytes and row.op != "input"]
+    last = (maps or [row for row in rows if row.output])[-1]
     return Total(
         params=sum(row.params for row in rows),
         training_params=sum(row.params for row in rows if row.op == TRAINING_ONLY),
@@ -194,7 +205,8 @@ def _total(rows: Sequence[Row], trace: Trace) -> Total:
         activation_bytes=sum(row.activation_bytes for row in rows),
         peak_activation_bytes=memory.peak(trace),
         saved_bytes=None if None in saved else sum(filter(None, saved)),
-        receptive_field=(maps or [row for row in rows if row.output])[-1].receptive_field,
+        receptive_field=last.receptive_field,
+        receptive_field_of=last.name,
     )
 
 
@@ -205,23 +217,28 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
     """
     fields = receptive_fields(trace)
     seen_by = {id(found): numbers(found, input[1:]) for found in {id(each): each for each in fields}.values()}
-    assert trace.input is not None
-    seen = numbers(field.picture(trace.input.shape), input[1:])
-    rows = [Row(name="input", module="", op="input", output=input, params=0, macs=0,
-                activation_bytes=trace.input.untyped_storage().nbytes(),
-                saved_bytes=kept.pop(("input", "", 0), 0), receptive_field=seen.size, jump=seen.jump, start=seen.start,
-                share=seen.share, moving=seen.moving)]  # fmt: skip
+    seeing = set(map(id, pictures(trace)))
+    rows = []
+    for nth_input, tensor in enumerate(trace.inputs):
+        seen = numbers(field.picture(tensor.shape) if id(tensor) in seeing else None, input[1:])
+        rows.append(Row(
+            name=f"input {nth_input + 1}" if len(trace.inputs) > 1 else "input", module="", op="input",
+            output=tuple(tensor.shape[1:]), params=0, macs=0, activation_bytes=tensor.untyped_storage().nbytes(),
+            saved_bytes=kept.pop(("input", "", nth_input), 0), receptive_field=seen.size, jump=seen.jump,
+            start=seen.start, share=seen.share, moving=seen.moving))  # fmt: skip
     nth: dict[tuple[str, str], int] = {}
-    activations = {storage(trace.input)}
+    activations = {storage(tensor) for tensor in trace.inputs}
+    unseen = {storage(tensor) for tensor in trace.inputs if id(tensor) not in seeing}  # and what is made of them alone
     for call, found in zip(trace.calls, fields, strict=True):
         given = [tensor for tensor, key in zip(call.inputs, call.reads, strict=True) if key in activations]
-        if found:
+        if found or not unseen.isdisjoint(call.reads):
             activations.update(call.writes)
+            unseen.update([] if found else call.writes)
         where = (call.path, call.name)
         nth[where] = index = nth.get(where, -1) + 1
         mine = kept.pop((*where, index), 0)
         view = operators.is_view(call)
-        if _is_row(call, found, view) or mine:
+        if _is_row(call, view, depends=not activations.isdisjoint(call.writes)) or mine:
             read = [] if view else [fresh.pop(key) for key in call.reads if key in fresh]
             params = sum([trace.parameters[path].numel() for path in read]) if read else 0
             op = operators.op_name(call, weighted=len(given) < len(call.inputs))
@@ -229,12 +246,12 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
     return rows
 
 
-def _is_row(call: Call, found: Field | None, view: bool) -> bool:
+def _is_row(call: Call, view: bool, *, depends: bool) -> bool:
     """Whether a call shows: it computes, or it changes the shape of something that depends on the picture."""
     if not call.inputs or not call.outputs:
         return False
     if view:
-        return found is not None and call.shape != call.inputs[0].shape
+        return depends and call.shape != call.inputs[0].shape
     return call.name not in ("empty_like", "lift_fresh", "detach", "new_empty")
 
 
@@ -242,9 +259,8 @@ def _kept(saved: memory.Saved | None) -> Kept:
     """Bytes kept for backward, by the call that made them: module, operator, and the how-manieth of these it was."""
     if saved is None:
         return {}
-    assert saved.trace.input is not None
     left = dict(saved.bytes)
-    kept = {("input", "", 0): left.pop(storage(saved.trace.input), 0)}
+    kept = {("input", "", at): left.pop(storage(tensor), 0) for at, tensor in enumerate(saved.trace.inputs)}
     nth: Counter[tuple[str, str]] = Counter()
     for call in saved.trace.calls:
         key = (call.path, call.name)

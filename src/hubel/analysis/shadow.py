@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from hubel.analysis.calls import tensors
 from hubel.analysis.cpu import OnCPU
+from hubel.analysis.inputs import Inputs, inputs
 from hubel.analysis.shapes import like
 from hubel.analysis.trace import ROOT, Recorder, Stopped, Trace
 from hubel.errors import HubelError, UsageError
@@ -117,9 +118,9 @@ class Shadow:
                 own[name] = types.MethodType(value.__func__, replace(value.__self__))
         own["forward"] = self.recorder.wrap(path or ROOT, twin)
 
-    def run(self, input: Sequence[int], *, training: bool = False, gradients: bool = False, graph: bool = True,
+    def run(self, input: Sequence[int] | Inputs, *, training: bool = False, gradients: bool = False, graph: bool = True,
             batch: int = 1) -> Trace:  # fmt: skip
-        """One pass over pictures of a size, in inference or training mode, prepared for gradients or not.
+        """One pass over pictures of a size, or several inputs, in inference or training mode, prepared for gradients or not.
 
         Without `graph`, convolutions and batch norms pass for frozen: autograd then has hardly anything to write down,
         which takes as long as all the rest.
@@ -128,7 +129,8 @@ class Shadow:
             Stopped: the forward pass failed.
             UsageError: the forward pass reads the numbers of a tensor.
         """
-        _takes_one(self.model, self.classes[""])
+        given = inputs(input)
+        _refuse_others(self.model, self.classes[""], len(given))
         self._set_mode(training)
         for parameter in self.plainly_used:
             parameter.requires_grad = graph
@@ -136,23 +138,28 @@ class Shadow:
         recorder.begin(self.memory, self.sizes)
         recorder.plain = not (gradients and graph)
         with torch.inference_mode(False):
-            x = torch.empty((batch, *input), device="meta", dtype=self._dtype())
+            x = [torch.empty((batch, *one.shape), device="meta", dtype=one.dtype or self._dtype()) for one in given]
         with _undisturbed(), torch.set_grad_enabled(gradients), recorder, OnCPU(recorder):
             try:
-                result = self.model(x)
+                result = self.model(*x)
             except HubelError:
                 raise
             except (NotImplementedError, RuntimeError, TypeError) as error:
+                if 'missing the required "forward"' in str(error):
+                    raise UsageError(
+                        f"{str(error).splitlines()[0]}; write what it computes, or name a module that does"
+                    ) from error
                 asks = "meta tensor" in str(error) or "meta device" in str(error)  # for numbers, or for a numpy array
                 if not asks and not isinstance(error, NotImplementedError):
-                    raise recorder.failed or Stopped(ROOT, None, [x], error) from error
+                    raise recorder.failed or Stopped(ROOT, None, x, error) from error
                 where = recorder.failed.path if recorder.failed else ROOT
                 raise UsageError(f"{where}: the forward pass needs the numbers of a tensor, and an inspection has only "
                                  f"shapes ({str(error).splitlines()[0]})") from error  # fmt: skip
             except Exception as error:
-                raise recorder.failed or Stopped(ROOT, None, [x], error) from error
+                raise recorder.failed or Stopped(ROOT, None, x, error) from error
         outputs = tensors(_plain(result))
-        recorder.looks_at(x)
+        for tensor in x:
+            recorder.looks_at(tensor)
         return Trace(recorder.calls, x, outputs, self.parameters, self.weights, self.classes, recorder.memory,
                      recorder.sizes, recorder.meddled, recorder.unsure)  # fmt: skip
 
@@ -181,17 +188,26 @@ class Shadow:
         return kinds[0] if kinds else torch.get_default_dtype()
 
 
-def _takes_one(model: nn.Module, kind: str) -> None:
-    """Refuses a network whose forward needs more than one input."""
+def _refuse_others(model: nn.Module, kind: str, count: int) -> None:
+    """Refuses a network whose forward needs more than `count` inputs, or takes fewer."""
     try:
-        parameters = inspect.signature(type(model).forward).parameters.values()
+        parameters = list(inspect.signature(type(model).forward).parameters.values())[1:]
     except (TypeError, ValueError):
         return
-    needed = [each.name for each in list(parameters)[1:]
-              if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]  # fmt: skip
-    if len(needed) > 1:
-        raise UsageError(f"the forward of {kind} takes {len(needed)} inputs ({', '.join(needed)}), and one is given; inspect "
-                         f"a module that takes one picture and makes the others of it")  # fmt: skip
+    placed = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    needed = [each.name for each in placed if each.default is each.empty]
+    if len(needed) > count:
+        raise UsageError(f"the forward of {kind} takes {len(needed)} inputs ({', '.join(needed)}), and {_counted(count)} given; "
+                         f"hubel summary and hubel lint take one after the other, --input 3x32x32 --input 10, others a "
+                         f"module that takes one picture and makes the rest of it")  # fmt: skip
+    if len(placed) < count and not any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        names = f" ({', '.join(each.name for each in placed)})" if placed else ""
+        raise UsageError(f"the forward of {kind} takes {len(placed)} input{'s' * (len(placed) != 1)}{names}, and "
+                         f"{_counted(count)} given")  # fmt: skip
+
+
+def _counted(count: int) -> str:
+    return "one is" if count == 1 else f"{count} are"
 
 
 def _by_path(model: nn.Module) -> dict[str, nn.Module]:

@@ -77,6 +77,12 @@ def volume(shape: Sequence[int]) -> str:
     return "x".join(str(n) for n in shape) or "-"
 
 
+def given(summary: Summary) -> str:
+    """The inputs, `3x32x32` or `3x32x32 and 20 (int64)`."""
+    return " and ".join(volume(one.shape) + (f" ({str(one.dtype).removeprefix('torch.')})" if one.dtype else "")
+                        for one in summary.inputs)  # fmt: skip
+
+
 def share(values: Sequence[float | None]) -> str:
     """A share of the picture per axis, in percent."""
     return axes(tuple(None if value is None else round(100 * value) for value in values)) + \
@@ -104,9 +110,10 @@ def total_cells(summary: Summary) -> list[str]:
 
 def closing(summary: Summary) -> str:
     """What the columns do not show."""
+    of = "" if len(summary.inputs) < 2 else f"Receptive fields are told in pixels of the input {volume(summary.input)}."
     peak = f"Peak activations of an inference: {number(summary.total.peak_activation_bytes)} bytes."
     return " ".join(
-        filter(None, (peak, trained_only(summary), last_map(summary), misfits(summary), CONVENTION, summary.note))
+        filter(None, (peak, trained_only(summary), last_map(summary), misfits(summary), of, CONVENTION, summary.note))
     )
 
 
@@ -153,7 +160,7 @@ def left_over(window: Window, shape: Sequence[int]) -> tuple[int, ...]:
 def text(summary: Summary, depth: int | None = None, width: int | None = None) -> str:
     """A table for the terminal; where it has only so many columns of text, what can best be missed is left out and named."""
     lines = [cells(row) for row in at_depth(summary, depth)]
-    title = f"{summary.model}, input {volume(summary.input)}"
+    title = f"{summary.model}, input {given(summary)}"
     return grid(COLUMNS, lines, total_cells(summary), closing(summary), left=2, width=width, spare=SPARE, title=title)
 
 
@@ -214,7 +221,7 @@ def markdown(summary: Summary, depth: int | None = None) -> str:
     lines = [COLUMNS, ("---", "---", *("---:" for _ in COLUMNS[2:]))]
     body: Iterable[Sequence[str]] = [*lines, *(cells(row) for row in at_depth(summary, depth)), total_cells(summary)]
     table = "\n".join("| " + " | ".join(plain(cell).replace("|", "\\|") for cell in line) + " |" for line in body)
-    return f"**{plain(summary.model)}**, input {volume(summary.input)}\n\n{table}\n\n{closing(summary)}\n"
+    return f"**{plain(summary.model)}**, input {given(summary)}\n\n{table}\n\n{closing(summary)}\n"
 
 
 def comma_separated(summary: Summary, depth: int | None = None) -> str:

@@ -24,13 +24,13 @@ ROOT = "(network)"  # the name of what the outermost forward itself does
 
 @dataclass
 class Trace:
-    """A forward pass: its operator calls in order, its input and output, and the shadow's parameters by name.
+    """A forward pass: its operator calls in order, its inputs and outputs, and the shadow's parameters by name.
 
     A memory is named by the number that `storage` gives it; all views of it share it.
     """
 
     calls: list[Call] = field(default_factory=list)
-    input: Tensor | None = None
+    inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     weights: dict[int, str] = field(default_factory=dict)  # the memory of parameters and buffers -> their path

@@ -239,7 +239,10 @@ def _run(arguments: list[str]) -> int:
     with process.uncollected():  # most of what a verb imports, torch among it: a tenth quicker
         import_module("hubel.terminal")
     with limits(words):
-        return verb.call(words)
+        try:
+            return verb.call(words)
+        except SystemExit as end:  # of code that a command was given: no verb of ours ends the process
+            raise RuntimeError(f"it ends the process with {end.code!r}") from end
 
 
 def _speak() -> None:

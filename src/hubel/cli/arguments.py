@@ -15,6 +15,7 @@ Positional = tyro.conf.Positional
 Engine = Literal["auto", "eager", "folded", "native", "openvino", "onnxruntime", "inductor"]  # of `inference.ENGINES`
 MAX_PIXELS = "HUBEL_MAX_PIXELS"  # of `data.image_file.pixel_limit`
 Choices = Annotated[Recipe, tyro.conf.arg(name="")]  # the keys of a recipe, without a prefix
+Inputs = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]  # a key that is given once for each
 File = Annotated[bool | str, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="")]  # a key that may stand alone
 
 

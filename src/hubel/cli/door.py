@@ -5,8 +5,8 @@ A recipe's own numbers have theirs in `training.keys`; a recipe checks itself wh
 
 import math
 import os
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,17 @@ FILES = (
 )  # that are written
 FOLDERS = ("project", "overlays", "folder")  # that files are written into
 NAMES = ("name",)
+UPDATED = ("exclude", "fix")  # a list that is read, and written with more in it
+RUN_FILES = (
+    "run.json",
+    "split.json",
+    "metrics.jsonl",
+    "openings.jsonl",
+    "summary.json",
+    "evaluation.json",
+    "best.safetensors",
+    "last.safetensors",
+)  # that nobody but a run itself writes
 LONGEST = 255  # bytes of a file's name that every file system takes
 ROOM = 60  # of them that a number or an ending may take
 
@@ -86,7 +97,7 @@ def reasonable(arguments: Any, verb: str) -> None:
         elif isinstance(value, str) and key in (*FILES, *FOLDERS, *NAMES):
             _can_be_named(key.replace("_", "-"), value)
             if key in FILES:
-                files.target(Path(value))
+                _spares_what_is_read(key.replace("_", "-"), files.target(Path(value)), arguments)
             elif key in FOLDERS and os.path.exists(value) and not os.path.isdir(value):
                 raise UsageError(f"{key} is {value}, which is no folder; give a folder, or the name of a new one")
 
@@ -108,6 +119,40 @@ def _can_be_named(key: str, value: str) -> None:
         if size > LONGEST - (ROOM if key in NAMES else 0):
             raise UsageError(f"{key} is {shown(value)}; a name of {size:,} bytes is too long, {LONGEST} are what a file system "
                              f"takes")  # fmt: skip
+
+
+def _spares_what_is_read(key: str, file: Path, arguments: Any) -> None:
+    """Refuses to write over a file that the command reads, a picture among its data, or what a run consists of."""
+    if not file.exists():
+        return
+    from hubel.data.folders import EXTENSIONS  # torch comes with it, which help does not wait for
+
+    if file.name in RUN_FILES and (file.parent / "run.json").is_file():
+        raise UsageError(f"{key} is {shown(str(file))}, a file of the run {shown(str(file.parent))}, which would be lost; name "
+                         f"another file")  # fmt: skip
+    whole = Path(os.path.realpath(file))
+    for field in fields(arguments):
+        if field.name in (*FILES, *FOLDERS) or (key in UPDATED and field.name in UPDATED):
+            continue
+        for read in _named_in(getattr(arguments, field.name)):
+            place = Path(os.path.realpath(read))
+            if whole == place or (whole.suffix.lower() in EXTENSIONS and whole.is_relative_to(place)):
+                raise UsageError(
+                    f"{key} is {shown(str(file))}, which this command reads, so it would be lost; name another file"
+                )
+
+
+def _named_in(value: Any) -> Iterator[str]:
+    """The files and folders that an argument names, also as one of several, or as FILE.py:NAME."""
+    if is_dataclass(value):
+        value = [getattr(value, field.name) for field in fields(value)]
+    if isinstance(value, str):
+        for path in (os.path.expanduser(value), value.rpartition(":")[0]):
+            if path and "\0" not in path and len(os.fsencode(path)) < 4096 and os.path.exists(path):
+                yield path
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _named_in(each)
 
 
 def shown(text: str, most: int = 80) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import hubel
 from hubel import files
 from hubel.errors import HubelError
+from hubel.foreign import OWN
 
 FAULT = 70  # the exit code of a fault in Hubel itself: EX_SOFTWARE of sysexits.h
 SHOWN = "HUBEL_TRACEBACK"  # set to 1, the traceback is printed instead
@@ -32,8 +33,20 @@ def sentence(error: Exception) -> tuple[str, int]:
         where = f"cannot read or write {_short(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) \
             else "cannot write the output"  # fmt: skip
         return f"{where}: {error.strerror}", 3
+    if own := _own_code(error):
+        return f"the code of {own} fails: {type(error).__name__}{f': {said}' if said else ''}; mend it there", 2
     return f"this is a fault in Hubel: {type(error).__name__}{f': {said}' if said else ''}, {_place(error)}; please report it " \
            f"with your command{_kept(error)}", FAULT  # fmt: skip
+
+
+def _own_code(error: BaseException) -> str:
+    """File and line of the user's own code that an exception came through, such as a network's forward; empty if none."""
+    for raised in (error.__cause__, error):
+        walked = traceback.walk_tb(raised.__traceback__ if raised else None)
+        own = [(frame.f_code.co_filename, line) for frame, line in walked if OWN in frame.f_globals]
+        if own:
+            return f"{_short(own[-1][0])}, line {own[-1][1]},"
+    return ""
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from hubel.cli.arguments import File, Positional, file_of
+from hubel.cli.arguments import File, Inputs, Positional, file_of
 from hubel.errors import UsageError
 from hubel.foreign import plain
 
@@ -45,8 +45,9 @@ class Summary:
 
     model: Positional[str]
     """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), or the folder of a run"""
-    input: str | None = None
-    """channels x height x width of a picture, such as 3x224x224; as published unless given"""
+    input: Inputs = ()
+    """channels x height x width of a picture, such as 3x224x224; as published unless given; of a network of several
+    inputs each in its own --input, with its kind of numbers where they are no real ones, 20:int64"""
     classes: int | None = None
     """logits of the network; as published unless given"""
     depth: int | None = None
@@ -192,14 +193,16 @@ class Lint:
 
     model: Positional[str]
     """a name of the zoo, FILE.py:NAME, a line of layers, or the folder of a run"""
-    input: str | None = None
-    """channels x height x width of a picture; as published unless given"""
+    input: Inputs = ()
+    """channels x height x width of a picture; as published unless given; of a network of several
+    inputs each in its own --input, with its kind of numbers where they are no real ones, 20:int64"""
     json: bool = False
     """print one JSON object"""
 
 
 def lint(arguments: Lint) -> int:
     """Prints findings."""
+    from hubel.analysis import assumed
     from hubel.commands.summary import linted
 
     findings = linted(arguments.model, arguments.input)
@@ -207,6 +210,8 @@ def lint(arguments: Lint) -> int:
         print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
     else:
         print("\n".join(map(plain, findings)) or "nothing found")
+        if said := assumed(arguments.model):
+            print(f"note: {plain(said)}")
     return 1 if findings else 0
 
 

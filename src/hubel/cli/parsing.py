@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import tyro
 
 from hubel.cli import door
-from hubel.cli.arguments import File
+from hubel.cli.arguments import File, Inputs
 from hubel.cli.synonyms import ALIASES, ELSEWHERE
 from hubel.errors import UsageError, lookup, nearest
 from hubel.training.keys import seconds
@@ -227,6 +227,8 @@ def _plain(rest: Sequence[str], keys: Mapping[str, Any]) -> list[tuple[str, str]
 
 
 def _takes_several(kind: Any) -> bool:
+    if kind == Inputs:
+        return False
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     return get_origin(kind) is tuple

@@ -1,6 +1,7 @@
 """The verbs that train: their arguments, and what each calls."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -174,7 +175,7 @@ def resume(arguments: Resume) -> int:
     from hubel.training.series import FILE
 
     named = {key: getattr(arguments, key) for key in ("data", "model", "teacher_model")}
-    if (Path(arguments.run) / FILE).is_file():
+    if os.path.isfile(Path(arguments.run) / FILE):
         return _watch_series(arguments.json, lambda track: series.go_on(arguments.run, track, **named))
     return _watch(arguments.json, lambda track: go_on(arguments.run, track, **named))
 
@@ -194,6 +195,7 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
 
 
 def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
+    from hubel.commands.named_code import resume_command
     from hubel.commands.series import Turn, show
     from hubel.terminal import Stopped, console_for, show_training, tracker
 
@@ -212,8 +214,9 @@ def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
         try:
             show_training(record.records, console)
         except (Stopped, KeyboardInterrupt):
+            command = resume_command(record.series.folder, Recipe.from_dict(record.series.about["recipe"]))
             console.print(f"stopped in run {record.number} of {record.of}; nothing is lost, go on with: "
-                          f"hubel resume {in_markup(record.series.folder)}", highlight=False, soft_wrap=True)  # fmt: skip
+                          f"{in_markup(command)}", highlight=False, soft_wrap=True)  # fmt: skip
             return 130
     return 0
 

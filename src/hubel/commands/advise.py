@@ -130,8 +130,8 @@ def _some(known: Seen, seed: int) -> Seen:
 
 def _published(classifier: Classifier, weights: Path) -> float | None:
     """Accuracy of the weights on their own task: of the run's validation, or published for the network and its classes."""
-    summary = (weights if weights.is_dir() else weights.parent) / "summary.json"
-    if "weights" not in classifier.about and summary.is_file():
+    summary = (weights if os.path.isdir(weights) else weights.parent) / "summary.json"
+    if "weights" not in classifier.about and os.path.isfile(summary):
         return Run.open(summary.parent).summary()["validation"]["top1"]
     known = zoo.facts().get(classifier.model, {})
     given = (classifier.about.get("weights") or {}).get("top1")

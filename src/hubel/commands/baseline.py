@@ -134,7 +134,7 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         "notes": _cap(splits, most, seed),
         "rows": [asdict(row) for row in rows],
         "run": None if ours is None else row_of(ours),
-        "templates": TEMPLATES if (folder / TEMPLATES).exists() else None,
+        "templates": TEMPLATES if os.path.exists(folder / TEMPLATES) else None,
         "page": html,
         "openings": record.openings(),
     }
@@ -154,7 +154,7 @@ def _finished(folder: Path) -> Run:
 def _division(ours: Run | None, split: str | None, seed: int) -> Division:
     if ours is None:
         return Division(file=split) if split else Division(seed)
-    if (ours.folder / SPLIT).exists():
+    if os.path.exists(ours.folder / SPLIT):
         return Division(file=str(ours.folder))
     return division_of(Recipe.from_dict(ours.about["recipe"]))
 
@@ -164,7 +164,7 @@ def _made(project: Path, stem: str, about: dict[str, Any]) -> Path:
     number = 1
     while True:
         folder = project / f"{stem}-{number}"
-        if not folder.exists():
+        if not os.path.exists(folder):
             try:
                 files.write(folder / FILE, json.dumps(about, indent=2), exclusive=True)
                 return folder
@@ -199,7 +199,7 @@ def row_of(run: Run) -> dict[str, Any]:
 
 def _pictures(folder: Path) -> Any:
     path = folder / "templates.npz"
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     with np.load(path, allow_pickle=False) as kept:
         return kept["templates"]
@@ -224,7 +224,7 @@ def show(records: Iterator[Record], console: Console) -> dict[str, Any]:
         else:
             if record.summary["run"]:
                 console.print(in_markup(line(record.summary["run"])), style="bold", highlight=False, soft_wrap=True)
-            made = [name for name in (TEMPLATES, SUMMARY) if (record.folder / name).exists()]
+            made = [name for name in (TEMPLATES, SUMMARY) if os.path.exists(record.folder / name)]
             console.print(f"{in_markup(record.folder)}: {', '.join(made)}", highlight=False, soft_wrap=True)
             if record.summary["page"]:
                 console.print(in_markup(record.summary["page"]), highlight=False, soft_wrap=True)

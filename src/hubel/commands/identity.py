@@ -207,8 +207,8 @@ def run_of(path: str | os.PathLike[str]) -> Run | None:
     """The run in a folder, or beside a classifier file; None where there is none."""
     if not os.path.exists(path):  # the name of a network
         return None
-    beside = Path(path) if Path(path).is_dir() else Path(path).parent
-    return Run.open(beside) if (beside / "run.json").is_file() else None
+    beside = Path(path) if os.path.isdir(path) else Path(path).parent
+    return Run.open(beside) if os.path.isfile(beside / "run.json") else None
 
 
 def without_labels_lost(opened: Opened) -> Opened:

@@ -1,5 +1,6 @@
 """The shapes of the files that a run's page is drawn from; what has another shape is refused in one sentence."""
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict, get_type_hints
@@ -187,7 +188,7 @@ def read_robustness(path: Path) -> dict[str, Any] | None:
     Raises:
         FileError: it cannot be read, or has another shape.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     kept = documents.read(path, KeptRobustness)
     if kept["split"] not in ("train", "val", "test"):
@@ -205,4 +206,4 @@ def read_ensembles(path: Path) -> list[dict[str, Any]]:
     Raises:
         FileError: it cannot be read, or has another shape.
     """
-    return documents.read(path, list[KeptEnsemble]) if path.exists() else []
+    return documents.read(path, list[KeptEnsemble]) if os.path.exists(path) else []

@@ -1,6 +1,7 @@
 """What a training starts from and whom it learns from: trained networks, named as a run, a file, or one of the zoo."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,7 +215,7 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
 
 def _described(path: Path) -> bool:
     """Whether weights say themselves which classes and pictures they are for: a run's, or a classifier file's."""
-    return path.is_dir() or (path.is_file() and is_ours(path))
+    return os.path.isdir(path) or (os.path.isfile(path) and is_ours(path))
 
 
 def teacher_of(origin: Origin | None, splits: Splits) -> Teacher | None:

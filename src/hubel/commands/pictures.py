@@ -67,8 +67,8 @@ def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None
         FileError: no such weights.
     """
     classifier = Classifier.load(weights, model, body=True)
-    beside = Path(weights) if Path(weights).is_dir() else Path(weights).parent
-    run, notes = Run.open(beside) if (beside / "run.json").is_file() else None, ()
+    beside = Path(weights) if os.path.isdir(weights) else Path(weights).parent
+    run, notes = Run.open(beside) if os.path.isfile(beside / "run.json") else None, ()
     use_all_cores()
     if run is not None and is_own(run, data, track):
         splits, name = splits_of(run, track, data), data or run.about["data"]

@@ -198,7 +198,9 @@ def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None) -
     assert recipe.channels is not None
     opened = opened_of(run, track, data)
     kept = run.folder / SPLIT
-    how = Division(file=str(kept)) if kept.exists() else division(recipe)  # killed before it was kept: drawn again
+    how = (
+        Division(file=str(kept)) if os.path.exists(kept) else division(recipe)
+    )  # killed before it was kept: drawn again
     try:
         splits = load(opened, size=recipe.size, channels=recipe.channels, fit=recipe.fit or "pad", division=how,
                       stream=recorded["streamed"], track=track)  # fmt: skip

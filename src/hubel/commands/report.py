@@ -1,6 +1,7 @@
 """The page of a run: what it shows is kept beside it, so that it can be drawn again when something is added."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -73,7 +74,7 @@ def draw(run: Run, splits: Splits, summary: Mapping[str, Any] | None = None) -> 
 
 def _drawn(run: Run, splits: Splits, summary: Mapping[str, Any] | None) -> bool:
     path = run.folder / KEPT
-    if not path.exists() or (summary is None and not run.finished):
+    if not os.path.exists(path) or (summary is None and not run.finished):
         return False
     known = run.summary() if summary is None else summary
     kept = read_page(path, len(known["classes"]))
@@ -97,7 +98,7 @@ def _drawn(run: Run, splits: Splits, summary: Mapping[str, Any] | None) -> bool:
         robustness=robustness,
         samples={name: shown[0] for name, shown in samples(harder, count=1).items()} if harder is not None else {},
         ensembles=read_ensembles(run.folder / ENSEMBLES),
-        explained=(run.folder / EXPLAINED).is_file(),
+        explained=os.path.isfile(run.folder / EXPLAINED),
     )
     files.write(run.folder / PAGE, report.render(page))
     return True

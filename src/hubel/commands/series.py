@@ -37,6 +37,7 @@ from hubel.training.machine import versions
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.series import SUMMARY, Series, SeriesSummary, found_or_made, open_series
+from hubel.training.state import refuse_a_large_batch
 from hubel.zoo.own import code_sha256
 
 PREDICTIONS = "predictions.csv"
@@ -149,13 +150,13 @@ def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None
     folds = [None] if recipe.folds is None or recipe.fold is not None else range(1, recipe.folds + 1)
     for fold in folds:
         try:
-            refuse_known(
-                split(opened, recipe.with_(fold=fold) if fold else recipe, track, origin), opened, origin, track
-            )
-        except DataError as error:
-            if fold is None or type(error) is not DataError:
+            drawn = split(opened, recipe.with_(fold=fold) if fold else recipe, track, origin)
+            refuse_known(drawn, opened, origin, track)
+            refuse_a_large_batch(recipe, drawn)
+        except (DataError, UsageError) as error:
+            if fold is None or type(error) not in (DataError, UsageError):
                 raise
-            raise DataError(f"fold {fold} of {recipe.folds} cannot be trained: {error}") from error
+            raise type(error)(f"fold {fold} of {recipe.folds} cannot be trained: {error}") from error
 
 
 # ---------------------------------------------------------------------------------------------------- the runs

@@ -71,8 +71,12 @@ def shard(data: str | os.PathLike[str], folder: str | os.PathLike[str], *, megab
     target = Path(folder)
     if not megabytes > 0:
         raise UsageError(f"megabytes is {megabytes:g}; a shard has more than nothing")
-    if target.exists() and (not target.is_dir() or any(path.suffix != ".tar" for path in target.iterdir())):
-        raise UsageError(f"{target} holds {INDEX if (target / INDEX).exists() else 'other files'}; choose a new folder")
+    if os.path.exists(target) and (
+        not os.path.isdir(target) or any(path.suffix != ".tar" for path in target.iterdir())
+    ):
+        raise UsageError(
+            f"{target} holds {INDEX if os.path.exists(target / INDEX) else 'other files'}; choose a new folder"
+        )
     opened = open_data(data, track)
     if opened.source.kind == "shards":
         raise DataError(f"{os.fspath(data)} holds shards already")

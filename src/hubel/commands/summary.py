@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from torch import nn
 
@@ -11,6 +12,19 @@ from hubel.classifier import Classifier
 from hubel.errors import HubelError, UsageError
 
 Shape = tuple[int, ...]
+
+
+def asked_network(
+    model: str, input: str | Sequence[str] | None = None, classes: int | None = None
+) -> tuple[str, nn.Module, analysis.Inputs]:
+    """As `named_network`, of a network that may take several inputs."""
+    given = [input] if isinstance(input, str) else list(input or ())
+    if len(given) < 2 and not any(map(analysis.several, given)):
+        name, network, shape = named_network(model, next(iter(given), None), classes)
+        return name, network, (analysis.Given(shape),)
+    if os.path.isfile(os.path.join(model, "run.json")) or model.endswith(".safetensors"):
+        raise UsageError(f"{model} is a trained classifier, which takes one picture; give one input as CxHxW, or none")
+    return analysis.asked(model, given, classes)
 
 
 def named_network(model: str, input: str | None = None, classes: int | None = None) -> tuple[str, nn.Module, Shape]:
@@ -35,11 +49,12 @@ def named_network(model: str, input: str | None = None, classes: int | None = No
     return analysis.named(model, input, classes)
 
 
-def summarise(model: str, input: str | None = None, classes: int | None = None) -> analysis.Summary:
+def summarise(model: str, input: str | Sequence[str] | None = None, classes: int | None = None) -> analysis.Summary:
     """One row per operator call of the network that `model` names; see `named_network`."""
-    name, network, shape = named_network(model, input, classes)
+    name, network, shape = asked_network(model, input, classes)
     with _failing(model):
-        return analysis.summary(network, shape, name=name)
+        found = analysis.summary(network, shape, name=name)
+        return replace(found, note=" ".join(filter(None, (analysis.assumed(model, classes), found.note))))
 
 
 def sums(summary: analysis.Summary, layer: str) -> str:
@@ -65,9 +80,9 @@ def _one(model: str, input: str | None) -> analysis.Comparison:
         return analysis.compare({name: network}, shape)
 
 
-def linted(model: str, input: str | None = None) -> list[analysis.Finding]:
+def linted(model: str, input: str | Sequence[str] | None = None) -> list[analysis.Finding]:
     """Where a network departs from the design guidelines."""
-    _, network, shape = named_network(model, input)
+    _, network, shape = asked_network(model, input)
     with _failing(model):
         return analysis.lint(network, shape)
 
@@ -79,7 +94,7 @@ def _failing(model: str) -> Iterator[None]:
         yield
     except HubelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if ".py:" not in model:
             raise
         raise UsageError(f"model {model!r}: its forward pass fails: {type(error).__name__}: {error}") from error

@@ -1,5 +1,6 @@
 """`hubel verify-resume`: kills a training run at random moments, resumes it, and compares every bit."""
 
+import os
 import random
 import re
 import subprocess
@@ -73,7 +74,7 @@ def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undi
         expected = state_hashes(alone)
         yield Undisturbed(expected["weights"], startup + training)
         done = 0
-        while done < kills and not (disturbed / "summary.json").is_file():
+        while done < kills and not os.path.isfile(disturbed / "summary.json"):
             process = _start_or_resume(disturbed, arguments)
             if moments.random() < 0.2:
                 time.sleep(moments.uniform(0, startup))
@@ -100,7 +101,7 @@ def state_hashes(folder: Path) -> dict[str, str]:
 def _start_or_resume(folder: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
     """A process that starts the run, or resumes it where it exists."""
     words = ["resume", str(folder), *_code(arguments)]
-    if not (folder / "run.json").is_file():
+    if not os.path.isfile(folder / "run.json"):
         words = ["train", *arguments, "--project", str(folder.parent), "--name", folder.name]
     return subprocess.Popen([sys.executable, "-u", "-m", "hubel", *words], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
@@ -135,9 +136,9 @@ def _finish(process: subprocess.Popen[str]) -> None:
 
 
 def _where(folder: Path) -> str:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return "no run yet"
-    if not (folder / "last.safetensors").is_file():
+    if not os.path.isfile(folder / "last.safetensors"):
         return "before the first checkpoint"
     _, about = read(folder / "last.safetensors")
     return f"epoch {about['epoch'] + 1}, step {about['step'] + 1}"

@@ -3,6 +3,7 @@
 import gzip
 import math
 import os
+import re
 import struct
 import warnings
 import zipfile
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubel import limits
-from hubel.data.listings import class_name, class_names
+from hubel.data.listings import SPLIT_NAMES, class_name, class_names
 from hubel.errors import DataError, listed
 
 IDX_NAMES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
@@ -161,14 +162,8 @@ def read_idx(folder: Path, files: Mapping[str, tuple[str, str]]) -> Arrays:
 
 # ------------------------------------------------------------------------------------------------------------ npz
 
-NPZ_PARTS = {
-    "all": (("images", "x", "X", "data"), ("labels", "y", "targets")),
-    "train": (("x_train", "train_images", "X_train"), ("y_train", "train_labels")),
-    "val": (("x_val", "val_images", "X_val"), ("y_val", "val_labels")),
-    "test": (("x_test", "test_images", "X_test"), ("y_test", "test_labels")),
-}
-
-
+IMAGES = ("images", "x", "data", "image", "imgs", "img", "pictures")  # names of arrays, those before others
+LABELS = ("labels", "y", "targets", "label", "target")
 CLASS_NAMES = ("classes", "class_names")
 
 
@@ -226,12 +221,24 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)[:200] or type(error).__name__
 
 
+def _meanings(name: str) -> list[tuple[str, str]]:
+    """Of which part an array is by its name, and what it holds: `x_train`, `trainX` and `train_images` say the same."""
+    plain = re.sub(r"[\W_]+", "", name.lower())
+    words = [("", "all"), *((word.replace("_", ""), part) for word, part in SPLIT_NAMES.items())]
+    return [(part, rest) for word, part in words for rest in {plain.removeprefix(word), plain.removesuffix(word)}
+            if len(rest) + len(word) == len(plain) and rest in (*IMAGES, *LABELS)]  # fmt: skip
+
+
 def _paired(path: Path, held: Sequence[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Which arrays are pictures and labels of which part; and a note on those that are not read."""
+    found: dict[tuple[str, str], str] = {}
+    for name in sorted(held, key=lambda name: (name != name.lower(), name)):
+        for key in _meanings(name):
+            found.setdefault(key, name)
     pairs = {}
-    for split, (image_names, label_names) in NPZ_PARTS.items():
-        image = next((name for name in image_names if name in held), None)
-        label = next((name for name in label_names if name in held), None)
+    for split in ("all", "train", "val", "test"):
+        image, label = (next((found[split, role] for role in roles if (split, role) in found), None)
+                        for roles in (IMAGES, LABELS))  # fmt: skip
         if image and label:
             pairs[split] = (image, label)
     if not pairs:

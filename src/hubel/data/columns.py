@@ -25,7 +25,8 @@ KNOWN = frozenset({*PATH, *IDENTITY, *LABEL, *SEVERAL})
 FLAG = re.compile(r"is_?(train|training|val|valid|validation|dev|test|testing)(_?(set|image|split))?")
 TRUTH = {word: truth for truth, words in ((True, "1 1.0 true yes t y"), (False, "0 0.0 false no f n"))
          for word in words.split()} | {"": False}  # fmt: skip
-SHOWN = {"0": False, "1": True, "-1": False, "0.0": False, "1.0": True}  # cells under the name of a class
+SHOWN = {"0": False, "1": True, "-1": False, "0.0": False, "1.0": True,
+         "true": True, "false": False}  # cells in lower case under the name of a class  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,10 @@ def _classes_told(meaning: Columns, rows: Sequence[list[str]], name: str) -> Col
     if len(rest) == 1:
         note = f"the column {header[rest[0]]} of {name} is taken for the class"
         return Columns(header, meaning.path, rest[0], split=meaning.split, flags=meaning.flags, notes=(note,))
-    binary = [column for column in rest if set(_cells(rows[1:], column)) <= set(SHOWN)]
-    shown = [sum(SHOWN.get(cells[column], False) for column in binary if column < len(cells)) for cells in rows[1:]]
+    binary = [column for column in rest if {cell.lower() for cell in _cells(rows[1:], column)} <= set(SHOWN)]
+    shown = [
+        sum(SHOWN.get(cells[column].lower(), False) for column in binary if column < len(cells)) for cells in rows[1:]
+    ]
     one = all(count == 1 for count in shown)
     if len(binary) > 1 and (one or len(binary) == len(rest)):
         kind = "each picture shows one" if one else "a picture shows any number of them"

@@ -5,6 +5,7 @@ put into an array, keeps its pixels. `split.json` holds both digests of every pi
 """
 
 import base64
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def read_contents(folder: Path) -> Contents | None:
         FileError: the file is damaged.
     """
     path = folder / FILE
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     kept: Kept = documents.read(path, Kept)
     if "contents" not in kept:

@@ -5,6 +5,7 @@ numbers of the pictures in the order of their source and the fingerprint of the 
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -245,7 +246,7 @@ def read_division(path: Path, fingerprint: str, count: int, name: str) -> dict[s
         FileError: no such file, or no division in it.
         OtherData: it was made for other data.
     """
-    path = path / FILE if path.is_dir() else path
+    path = path / FILE if os.path.isdir(path) else path
     try:
         kept: Kept = documents.read(path, Kept)
     except FileError as error:

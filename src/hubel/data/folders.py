@@ -1,6 +1,7 @@
 """What folders hold: which of their files are pictures, which folders are classes or parts, and which are no data."""
 
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,9 +158,13 @@ def read_folder(held: Entries, name: str) -> tuple[dict[str, Listing], list[str]
     notes = held.unused(held.folders, "the folders") if held.folders else []
     for folder, split in splits.items():
         within = entries(held.path / folder)
+        if (again := _again(within, split)) is not None:
+            notes.append(f"the {split} part is that of {again.path}, one folder further in")
+            within = again
         listings[split], of_classes = _classes(within)
         notes += [*of_classes, *(within.unused(within.folders, "the class folders") if within.folders else [])]
     if not splits:
+        _refuse_parts(held, name)
         listings["all"], of_classes = _classes(held)
         notes += of_classes
     for split in [split for split in ("val", "test") if split in listings and not listings[split].paths]:
@@ -171,6 +176,23 @@ def read_folder(held: Entries, name: str) -> tuple[dict[str, Listing], list[str]
         raise DataError(f"{name} has no class folders with pictures ({seen}); put each class in a folder of its own, "
                         f"{Path(name) / 'cat' / 'one.jpg'}, or list path,label in a .csv")  # fmt: skip
     return listings, notes
+
+
+def _again(within: Entries, split: str) -> Entries | None:
+    """What the folder of a part holds one further in, where it is there once more, as archives unpack into their own name."""
+    if within.pictures or len(within.folders) != 1 or SPLIT_NAMES.get(within.folders[0].lower()) != split:
+        return None
+    deeper = entries(within.path / within.folders[0])
+    return deeper if deeper.folders and not deeper.pictures else None
+
+
+def _refuse_parts(held: Entries, name: str) -> None:
+    """Raises DataError where every folder is named after a part, such as `seg_train` and `seg_test`: those are no classes."""
+    told = [next((SPLIT_NAMES[word] for word in re.split(r"[\W_]+", folder.lower()) if word in SPLIT_NAMES), "")
+            for folder in held.folders]  # fmt: skip
+    if len(told) > 1 and "train" in told and all(told):
+        raise DataError(f"{name} holds folders named after parts ({listed(held.folders, 5)}), which would be taken for classes; "
+                        f"rename them train, val or test, or list path,label,split in a .csv")  # fmt: skip
 
 
 def _classes(held: Entries) -> tuple[Listing, list[str]]:

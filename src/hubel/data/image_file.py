@@ -28,7 +28,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from hubel.data.levels import Extent, Levels
 from hubel.data.png import without_large_texts
 from hubel.data.samples import Samples, deep, scaled_key
-from hubel.data.tiff import MAGIC, TiffSamples
+from hubel.data.tiff import MAGIC, TiffSamples, in_planes
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM", "ICO")
 PIXEL_LIMIT = 200_000_000  # a telephone's 200 megapixels; HUBEL_MAX_PIXELS sets another
@@ -127,7 +127,9 @@ def open_image(raw: bytes) -> Any:
         factory, accept = Image.OPEN[name]
         try:
             if accept is None or accept(raw[:16]) is True:  # not Image.open: its limit of pixels is the process's
-                return factory(io.BytesIO(without_large_texts(raw) if name == "PNG" else raw), "")
+                image = factory(io.BytesIO(without_large_texts(raw) if name == "PNG" else raw), "")
+                if not in_planes(image):
+                    return image
         except Exception:  # Pillow's decoders raise many kinds on damaged headers
             continue
     if raw[:4] in MAGIC:

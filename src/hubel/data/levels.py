@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hubel.errors import DataError
+
 BITS = (8, 10, 12, 14, 16, 20, 24, 32)  # depths of cameras, scanners and files
 BATCH = 64  # pictures of an array that are converted at once
 TOLERANCE = 1.1  # times: floating-point pictures that were resized overshoot their range
+FAINT = 32  # bytes that are all below show next to nothing
 PLAIN, WHOLE, REAL = 0, 1, 2  # kinds of numbers: 8 bits, integers of more, floating-point
 
 Bounds = tuple[float, float]  # what is black and what is white
@@ -135,6 +138,28 @@ def joined(extents: Iterable[Extent]) -> Extent:
     return Extent(some[0].kind, min(one.low for one in some), max(one.high for one in some))
 
 
+def refuse_two_scales(parts: Mapping[str, Iterable[Extent]]) -> None:
+    """Raises DataError where floating-point pictures run to 1 in one part and to 255 in another, so that one would be black."""
+    real = {name: [extent for extent in extents if extent.kind == REAL] for name, extents in parts.items()}
+    white = {name: real_bounds(*joined(extents)[1:])[1] for name, extents in real.items() if extents}
+    of = {bound: name for name, bound in white.items()}
+    if {1.0, 255.0} <= set(of):
+        raise DataError(f"the floating-point numbers of the {of[1.0]} part run from 0 to 1 and those of the {of[255.0]} part "
+                        f"from 0 to 255: read alike, one part would be black; divide the {of[255.0]} part by 255")  # fmt: skip
+
+
+def faint(arrays: Iterable[NDArray[Any]]) -> str:
+    """What to say of bytes that use the lowest eighth of their range, as 0 and 1 do; empty for others."""
+    some = [array for array in arrays if array.dtype == np.uint8 and array.size]
+    if any(array[:BATCH].max() >= FAINT for array in some):  # most sets show it at once
+        return ""
+    largest = max((int(array.max()) for array in some), default=0)
+    if not 0 < largest < FAINT:
+        return ""
+    return (f"no byte of the pictures is more than {largest} of 255, so they are nearly black; multiply by {255 // largest} if "
+            f"{largest} is white")  # fmt: skip
+
+
 def eight_bits(values: NDArray[Any], bounds: Bounds) -> NDArray[np.uint8]:
     """Numbers between black and white as 0 .. 255; beyond them they are clipped, what is no number is black.
 
@@ -154,7 +179,9 @@ def eight_bits(values: NDArray[Any], bounds: Bounds) -> NDArray[np.uint8]:
 def as_bytes(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[np.uint8]], Levels | None]:
     """The arrays of a set as uint8, and by which levels; those that are uint8 stay as they are, truths are black and white."""
     deep = {name: array for name, array in arrays.items() if array.dtype not in (np.uint8, bool) and array.size}
-    levels = Levels.of(extent_of(array) for array in deep.values())
+    extents = {name: [extent_of(array)] for name, array in deep.items()}
+    refuse_two_scales(extents)
+    levels = Levels.of(joined(some) for some in extents.values())
     found = {}
     for name, array in arrays.items():
         found[name] = array if array.dtype == np.uint8 else np.empty(array.shape, np.uint8)

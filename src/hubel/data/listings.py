@@ -1,5 +1,6 @@
 """Paths and class names as folders and tables list them, before the classes are known."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,8 @@ from hubel.errors import DataError, listed
 
 LONGEST = 255  # letters of a class name; more is a description, or no name at all
 INVISIBLE = " \t\r\n\v\f\u00a0\u200b\u2060\ufeff"  # what surrounds a name without being seen
+NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d*)?")
+MISSING = ("nan", "null", "n/a", "<na>")  # what programs write where there is nothing
 SPLIT_NAMES = {
     "train": "train", "training": "train", "train_set": "train", "training_set": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val", "val_set": "val", "validation_set": "val",
@@ -79,12 +82,23 @@ def renamed(listings: Mapping[str, Listing], where: str) -> list[str]:
 
 
 def alike(names: Iterable[str]) -> list[str]:
-    """A note on classes that differ in capitals only."""
+    """A note on classes that differ in capitals only, or are one number written in two ways; and on words for no class."""
     folded: dict[str, list[str]] = {}
-    for name in names:
+    numbers: dict[float, list[str]] = {}
+    for name in sorted(names):
         folded.setdefault(name.casefold(), []).append(name)
+        if NUMBER.fullmatch(name):
+            numbers.setdefault(float(name), []).append(name)
     pairs = [" and ".join(same) for same in folded.values() if len(same) > 1]
-    return [f"classes that differ in capitals only are kept apart: {listed(pairs, 5)}"] if pairs else []
+    notes = [f"classes that differ in capitals only are kept apart: {listed(pairs, 5)}"] if pairs else []
+    twice = [" and ".join(same) for same in numbers.values() if len(same) > 1]
+    notes += [f"classes that are one number, written differently, are kept apart: {listed(twice, 5)}"] if twice else []
+    missing = [name for name in folded if name in MISSING]
+    if missing and len(folded) > 2:
+        which = listed([name for word in missing for name in folded[word]])
+        notes.append(f"{which}, a word for what is missing, is taken for the name of a class; leave those pictures out if it is "
+                     f"none")  # fmt: skip
+    return notes
 
 
 def in_short(notes: Sequence[str], rest: str, most: int = 5) -> list[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.data.exclusions import some_of, without
-from hubel.data.levels import Levels
+from hubel.data.levels import Levels, refuse_two_scales
 from hubel.data.scans import Scans, scan
 from hubel.data.shards import Packed
 from hubel.data.source import Source, open_source
@@ -83,6 +83,7 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
         files_read += len(part.pictures)
     if not lenient:
         refuse_if_many(source.name, broken, files_read)
+    refuse_two_scales({name: found.extents() for name, found in scans.items()})
     levels = Levels.of(extent for found in scans.values() for extent in found.extents())
     if levels:
         source = replace(source, parts={name: replace(part, levels=levels) for name, part in source.parts.items()},

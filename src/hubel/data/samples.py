@@ -16,7 +16,7 @@ from hubel.data.levels import WHOLE, Bounds, Extent, Levels, eight_bits, extent_
 from hubel.data.png import significant_bits
 
 BLOCK = 1 << 20  # px looked at once
-FULL = (0, 65535)
+EIGHT, FULL = (0, 255), (0, 65535)
 GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 COLOURS = {"L": 1, "LA": 1, "La": 1, "RGB": 3, "RGBA": 3, "RGBa": 3, "CMYK": 4}  # samples besides alpha
 OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
@@ -116,11 +116,16 @@ class Samples:
 
     def extent(self) -> Extent:
         """Smallest and largest number, or what the file says of them where that is more."""
+        if self.values((0, 0, 1, 1)).dtype == np.uint8:
+            return Extent()
         return self.declared(joined(extent_of(self.values(box)[..., : self._colours]) for box in self.boxes()))
 
     def prepare(self, levels: Levels | None) -> None:
         """Chooses what is black and white; by the picture's own numbers where no levels are given."""
         corner = self.values((0, 0, 1, 1))
+        if corner.dtype == np.uint8:
+            self._bounds = self._alpha = EIGHT
+            return
         known = levels and (levels.real if corner.dtype.kind == "f" else levels.whole)
         self._bounds = known or Levels().bounds(self.extent())
         if self._key is None and corner.shape[-1] > self._colours:  # opaque is the largest number of alpha's own depth

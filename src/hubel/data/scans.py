@@ -25,7 +25,7 @@ from hubel.data.levels import Extent
 from hubel.data.workers import in_threads
 from hubel.files import Track, cache_folder, silently
 
-HEADERS = 5  # raise it when reading headers changes: what older versions remembered is then forgotten
+HEADERS = 6  # raise it when reading headers changes: what older versions remembered is then forgotten
 RACY = 2_000_000_000  # ns; the coarsest clock of a file system in use, FAT's, ticks every two seconds
 STATUS = np.dtype([("size", "i8"), ("modified", "i8"), ("changed", "i8"), ("inode", "u8")])
 CONTENT = np.dtype([

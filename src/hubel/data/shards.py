@@ -8,6 +8,7 @@ holds classes, labels, names and headers; it is written last, so shards without 
 
 import io
 import json
+import os
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -230,7 +231,7 @@ def _part(folder: Path, part: str, sizes: Mapping[str, int], held: Mapping[str, 
 def _check(packed: Packed, number: int, expected: int) -> None:
     """Refuses a shard that is missing or has not the length it was written with."""
     path = packed.folder / packed.shards[number]
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(
             f"the shard {path} is missing, one of {len(packed.shards)}; copy it again, or run hubel shard again"
         )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hubel.data import arrays, cifar, shards
 from hubel.data.folders import Entries, entries, inner, read_folder
-from hubel.data.levels import Levels, as_bytes
+from hubel.data.levels import Levels, as_bytes, faint
 from hubel.data.listings import Listing, alike, renamed
 from hubel.data.stream import Encoded
 from hubel.data.table import read_table
@@ -82,9 +82,9 @@ def open_source(data: str | os.PathLike[str]) -> Source:
     """
     name = os.fsdecode(data)
     if name in arrays.BUILT_IN:
-        shadowed = (f"the built-in set is taken, not the folder {name} here; that one is ./{name}",) * Path(
+        shadowed = (f"the built-in set is taken, not the folder {name} here; that one is ./{name}",) * os.path.exists(
             name
-        ).exists()
+        )
         return replace(_from_arrays(name, "built-in", arrays.BUILT_IN[name]()), notes=shadowed)
     try:
         return _from_path(Path(name).expanduser(), name)
@@ -98,10 +98,10 @@ def open_source(data: str | os.PathLike[str]) -> Source:
 
 
 def _from_path(path: Path, name: str) -> Source:
-    if not name or not path.exists():
+    if not name or not os.path.exists(path):
         raise DataError(f"no such data: {name!r} is neither a built-in set ({', '.join(arrays.BUILT_IN)}) nor a file "
                         f"or folder here ({Path.cwd()})")  # fmt: skip
-    if path.is_dir():
+    if os.path.isdir(path):
         return _from_directory(entries(path), name)
     ending = path.suffix.lower()
     if ending == ".npz":
@@ -157,7 +157,8 @@ def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], fo
     pictures, levels = as_bytes({split: images for split, (images, _) in found.parts.items()})
     parts = {split: Part(pictures[split], labels, [f"{split}[{row}]" for row in range(len(labels))], levels=levels)
              for split, (_, labels) in found.parts.items()}  # fmt: skip
-    notes = (*((levels.sentence(),) if levels else ()), *found.notes, *alike(found.classes))
+    said = (levels.sentence() if levels else "", faint(images for images, _ in found.parts.values()))
+    notes = (*filter(None, said), *found.notes, *alike(found.classes))
     return _checked(Source(name, kind, found.classes, parts, notes, found.foreign))
 
 

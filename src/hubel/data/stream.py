@@ -1,5 +1,6 @@
 """Pictures that are decoded each time they are asked for: what trains on a set whose decoded form no disk here holds."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +78,7 @@ def why_streamed(count: int, size: int, channels: int, *, packed: bool) -> str:
     if packed:
         return "the pictures are read from shards and decoded anew each epoch"
     folder = cache_folder().absolute()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     needed, free = count * size * size * channels, shutil.disk_usage(existing).free
     if needed <= DISK_SHARE * free:
         return ""

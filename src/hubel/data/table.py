@@ -6,8 +6,10 @@ import io
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from urllib.request import url2pathname
 
 from hubel import limits
 from hubel.data.columns import KNOWN, SAMPLE, SHOWN, SPLIT, TRUTH, Columns, columns_of, of_pictures, word
@@ -113,6 +115,10 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
         raise DataError(f"{name} is empty; a line is path,label or path,label,split")
     columns = columns_of([cells for _, cells in rows], path.parent, name)
     width, titles = len(rows[0][1]), rows[0][1]
+    between, how = "", []
+    if columns.several and columns.label is not None:
+        written = [cells[columns.label] for _, cells in rows[1:] if columns.label < len(cells)]
+        between, how = _between(written, titles[columns.label])
     listings: dict[str, Listing] = {}
     others = {title: column for column, title in reversed(columns.others)}  # the first of each name
     folder, lacking, backslashes = os.fspath(path.parent), [], 0
@@ -121,13 +127,13 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
             raise DataError(f"line {line} of {name} has {len(row)} cells where line {rows[0][0]} has {width}; a path or label that "
                             f"holds what separates the cells stands in double quotes")  # fmt: skip
         cells = row + [""] * (width - len(row))
-        label = _label(columns, cells, titles)
+        label = _label(columns, cells, titles, between)
         if not cells[columns.path] or label == "":
             lacking.append(f"line {line} of {name} lacks a path or a label and was passed over")
             continue
         part = _part(columns, cells, f"line {line} of {name}") if columns.flags or columns.split is not None else "all"
         listing = listings.setdefault(part, Listing())
-        where = os.path.join(folder, os.path.expanduser(cells[columns.path]))
+        where = os.path.join(folder, os.path.expanduser(_plain_path(cells[columns.path], f"line {line} of {name}")))
         if "\\" in where and os.sep != "\\" and not os.path.lexists(where):
             where, backslashes = where.replace("\\", os.sep), backslashes + 1
         listing.paths.append(where)
@@ -136,7 +142,7 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
             listing.columns.setdefault(title, []).append(cells[column])
     if not listings:
         raise DataError(f"{name} has no row with a path and a label")
-    notes += [*columns.notes, *in_short(lacking, f"lines of {name} lack a path or a label and were passed over")]
+    notes += [*columns.notes, *how, *in_short(lacking, f"lines of {name} lack a path or a label and were passed over")]
     if backslashes:
         notes.append(
             f"the backslashes of {backslashes:,} paths of {name} are read as those of Windows, between folders"
@@ -144,13 +150,44 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
     return listings, [*notes, *_of_flags(columns, listings, name), *_unused(columns, name)]
 
 
-def _label(columns: Columns, cells: list[str], titles: list[str]) -> str | frozenset[str]:
+def _label(columns: Columns, cells: list[str], titles: list[str], between: str) -> str | frozenset[str]:
     if columns.classes:
-        shown = frozenset(titles[column] for column in columns.classes if SHOWN.get(cells[column], False))
+        shown = frozenset(titles[column] for column in columns.classes if SHOWN.get(cells[column].lower(), False))
         return shown if columns.several else next(iter(shown), "")
     assert columns.label is not None
     cell = cells[columns.label]
-    return frozenset(filter(None, map(str.strip, re.split(r"[;|]", cell)))) if columns.several else cell
+    return frozenset(filter(None, map(str.strip, re.split(between, cell)))) if columns.several else cell
+
+
+def _between(cells: Sequence[str], title: str) -> tuple[str, list[str]]:
+    """What stands between the classes of one picture, as a pattern; and a note where that had to be told from the cells.
+
+    Blanks do, as fastai writes them, where no cell has another mark and fewer words than ways to put them together occur.
+    """
+    found = {cell for cell in cells if cell}
+    if any(re.search("[;|,]", cell) for cell in found):
+        return "[;|,]", []
+    words = {word for cell in found for word in cell.split()}
+    if len(words) < len(found) and any(len(cell.split()) > 1 for cell in found):
+        return r"\s+", [f"the blanks in the column {title} stand between classes: {listed(sorted(words), 5)}"]
+    if found and len(words) >= len(found):
+        note = f"by the column {title} a picture shows any number of classes, but here each shows one; if always, call it label"
+        return "[;|]", [note]
+    return "[;|]", []
+
+
+def _plain_path(written: str, where: str) -> str:
+    """A path that may be written as the address of a file."""
+    kind, mark, rest = written.partition("://")
+    if not mark:
+        return written
+    if kind.lower() == "file":
+        return url2pathname(rest.removeprefix("localhost"))
+    if kind.isalnum() and len(kind) > 1:
+        raise DataError(
+            f"{where} names a picture on the web, {written[:100]!r}; fetch the pictures, and list the paths of their files"
+        )
+    return written
 
 
 def _part(columns: Columns, cells: list[str], where: str) -> str:

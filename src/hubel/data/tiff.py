@@ -1,4 +1,8 @@
-"""TIFF files of kinds that Pillow does not know, by tifffile: 64 bits, floating-point colours, 16 bits with alpha and others."""
+"""TIFF files of kinds that Pillow does not know, by tifffile: 64 bits, floating-point colours, 16 bits with alpha and others.
+
+Among them are colours of 16 bits that lie in planes, one behind the other as NumPy's C H W: Pillow takes the bytes of a number
+for two pixels.
+"""
 
 import io
 import logging
@@ -13,9 +17,17 @@ from hubel.data.samples import Box, Samples
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COMPRESSIONS = (1, 8, 32946, 32773)  # none, deflate, deflate, PackBits: what tifffile undoes without further packages
 GREY, COLOUR, INKS = (0, 1), 2, 5  # photometric interpretations
+BITS, SAMPLES, PLANES = 258, 277, 284  # tags of TIFF 6.0
 PREMULTIPLIED, ALPHA = 1, 2  # kinds of extra samples
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else its errors go to standard error
+
+
+def in_planes(image: Any) -> bool:
+    """Whether an opened picture is a TIFF whose colours lie in planes that Pillow mixes up."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = max(np.atleast_1d(tags.get(BITS, 8)).tolist())
+    return tags.get(PLANES, 1) == 2 and tags.get(SAMPLES, 1) > 1 and (bits > 8 or tags[SAMPLES] == 2)
 
 
 class TiffSamples(Samples):
@@ -61,6 +73,6 @@ class TiffSamples(Samples):
                 array = page.asarray()
                 array = np.moveaxis(array, 0, -1) if page.planarconfig == 2 and array.ndim == 3 else array
             array = array.reshape(self.size[1], self.size[0], -1)[..., : self._bands]
-            self._array = array.astype(np.uint8) if array.dtype == bool else array
+            self._array = array.astype(np.uint8) * np.uint8(255) if array.dtype == bool else array
         left, top, right, bottom = box
         return self._array[top:bottom, left:right]

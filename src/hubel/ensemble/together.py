@@ -181,7 +181,7 @@ class Ensemble:
             UsageError: the code of a member has to be named, or `model` would have no effect.
         """
         path = Path(path)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise FileError(f"there is no {path}")
         try:
             about: Kept = documents.read(path, Kept)
@@ -228,7 +228,7 @@ def reading(member: Classifier) -> Classifier:
 
 def described(path: Path, name: str) -> dict[str, str]:
     """A member for the file at `path`: what finds it from there, and the digest of what is read."""
-    if not Path(name).exists():
+    if not os.path.exists(name):
         return {"name": lasting(name), "sha256": sha256_of(name)}
     there = Path(name).resolve()
     try:

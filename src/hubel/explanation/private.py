@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hubel.errors import UsageError
 from hubel.transfer.stages import maps_of
 
 
@@ -20,7 +21,14 @@ def private(network: nn.Module) -> nn.Module:
 
     Explaining with a copy has nothing to put back afterwards: not the mode, not a hook, not `requires_grad`, whether it
     ends well or in an exception.
+
+    Raises:
+        UsageError: a part of it is a TorchScript program, into which nobody looks.
     """
+    for path, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UsageError(f"{path or 'the network'} is a TorchScript program, which cannot be looked into; explain the network "
+                             f"built of the nn.Module it was made from")  # fmt: skip
     memo: dict[int, Any] = {}
     for module in network.modules():
         # a tensor that is no parameter, as the old weight_norm leaves one, would refuse to be copied

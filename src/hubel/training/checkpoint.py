@@ -7,6 +7,7 @@ which 64 zeros stand for the digest itself. There is no random state to store: o
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -100,7 +101,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
     Raises:
         FileError: the disk is full or the folder cannot be written; an older file at `path` is untouched.
     """
-    described = {SEAL: UNSEALED, **{key: value for key, value in about.items() if key != SEAL}}  # first, so that it is found
+    described = {
+        SEAL: UNSEALED,
+        **{key: value for key, value in about.items() if key != SEAL},
+    }  # first, so that it is found
     raw = memoryview(safetensors.torch.save(plain(tensors), {"hubel": json.dumps(described)}))
     place = bytes(raw[: _header_end(raw[:8])]).index(UNSEALED.encode())
     with files.replacing(path) as temporary, temporary.open("wb") as file:
@@ -120,7 +124,7 @@ def read(path: Path, shape: Any = dict[str, Any]) -> tuple[dict[str, Tensor], di
         FileError: the file is missing, cut short, altered since it was written, or not one of Hubel's, or its description has
             another shape.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileError(f"there is no {path}")
     try:
         with safe_open(path, framework="pt") as file:

@@ -66,7 +66,7 @@ def inspected(model: nn.Module, name: str, shape: tuple[int, ...]) -> analysis.T
         return analysis.summary(model, shape).total
     except HubelError:
         raise
-    except Exception as error:  # whatever the user's code does
+    except (Exception, SystemExit) as error:  # whatever the user's code does
         said = str(error).strip().partition("\n")[0]
         raise UsageError(f"{name} cannot be inspected, which runs it without numbers ({type(error).__name__}: {said}); compute "
                          f"with torch alone in its forward, not with numpy or Python's numbers") from error  # fmt: skip
@@ -128,6 +128,10 @@ def _refuse_weights(model: nn.Module, name: str, *, training: bool) -> None:
                              f"their like (precision=bfloat16 computes in half precision)")  # fmt: skip
         if value.is_floating_point() and not value.isfinite().all():
             raise UsageError(f"{path} of {name} holds NaN or infinite numbers, as the network is built; initialise it")
+    for path, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise UsageError(f"{path} of {name} is a {type(value).__name__}, and a file of weights holds tensors alone; let "
+                             f"get_extra_state return one, or leave it out")  # fmt: skip
     if training and not any(parameter.requires_grad for parameter in model.parameters()):
         count = sum(1 for _ in model.parameters())
         what = f"all of its {count} parameters have requires_grad=False" if count else "it has no parameters"
@@ -152,7 +156,7 @@ def _outputs(model: nn.Module, x: Tensor, name: str) -> Any:
         return model(x)
     except HubelError:
         raise
-    except Exception as error:  # whatever the user's code does wrong
+    except (Exception, SystemExit) as error:  # whatever the user's code does wrong
         shape = tuple(x.shape[1:])
         if isinstance(error, RuntimeError | AssertionError | ValueError):
             try:

@@ -154,9 +154,11 @@ class Run:
         taken = UsageError(
             f"there is a run {folder} already; choose another name, or go on with it: hubel resume {folder}"
         )
-        if (folder / "run.json").exists():
+        if os.path.exists(folder / "run.json"):
             raise taken
-        if folder.is_file() or (folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())):
+        if os.path.isfile(folder) or (
+            os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())
+        ):
             raise UsageError(f"{folder} holds other files; choose another name for the run")
         try:
             files.write(folder / "run.json", json.dumps(about, indent=2), exclusive=True)
@@ -192,7 +194,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the run has its result."""
-        return (self.folder / "summary.json").is_file()
+        return os.path.isfile(self.folder / "summary.json")
 
     def summary(self) -> dict[str, Any]:
         """The result.
@@ -218,7 +220,7 @@ class Run:
         Only the first process of a team needs the file; the others are told what it holds.
         """
         path = self.folder / "last.safetensors"
-        kept = team.told(checkpoint.read_progress(path) if team.first and path.exists() else None)
+        kept = team.told(checkpoint.read_progress(path) if team.first and os.path.exists(path) else None)
         if kept is None:
             return None
         tensors, progress = kept
@@ -239,7 +241,7 @@ class Run:
     def progress(self) -> Progress:
         """Where the run stands; at its beginning where nothing was kept yet."""
         path = self.folder / "last.safetensors"
-        return checkpoint.read_progress(path)[1] if path.exists() else Progress()
+        return checkpoint.read_progress(path)[1] if os.path.exists(path) else Progress()
 
     def keep_best(self, model: nn.Module, epoch: int) -> None:
         """Writes the classifier of the best epoch so far."""
@@ -250,7 +252,7 @@ class Run:
     @property
     def has_best(self) -> bool:
         """Whether the classifier of the best epoch is there."""
-        return (self.folder / "best.safetensors").is_file()
+        return os.path.isfile(self.folder / "best.safetensors")
 
     def describe_best(self, said: dict[str, Any]) -> None:
         """Adds to the description of the best epoch's classifier; said twice, it is the same file."""
@@ -261,7 +263,7 @@ class Run:
     def openings(self) -> list[dict[str, str]]:
         """Every time the test part was looked at, oldest first."""
         path = self.folder / "openings.jsonl"
-        return documents.read_lines(path, Opening) if path.exists() else []
+        return documents.read_lines(path, Opening) if os.path.exists(path) else []
 
     def record_opening(self, by: str) -> None:
         """Notes that the test part is about to be looked at."""
@@ -277,10 +279,10 @@ def create_numbered(parent: Path, stem: str, about: dict[str, Any]) -> Run:
     number = 1
     while True:
         folder = parent / f"{stem}-{number}"
-        if not folder.exists():
+        if not os.path.exists(folder):
             try:
                 return Run.create(folder, {**about, "name": folder.name})
             except UsageError:
-                if not folder.exists():
+                if not os.path.exists(folder):
                     raise
         number += 1

@@ -4,6 +4,7 @@ summary.json is written last, so a series that has one is finished; of several p
 """
 
 import json
+import os
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ class Series:
     @property
     def finished(self) -> bool:
         """Whether the series has its figures."""
-        return (self.folder / SUMMARY).is_file()
+        return os.path.isfile(self.folder / SUMMARY)
 
     def runs(self) -> list[tuple[str, Recipe]]:
         """Names and recipes of its runs."""
@@ -97,7 +98,7 @@ def found_or_made(project: Path, name: str | None, stem: str, about: dict[str, A
     """The series of this name or the first unfinished one that the same command began; else a new one."""
     if name is not None:
         folder = project / name
-        if not (folder / FILE).is_file():
+        if not os.path.isfile(folder / FILE):
             return _made(folder, about)
         taken = UsageError(f"there is another series {folder} already; choose another name, or go on with it: "
                            f"hubel resume {folder}")  # fmt: skip
@@ -110,7 +111,7 @@ def found_or_made(project: Path, name: str | None, stem: str, about: dict[str, A
             raise taken
         return series
     for path in sorted(project.glob(f"*/{FILE}")):
-        if not (path.parent / SUMMARY).is_file():
+        if not os.path.isfile(path.parent / SUMMARY):
             with suppress(FileError):
                 series = open_series(path.parent)
                 if _same(series, about):
@@ -127,7 +128,9 @@ def _same(series: Series, about: dict[str, Any]) -> bool:
 
 
 def _made(folder: Path, about: dict[str, Any]) -> Series:
-    if folder.is_file() or (folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())):
+    if os.path.isfile(folder) or (
+        os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())
+    ):
         raise UsageError(f"{folder} holds other files; choose another name for the series")
     try:
         files.write(folder / FILE, json.dumps(about, indent=2), exclusive=True)
@@ -143,7 +146,7 @@ def open_series(folder: Path) -> Series:
         FileError: there is none; `Taken` where another process trains it.
     """
     path = folder / FILE
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileError(f"{folder} is not a series: it has no readable {FILE}")
     about = documents.read(path, KeptSeries)
     about["recipe"] = kept_recipe(about["recipe"], path)

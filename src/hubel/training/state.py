@@ -213,11 +213,16 @@ def parts_of_share(recipe: Recipe, progress: Progress, team: Team) -> int:
     return parts or recipe.accumulate or 1
 
 
-def refuse_what_does_not_fit(recipe: Recipe, data: Splits, team: Team) -> None:
-    """Raises a UsageError where the recipe cannot be meant for these data."""
+def refuse_a_large_batch(recipe: Recipe, data: Splits) -> None:
+    """Raises a UsageError where a batch holds more pictures than are trained on."""
     if recipe.batch is not None and recipe.batch > len(data.train):
         raise UsageError(f"batch={recipe.batch:,} is larger than the training part of {len(data.train):,} pictures; use a "
                          f"smaller batch")  # fmt: skip
+
+
+def refuse_what_does_not_fit(recipe: Recipe, data: Splits, team: Team) -> None:
+    """Raises a UsageError where the recipe cannot be meant for these data."""
+    refuse_a_large_batch(recipe, data)
     batch, share = recipe.batch or 1, (recipe.batch or 1) // team.size
     if batch % team.size:
         near = [str(size) for size in (share * team.size, (share + 1) * team.size) if size]

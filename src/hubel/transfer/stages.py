@@ -117,14 +117,29 @@ def locate(network: nn.Module, stage: Stage, example: Tensor) -> Place:
         names = [name for name in _contract(network) or _resolutions(_calls(network, example[:1])) if name != "stem"]
         number = -1 if stage == "last" else int(stage)
         if not -len(names) <= number < len(names):
-            known = f"numbers 0 to {len(names) - 1}, or -1 for the last" if names else 'take "penultimate"'
-            raise UsageError(f"the network has {len(names)} stages, so there is no stage {number}; {known}")
+            if not names:
+                raise UsageError(
+                    f"the network has no stages, so there is no stage {stage}; {_without_stages(network, example)}"
+                )
+            raise UsageError(f"the network has {len(names)} stages, so there is no stage {number}; numbers 0 to "
+                             f"{len(names) - 1}, or -1 for the last")  # fmt: skip
         return Place(names[number], names[number])
     modules = dict(network.named_modules())
     if stage not in modules or not stage:
         top = [name for name in modules if name.count(".") < 2]
         raise UsageError(f"the network has no stage or module {stage!r}; {nearest(str(stage), top)}")
     return Place(stage, stage)
+
+
+def _without_stages(network: nn.Module, example: Tensor) -> str:
+    """What else can be asked for: what is there."""
+    modules = [name for name, _ in network.named_modules() if name][:4]
+    others = f"one of its modules by name: {', '.join(modules)}" if modules else "a network with modules"
+    try:
+        penultimate(network, example)
+    except UsageError:
+        return f"take {others}"
+    return f'take "penultimate", the vector before the logits (stage=penultimate), or {others}'
 
 
 def penultimate(network: nn.Module, example: Tensor, calls: list[_Call] | None = None) -> Place:

@@ -1,5 +1,6 @@
 """The state_dict in a file that anybody has written: found in it and checked, with nothing executed."""
 
+import os
 import pickle
 import pickletools
 import re
@@ -37,7 +38,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
         FileError: missing, damaged, not a state_dict of finite numbers, or a pickle that asks for code.
     """
     path = hub.fetch(str(path)).path if hub.is_named(path) else Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileError(f"there is no weights file {path}")
     if not path.stat().st_size:
         raise FileError(f"{path} is damaged or no weights file (it is empty); restore it from a copy")

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from hubel.errors import HubelError, UsageError, listed, nearest
+from hubel.foreign import OWN
 
 
 def located(name: str) -> str:
@@ -24,7 +26,7 @@ def located(name: str) -> str:
 def code_sha256(name: str) -> str | None:
     """Hash of the file of FILE.py:NAME; None for networks of the zoo, and for a file that is gone."""
     path = Path(name.rpartition(":")[0])
-    return hashlib.sha256(path.read_bytes()).hexdigest() if ".py:" in name and path.is_file() else None
+    return hashlib.sha256(path.read_bytes()).hexdigest() if ".py:" in name and os.path.isfile(path) else None
 
 
 def from_file(reference: str, **options: Any) -> nn.Module:
@@ -92,7 +94,7 @@ def _called(build: Callable[..., Any], reference: str, options: dict[str, Any]) 
                 spare = {key: value for key, value in spare.items() if key not in unknown}
     except HubelError:
         raise
-    except Exception as error:  # whatever the user's code does wrong
+    except (Exception, SystemExit) as error:  # whatever the user's code does wrong
         raise UsageError(f"model {reference!r} cannot be built: {type(error).__name__}: {error}") from error
 
 
@@ -126,18 +128,26 @@ def parameters(reference: str) -> list[str]:
     return [] if isinstance(built, nn.Module) or not callable(built) else list(_signature(built))
 
 
+def needs(reference: str, parameter: str) -> bool:
+    """Whether the callable of `FILE.py:NAME` has a parameter of this name without a default."""
+    built = _named(reference)
+    found = None if isinstance(built, nn.Module) or not callable(built) else _signature(built).get(parameter)
+    return found is not None and found.default is found.empty
+
+
 def _named(reference: str) -> Any:
     file, _, name = reference.rpartition(":")
     path = Path(file)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"model {reference!r}: there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    setattr(module, OWN, reference)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file does wrong
+    except (Exception, SystemExit) as error:  # whatever the user's file does wrong
         raise UsageError(f"model {reference!r}: {path} cannot be imported: {type(error).__name__}: {error}") from error
     built = getattr(module, name, None)
     if built is None:
