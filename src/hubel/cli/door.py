@@ -136,7 +136,9 @@ def _spares_what_is_read(key: str, file: Path, arguments: Any) -> None:
             continue
         for read in _named_in(getattr(arguments, field.name)):
             place = Path(os.path.realpath(read))
-            if whole == place or (whole.suffix.lower() in EXTENSIONS and whole.is_relative_to(place)):
+            loose = field.name == "data" and whole.parent == place  # no picture of a class: a sheet, made before
+            picture = whole.suffix.lower() in EXTENSIONS and whole.is_relative_to(place) and not loose
+            if whole == place or picture:
                 raise UsageError(
                     f"{key} is {shown(str(file))}, which this command reads, so it would be lost; name another file"
                 )
