@@ -1,6 +1,7 @@
-"""Which copies of photographs are found after they were cropped, framed, turned or written on, and what else is joined.
+r"""Which copies of photographs are found after they were cropped, framed, turned or written on, and what else is joined.
 
-    python benchmarks/moved_copies.py ../shared/data/clothing --seeds 23:24 --copies 150 --output benchmarks/evidence/moved_copies.json
+    python benchmarks/moved_copies.py ../shared/data/clothing \
+        --seeds 23:24 --copies 150 --output benchmarks/evidence/moved_copies.json
 
 Of every kind some photographs get a copy: changed as below, then encoded anew (JPEG or WebP of quality 40 to 95 or PNG), half of
 them 0.6 to 1.6 times as large, three in ten mirrored and as many brightened. All copies are searched at once among all photographs.

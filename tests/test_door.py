@@ -165,8 +165,8 @@ def test_a_file_is_no_folder_of_runs(tmp_path, capsys):
 
 
 READERS = {
-    "embed known.safetensors photos output=photos/a.png": "which this command reads",
-    "check photos fix=photos/a.png": "which this command reads",
+    "embed known.safetensors photos output=photos/cat/a.png": "which this command reads",
+    "check photos fix=photos/cat/a.png": "which this command reads",
     "check list.csv fix=list.csv": "which this command reads",
     "explain known.safetensors photos/a.png output=photos/a.png": "which this command reads",
     "explain known.safetensors photos/a.png output=link": "which this command reads",
@@ -181,10 +181,11 @@ READERS = {
 
 @pytest.mark.parametrize("line", READERS)
 def test_what_a_command_reads_and_what_a_run_is_are_not_written_over(line, tmp_path, capsys):
-    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
     (tmp_path / "runs" / "a").mkdir(parents=True)
     files_there = (
         "photos/a.png",
+        "photos/cat/a.png",
         "list.csv",
         "own.py",
         "known.safetensors",
