@@ -21,14 +21,18 @@ import hubel
 from hubel.cli import main
 from hubel.commands.check import check
 from hubel.commands.predict import levelled
+from hubel.commands.preparation import splits_of
+from hubel.commands.train import start
 from hubel.data import load, open_data
 from hubel.data.audit.thumbnails import thumbnails
 from hubel.data.image_file import _ROOM, read_header, read_pixels
 from hubel.data.levels import Levels
 from hubel.data.preprocessing import Preprocessing, Unreadable, decode, decode_whole
 from hubel.data.splits import decode_part
+from hubel.errors import DataError
 from hubel.files import silently
-from pictures import encoded
+from hubel.training.recipe import Recipe
+from pictures import encoded, noise
 
 RNG = np.random.default_rng(14)
 GREY = RNG.integers(0, 256, (7, 10), dtype=np.uint8)
@@ -709,3 +713,14 @@ def test_colours_that_lie_in_planes_are_read_as_numpy_has_them(kind, options, tu
     header = read_header(raw)
     assert (header.height, header.width) == expected.shape[:2]
     assert header.extent.high == {"12 bit": 4080, "grey with alpha": 0}.get(kind, 65535)
+
+
+def test_a_run_whose_pictures_can_no_longer_all_be_read_does_not_go_on_without_them(photos, tmp_path, monkeypatch):
+    (photos / "cat" / "large.png").write_bytes(encoded(noise(40, 60), "PNG"))
+    recipe = Recipe(model="linear", size=8, epochs=1, threads=1)
+    run = list(start(str(photos), recipe, project=str(tmp_path / "runs")))[-1].run
+    splits_of(run)
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "another"))
+    monkeypatch.setenv("HUBEL_MAX_PIXELS", "2000")
+    with pytest.raises(DataError, match=r"can be read here, .* when it was started; .* max_pixels"):
+        splits_of(run)

@@ -1,6 +1,7 @@
 """What a training is before its first step: its pictures, its initial network, its recipe with nothing left open."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -207,7 +208,17 @@ def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None) -
     except OtherData as error:
         raise FileError(f"{kept} is of other data than {run.folder} (fingerprint {error.fingerprint[:12]} in run.json); restore "
                         f"the file from a copy") from error  # fmt: skip
+    _refuse_fewer(run, splits.describe()["sizes"])
     return replace(splits, preprocessing=Preprocessing.from_dict(run.about["preprocessing"]))
+
+
+def _refuse_fewer(run: Run, sizes: Mapping[str, int]) -> None:
+    """Raises a DataError where other pictures can be read than when the run was started, for the files are the same."""
+    if sizes == run.about["splits"]["sizes"]:
+        return
+    now, then = (" + ".join(f"{sizes[part]:,}" for part in sizes) for sizes in (sizes, run.about["splits"]["sizes"]))
+    raise DataError(f"{now} pictures of {run.folder} can be read here, {then} when it was started; make all of them readable, and "
+                    f"where it was started with max_pixels, give that again")  # fmt: skip
 
 
 def _refuse_others(run: Run, found: str, data: str | None) -> None:
