@@ -16,7 +16,9 @@ from rich.console import Console
 
 import hubel
 from hubel.cli import VERBS, main
+from hubel.cli.parsing import parsed
 from hubel.commands.models import listed, table
+from hubel.errors import UsageError
 from hubel.terminal import conclude, epoch_line
 from hubel.training.recipe import Recipe
 
@@ -548,3 +550,20 @@ def test_an_accuracy_that_was_scored_again_says_so():
 
     assert said(0.375).endswith("validation accuracy 37.50 %")  # and no line is cut where nobody looks at a terminal
     assert said(0.3958).endswith("37.50 % (scored again in float32; 39.58 % above is in the arithmetic of training)")
+
+
+@pytest.mark.parametrize("words", [
+    ["runs/a", "data=photos"], ["runs/a", "--data", "photos"], ["data=photos", "runs/a"], ["run=runs/a", "data=photos"],
+    ["runs/a", "--ensemble", "runs/b", "runs/c", "data=photos"], ["--json", "runs/a", "split=test", "--data=photos"],
+])  # fmt: skip
+def test_a_word_without_a_key_may_be_named(words):
+    arguments = parsed(words, "val", VERBS["val"])
+    assert (arguments.run, arguments.data) == ("runs/a", "photos")
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["runs/a", "photos", "data=others"], "data is given twice, as 'photos' and as 'others'"), (["data=photos"], "needs RUN"),
+])  # fmt: skip
+def test_a_word_is_named_once_and_the_one_before_it_too(words, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        parsed(words, "val", VERBS["val"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import tyro
 
@@ -82,13 +82,48 @@ def parsed(arguments: Sequence[str], name: str, verb: Verb) -> Any:
         UsageError: a key or a value that is unknown, missing, or one too many; the sentence names the way out.
     """
     door.words(arguments)
-    rest = normalised(arguments, name, verb)
+    others, named = _named_words(arguments, verb)
+    rest = _placed(normalised(others, name, verb), named, name, verb)
     if not {"-h", "--help"} & set(rest):
         _refuse_incomplete(rest, name, verb)
     described = f"{verb.arguments.__doc__}\n\nexamples:\n" + "\n".join(f"  {example}" for example in verb.examples)
     words = tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described, config=HELP, registry=OPEN)
     door.reasonable(words, name)
     return words
+
+
+def _named_words(arguments: Sequence[str], verb: Verb) -> tuple[list[str], dict[str, str]]:
+    """The arguments without those that name a word which needs no key, `data=PLACE` or `--data PLACE`; and these."""
+    others, named, words = [], dict[str, str](), list(arguments)
+    places = [key for key in verb.positional if key not in verb.keys()]  # noqa: SIM118 -- a method, not a dict's
+    while words:
+        word = words.pop(0)
+        key, equals, value = word.removeprefix("--").partition("=")
+        if key not in places or os.path.exists(word) or not (equals or (word.startswith("--") and words)):
+            others.append(word)
+        else:
+            named[key] = value if equals else words.pop(0)
+    return others, named
+
+
+def _placed(rest: list[str], named: Mapping[str, str], name: str, verb: Verb) -> list[str]:
+    """The arguments with named words behind those that stand there without a key.
+
+    Raises:
+        UsageError: a word is given twice, or one before it is missing.
+    """
+    plain = _plain(rest, verb.keys())
+    for place, key in enumerate(verb.positional):
+        if key in named and place < len(plain):
+            raise UsageError(f"{key} is given twice, as {plain[place].word!r} and as {named[key]!r}; give it once")
+    order = [key for key in verb.positional if key in named]
+    missing = [key.upper() for key in verb.positional[len(plain) :] if key not in named]
+    if order and missing and verb.positional.index(order[-1]) > verb.positional.index(missing[0].lower()):
+        raise UsageError(
+            f"hubel {name} needs {missing[0]} before {order[-1]}={named[order[-1]]}; see hubel {name} --help"
+        )
+    end = plain[-1].at + 1 if plain else 0
+    return [*rest[:end], *(named[key] for key in order), *rest[end:]]
 
 
 def normalised(arguments: Sequence[str], name: str, verb: Verb) -> list[str]:
@@ -197,9 +232,9 @@ def _refuse_incomplete(rest: Sequence[str], name: str, verb: Verb) -> None:
         )
     surplus = plain[len(verb.positional) :]
     if surplus and not any(_takes_several(own[key].type) for key in verb.positional):
-        option, word = surplus[0]
+        option, word, _ = surplus[0]
         key = ALIASES.get(word, word) if word not in verb.keys() else word  # noqa: SIM118 -- a method, not a dict's
-        taken = [f"{key.upper()} {had!r}" for key, (_, had) in zip(verb.positional, plain, strict=False)]
+        taken = [f"{key.upper()} {had.word!r}" for key, had in zip(verb.positional, plain, strict=False)]
         why = f"it has {' and '.join(taken)} already" if taken else "it takes keys only"
         if option:
             endings = ENDINGS.get(option[2:].replace("-", "_"))
@@ -209,10 +244,24 @@ def _refuse_incomplete(rest: Sequence[str], name: str, verb: Verb) -> None:
         raise UsageError(f"{word!r} is a word too many for hubel {name}; {way_out(why, f'hubel {name}')}")
 
 
-def _plain(rest: Sequence[str], keys: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The words that are no option and no option's value, each with the flag that stands directly before it."""
-    found, flag, room = [], "", 0.0
-    for word in rest:
+class _Plain(NamedTuple):
+    """A word that is no option and no option's value.
+
+    Args:
+        flag: that stands directly before it.
+        word: itself.
+        at: its place among the arguments.
+    """
+
+    flag: str
+    word: str
+    at: int
+
+
+def _plain(rest: Sequence[str], keys: Mapping[str, Any]) -> list[_Plain]:
+    """The words that are no option and no option's value."""
+    found, flag, room = list[_Plain](), "", 0.0
+    for at, word in enumerate(rest):
         if word.startswith("--"):
             kind = keys.get(word[2:].replace("-", "_"), bool)  # --no-KEY
             room = 0 if kind is bool else math.inf if _takes_several(kind) else 1
@@ -221,7 +270,7 @@ def _plain(rest: Sequence[str], keys: Mapping[str, Any]) -> list[tuple[str, str]
             room -= 1
             flag = flag if word == "True" else ""
         else:
-            found.append((flag, word))
+            found.append(_Plain(flag, word, at))
             flag = ""
     return found
 
