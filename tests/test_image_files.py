@@ -724,3 +724,12 @@ def test_a_run_whose_pictures_can_no_longer_all_be_read_does_not_go_on_without_t
     monkeypatch.setenv("HUBEL_MAX_PIXELS", "2000")
     with pytest.raises(DataError, match=r"can be read here, .* when it was started; .* max_pixels"):
         splits_of(run)
+
+
+@pytest.mark.parametrize(
+    "first", [b"[]", b"\x00", b"\xff\xd8", b"II", b"BM", b"P6", b"\x00" * 3, b"RIFF", b"%!PS", b"\x01\x02" * 8]
+)
+def test_a_file_of_a_few_bytes_is_no_picture(first):
+    for count in range(1, len(first) + 1):
+        with pytest.raises(Unreadable):
+            read_header(first[:count])

@@ -144,8 +144,9 @@ def _why_not(raw: bytes) -> str:
     if raw[:4] in MAGIC:
         return "a damaged TIFF, or one of a kind that is not read; save it as PNG, or as TIFF with 8 or 16 bits"
     for name, (_, accept) in Image.OPEN.items():  # by the first bytes alone: EPS would start another program
-        if name not in FORMATS and accept is not None and accept(raw[:16]) is True:
-            return f"{name}, a format that is not read; convert it to JPEG or PNG"
+        with suppress(Exception):  # some of Pillow's formats count on more bytes than a short file has
+            if name not in FORMATS and accept is not None and accept(raw[:16]) is True:
+                return f"{name}, a format that is not read; convert it to JPEG or PNG"
     return "not a picture in any format Pillow reads"
 
 
