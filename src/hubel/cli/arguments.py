@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from hubel.errors import UsageError
 from hubel.training.recipe import Recipe
 
 Positional = tyro.conf.Positional
@@ -29,14 +28,8 @@ class Pictures:
 
 @contextmanager
 def limits(arguments: Any) -> Iterator[None]:
-    """While a verb runs, its limit of pixels holds for whatever reads pictures, in processes that it starts too.
-
-    Raises:
-        UsageError: a limit below one pixel.
-    """
+    """While a verb runs, its limit of pixels holds for whatever reads pictures, in processes that it starts too."""
     most, before = getattr(arguments, "max_pixels", None), os.environ.get(MAX_PIXELS)
-    if most is not None and most < 1:
-        raise UsageError(f"max_pixels is {most:,}; it is at least 1")
     if most is not None:
         os.environ[MAX_PIXELS] = str(most)
     try:
