@@ -25,7 +25,7 @@ def speed(model: str, batch: int, steps: int = 3) -> float:
 
     from hubel.benchmark import networks
     from hubel.benchmark.training import plain_step, random_batch
-    from hubel.training.machine import physical_cores
+    from hubel.machine import physical_cores
 
     torch.set_num_threads(physical_cores())
     shape = networks.input_of(model, None)

@@ -27,7 +27,7 @@ from hubel.ensemble.combine import Combine
 from hubel.evaluation.comparison import mcnemar
 from hubel.evaluation.metrics import logits_of
 from hubel.files import silently
-from hubel.training.machine import versions
+from hubel.machine import versions
 from hubel.training.run import Run
 
 EVIDENCE = Path(__file__).parent / "evidence" / "ensembles.json"

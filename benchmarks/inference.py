@@ -31,7 +31,7 @@ from hubel.benchmark.conditions import watching  # noqa: E402
 from hubel.benchmark.turns import Contender, interleave, timings  # noqa: E402
 from hubel.inference import ENGINES, choose  # noqa: E402
 from hubel.inference.engines import onnx_file  # noqa: E402
-from hubel.training.machine import physical_cores, versions  # noqa: E402
+from hubel.machine import physical_cores, versions  # noqa: E402
 
 SIZE = (3, 224, 224)
 Run = Callable[[], Any]

@@ -28,7 +28,7 @@ from hubel.evaluation.calibration import BINS, reliability
 from hubel.evaluation.comparison import compare
 from hubel.evaluation.metrics import measure, surest
 from hubel.evaluation.rejection import area
-from hubel.training.machine import versions
+from hubel.machine import versions
 
 EVIDENCE = Path(__file__).parent / "evidence" / "intervals.json"
 Simulation = Callable[["Population", int], Iterator[dict[str, tuple[float, float]]]]

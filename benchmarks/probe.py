@@ -36,9 +36,9 @@ from hubel.commands.train import Finished, start
 from hubel.data import Split
 from hubel.files import silently
 from hubel.inference import choose
+from hubel.machine import use_all_cores
+from hubel.recipe import Recipe
 from hubel.training.loop import Step
-from hubel.training.machine import use_all_cores
-from hubel.training.recipe import Recipe
 from hubel.transfer.features import Features
 
 EPOCHS = 10  # of the fine-tuning that the probe is compared with

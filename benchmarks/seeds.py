@@ -21,7 +21,7 @@ from typing import Any
 from scipy.stats import ttest_rel
 
 import commands
-from hubel.training.machine import versions
+from hubel.machine import versions
 
 Run = dict[str, Any]
 FIGURES: dict[str, tuple[str, Callable[[Run], float]]] = {

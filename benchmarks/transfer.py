@@ -27,8 +27,8 @@ from hubel.classifier import Classifier
 from hubel.commands.train import Finished, start
 from hubel.data import Splits, load, open_data
 from hubel.data.division import stratified
-from hubel.training.machine import use_all_cores, versions
-from hubel.training.recipe import Recipe
+from hubel.machine import use_all_cores, versions
+from hubel.recipe import Recipe
 from hubel.transfer.features import features
 from hubel.transfer.holdout import Holdout, Joined
 from hubel.transfer.neighbours import nearest, neighbours, voted

@@ -15,8 +15,8 @@ from hubel.cli.data import Augment
 from hubel.data import load, open_data, safe
 from hubel.data.augmentation import safety
 from hubel.data.augmentation.augmentation import RANGES
-from hubel.training import keys
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
+from hubel.recipe import fields as keys
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ from hubel.data.preprocessing import Unreadable, decode
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError
 from hubel.evaluation.label_errors import SHRINKAGE, discriminant, out_of_fold, side_by_side, suspects
 from hubel.explanation.sheet import font as sheet_font
-from hubel.training.loop import seeded
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
+from hubel.seeding import seeded
 from pictures import encoded, noise
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))

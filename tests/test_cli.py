@@ -19,8 +19,8 @@ from hubel.cli import VERBS, main
 from hubel.cli.parsing import parsed
 from hubel.commands.models import listed, table
 from hubel.errors import UsageError
+from hubel.recipe import Recipe
 from hubel.terminal import conclude, epoch_line
-from hubel.training.recipe import Recipe
 
 
 @pytest.fixture(autouse=True)

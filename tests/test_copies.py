@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from hubel import compiled
 from hubel.data import load, open_data
+from hubel.recipe import Recipe
+from hubel.seeding import seeded
 from hubel.training import checkpoint, copies, kernels
-from hubel.training.loop import Step, records, seeded, train, train_step
-from hubel.training.recipe import Recipe
+from hubel.training.loop import Step, records, train, train_step
 from hubel.training.run import Run
 from hubel.training.state import Training
 

@@ -19,10 +19,11 @@ from hubel.cli import main
 from hubel.data import Augmentation, load, open_data
 from hubel.data.batches import Share, training_batches
 from hubel.errors import UsageError
+from hubel.seeding import seeded
 from hubel.terminal import shortage
 from hubel.training import meeting
 from hubel.training.distributed import Team
-from hubel.training.loop import Step, records, seeded, train
+from hubel.training.loop import Step, records, train
 from hubel.training.memory import Halved
 from hubel.training.run import Run
 from hubel.training.state import refuse_what_does_not_fit

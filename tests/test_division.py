@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from hubel.data import Division, load, open_data
 from hubel.data.division import grouped, joined, stratified, write_division
 from hubel.errors import DataError, FileError, OtherData, UsageError
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 
 SEEDS = st.integers(0, 1000)
 SHARES = st.lists(st.floats(0.02, 0.3), min_size=1, max_size=3)

@@ -16,7 +16,7 @@ from hubel.cli import VERBS, door, faults, main
 from hubel.cli.arguments import File
 from hubel.cli.parsing import _kinds
 from hubel.errors import FileError
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_every_number_of_every_verb_has_a_range(verb, key, kind, capsys):
 
 @pytest.mark.parametrize("key", [f.name for f in fields(Recipe) if _kinds(f.type) & {int, float}])
 def test_every_number_of_a_recipe_has_a_range(key, capsys):
-    """Those of the door's table in `training.keys`; shares of the data are judged with the data."""
+    """Those of the door's table in `recipe.fields`; shares of the data are judged with the data."""
     if key not in ("val_fraction", "test_fraction"):
         assert f"{key} is" in refused(
             ["train", "digits", f"{key}=-1", *(["from=x"] if key == "unfreeze" else [])], capsys

@@ -22,8 +22,8 @@ from hubel.commands.train import resume, start
 from hubel.commands.val import ready
 from hubel.documents import checked, read
 from hubel.errors import FileError, HubelError
+from hubel.recipe import Recipe
 from hubel.training import checkpoint
-from hubel.training.recipe import Recipe
 from hubel.training.run import KeptRun, Run
 from pictures import encoded, noise
 

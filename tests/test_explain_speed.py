@@ -9,8 +9,8 @@ import torch
 from hubel import cli, zoo
 from hubel.benchmark.alternatives import alternatives
 from hubel.commands import explain_speed as command
+from hubel.recipe import Recipe
 from hubel.training import fusion
-from hubel.training.recipe import Recipe
 
 CHANGES = ("layout", "precision", "fused", "threads")
 

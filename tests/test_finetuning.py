@@ -18,14 +18,16 @@ from hubel.commands.train import Finished, Started, resume, start
 from hubel.data import Preprocessing, load, open_data
 from hubel.errors import DataError, UsageError
 from hubel.files import silently
+from hubel.hashing import weights_sha256
 from hubel.layers import AuxiliaryNetwork, Network
+from hubel.recipe import Recipe
 from hubel.recipes.default import BARE, FINE, InputPlan, _peak
+from hubel.seeding import seeded
 from hubel.training import checkpoint, frozen, optimisers
 from hubel.training.distillation import Teacher, soft_loss
 from hubel.training.freezing import Freezing, trained
 from hubel.training.frozen import Computed, decided, halves
-from hubel.training.loop import Epoch, Step, backward, records, seeded, train
-from hubel.training.recipe import Recipe
+from hubel.training.loop import Epoch, Step, backward, records, train
 from hubel.training.run import Run
 from hubel.training.state import Training
 
@@ -211,7 +213,7 @@ def test_a_resumed_run_ends_in_the_same_bits(few, tmp_path, keys):
     def finished(run: Run) -> str:
         for _ in records(network(), few, recipe, run, teacher=teacher):
             pass
-        return checkpoint.weights_sha256(checkpoint.read(run.folder / "last.safetensors")[0])
+        return weights_sha256(checkpoint.read(run.folder / "last.safetensors")[0])
 
     whole = finished(Run.create(tmp_path / "whole", ABOUT))
     for stop in range(1, 2 * recipe.epochs):

@@ -16,6 +16,7 @@ from hubel.commands.origin import Origin, carry_over
 from hubel.commands.val import ready
 from hubel.data import Preprocessing
 from hubel.errors import DataError, FileError, HubelError, UsageError
+from hubel.hashing import weights_sha256
 from hubel.training import checkpoint
 
 NAME, CLASSES = "resnet20_cifar", 10
@@ -56,7 +57,7 @@ def test_a_state_dict_is_found_wherever_it_lies(tmp_path, theirs, form):
     state, net = theirs
     torch.save(WRAPPED[form](state), tmp_path / "w.pt")
     ours = zoo.create(NAME, num_classes=CLASSES, pretrained=tmp_path / "w.pt").eval()
-    assert checkpoint.weights_sha256(ours.state_dict()) == checkpoint.weights_sha256(net.state_dict())
+    assert weights_sha256(ours.state_dict()) == weights_sha256(net.state_dict())
 
 
 @pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "backbone.module."])
@@ -188,9 +189,7 @@ def test_weights_without_a_head_start_a_training_and_name_no_classes(tmp_path, t
     assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in wanted.items())
     again = Origin.load(str(path), NAME)
     assert again is not None
-    assert checkpoint.weights_sha256(again.classifier.network.state_dict()) == checkpoint.weights_sha256(
-        body.network.state_dict()
-    )
+    assert weights_sha256(again.classifier.network.state_dict()) == weights_sha256(body.network.state_dict())
     with pytest.raises(UsageError, match="without its last layer"):
         Origin.load(str(path), NAME, body=False)  # a teacher has to know the classes
 

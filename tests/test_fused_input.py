@@ -9,8 +9,8 @@ from hubel import compiled
 from hubel.data import Augmentation, Preprocessing
 from hubel.data.augmentation import kernels
 from hubel.errors import UsageError
-from hubel.training.machine import choose
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
+from hubel.training.system import choose
 from hubel.zoo import create
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")

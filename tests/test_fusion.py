@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel import compiled, zoo
+from hubel.seeding import seeded
 from hubel.training import fusion, kernels, pointwise
-from hubel.training.loop import seeded
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
 ACTIVATIONS = {"none": nn.Identity(), "relu": nn.ReLU(), "relu in place": nn.ReLU(inplace=True), "relu6": nn.ReLU6(),

@@ -24,7 +24,7 @@ from hubel.commands.train import resume, start
 from hubel.commands.val import ready, val
 from hubel.data import open_data
 from hubel.errors import DataError, FileError, HubelError, UsageError
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 from hubel.training.run import Run
 
 SIDE, OLD, NEW = 12, 80, 20

@@ -31,7 +31,7 @@ from hubel.data.preprocessing import Preprocessing, Unreadable, decode, decode_w
 from hubel.data.splits import decode_part
 from hubel.errors import DataError
 from hubel.files import silently
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 from pictures import encoded, noise
 
 RNG = np.random.default_rng(14)

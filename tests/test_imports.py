@@ -1,6 +1,8 @@
 """The house is read from top to bottom: nothing imports a room below its own."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,8 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "foreign", "process", "locks", "limits", "files", "documents", "caching", "drawing", "compiled", "arithmetic",
-    "layers", "hub", "weights", "zoo", "analysis", "data",
+    "errors", "foreign", "process", "locks", "limits", "files", "documents", "caching", "drawing", "compiled",
+    "hashing", "seeding", "machine", "recipe", "arithmetic", "losses", "layers", "hub", "weights", "zoo", "analysis", "data",
     "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report",
     "benchmark", "commands", "estimator", "terminal",
     "cli", "__main__",
@@ -45,3 +47,10 @@ def test_imports_point_one_way(path):
 def test_every_room_has_its_place_in_the_order():
     rooms = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES}
     assert rooms <= set(ORDER)
+
+
+@pytest.mark.parametrize("name", ["inference"])
+def test_what_a_server_needs_does_not_load_the_trainer(name):
+    code = f"import sys, hubel.{name}; print(*[m for m in sys.modules if m.startswith('hubel.training')])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

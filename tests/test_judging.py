@@ -17,7 +17,7 @@ from hubel.errors import UsageError
 from hubel.evaluation import fine_tuning
 from hubel.evaluation.fine_tuning import Halves, fine_tuned, halves, maps
 from hubel.evaluation.label_errors import of_each_class, out_of_fold, suspects, wrong_marks
-from hubel.training.loop import seeded
+from hubel.seeding import seeded
 from test_check import album  # noqa: F401
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))

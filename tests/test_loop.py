@@ -15,9 +15,11 @@ from hubel.data import load, open_data
 from hubel.data.batches import balanced_order
 from hubel.errors import Diverged, UsageError
 from hubel.files import silently
+from hubel.hashing import weights_sha256
+from hubel.recipe import Recipe
+from hubel.seeding import seeded
 from hubel.training import checkpoint, gradient_check, lr_find
-from hubel.training.loop import Step, backward, records, seeded, train
-from hubel.training.recipe import Recipe
+from hubel.training.loop import Step, backward, records, train
 from hubel.training.run import Run
 from hubel.training.state import Training
 
@@ -56,7 +58,7 @@ MATRIX = [
 
 
 def whole_state(run: Run) -> str:
-    return checkpoint.weights_sha256(checkpoint.read(run.folder / "last.safetensors")[0])
+    return weights_sha256(checkpoint.read(run.folder / "last.safetensors")[0])
 
 
 @pytest.mark.parametrize("keys", MATRIX, ids=lambda keys: "-".join(map(str, list(keys.values())[:2])))
@@ -77,7 +79,7 @@ def test_stopping_after_any_step_and_resuming_gives_the_same_bits_with_every_key
         clock = {"seconds": 0, "images_per_second": 0}
         assert [row | clock for row in run.progress().history] == [row | clock for row in history]
         found = checkpoint.read(run.folder / "best.safetensors")[0]
-        assert checkpoint.weights_sha256(found) == checkpoint.weights_sha256(best)
+        assert weights_sha256(found) == weights_sha256(best)
 
 
 def test_what_is_kept_as_best_is_the_average_that_was_validated(few, tmp_path):
@@ -202,7 +204,7 @@ def test_lr_auto_trains_as_the_rate_it_finds_would():
     auto = planned("digits", Recipe(model="linear", lr="auto", epochs=1), silently)
     given = planned("digits", Recipe(model="linear", lr=auto[2].lr, epochs=1), silently)
     assert auto[2] == given[2]
-    weights = [checkpoint.weights_sha256(model.state_dict()) for _, model, _ in (auto, given)]
+    weights = [weights_sha256(model.state_dict()) for _, model, _ in (auto, given)]
     assert weights[0] == weights[1]
 
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from hubel import losses
 from hubel.errors import UsageError
-from hubel.training import losses, optimisers
+from hubel.recipe import Recipe
+from hubel.recipe.fields import Schedule
+from hubel.training import criterion, optimisers
 from hubel.training.averaging import Average, ema_share, recompute_statistics
-from hubel.training.keys import Schedule
-from hubel.training.recipe import Recipe
 from hubel.training.schedule import learning_rate, reductions
 from hubel.training.validation import Tally
 
@@ -285,25 +286,25 @@ def test_gradients_of_losses_agree_with_differences(name, weight):
 
 def test_guessing_is_the_loss_of_equal_logits():
     for name, loss in losses.PLAIN.items():
-        assert losses.guessing(name, 4) == pytest.approx(float(loss(torch.zeros(6, 4), LABELS).mean()))
+        assert criterion.guessing(name, 4) == pytest.approx(float(loss(torch.zeros(6, 4), LABELS).mean()))
 
 
 def test_class_weights_average_to_one_over_the_pictures():
     labels, classes = np.array([0] * 8 + [1] * 4 + [2] * 2), ("cat", "dog", "eel")
     for given_weight in ("balanced", "sqrt", "dog:3,eel:0.5"):
-        weights = losses.class_weights(Recipe(class_weight=given_weight), classes, labels)
+        weights = criterion.class_weights(Recipe(class_weight=given_weight), classes, labels)
         assert float(weights[labels].mean()) == pytest.approx(1)
-    balanced = losses.class_weights(Recipe(class_weight="balanced"), classes, labels)
+    balanced = criterion.class_weights(Recipe(class_weight="balanced"), classes, labels)
     assert (balanced * torch.tensor([8, 4, 2])).tolist() == pytest.approx([14 / 3] * 3)
-    roots = losses.class_weights(Recipe(class_weight="sqrt"), classes, labels)
+    roots = criterion.class_weights(Recipe(class_weight="sqrt"), classes, labels)
     assert (roots.square() * torch.tensor([8, 4, 2])).std() == pytest.approx(0, abs=1e-6)
-    named = losses.class_weights(Recipe(class_weight="dog:3"), classes, labels)
+    named = criterion.class_weights(Recipe(class_weight="dog:3"), classes, labels)
     assert (named / named[0]).tolist() == pytest.approx([1, 3, 1])
-    assert losses.class_weights(Recipe(class_weight="none"), classes, labels) is None
+    assert criterion.class_weights(Recipe(class_weight="none"), classes, labels) is None
     with pytest.raises(UsageError, match=r"no class 'dgo'; did you mean dog\?"):
-        losses.class_weights(Recipe(class_weight="dgo:2"), classes, labels)
+        criterion.class_weights(Recipe(class_weight="dgo:2"), classes, labels)
     with pytest.raises(UsageError, match="gives every class the weight 0"):
-        losses.class_weights(Recipe(class_weight="cat:0,dog:0,eel:0"), classes, labels)
+        criterion.class_weights(Recipe(class_weight="cat:0,dog:0,eel:0"), classes, labels)
 
 
 # ------------------------------------------------------------------------------- averages, figures

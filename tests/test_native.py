@@ -17,8 +17,8 @@ from hubel.inference.lowering import lower
 from hubel.inference.native import Map, Step, placed
 from hubel.inference.rules import NotNative
 from hubel.layers import Residual, SqueezeExcite
-from hubel.training.machine import multiplies_bf16
-from hubel.training.recipe import Precision
+from hubel.machine import multiplies_bf16
+from hubel.recipe.fields import Precision
 
 runs = pytest.mark.usefixtures("avx512")
 MOST: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 0.04}  # of the largest logit

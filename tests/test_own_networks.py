@@ -9,12 +9,12 @@ import torch
 
 from hubel import analysis, zoo
 from hubel.analysis import sequence
+from hubel.analysis.network_check import require_logits
 from hubel.commands.gradcheck import gradcheck
 from hubel.commands.summary import compared, linted, named_network, summarise
 from hubel.errors import UsageError
 from hubel.explanation.attribution import Settings, saliency
 from hubel.explanation.private import private
-from hubel.training.network_check import require_logits
 
 CODE = """
 import torch

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hubel.analysis.network_check import refuse_single_values, require_logits
 from hubel.commands.gradcheck import gradcheck
 from hubel.commands.lr_find import find
 from hubel.commands.train import start
 from hubel.errors import HubelError, ShapeError, UsageError
 from hubel.estimator import HubelClassifier
-from hubel.training.network_check import refuse_single_values, require_logits
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 from hubel.zoo.own import from_file
 
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -266,6 +266,6 @@ def test_what_goes_on_with_a_run_names_its_code(keys, words):
     from pathlib import Path
 
     from hubel.commands.named_code import resume_command
-    from hubel.training.recipe import Recipe
+    from hubel.recipe import Recipe
 
     assert resume_command(Path("my runs/a"), Recipe(**keys)) == words

@@ -8,8 +8,8 @@ from dataclasses import fields
 import pytest
 
 from hubel.errors import UsageError
-from hubel.training import keys
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
+from hubel.recipe import fields as keys
 
 
 @pytest.mark.parametrize("key", sorted(keys.RANGES))
@@ -108,5 +108,5 @@ def test_weights_by_name_are_read():
 
 
 def test_a_recipe_needs_no_torch():
-    code = "import sys; from hubel.training.recipe import Recipe; Recipe(); assert 'torch' not in sys.modules"
+    code = "import sys; from hubel.recipe import Recipe; Recipe(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

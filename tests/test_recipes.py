@@ -14,13 +14,13 @@ from hubel.cli.parsing import normalised
 from hubel.commands.train import start
 from hubel.data import Preprocessing, Split, Splits
 from hubel.errors import UsageError
+from hubel.recipe import Recipe
+from hubel.recipe.fields import seconds
 from hubel.recipes import RECIPES, fast, filled, published
 from hubel.recipes.fast import Candidate, Pace, Sizes
 from hubel.training import course
 from hubel.training.checkpoint import Progress
-from hubel.training.keys import seconds
 from hubel.training.loop import Step, records
-from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.schedule import learning_rate
 

@@ -14,9 +14,9 @@ from hubel.data import Preprocessing, Split
 from hubel.data.batches import mirrored
 from hubel.errors import UsageError
 from hubel.evaluation import evaluate
+from hubel.recipe import Recipe
 from hubel.training import optimisers
 from hubel.training.muon import Muon, orthogonalised
-from hubel.training.recipe import Recipe
 from hubel.zoo import airbench
 
 

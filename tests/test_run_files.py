@@ -22,10 +22,11 @@ from hubel.cli import main
 from hubel.commands.train import Finished, resume, start
 from hubel.commands.val import val
 from hubel.errors import FileError, UsageError
+from hubel.hashing import weights_sha256
 from hubel.locks import Taken, locked
+from hubel.recipe import Recipe
 from hubel.training import checkpoint
 from hubel.training.loop import Step
-from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.series import found_or_made
 
@@ -324,7 +325,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(name, run):
         path.write_bytes(whole)
     tensors, about = checkpoint.read(path)
     assert about == expected[1]
-    assert checkpoint.weights_sha256(tensors) == checkpoint.weights_sha256(expected[0])
+    assert weights_sha256(tensors) == weights_sha256(expected[0])
 
 
 @pytest.mark.parametrize(

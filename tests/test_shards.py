@@ -18,7 +18,8 @@ from hubel.data.batches import shard_order, training_batches
 from hubel.data.shards import read_index
 from hubel.data.workers import prefetched
 from hubel.errors import DataError, UsageError
-from hubel.training.loop import records, seeded
+from hubel.seeding import seeded
+from hubel.training.loop import records
 from hubel.training.run import Run
 from pictures import encoded, noise
 from test_training import RECIPE, Small, about, state

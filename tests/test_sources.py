@@ -27,7 +27,7 @@ from hubel.data import open_data, open_source
 from hubel.data.arrays import numbered
 from hubel.data.division import read_division
 from hubel.errors import DataError, FileError, HubelError
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 from pictures import encoded
 
 RNG = np.random.default_rng(0)

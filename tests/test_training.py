@@ -15,11 +15,13 @@ from hubel import files, zoo
 from hubel.data import Augmentation, load, open_data
 from hubel.data.batches import epoch_order, steps_per_epoch, training_batches
 from hubel.errors import Diverged, FileError, UsageError
+from hubel.hashing import weights_sha256
+from hubel.recipe import Recipe
 from hubel.recipes.default import complete, plan_input
+from hubel.seeding import seeded
 from hubel.training import checkpoint, kernels
 from hubel.training import run as run_on_disk
-from hubel.training.loop import Step, records, seeded, train
-from hubel.training.recipe import Recipe
+from hubel.training.loop import Step, records, train
 from hubel.training.run import Run, create_numbered
 from hubel.training.schedule import learning_rate
 
@@ -57,7 +59,7 @@ def about(data) -> dict:
 
 
 def state(model: nn.Module) -> str:
-    return checkpoint.weights_sha256(model.state_dict())
+    return weights_sha256(model.state_dict())
 
 
 # --------------------------------------------------------------------------------------------- resume
@@ -82,7 +84,7 @@ def test_stopping_after_any_step_and_resuming_gives_the_same_bits(recipe, digits
         rest = list(train(model, digits, recipe, run))
         assert state(model) == state(undisturbed), f"stopped after step {stop}"
         assert run.progress().history[-1]["val_loss"] == history[-1].val_loss
-        same = [checkpoint.weights_sha256(checkpoint.read(r.folder / "last.safetensors")[0]) for r in (run, whole)]
+        same = [weights_sha256(checkpoint.read(r.folder / "last.safetensors")[0]) for r in (run, whole)]
         assert same[0] == same[1]  # the optimiser's state too
         assert [row["epoch"] for row in run.progress().history] == [1, 2]
         assert len(rest) == (2 if stop <= steps // 2 else 1)

@@ -9,9 +9,10 @@ from torch import nn
 
 from hubel.data import load, open_data
 from hubel.layers import Network
+from hubel.recipe import Recipe
+from hubel.seeding import seeded
 from hubel.training.distributed import Team, join, leave
-from hubel.training.loop import Epoch, Step, records, seeded
-from hubel.training.recipe import Recipe
+from hubel.training.loop import Epoch, Step, records
 from hubel.training.validation import validate
 
 

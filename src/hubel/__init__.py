@@ -3,13 +3,18 @@
     errors       the error tree; lookup() with "did you mean"
     process      what the process needs before torch is loaded
     files        files written whole or not at all
+    hashing      digests of files and weights
+    seeding      random numbers from a seed and a few counts
+    machine      devices, cores, memory, versions
+    recipe       every choice of a training as plain values; no torch
     arithmetic   integers only: output size, parameters, MACs
+    losses       one figure per picture
     layers       the vocabulary the architectures share
     weights      a reference implementation's state_dict: fetched, read safely, adopted
     zoo          the landmark networks, one file per paper family; facts.toml
     analysis     volume, parameters, memory, MACs, receptive field of any nn.Module
     data         sources, decoding, splits, batches, augmentation
-    training     recipe, the one loop, checkpoints, runs on disk
+    training     the one loop, checkpoints, runs on disk
     recipes      published recipes, and the default one
     inference    batch norm folded; the quickest verified engine
     classifier   network + preprocessing + class names
@@ -39,8 +44,8 @@ if TYPE_CHECKING:
     from hubel.ensemble import Ensemble
     from hubel.estimator import HubelClassifier
     from hubel.evaluation import evaluate
+    from hubel.recipe import Recipe
     from hubel.training.loop import train
-    from hubel.training.recipe import Recipe
     from hubel.training.run import Run
     from hubel.weights import adopt
     from hubel.zoo import MODELS, create, pretrained
@@ -74,7 +79,7 @@ _HOME = {
     "Classifier": "classifier",
     "Ensemble": "ensemble",
     "HubelClassifier": "estimator",
-    "Recipe": "training.recipe",
+    "Recipe": "recipe",
     "Run": "training.run",
     "adopt": "weights",
     "check_input": "analysis",

@@ -1,6 +1,5 @@
 """The classifier: network, preprocessing and class names in one object, the one that leaves training."""
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,15 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel import documents, hub, zoo
+from hubel.analysis.network_check import require_logits
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
 from hubel.data.preprocessing import centre_crop, refuse_ill_matched
 from hubel.errors import DataError, FileError, UsageError, listed
+from hubel.hashing import file_sha256, weights_sha256
 from hubel.inference import Choice, choose
+from hubel.recipe.fields import Precision
 from hubel.training import checkpoint
 from hubel.training.described import Described
-from hubel.training.network_check import require_logits
-from hubel.training.recipe import Precision
 from hubel.weights import fetch, refuse_broken
 from hubel.zoo import foreign
 from hubel.zoo.foreign import Foreign
@@ -302,8 +302,7 @@ def file_of(name: str) -> Path:
 
 def sha256_of(name: str) -> str:
     """Digest of the file that `Classifier.load` reads for a name."""
-    with file_of(name).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(file_of(name))
 
 
 def lasting(name: str) -> str:
@@ -319,7 +318,7 @@ def _refuse_exchanged(path: Path, weights: dict[str, Tensor]) -> None:
         reported = json.loads((path.parent / "summary.json").read_text()).get("weights_sha256")
     except (OSError, ValueError, AttributeError):  # no result yet, or a damaged one, which who reads it tells
         return
-    if isinstance(reported, str) and reported != checkpoint.weights_sha256(weights):
+    if isinstance(reported, str) and reported != weights_sha256(weights):
         raise FileError(f"{path} does not hold the weights that the run's summary.json reports (weights_sha256 {reported[:12]}); "
                         f"restore both from one copy, or name the file itself to use it without the run")  # fmt: skip
 

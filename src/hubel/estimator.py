@@ -20,8 +20,8 @@ from hubel.classifier import Classifier
 from hubel.commands.train import Finished, start
 from hubel.data.preprocessing import fitted, recoloured
 from hubel.errors import HubelError
-from hubel.training.keys import Augment, Loss, Monitor, Optimizer, Precision, Schedule
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
+from hubel.recipe.fields import Augment, Loss, Monitor, Optimizer, Precision, Schedule
 from hubel.training.run import Run
 
 OWN = ("random_state", "run_dir")  # parameters that are not keys of a recipe

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from hubel.benchmark.turns import LEAST_ROUNDS, TURN, Contender
 from hubel.data import Splits
+from hubel.machine import physical_cores
+from hubel.recipe import Recipe
+from hubel.recipe.fields import Precision
 from hubel.training import fusion
 from hubel.training.loop import train_step
-from hubel.training.machine import physical_cores
-from hubel.training.recipe import Precision, Recipe
 from hubel.training.state import Training
 
 RATE = 1e-6  # weights stay where they are, however many steps are measured

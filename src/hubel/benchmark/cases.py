@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from hubel.benchmark.turns import Contender
-from hubel.training.recipe import Precision
+from hubel.recipe.fields import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hubel.training.machine import versions
+from hubel.machine import versions
 
 BUSY = 0.15  # cores; above, others have taken enough to change the figures
 PACKAGES = ("torchvision", "timm", "onnxruntime", "openvino", "torchinfo", "kornia", "pillow")

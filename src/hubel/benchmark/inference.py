@@ -15,7 +15,7 @@ from hubel.benchmark.peers import peer
 from hubel.benchmark.turns import Contender
 from hubel.inference import Choice, choose
 from hubel.inference.engines import onnx_file
-from hubel.training.recipe import Precision
+from hubel.recipe.fields import Precision
 
 MODELS = ("resnet50", "mobilenet_v2")
 BATCHES = (1, 16)

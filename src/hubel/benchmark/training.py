@@ -12,9 +12,10 @@ from hubel.benchmark.ceiling import flop_per_picture
 from hubel.benchmark.networks import Shape
 from hubel.benchmark.turns import Contender
 from hubel.data import Preprocessing, Split, Splits
-from hubel.training import machine
+from hubel.recipe import Recipe
+from hubel.recipe.fields import Precision
+from hubel.training import system
 from hubel.training.loop import train_step
-from hubel.training.recipe import Precision, Recipe
 from hubel.training.state import Training
 
 #            model                  size  batch
@@ -57,7 +58,7 @@ def _ours(network: nn.Module, shape: Shape, batch: int, precision: Precision | N
           macs: int) -> tuple[Callable[[], object], Precision]:  # fmt: skip
     """The loop's own step, with what `hubel train` would choose for this network on this machine."""
     wished = Recipe(device="cpu", precision=precision, threads=torch.get_num_threads())
-    chosen = machine.choose(wished, network, macs)
+    chosen = system.choose(wished, network, macs)
     recipe = wished.with_(model="own", epochs=1, batch=batch, lr=RATE, precision=chosen.precision, fused=chosen.fused,
                           warmup_epochs=0.0, size=shape[1], channels=shape[0])  # fmt: skip
     images = np.zeros((batch, shape[1], shape[2], shape[0]), np.uint8)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 
 Positional = tyro.conf.Positional
 Engine = Literal["auto", "eager", "folded", "native", "openvino", "onnxruntime", "inductor"]  # of `inference.ENGINES`

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hubel.cli.arguments import Positional
 from hubel.foreign import plain
-from hubel.training.recipe import Precision
+from hubel.recipe.fields import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields, make_dataclass
 
 from hubel.cli.arguments import File, Pictures, Positional, file_of
 from hubel.foreign import plain
-from hubel.training.keys import AUGMENTATION
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
+from hubel.recipe.fields import AUGMENTATION
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The door: what every verb's numbers, files and names may be, as tables, and the one place where they are checked.
 
-A recipe's own numbers have theirs in `training.keys`; a recipe checks itself wherever it is made.
+A recipe's own numbers have theirs in `recipe.fields`; a recipe checks itself wherever it is made.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 
 from hubel import files
 from hubel.errors import UsageError
-from hubel.training.keys import RANGES
+from hubel.recipe.fields import RANGES
 
 SEED = (0, 2**32 - 1)  # what every library that draws takes
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from hubel.cli.arguments import Engine, Pictures, Positional
 from hubel.errors import UsageError
-from hubel.training.keys import Fit
+from hubel.recipe.fields import Fit
 
 
 @dataclass(frozen=True, kw_only=True)

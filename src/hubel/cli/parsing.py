@@ -18,8 +18,8 @@ from hubel.cli import door
 from hubel.cli.arguments import File, Inputs
 from hubel.cli.synonyms import ALIASES, ELSEWHERE
 from hubel.errors import UsageError, lookup, nearest
-from hubel.training.keys import seconds
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
+from hubel.recipe.fields import seconds
 
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")

@@ -13,7 +13,7 @@ from hubel import compiled, process
 from hubel.cli.arguments import Choices, File, Pictures, Positional, file_of
 from hubel.errors import UsageError
 from hubel.foreign import in_markup, plain
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from hubel.cli.arguments import Engine, Pictures, Positional
 from hubel.errors import UsageError
 from hubel.foreign import in_markup
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

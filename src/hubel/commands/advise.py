@@ -21,7 +21,7 @@ from hubel.data.division import stratified
 from hubel.data.splits import pictures_per_class
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
-from hubel.training.loop import seeded
+from hubel.seeding import seeded
 from hubel.training.run import Run
 from hubel.transfer import Holdout, Probe, extract, neighbours, probe
 from hubel.transfer.advice import CELLS, WORDS, Advice, Evidence, advise, curve, keys

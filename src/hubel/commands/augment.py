@@ -15,8 +15,8 @@ from hubel import files
 from hubel.data import Augmentation, Division, Evidence, Preprocessing, Split, load, open_data, safe
 from hubel.data.augmentation.safety import CANDIDATES, PIXELS
 from hubel.errors import UsageError
+from hubel.recipe import Recipe
 from hubel.recipes.default import plan_input
-from hubel.training.recipe import Recipe
 
 LABEL, GAP = 164, 4  # px: width of the labels, space between pictures
 SHOWN = 96  # px: smallest side of a picture on the sheet

@@ -28,9 +28,9 @@ from hubel.data.division import FILE as SPLIT
 from hubel.errors import DataError, FileError, UsageError, lookup
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
+from hubel.machine import versions
+from hubel.recipe import Recipe
 from hubel.report import baseline as page
-from hubel.training.machine import versions
-from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 
 FILE, SUMMARY, TEMPLATES = "baseline.json", "summary.json", "templates.png"

@@ -29,7 +29,7 @@ from hubel.benchmark.chart import speed
 from hubel.benchmark.conditions import all_versions, hardware
 from hubel.errors import UsageError, listed, lookup
 from hubel.foreign import in_markup
-from hubel.training.machine import physical_cores
+from hubel.machine import physical_cores
 
 RANGES = {"rounds": (1, 1000), "seconds": (0, 86_400), "threads": (1, 4096), "batch": (1, 65_536), "size": (1, 8192)}
 

@@ -21,10 +21,10 @@ from hubel.classifier import Classifier
 from hubel.data import Opened, Preprocessing, Split, Splits, Unreadable
 from hubel.data.division import DEFAULT_FRACTION
 from hubel.errors import UsageError
+from hubel.recipe import Recipe
 from hubel.recipes import fast
 from hubel.recipes.default import batch_for, plan_input
 from hubel.training.loop import records
-from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 
 STEPS = 8  # measured per candidate, after WARM_UP

@@ -23,7 +23,7 @@ from hubel.evaluation.comparison import Comparison, compare
 from hubel.evaluation.metrics import logits_of
 from hubel.files import Track, silently
 from hubel.foreign import in_chart, in_markup
-from hubel.training.machine import use_all_cores
+from hubel.machine import use_all_cores
 from hubel.training.run import Run
 
 

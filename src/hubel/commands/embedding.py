@@ -16,8 +16,8 @@ from hubel.data import open_data
 from hubel.errors import DataError, UsageError
 from hubel.explanation.embedding import EmbeddingMap, Method, draw, lay_out
 from hubel.explanation.sheet import Panel, Section
+from hubel.machine import use_all_cores
 from hubel.report import gallery
-from hubel.training.machine import use_all_cores
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.inference.engines import able
 from hubel.locks import locked
+from hubel.machine import use_all_cores
+from hubel.recipe.fields import Precision
 from hubel.report.words import percent
 from hubel.training import checkpoint
-from hubel.training.machine import use_all_cores
-from hubel.training.recipe import Precision
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from hubel.errors import UsageError
 from hubel.evaluation import worst_errors
 from hubel.explanation import Explanation, explain, opened, shown
 from hubel.explanation.explain import Shown
+from hubel.machine import use_all_cores
 from hubel.report import gallery
-from hubel.training.machine import use_all_cores
 
 COUNT = 12  # validation pictures explained
 

@@ -16,8 +16,8 @@ from hubel.commands.preparation import planned
 from hubel.errors import UsageError
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
-from hubel.training.machine import versions
-from hubel.training.recipe import Recipe
+from hubel.machine import versions
+from hubel.recipe import Recipe
 
 ROUNDS = 9
 SECONDS = 30.0  # of turns

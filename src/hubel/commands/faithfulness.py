@@ -16,8 +16,8 @@ from hubel.errors import UsageError
 from hubel.explanation.explain import chosen_methods, class_index
 from hubel.explanation.faithfulness import Faithfulness, faithfulness
 from hubel.foreign import in_markup
+from hubel.machine import use_all_cores
 from hubel.report import faithfulness as chart
-from hubel.training.machine import use_all_cores
 
 
 @dataclass(frozen=True)

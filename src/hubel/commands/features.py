@@ -22,8 +22,8 @@ from hubel.explanation.maximisation import maximised
 from hubel.explanation.overlay import in_colours
 from hubel.explanation.sheet import Panel, Section
 from hubel.explanation.units import NINE, blank, excited, maps_at, place_of, spatial_stages, strongest_channels
+from hubel.machine import usable, use_all_cores
 from hubel.report import gallery
-from hubel.training.machine import usable, use_all_cores
 from hubel.transfer import locate
 from hubel.transfer.holdout import Pictures
 

@@ -8,12 +8,12 @@ from torch import nn
 
 from hubel import zoo
 from hubel.analysis import model as model_of
+from hubel.analysis.network_check import require_logits
 from hubel.commands.summary import named_network
 from hubel.errors import UsageError
 from hubel.foreign import in_markup
+from hubel.seeding import seeded
 from hubel.training.gradient_check import Layer, check
-from hubel.training.loop import seeded
-from hubel.training.network_check import require_logits
 
 SIDES = (32, 64, 96, 128, 224)  # px; gradients do not depend on the size, but the time does
 PICTURES, CLASSES = 4, 5

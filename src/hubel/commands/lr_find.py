@@ -7,10 +7,10 @@ from typing import Any
 from hubel.commands.preparation import planned
 from hubel.errors import UsageError
 from hubel.files import Track, silently
+from hubel.recipe import Recipe
 from hubel.report import rates
 from hubel.training import lr_find
 from hubel.training.lr_find import Finding
-from hubel.training.recipe import Recipe
 from hubel.training.schedule import learning_rate
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel.errors import UsageError
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 from hubel.training.run import Run
 from hubel.zoo.own import located
 

@@ -11,15 +11,16 @@ import torch
 from torch import nn
 
 from hubel import zoo
+from hubel.analysis.network_check import require_logits
 from hubel.classifier import Classifier, lasting, sha256_of
 from hubel.data import Splits
 from hubel.errors import DataError, UsageError, listed
-from hubel.training.checkpoint import is_ours, weights_sha256
+from hubel.hashing import weights_sha256
+from hubel.recipe import Recipe
+from hubel.seeding import seeded
+from hubel.training.checkpoint import is_ours
 from hubel.training.distillation import Teacher
 from hubel.training.freezing import Freezing, norms
-from hubel.training.loop import seeded
-from hubel.training.network_check import require_logits
-from hubel.training.recipe import Recipe
 from hubel.zoo.own import code_sha256, located
 from hubel.zoo.recognition import by_class
 

@@ -15,7 +15,7 @@ from hubel.data.opened import refuse_if_many
 from hubel.data.splits import Splits, decode_part, streaming
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
-from hubel.training.machine import use_all_cores
+from hubel.machine import use_all_cores
 from hubel.training.run import Run
 from hubel.transfer import Extracted, Holdout, Place, Stage, extract, holdout, locate, stages
 from hubel.transfer.features import example_of

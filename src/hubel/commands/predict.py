@@ -24,9 +24,8 @@ from hubel.evaluation.rejection import chosen_threshold
 from hubel.evaluation.words import percent
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
-from hubel.training.keys import Fit
-from hubel.training.machine import use_all_cores
-from hubel.training.recipe import Precision
+from hubel.machine import use_all_cores
+from hubel.recipe.fields import Fit, Precision
 
 DEEP = (".png", ".tif", ".tiff", ".pgm", ".pnm", ".ppm", ".jp2")  # files that can hold more than 8 bits
 BATCH = 16  # pictures decoded before the first of them is answered

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hubel import zoo
+from hubel.analysis.network_check import inspected, refuse_single_values, require_logits
 from hubel.commands.origin import (
     Origin,
     carry_over,
@@ -25,15 +26,15 @@ from hubel.data.division import FILE as SPLIT
 from hubel.data.splits import fingerprint
 from hubel.errors import DataError, FileError, OtherData, UsageError
 from hubel.files import Track, silently
+from hubel.machine import versions
+from hubel.recipe import Recipe
 from hubel.recipes import complete, filled, plan_input
+from hubel.seeding import seeded
 from hubel.training import lr_find
 from hubel.training.freezing import Freezing, norms
 from hubel.training.frozen import decided
-from hubel.training.loop import seeded
-from hubel.training.machine import choose, prepare, versions
-from hubel.training.network_check import inspected, refuse_single_values, require_logits
-from hubel.training.recipe import Recipe
 from hubel.training.run import Run
+from hubel.training.system import choose, prepare
 from hubel.zoo.own import code_sha256, located
 
 

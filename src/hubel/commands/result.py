@@ -10,7 +10,7 @@ from hubel.commands import report as page
 from hubel.data import Splits
 from hubel.evaluation import evaluate
 from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
-from hubel.training.checkpoint import weights_sha256
+from hubel.hashing import weights_sha256
 from hubel.training.run import Run
 
 

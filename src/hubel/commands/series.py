@@ -32,9 +32,9 @@ from hubel.errors import DataError, UsageError
 from hubel.evaluation import spread, wilson_interval
 from hubel.files import Track, silently
 from hubel.foreign import in_csv, in_markup
+from hubel.machine import versions
+from hubel.recipe import Recipe
 from hubel.recipes import filled, plan_input
-from hubel.training.machine import versions
-from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.series import SUMMARY, Series, SeriesSummary, found_or_made, open_series
 from hubel.training.state import refuse_a_large_batch

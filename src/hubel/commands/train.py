@@ -26,15 +26,15 @@ from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, FileError, UsageError
 from hubel.files import Track, silently
+from hubel.recipe import Recipe
 from hubel.recipes import filled
 from hubel.training.distributed import Team, join, leave
 from hubel.training.frozen import Computed
 from hubel.training.loop import Epoch, Step, records
-from hubel.training.machine import choose, prepare
 from hubel.training.memory import Halved
-from hubel.training.recipe import Recipe
 from hubel.training.run import Run, create_numbered
 from hubel.training.state import refuse_what_does_not_fit
+from hubel.training.system import choose, prepare
 from hubel.zoo.own import code_sha256
 
 

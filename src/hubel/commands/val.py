@@ -24,9 +24,8 @@ from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.inference.choose import Choice
 from hubel.inference.engines import able
-from hubel.training.keys import Fit
-from hubel.training.machine import use_all_cores
-from hubel.training.recipe import Precision
+from hubel.machine import use_all_cores
+from hubel.recipe.fields import Fit, Precision
 from hubel.training.run import Run
 
 SplitName = Literal["train", "val", "test"]

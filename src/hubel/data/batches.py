@@ -18,11 +18,7 @@ from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Split
 from hubel.data.stream import Streamed
 from hubel.data.workers import prefetched
-
-
-def derived_seed(*parts: int) -> int:
-    """One 63-bit seed from several numbers; different numbers give unrelated seeds."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+from hubel.seeding import derived_seed
 
 
 def steps_per_epoch(count: int, batch: int) -> int:

@@ -25,8 +25,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hubel.classifier import Classifier, averaged
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.metrics import CALIBRATED
+from hubel.losses import PLAIN
 from hubel.training.averaging import recompute_statistics
-from hubel.training.losses import PLAIN
 from hubel.transfer.probe import Linear, fitted
 
 Combine = Literal["mean", "greedy", "soup", "greedy_soup", "fusion"]

@@ -22,9 +22,9 @@ from hubel.classifier import Answer, Classifier, lasting, sha256_of
 from hubel.documents import Count, Length, Range
 from hubel.ensemble.combine import in_order, weighted
 from hubel.errors import FileError, UsageError
+from hubel.machine import versions
+from hubel.recipe.fields import Views
 from hubel.training import checkpoint
-from hubel.training.keys import Views
-from hubel.training.machine import versions
 from hubel.transfer.features import Features
 from hubel.transfer.probe import Linear
 from hubel.transfer.stages import locate

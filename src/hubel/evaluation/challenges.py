@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from hubel.data.augmentation import colour, erasing, geometry
-from hubel.data.batches import derived_seed
 from hubel.data.preprocessing import PAD_GREY
+from hubel.seeding import derived_seed
 
 CONTROL_POINTS = 6  # of a deformation, along each side
 

@@ -27,9 +27,9 @@ from hubel.errors import UsageError
 from hubel.files import Track, silently
 from hubel.inference.fold import fold
 from hubel.layers import Network
-from hubel.training.frozen import SHARE, memory
-from hubel.training.loop import seeded
-from hubel.training.machine import multiplies_bf16, usable
+from hubel.machine import memory_bytes, multiplies_bf16, usable
+from hubel.seeding import seeded
+from hubel.training.frozen import SHARE
 from hubel.training.schedule import onecycle
 
 FOLDS, EPOCHS, BATCH = 4, 5, 32
@@ -120,7 +120,7 @@ def maps(classifier: Classifier, body: nn.Module, images: Images, which: NDArray
 
 def _room(count: int, some: Tensor) -> Tensor:
     """For the maps of so many pictures and their mirror images."""
-    needed, most = 4 * count * some[0].numel(), memory() * SHARE
+    needed, most = 4 * count * some[0].numel(), memory_bytes() * SHARE
     if needed > most:
         raise UsageError(f"the maps of {count:,} pictures take {needed / 1e9:,.1f} GB, more than the {most / 1e9:,.1f} GB that "
                          f"are a quarter of the memory; leave thorough=true out, or take a smaller network")  # fmt: skip

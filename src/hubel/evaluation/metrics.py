@@ -17,7 +17,7 @@ from hubel.evaluation.calibration import fitted_temperature, identity, reliabili
 from hubel.evaluation.intervals import Interval, mean_interval, wilson_interval
 from hubel.evaluation.outcomes import counted
 from hubel.evaluation.rejection import area, rejected, risk_coverage
-from hubel.training.losses import PLAIN
+from hubel.losses import PLAIN
 
 SEED = 0  # of the bootstrap: the same figures have the same intervals
 CALIBRATED = ("temperature", "calibrated_on", "risk_coverage")  # what a classifier's file says of its probabilities

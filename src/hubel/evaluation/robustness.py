@@ -15,10 +15,10 @@ from torch import Tensor
 
 from hubel.classifier import Classifier
 from hubel.data import Split
-from hubel.data.batches import derived_seed
 from hubel.evaluation.challenges import CHALLENGES, STRENGTHS, challenged
 from hubel.evaluation.intervals import mean_interval, share_like_interval, wilson_interval
 from hubel.files import Track, silently
+from hubel.seeding import derived_seed
 
 MOST = 1000  # pictures, each looked at 46 times
 BATCH = 64

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel import files
-from hubel.data.batches import derived_seed
 from hubel.errors import UsageError
 from hubel.explanation.grad_cam import ALTERNATIVES, cut_at, grad_cam
 from hubel.explanation.private import Reader, private
 from hubel.explanation.rectifiers import Rectifiers
+from hubel.seeding import derived_seed
 
 NOISE, SAMPLES = (
     0.15,

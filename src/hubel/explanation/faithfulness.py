@@ -23,12 +23,12 @@ from torch.nn import functional
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.data.batches import derived_seed
 from hubel.errors import UsageError
 from hubel.explanation.attribution import METHODS, Settings, counter, heat
 from hubel.explanation.grad_cam import stage_names
 from hubel.explanation.maximisation import blurred
 from hubel.explanation.private import private
+from hubel.seeding import derived_seed
 
 STEPS = 28  # of the deletion and insertion curves
 BLUR = 5.0  # px at 224 px: RISE's blur for insertion

@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.data.batches import derived_seed
 from hubel.explanation.attribution import counter
 from hubel.explanation.private import Reader, private
 from hubel.explanation.units import place_of
-from hubel.training.machine import multiplies_bf16
+from hubel.machine import multiplies_bf16
+from hubel.seeding import derived_seed
 
 STEPS, RATE = 96, 0.1  # of Adam-like normalised steps, in standard deviations of the network's input
 DECAY, BLUR_EVERY, SIGMA = 0.004, 8, 0.6

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from hubel import files
 from hubel.errors import FileError, UsageError
+from hubel.hashing import weights_sha256
 from hubel.inference.engines import ENGINES, Call, able, lacking
 from hubel.inference.verification import compare
-from hubel.training.checkpoint import weights_sha256
-from hubel.training.machine import multiplies_bf16, versions
-from hubel.training.recipe import Precision
+from hubel.machine import multiplies_bf16, versions
+from hubel.recipe.fields import Precision
 
 FEW = 16  # pictures that eager answers before another engine would be ready
 SAVED = 1 / 3  # share of the time to come that an engine not yet tried is hoped to save

@@ -30,7 +30,7 @@ from hubel.errors import UsageError, lookup
 from hubel.inference import native
 from hubel.inference.fold import fold
 from hubel.inference.lowering import lower
-from hubel.training.recipe import Precision
+from hubel.recipe.fields import Precision
 
 Call = Callable[[Tensor], Tensor]
 """Logits, N classes float32, of a batch whose pictures have the example's shape and type."""

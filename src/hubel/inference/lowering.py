@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from hubel.inference.native import Map, Program, Step
 from hubel.inference.rules import COLOURS, LAYERS, OTHERS, NotNative, aten, shape, window
-from hubel.training.recipe import Precision
+from hubel.recipe.fields import Precision
 
 
 def lower(model: nn.Module, example: Tensor) -> Callable[[Precision], Program]:

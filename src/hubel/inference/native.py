@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hubel import compiled
-from hubel.training.recipe import Precision
+from hubel.recipe.fields import Precision
 
 SOURCE = Path(__file__).with_name("native.c")
 LANES, VECTORS = 16, 3  # as in native.c

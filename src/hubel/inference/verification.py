@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hubel.training.recipe import Precision
+from hubel.recipe.fields import Precision
 
 TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 0.05}  # of the largest logit
 AGREEMENT = 0.98  # share of the pictures whose class a precision nobody asked for has to leave as it is

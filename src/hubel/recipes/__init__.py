@@ -8,9 +8,9 @@ from typing import Any
 
 from hubel import zoo
 from hubel.errors import lookup
+from hubel.recipe import Recipe
 from hubel.recipes import ours, published
 from hubel.recipes.default import complete, plan_input
-from hubel.training.recipe import Recipe
 
 __all__ = ["RECIPES", "complete", "cost", "described", "filled", "plan_input"]
 

@@ -7,7 +7,8 @@ from typing import Any
 from hubel import zoo
 from hubel.data import Opened, Splits
 from hubel.errors import UsageError
-from hubel.training.recipe import Fit, Recipe
+from hubel.recipe import Recipe
+from hubel.recipe.fields import Fit
 
 SMALL = 64  # px; up to here the CIFAR networks see more than three strides' worth of detail
 LARGEST = 224  # px; the size the ImageNet networks were made for

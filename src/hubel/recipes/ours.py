@@ -1,6 +1,6 @@
 """Hubel's own recipes: what it trains with unless told otherwise, what ends in time, and the records."""
 
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 
 
 def default() -> Recipe:

@@ -6,7 +6,7 @@ implementation, and the docstring says so. Networks of the same family are chose
 """
 
 from hubel import zoo
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 
 IMAGENET = 1_281_167  # training pictures of ILSVRC 2012
 CIFAR = 45_000  # of 50,000; 5,000 are kept for validation (He et al. 2016, section 4.2)

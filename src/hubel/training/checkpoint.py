@@ -82,15 +82,6 @@ def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
-def weights_sha256(state: Mapping[str, Tensor]) -> str:
-    """Hash of names, types, shapes and bits of the weights; equal exactly when the weights are."""
-    hasher = hashlib.sha256()
-    for name, value in sorted(plain(state).items()):
-        hasher.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        hasher.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return hasher.hexdigest()
-
-
 SEAL, UNSEALED = "file_sha256", "0" * 64
 PIECE = 1 << 22  # bytes that are hashed at a time
 

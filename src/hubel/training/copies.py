@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hubel.recipe import Recipe
 from hubel.training import kernels
-from hubel.training.recipe import Recipe
 
 
 def serve(recipe: Recipe) -> bool:

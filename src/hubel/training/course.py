@@ -5,8 +5,8 @@ that a resumed run takes the same course; from a correction on the rest of the s
 the steps, without a jump in the learning rate.
 """
 
+from hubel.recipe import Recipe
 from hubel.training.checkpoint import Progress
-from hubel.training.recipe import Recipe
 
 CORRECTIONS = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.85, 0.93)  # of the schedule
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from torch import Tensor
 
 from hubel.errors import Diverged
+from hubel.recipe import Recipe
 from hubel.training.checkpoint import Progress
-from hubel.training.recipe import Recipe
 
 EXPLODED = 1e4  # times what guessing loses: such a loss is as good as infinite
 

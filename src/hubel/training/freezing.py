@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hubel.errors import UsageError
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 
 
 def parts(model: nn.Module) -> list[list[nn.Module]]:

@@ -6,7 +6,6 @@ network, which is what is kept.
 """
 
 import itertools
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,14 +19,14 @@ from hubel.data import Split, Splits, batches
 from hubel.data.batches import Share
 from hubel.errors import UsageError
 from hubel.layers import Network
+from hubel.machine import memory_bytes
+from hubel.recipe import Recipe
+from hubel.recipe.fields import AUGMENTATION
 from hubel.training.freezing import norms
-from hubel.training.keys import AUGMENTATION
-from hubel.training.recipe import Recipe
 from hubel.training.validation import EVALUATION_BATCH
 
 STILL = (nn.Identity, nn.Flatten, nn.ReLU, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
 SHARE = 0.25  # of the machine's memory that features may take: the pictures' cache and the head need some too
-FALLBACK = 2 << 30  # bytes, where the system does not tell how much memory there is
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def _why_not(recipe: Recipe, model: nn.Module, data: Splits) -> str:
                and (key, getattr(recipe, key)) != ("crop_scale", 1)]  # fmt: skip
     if recipe.augment not in (None, "none") or changes:
         return f"{f'augment={recipe.augment}' if recipe.augment else changes[0]} shows other views"
-    needed, most = _bytes(body, data), memory() * SHARE
+    needed, most = _bytes(body, data), memory_bytes() * SHARE
     if needed > most:
         return f"its features take {needed / 1e9:,.1f} GB, more than the {most / 1e9:,.1f} GB that are a quarter of the memory"
     return ""
@@ -123,14 +122,6 @@ def _bytes(body: nn.Module, data: Splits) -> int:
     for module, mode in modes.items():
         module.training = mode
     return 4 * width * (len(data.train) + len(data.val))
-
-
-def memory() -> int:
-    """Of the machine, in bytes."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return FALLBACK
 
 
 def computed(body: nn.Module, data: Splits, device: torch.device, autocast: torch.autocast,

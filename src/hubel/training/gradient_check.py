@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hubel.data.batches import derived_seed
-from hubel.training.loop import seeded
-from hubel.training.losses import AUXILIARY, PLAIN
+from hubel.losses import PLAIN
+from hubel.seeding import derived_seed, seeded
+from hubel.training.criterion import AUXILIARY
 
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # h, tried in turn until two neighbours agree
 AGREE = 1e-5  # to this share; a strongly curved loss (batch norm over few values) needs the smaller steps
@@ -60,7 +60,7 @@ def check(model: nn.Module, x: Tensor, targets: Tensor, *, loss: str = "cross_en
         model: maps N C H W to logits N K, or to (main, *auxiliary) logits.
         x: pictures N C H W.
         targets: labels N.
-        loss: a key of `losses.PLAIN`.
+        loss: a key of `hubel.losses.PLAIN`.
         samples: parameters per tensor.
         tolerance: largest relative error that passes.
         seed: of the samples, and of dropout.

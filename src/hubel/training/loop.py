@@ -1,21 +1,19 @@
 """The one training loop: a generator of records. The terminal, the run folder and the tests read the same records."""
 
 import math
-import random
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import cast
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hubel.data import Splits
-from hubel.data.batches import derived_seed
-from hubel.training import course, losses, optimisers
+from hubel.recipe import Recipe
+from hubel.seeding import seeded
+from hubel.training import course, criterion, optimisers
 from hubel.training.averaging import ema_share, recompute_statistics
 from hubel.training.distillation import soft_loss
 from hubel.training.distributed import Team
@@ -23,7 +21,6 @@ from hubel.training.divergence import EXPLODED
 from hubel.training.frozen import Computed
 from hubel.training.fusion import forward
 from hubel.training.memory import Halved, attempted, halve
-from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.state import Training
 from hubel.training.validation import Validation, answers, as_sets
@@ -59,22 +56,6 @@ class Epoch:
     seconds: float
     images_per_second: float
     best: bool
-
-
-@contextmanager
-def seeded(*parts: int) -> Iterator[None]:
-    """Every global random generator set from a seed inside, and put back as it was after."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        seed = derived_seed(*parts)
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
 
 
 def train(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None) -> Iterator[Epoch]:
@@ -126,7 +107,7 @@ def train_epoch(training: Training) -> Iterator[Computed | Step | Halved]:
         take_step(training, lr)
         elapsed = time.monotonic() - training.began if team.first else 0.0  # one clock, for what a budget decides
         loss, correct, presses, progress.elapsed = team.total(loss / team.size, correct, len(team.presses), elapsed)
-        if not math.isfinite(loss) or loss > EXPLODED * losses.guessing(recipe.loss, len(training.data.classes)):
+        if not math.isfinite(loss) or loss > EXPLODED * criterion.guessing(recipe.loss, len(training.data.classes)):
             raise training.diverged(f"the loss became {loss:g}", x)
         progress.step += 1
         progress.loss_sum += loss
@@ -249,7 +230,7 @@ def backward(training: Training, x: Tensor, targets: Tensor, share: float,
         soft = soft_loss(logits, teachers, recipe.distill_temperature)
         loss = (1 - recipe.distill_weight) * loss + recipe.distill_weight * soft
     for output in auxiliary:
-        loss = loss + losses.AUXILIARY * training.criterion(output, targets)
+        loss = loss + criterion.AUXILIARY * training.criterion(output, targets)
     loss = loss * share
     loss.backward()
     if copies is not None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from hubel.data import Splits
 from hubel.errors import UsageError
+from hubel.recipe import Recipe
 from hubel.training.loop import train_step
-from hubel.training.recipe import Recipe
 from hubel.training.state import Training
 
 SMOOTHING = 0.9  # decay of the running mean of the loss

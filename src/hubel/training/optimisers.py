@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from hubel.errors import UsageError
+from hubel.recipe import Recipe
 from hubel.training.copies import Copies
 from hubel.training.freezing import parts
 from hubel.training.muon import Muon
-from hubel.training.recipe import Recipe
 
 DECOUPLED_BY_ITSELF = ("adamw",)
 

@@ -26,11 +26,11 @@ from hubel.data.preprocessing import KeptPreprocessing, refuse_ill_matched
 from hubel.documents import Count, Finite, Length, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import locked
+from hubel.recipe import Recipe
 from hubel.training import checkpoint
 from hubel.training.averaging import Average
 from hubel.training.checkpoint import Progress
 from hubel.training.distributed import ALONE, Team
-from hubel.training.recipe import Recipe
 
 
 class Sizes(TypedDict):

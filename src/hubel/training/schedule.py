@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
+from hubel.recipe import Recipe
 from hubel.training.course import planned_steps
-from hubel.training.recipe import Recipe
 
 LOW = 1 / 25  # onecycle starts from this share of the peak,
 LOWEST = 1e-4  # and ends at this share of that

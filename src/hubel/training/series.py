@@ -14,7 +14,7 @@ from hubel import documents, files
 from hubel.documents import Count, Finite, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import Taken, locked
-from hubel.training.recipe import Recipe
+from hubel.recipe import Recipe
 from hubel.training.run import kept_recipe
 
 FILE, SUMMARY = "series.json", "summary.json"

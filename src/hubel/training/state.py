@@ -13,18 +13,19 @@ from torch import Tensor, nn
 from hubel.data import Augmentation, Split, Splits, training_batches
 from hubel.data.batches import Share, delivered, steps_per_epoch, visited
 from hubel.errors import Diverged, FileError, UsageError
-from hubel.training import course, losses, optimisers
+from hubel.losses import Criterion
+from hubel.recipe import Recipe
+from hubel.recipe.fields import AUGMENTATION
+from hubel.training import course, optimisers
 from hubel.training.averaging import Average
 from hubel.training.batch_norm import Statistics, SyncBatchNorm
 from hubel.training.checkpoint import Progress
 from hubel.training.copies import Copies, serve
+from hubel.training.criterion import build_criterion, class_weights
 from hubel.training.distributed import ALONE, Team
 from hubel.training.divergence import diverged
 from hubel.training.freezing import Freezing
 from hubel.training.frozen import Computed, Features, computed, halves
-from hubel.training.keys import AUGMENTATION
-from hubel.training.losses import Criterion
-from hubel.training.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.schedule import learning_rate, reductions
 from hubel.training.validation import Validation, validate
@@ -72,7 +73,7 @@ class Training:
         teacher = teacher.to(device) if teacher else None
         optimiser = optimisers.build(model, recipe)
         average = Average(model) if recipe.ema or recipe.swa_epochs else None
-        criterion = losses.criterion(recipe, data.classes, data.train.labels, device)
+        criterion = build_criterion(recipe, data.classes, data.train.labels, device)
         progress = (run.restore(model, optimiser, average, team) if run else None) or Progress()
         accumulate = parts_of_share(recipe, progress, team)
         progress.parts = accumulate * (1 if recipe.sync_batch_norm else team.size)
@@ -232,7 +233,7 @@ def refuse_what_does_not_fit(recipe: Recipe, data: Splits, team: Team) -> None:
     if (recipe.accumulate or 1) > share:
         raise UsageError(f"accumulate={recipe.accumulate} is more than the {share} pictures of a process's share of "
                          f"batch={batch}")  # fmt: skip
-    losses.class_weights(recipe, data.classes, data.train.labels)
+    class_weights(recipe, data.classes, data.train.labels)
     given = {
         key: value for key, value in _augmentation_keys(recipe).items() if key != "pca" and value not in (None, "none")
     }

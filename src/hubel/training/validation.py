@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from hubel.data import Splits, batches
 from hubel.data.batches import Share
+from hubel.losses import PLAIN
+from hubel.recipe import Recipe
 from hubel.training.distributed import ALONE, Team
-from hubel.training.losses import PLAIN
-from hubel.training.recipe import Recipe
 
 EVALUATION_BATCH = 256
 

@@ -20,8 +20,8 @@ from hubel.data import Split
 from hubel.errors import UsageError
 from hubel.inference import choose
 from hubel.inference.engines import Call
-from hubel.training.machine import usable
-from hubel.training.recipe import Precision
+from hubel.machine import usable
+from hubel.recipe.fields import Precision
 from hubel.transfer import store
 from hubel.transfer.holdout import Pictures
 from hubel.transfer.stages import Place, Stage, locate, pooled

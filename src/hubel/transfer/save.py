@@ -10,7 +10,7 @@ from torch import nn
 from hubel import zoo
 from hubel.classifier import Classifier
 from hubel.errors import UsageError
-from hubel.training.machine import versions
+from hubel.machine import versions
 from hubel.transfer.features import Features
 from hubel.transfer.probe import Linear
 from hubel.transfer.stages import WEIGHTED, Place

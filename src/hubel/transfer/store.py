@@ -18,10 +18,10 @@ from hubel import files
 from hubel.caching import Hold, make_room, used
 from hubel.classifier import Classifier
 from hubel.errors import FileError
+from hubel.hashing import weights_sha256
 from hubel.locks import Taken
+from hubel.recipe.fields import Precision
 from hubel.training import checkpoint
-from hubel.training.checkpoint import weights_sha256
-from hubel.training.recipe import Precision
 from hubel.transfer.stages import Place
 from hubel.zoo.own import code_sha256
 

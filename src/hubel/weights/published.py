@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from hubel import caching, files
 from hubel.errors import FileError, UsageError
+from hubel.hashing import file_sha256
 
 CHUNK = 1 << 20  # bytes of a download between two looks at its progress
 TIMEOUT = 30  # seconds a server may stay silent
@@ -64,11 +65,9 @@ def fetch(url: str, sha256: str, folder: Path | None = None, track: files.Track[
     if not re.fullmatch("[0-9a-f]{8,64}", sha256):
         raise UsageError(f"sha256 is {sha256!r}; give the digest of {url}, or at least its first 8 hexadecimal digits")
     path = (folder or files.cache_folder() / "weights") / Path(urlsplit(url).path).name
-    if path.is_file():
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256):
-                caching.used(path)
-                return path
+    if path.is_file() and file_sha256(path).startswith(sha256):
+        caching.used(path)
+        return path
     hasher = hashlib.sha256()
     with files.replacing(path) as temporary, temporary.open("wb") as file:
         for chunk in _download(url, track):

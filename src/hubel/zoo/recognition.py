@@ -1,6 +1,5 @@
 """Which network a state_dict is of, told by its shapes, and what travels with the file it comes from."""
 
-import hashlib
 import os
 import re
 from collections import Counter
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from hubel import weights, zoo
 from hubel.errors import UsageError
+from hubel.hashing import file_sha256
 from hubel.weights import PretrainedWeights
 
 PARTS = ("stem", "stages", "head")  # how the names of our own state_dicts begin
@@ -218,8 +218,7 @@ def travelling(name: str, state: Mapping[str, Tensor], file: str | os.PathLike[s
         state: what the file holds.
         file: its path.
     """
-    with Path(file).open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = file_sha256(Path(file))
     found = ends(state)
     own = {"url": "", "sha256": digest, "licence": UNKNOWN, "source": os.fspath(file), "top1": None, "top5": None}
     if "weights" in zoo.facts().get(name, {}) and found.channels == 3:

@@ -1,11 +1,12 @@
 """A recipe: every choice of a training run, as plain values. No torch here, so that the command line starts quickly."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as dataclass_fields
 from typing import Any, Literal
 
 from hubel.errors import UsageError, nearest
-from hubel.training import keys, refusals
-from hubel.training.keys import Fit, Precision
+from hubel.recipe import checks, fields
+from hubel.recipe.fields import Fit, Precision
 
 __all__ = ["Fit", "Precision", "Recipe"]
 
@@ -123,8 +124,8 @@ class Recipe:
     model: str | None = None
     # what is there already
     weights: str | None = None
-    unfreeze: int | keys.Unfreeze | None = None
-    freeze_batch_norm: keys.FreezeBatchNorm | None = None
+    unfreeze: int | fields.Unfreeze | None = None
+    freeze_batch_norm: fields.FreezeBatchNorm | None = None
     cache_features: bool | None = None
     teacher: str | None = None
     teacher_model: str | None = None
@@ -137,7 +138,7 @@ class Recipe:
     batch: int | None = None
     accumulate: int | None = None
     # the step
-    optimizer: keys.Optimizer | None = None
+    optimizer: fields.Optimizer | None = None
     lr: float | Literal["auto"] | None = None
     lr_factors: str | None = None
     layer_decay: float | None = None
@@ -147,13 +148,13 @@ class Recipe:
     beta2: float | None = None
     eps: float | None = None
     weight_decay: float | None = None
-    decay: keys.Decay | None = None
+    decay: fields.Decay | None = None
     l1: float | None = None
     l2: float | None = None
-    decay_on: keys.DecayOn | None = None
+    decay_on: fields.DecayOn | None = None
     clip_norm: float | None = None
     # the schedule
-    schedule: keys.Schedule | None = None
+    schedule: fields.Schedule | None = None
     warmup_epochs: float | None = None
     lr_end: float | None = None
     step_epochs: float | None = None
@@ -161,23 +162,23 @@ class Recipe:
     gamma: float | None = None
     plateau_patience: int | None = None
     # the loss and what else keeps a network from learning by heart
-    loss: keys.Loss | None = None
+    loss: fields.Loss | None = None
     label_smoothing: float | None = None
     class_weight: str | None = None
-    sampler: keys.Sampler | None = None
+    sampler: fields.Sampler | None = None
     dropout: float | None = None
     drop_path: float | None = None
     ema: float | None = None
     swa_epochs: int | None = None
-    monitor: keys.Monitor | None = None
+    monitor: fields.Monitor | None = None
     patience: int | None = None
     # augmentation
-    augment: keys.Augment | None = None
+    augment: fields.Augment | None = None
     crop_padding: int | None = None
     crop_scale: float | None = None
     flip: bool | None = None
     alternating_flip: bool | None = None
-    edge: keys.Edge | None = None
+    edge: fields.Edge | None = None
     scale: float | None = None
     rotate: float | None = None
     shear: float | None = None
@@ -193,7 +194,7 @@ class Recipe:
     cutout: int | None = None
     mixup: float | None = None
     cutmix: float | None = None
-    policy: keys.Policy | None = None
+    policy: fields.Policy | None = None
     policy_count: int | None = None
     policy_magnitude: float | None = None
     # the pictures
@@ -207,7 +208,7 @@ class Recipe:
     folds: int | None = None
     fold: int | None = None
     split: str | None = None
-    tta: keys.Views | None = None
+    tta: fields.Views | None = None
     # the machine
     precision: Precision | None = None
     fused: bool | None = None
@@ -222,7 +223,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be meant, one sentence each."""
-        refusals.refuse(self)
+        checks.check(self)
 
     def chosen(self, key: str) -> Any:
         """The value of a key, or what it will be where it is left open; None where a published recipe has the say.
@@ -235,10 +236,10 @@ class Recipe:
             return value
         if key == "weight_decay" and self.l2:
             return 0.0
-        other, rather = keys.RATHER.get(key, ("", {}))
+        other, rather = fields.RATHER.get(key, ("", {}))
         if other and (where := self.chosen(other)) in rather:
             return rather[where]
-        return keys.DEFAULTS.get(key)
+        return fields.DEFAULTS.get(key)
 
     def settled(self) -> "Recipe":
         """The recipe with every value that needs neither data nor machine; what would have no effect stays None.
@@ -248,18 +249,18 @@ class Recipe:
         ('20,30', 0.1, None)
         """
         own = replace(self, recipe=None)  # a published recipe has had its say
-        found = {key: own.chosen(key) for key in keys.DEFAULTS}
+        found = {key: own.chosen(key) for key in fields.DEFAULTS}
         epochs, schedule = self.epochs, found["schedule"]
         if epochs is not None:
             found["milestones"] = f"{epochs / 2:g},{epochs * 3 / 4:g}"  # where ResNet's rate fell on CIFAR
             found["step_epochs"] = epochs / 3 if schedule == "step" else min(1, epochs / 2)
             found["plateau_patience"] = max(1, min(5, (self.patience or epochs) // 2))
-        for key, (other, default) in keys.COMPANIONS.items():
+        for key, (other, default) in fields.COMPANIONS.items():
             if getattr(self, other) is not None:
                 found[key] = default
         if self.weights is not None and self.unfreeze in (None, "all"):
             found["freeze_batch_norm"] = "none"
-        for key, (other, wanted) in keys.NEEDS.items():
+        for key, (other, wanted) in fields.NEEDS.items():
             if key in found and found.get(other, getattr(self, other)) not in wanted:
                 del found[key]
         return replace(self, **{key: value for key, value in found.items() if getattr(self, key) is None})
@@ -289,7 +290,7 @@ class Recipe:
         """
         if self.lr_factors is None:
             return {}
-        found = keys.pairs(self.lr_factors)
+        found = fields.pairs(self.lr_factors)
         if not found or not all(0 < factor < float("inf") for factor in found.values()):
             raise UsageError(f"lr_factors is {self.lr_factors!r}; give word:factor pairs with commas between them, such as "
                              f"biases:64,head:0.1")  # fmt: skip
@@ -302,11 +303,11 @@ class Recipe:
             UsageError: not name:weight pairs, or a weight below 0.
         """
         given = self.class_weight
-        if given is None or given in refusals.CLASS_WEIGHTS:
+        if given is None or given in checks.CLASS_WEIGHTS:
             return None
-        found = keys.pairs(given)
+        found = fields.pairs(given)
         if not found or not all(0 <= weight < float("inf") for weight in found.values()):
-            raise UsageError(f"class_weight is {given!r}; give {', '.join(refusals.CLASS_WEIGHTS)}, or name:weight pairs with "
+            raise UsageError(f"class_weight is {given!r}; give {', '.join(checks.CLASS_WEIGHTS)}, or name:weight pairs with "
                              f"commas between them, such as cat:2,dog:0.5")  # fmt: skip
         return found
 
@@ -321,7 +322,7 @@ class Recipe:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "Recipe":
         """The inverse of `to_dict`; keys of a newer version are named, not ignored."""
-        known = {f.name for f in fields(Recipe)}
+        known = {f.name for f in dataclass_fields(Recipe)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise UsageError(f"the run's recipe has keys this version does not know: {', '.join(unknown)} "

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from hubel import analysis
 from hubel.errors import HubelError, UsageError, listed
-from hubel.training.loop import seeded
+from hubel.seeding import seeded
 
 PICTURES = 2  # of the pass: one would be too few for a batch norm over maps of 1x1
 AUXILIARY = "aux"  # how the modules, or the fields of a named tuple, begin that declare auxiliary heads

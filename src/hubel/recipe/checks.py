@@ -4,20 +4,31 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
 from hubel.errors import UsageError, nearest
-from hubel.training import keys
+from hubel.recipe import fields
 
 if TYPE_CHECKING:
-    from hubel.training.recipe import Recipe
+    from hubel.recipe import Recipe
 
-WORDS = {
-    "fit": keys.Fit, "optimizer": keys.Optimizer, "decay": keys.Decay, "decay_on": keys.DecayOn, "schedule": keys.Schedule,
-    "loss": keys.Loss, "sampler": keys.Sampler, "monitor": keys.Monitor, "augment": keys.Augment, "policy": keys.Policy,
-    "precision": keys.Precision, "freeze_batch_norm": keys.FreezeBatchNorm, "edge": keys.Edge, "tta": keys.Views,
-}  # fmt: skip
+CHOICES = {
+    "fit": fields.Fit,
+    "optimizer": fields.Optimizer,
+    "decay": fields.Decay,
+    "decay_on": fields.DecayOn,
+    "schedule": fields.Schedule,
+    "loss": fields.Loss,
+    "sampler": fields.Sampler,
+    "monitor": fields.Monitor,
+    "augment": fields.Augment,
+    "policy": fields.Policy,
+    "precision": fields.Precision,
+    "freeze_batch_norm": fields.FreezeBatchNorm,
+    "edge": fields.Edge,
+    "tta": fields.Views,
+}
 CLASS_WEIGHTS = ("none", "balanced", "sqrt")
 
 
-def refuse(recipe: "Recipe") -> None:
+def check(recipe: "Recipe") -> None:
     """Raises a UsageError with the first reason not to train with these values."""
     for reasons in (_values, _contradictions, _without_effect, _of_transfer, _longer_than_the_run):
         for reason in reasons(recipe):
@@ -25,11 +36,11 @@ def refuse(recipe: "Recipe") -> None:
 
 
 def _values(recipe: "Recipe") -> Iterator[str]:
-    for name, words in WORDS.items():
+    for name, words in CHOICES.items():
         value = getattr(recipe, name)
         if value is not None and value not in get_args(words):
             yield f"{name} is {value!r}; {nearest(str(value), get_args(words))}"
-    for name, (low, high) in keys.RANGES.items():
+    for name, (low, high) in fields.RANGES.items():
         value = getattr(recipe, name)
         if isinstance(value, str):
             if (name, value) != ("lr", "auto"):
@@ -42,7 +53,7 @@ def _values(recipe: "Recipe") -> Iterator[str]:
 
 
 def _without_effect(recipe: "Recipe") -> Iterator[str]:
-    for name, (other, wanted) in keys.NEEDS.items():
+    for name, (other, wanted) in fields.NEEDS.items():
         value, chosen = getattr(recipe, name), recipe.chosen(other)
         if not value or chosen is None or chosen in wanted:  # 0 turns a key off
             continue
@@ -61,10 +72,10 @@ def _without_effect(recipe: "Recipe") -> Iterator[str]:
 
 
 def _of_transfer(recipe: "Recipe") -> Iterator[str]:
-    unfreeze, words = recipe.unfreeze, get_args(keys.Unfreeze)
+    unfreeze, words = recipe.unfreeze, get_args(fields.Unfreeze)
     if unfreeze is not None and unfreeze not in words and not (isinstance(unfreeze, int) and unfreeze > 0):
         yield f"unfreeze is {unfreeze!r}; give {', '.join(words)}, or a number of stages from 1 on"
-    for name, (other, _) in keys.COMPANIONS.items():
+    for name, (other, _) in fields.COMPANIONS.items():
         if getattr(recipe, name) is not None and getattr(recipe, other) is None:
             spelled = {"weights": "from=WEIGHTS"}.get(other, f"{other}=RUN")
             yield f"{name}={getattr(recipe, name)} would have no effect without {spelled}"
