@@ -107,7 +107,7 @@ def _standard(picture: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _refined(pair: Laid, affine: Tensor, side: int, count: int) -> Tensor:
     """The map after Gauss-Newton steps on pictures of a side."""
-    one, other = (_means(picture, side) for picture in pair[:2])
+    one, other = (functional.avg_pool2d(picture, picture.shape[-1] // side) for picture in pair[:2])
     x, y = _grid(side)
     within, gradient, trust = _inside(x, y, pair.box), _gradient(one[:, 0]), torch.ones(())
     for _ in range(count):
@@ -149,10 +149,12 @@ def _difference(pair: Laid, affine: Tensor) -> Tensor:
     seen, at_x, at_y = _warped(pair.other, affine)
     mask = _inside(*_grid(pair.one.shape[-1]), pair.box) * _inside(at_x, at_y, pair.other_box)
     one, other = (pair.one[:, 0] - 128) * mask, (seen - 128) * mask  # around 0, so that squares stay exact
-    means = _means(torch.stack([mask, one, other, one * one, other * other, one * other], dim=1), BLOCKS).flatten(2)
+    planes = torch.stack([mask, one, other, one * one, other * other, one * other], dim=1)
+    means = functional.avg_pool2d(planes, mask.shape[-1] // BLOCKS).flatten(2)
     inside, *sums = means.unbind(1)  # N 64, each over its whole block
     first, second, mine, theirs, both = (of / inside.clamp(min=1e-6) for of in sums)
-    mine, theirs, both = mine - first**2, theirs - second**2, both - first * second  # apart from the means
+    mine, theirs = (mine - first**2).clamp(min=0), (theirs - second**2).clamp(min=0)  # apart from the means
+    both = both - first * second
     gain = ((mine * inside).sum(1) / (theirs * inside).sum(1).clamp(min=1e-3)).sqrt()[:, None]
     energy = (mine + gain**2 * theirs) / 2
     apart = ((2 * energy - 2 * gain * both).clamp(min=0) / (energy + NOISE**2)).sqrt()
@@ -164,13 +166,6 @@ def _difference(pair: Laid, affine: Tensor) -> Tensor:
     held = (shared >= HELD * torch.minimum(own, theirs_here)) & (shared >= OVERLAP * torch.maximum(own, theirs_here))
     few = (SEEN / shown.sum(1)).clamp(min=1)
     return (order.gather(1, at[:, None])[:, 0] * few).masked_fill(~held, torch.inf)
-
-
-def _means(pictures: Tensor, side: int) -> Tensor:
-    """Of the blocks of pictures ... S S, ... side side; two products of matrices take a third of the time of a pooling."""
-    size = pictures.shape[-1]
-    means = torch.eye(side).repeat_interleave(size // side, dim=0) / (size // side)  # S side
-    return ((pictures @ means).transpose(-1, -2) @ means).transpose(-1, -2)
 
 
 def _area(box: Tensor) -> Tensor:
