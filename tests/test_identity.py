@@ -43,6 +43,14 @@ def written(folder: Path, numbers, name="{label}/{number:03}.png", of=lambda num
     return folder
 
 
+def edited(path: Path, change) -> None:
+    """Changes a document on purpose: its digest is removed."""
+    about = json.loads(path.read_text())
+    change(about)
+    del about["sha256"]
+    path.write_text(json.dumps(about))
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """run, and far of another seed: trained by heart on eighty pictures of noise; old keeps no digests, as older versions."""
@@ -56,9 +64,7 @@ def home(tmp_path_factory):
             )
             list(start(folder / "data", recipe, name=name, project=str(folder), drawn=False))
     shutil.copytree(folder / "run", folder / "old")
-    split = json.loads((folder / "old" / "split.json").read_text())
-    del split["contents"]
-    (folder / "old" / "split.json").write_text(json.dumps(split))
+    edited(folder / "old" / "split.json", lambda split: split.pop("contents"))
     return folder
 
 
@@ -176,8 +182,7 @@ def test_nothing_new_to_judge_by_is_one_sentence(home, tmp_path, capsys):
 
 def test_what_cannot_be_known_is_said(home, tmp_path):
     shutil.copytree(home / "old", tmp_path / "old")
-    about = json.loads((tmp_path / "old" / "run.json").read_text())
-    (tmp_path / "old" / "run.json").write_text(json.dumps(about | {"data": str(tmp_path / "gone")}))
+    edited(tmp_path / "old" / "run.json", lambda about: about.update(data=str(tmp_path / "gone")))
     written(tmp_path / "c", range(10), "{label}/{other}.png")
     assert "is not known" in " ".join(ready(tmp_path / "old", str(tmp_path / "c"), engine="eager").notes)
     shutil.copy(home / "run" / "best.safetensors", tmp_path / "alone.safetensors")
@@ -244,8 +249,7 @@ def moved(home, tmp_path):
     """The run as it was stopped before its result, its data gone from where they lay, and where they lie now."""
     shutil.copytree(home / "data", tmp_path / "there")
     shutil.copytree(home / "run", tmp_path / "run")
-    about = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps(about | {"data": str(tmp_path / "here")}))
+    edited(tmp_path / "run" / "run.json", lambda about: about.update(data=str(tmp_path / "here")))
     return tmp_path / "run", str(tmp_path / "there")
 
 
@@ -347,6 +351,7 @@ def test_code_planted_into_a_run_is_not_run(tmp_path, own, where):
     code, mark = own
     run = started(tmp_path, model="linear")
     about = json.loads((run / "run.json").read_text())
+    del about["sha256"]
     about["recipe"] |= {"teacher": str(run), "distill_weight": 0.5, "distill_temperature": 2.0}
     about["teacher"] = {"from": str(run), "model": "linear", "sha256": "0"}
     *outer, key = where.split(".")
@@ -406,6 +411,7 @@ def test_a_series_whose_code_is_planted_does_not_run_it(tmp_path, own):
         text = path.read_text()
         about = json.loads(text)
         about["recipe"]["model"] = code
+        about.pop("sha256", None)
         path.write_text(json.dumps(about | ({"model": code} if "model" in about else {})))
         with pytest.raises((UsageError, FileError)):
             ended(series.go_on(tmp_path / "s"))

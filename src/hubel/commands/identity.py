@@ -114,8 +114,9 @@ def unmet(opened: Opened, runs: Sequence[Run], names: Sequence[str], *, include:
 def met(run: Run, opened: Opened, names: Sequence[str],
         track: Track[Any] = silently) -> dict[str, NDArray[np.int8]] | None:  # fmt: skip
     """In which part of a run each picture of some parts of other data was, see `Contents.part_of_each`; None if unknown."""
-    kept = read_contents(run.folder)
-    found = _compared(kept, opened, names, track) if kept is not None else None
+    kept = run.own_split()
+    contents = read_contents(kept) if kept else None
+    found = _compared(contents, opened, names, track) if contents else None
     if found is None:
         try:
             found = _compared(Contents.of(splits_of(run, track)), opened, names, track)

@@ -209,7 +209,7 @@ def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
     assert recipe.threads is not None
     if team.first and not (run.folder / SPLIT).exists():
         write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division,
-                       Contents.of(splits).to_dict())  # fmt: skip
+                       Contents.of(splits).to_dict(), run.run_id)  # fmt: skip
     prepare(choose(recipe, model, run.about["macs"]))
     done, summary = team.told(run.progress().epoch if team.first else None), None
     with team.whole():

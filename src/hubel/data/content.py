@@ -5,7 +5,6 @@ put into an array, keeps its pixels. `split.json` holds both digests of every pi
 """
 
 import base64
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel import documents
 from hubel.data.cache import DECODER
-from hubel.data.division import FILE, Kept
+from hubel.data.division import read_kept
 from hubel.data.opened import Opened
 from hubel.data.scans import digest
 from hubel.data.splits import Split, Splits, decode_part, streaming
@@ -100,16 +98,13 @@ class Contents:
         return found
 
 
-def read_contents(folder: Path) -> Contents | None:
-    """The contents that the `split.json` of a run holds; None where it is too old to hold them, or there is none.
+def read_contents(path: Path) -> Contents | None:
+    """The contents that the `split.json` of a run holds; None where it holds none.
 
     Raises:
-        FileError: the file is damaged.
+        FileError: the file is damaged, or was edited.
     """
-    path = folder / FILE
-    if not os.path.exists(path):
-        return None
-    kept: Kept = documents.read(path, Kept)
+    kept = read_kept(path)
     if "contents" not in kept:
         return None
     try:
