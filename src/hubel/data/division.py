@@ -17,7 +17,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from hubel import documents, files
-from hubel.documents import Count, Range, Size
+from hubel.documents import Count, Finite, Length, Range, Size
 from hubel.errors import DataError, FileError, OtherData, UsageError
 
 DEFAULT_FRACTION = 0.15
@@ -219,8 +219,11 @@ class KeptContents(TypedDict):
     channels: Annotated[int, Range(1, 4)]
     fit: str
     decoder: Count
+    levels: NotRequired[Annotated[list[Annotated[list[Finite], Length(2, 2)] | None], Length(2, 2)] | None]
     files: dict[str, str]
     pixels: dict[str, str]
+    looking: tuple[Size, str]
+    looks: dict[str, str]
 
 
 def write_division(path: Path, places: Mapping[str, NDArray[np.int64]], fingerprint: str, division: Division,
