@@ -354,6 +354,7 @@ def test_the_runs_own_near_duplicates_do_not_stand_in_the_way(tmp_path):
 
 def test_a_darker_part_of_deep_pictures_is_read_by_the_runs_black_and_white(tmp_path):
     """12 bits in all, but 10 in the part that is looked at: by its own values it would be four times brighter."""
+    dark = []
     for number in range(40):
         top = 1000 if number < 20 else 4000
         values = np.random.default_rng(number).integers(0, top, (SIDE, SIDE)).astype(np.uint16)
@@ -361,14 +362,21 @@ def test_a_darker_part_of_deep_pictures_is_read_by_the_runs_black_and_white(tmp_
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(values).save(path)
         if number < 20:
+            dark.append(values)
             other = tmp_path / "dark" / "ab"[number % 2] / f"{number:02}.tif"
             other.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(other)
+    np.savez(tmp_path / "dark.npz", images=np.stack(dark)[..., None], labels=np.arange(20) % 2, classes=["a", "b"])
     recipe = Recipe(model="linear", epochs=1, threads=1, augment="none", size=SIDE)
     list(start(tmp_path / "data", recipe, name="run", project=str(tmp_path), drawn=False))
-    found = met(Run.open(tmp_path / "run"), open_data(str(tmp_path / "dark")), ["all"])["all"]
-    assert (found.part >= 0).all()
-    assert not found.anew.any()
+    for name in ("dark", "dark.npz"):
+        found = met(Run.open(tmp_path / "run"), open_data(str(tmp_path / name)), ["all"])["all"]
+        assert (found.part >= 0).all()
+        assert not found.anew.any()
+    shown = ready(tmp_path / "run", str(tmp_path / "dark.npz"), engine="eager", include_trained=True)
+    as_files = ready(tmp_path / "run", str(tmp_path / "dark"), engine="eager", include_trained=True)
+    order = np.argsort(as_files.part.labels, kind="stable"), np.argsort(shown.part.labels, kind="stable")
+    assert np.array_equal(as_files.part.take(order[0]), shown.part.take(order[1]))
 
 
 # ------------------------------------------------------------------------------------------------ moved data

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from torch.nn import functional
 
-from hubel.data.levels import Levels
+from hubel.data.levels import Levels, reread
 from hubel.data.preprocessing import Fit
 from hubel.data.source import Part
 from hubel.data.stream import Streamed
@@ -54,7 +54,9 @@ class Looking:
     def at(self, part: Part, places: NDArray[np.int64], track: Track[Any] = silently) -> Looks:
         """What some pictures of a part look like; nothing is kept of what is decoded for it."""
         pictures: Any = part.pictures
-        if not isinstance(pictures, np.ndarray):
+        if isinstance(pictures, np.ndarray):
+            pictures = reread(pictures, part.levels, self.levels)
+        else:
             pictures = Streamed(pictures, self.size, self.channels, self.fit, self.levels or part.levels)
         starts = range(0, len(places), CHUNK)
         some = (pictures[places[start : start + CHUNK]] for start in track(starts, "looking at pictures", len(starts)))
