@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hubel.cli import main
+from hubel.commands import series
 from hubel.commands.baseline import baseline
 from hubel.commands.preparation import splits_of
 from hubel.commands.report import draw
@@ -15,6 +16,7 @@ from hubel.commands.val import ready, val
 from hubel.errors import FileError
 from hubel.training.recipe import Recipe
 from hubel.training.run import Run
+from hubel.training.series import open_series
 
 RECIPE = Recipe(model="linear", epochs=1, threads=1, augment="none")
 
@@ -123,3 +125,23 @@ def test_a_copy_of_a_run_is_that_run_and_its_split_serves_others(home, run, tmp_
     assert kept[0]["parts"] == kept[1]["parts"]
     assert kept[0]["run_id"] != kept[1]["run_id"]
     gone_on(run)
+
+
+def test_runs_of_a_series_stay_in_their_places(tmp_path):
+    for record in series.train("digits", RECIPE.with_(folds=2), name="s", project=str(tmp_path)):
+        if isinstance(record, series.Turn):
+            list(record.records)
+    folder = tmp_path / "s"
+    (folder / "fold-1").rename(tmp_path / "aside")
+    (folder / "fold-2").rename(folder / "fold-1")
+    (tmp_path / "aside").rename(folder / "fold-2")
+    with pytest.raises(FileError, match=r"fold-1 holds a run of fold=2, where its series has the one of fold=1"):
+        list(series.go_on(folder))
+    about = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(about | {"mean": 0.999}))
+    with pytest.raises(FileError, match=r"summary\.json was edited"):
+        open_series(folder).summary()
+    kept = json.loads((folder / "series.json").read_text())
+    (folder / "series.json").write_text(json.dumps(kept | {"data": "elsewhere"}))
+    with pytest.raises(FileError, match=r"series\.json was edited"):
+        open_series(folder)

@@ -40,15 +40,15 @@ def write(path: Path, about: Mapping[str, Any], run_id: str | None, indent: int 
     return bound
 
 
-def read(path: Path, shape: Any, run_id: str | None) -> Any:
-    """The JSON document of a run in a file.
+def read(path: Path, shape: Any, run_id: str | None, kind: str = "run") -> Any:
+    """The JSON document of a run, or of a series, in a file.
 
     Raises:
         FileError: as `documents.read`, or the file was edited, or is another run's.
     """
     about = documents.read(path, shape)
     refuse_edited(path, about)
-    refuse_foreign(path, about.get(RUN_ID), run_id)
+    refuse_foreign(path, about.get(RUN_ID), run_id, kind)
     return about
 
 
@@ -59,9 +59,9 @@ def refuse_edited(path: Path, about: Mapping[str, Any]) -> None:
                         f"{ADVICE.get(path.name, '')}, or remove its line sha256 where you edited it yourself")  # fmt: skip
 
 
-def refuse_foreign(path: Path, found: Any, run_id: str | None) -> None:
-    """Raises a FileError where a file in the folder of a run is another run's."""
+def refuse_foreign(path: Path, found: Any, run_id: str | None, kind: str = "run") -> None:
+    """Raises a FileError where a file in the folder of a run, or of a series of runs, is another's."""
     if found != run_id:
-        raise FileError(f"{path} is not of the run whose run.json lies beside it ({RUN_ID} {found or 'missing'}, there "
+        raise FileError(f"{path} is not of the {kind} whose {kind}.json lies beside it ({RUN_ID} {found or 'missing'}, there "
                         f"{run_id or 'missing'}); put back the one that was exchanged from a copy"
                         f"{ADVICE.get(path.name, '')}")  # fmt: skip
