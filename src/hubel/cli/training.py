@@ -195,9 +195,9 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
 
 
 def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
-    from hubel.commands.named_code import resume_command
     from hubel.commands.series import Turn, show
     from hubel.terminal import Stopped, console_for, show_training, tracker
+    from hubel.training.resuming import resume_command
 
     console = console_for(json_output)
     for record in begin(tracker(console)):

@@ -31,6 +31,7 @@ from hubel.foreign import in_markup
 from hubel.report import baseline as page
 from hubel.training.machine import versions
 from hubel.training.recipe import Recipe
+from hubel.training.resuming import resume_command
 from hubel.training.run import Run
 
 FILE, SUMMARY, TEMPLATES = "baseline.json", "summary.json", "templates.png"
@@ -147,7 +148,7 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
 def _finished(folder: Path) -> Run:
     run = Run.open(folder)
     if not run.finished:
-        raise FileError(f"the run {folder} has no result yet; go on with it: hubel resume {folder}")
+        raise FileError(f"the run {folder} has no result yet; go on with it: {resume_command(folder)}")
     return run
 
 

@@ -25,6 +25,7 @@ from hubel.training.frozen import Computed, Features, computed, halves
 from hubel.training.keys import AUGMENTATION
 from hubel.training.losses import Criterion
 from hubel.training.recipe import Recipe
+from hubel.training.resuming import resume_command
 from hubel.training.run import Run
 from hubel.training.schedule import learning_rate, reductions
 from hubel.training.validation import Validation, validate
@@ -181,8 +182,8 @@ class Training:
             return
         if progress.best_epoch != progress.epoch or progress.step or self.recipe.swa_epochs:
             raise FileError(f"{run.folder} has lost its best.safetensors, of epoch {progress.best_epoch}, and its checkpoint has "
-                            f"gone on; put it back from a copy, or delete {run.folder / 'last.safetensors'} too and hubel resume "
-                            f"{run.folder} trains to the same bits from the beginning")  # fmt: skip
+                            f"gone on; put it back from a copy, or delete {run.folder / 'last.safetensors'} too and "
+                            f"{resume_command(run.folder, self.recipe)} trains to the same bits from the beginning")  # fmt: skip
         with self.average.in_place(self.model) if self.average else nullcontext():
             run.keep_best(self.model, progress.epoch)
 
