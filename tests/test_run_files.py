@@ -502,3 +502,32 @@ def test_a_checkpoint_of_another_network_is_one_sentence(run):
         checkpoint.save(path, changed, about)
         with pytest.raises(FileError, match=sentence):
             list(resume(run))
+
+
+def test_locks_work_where_the_system_has_none(tmp_path):
+    """As on Windows: `fcntl` is not there."""
+    code = """if True:
+        import sys
+        sys.modules["fcntl"] = None  # its import fails
+        from pathlib import Path
+        import hubel
+        from hubel import caching, files, locks
+        assert locks.fcntl is None
+        path = Path(sys.argv[1])
+        with locks.locked(path):
+            try:
+                with locks.locked(path):
+                    sys.exit("taken twice")
+            except locks.Taken as error:
+                assert "in use by another process" in str(error), error
+        with locks.locked(path):
+            files.write(path, "x")
+        hold = caching.Hold(path, alone=True)
+        assert not hold.known
+        hold.close()
+        assert [each.name for each in path.parent.iterdir()] == [path.name]
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.json")], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
