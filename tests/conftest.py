@@ -1,6 +1,7 @@
 """What the whole suite shares: real data where the checkout has it, one core per worker, a cache of its own."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,21 @@ def cache_folder(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HUBEL_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def _compiled(tmp_path_factory):
+    """The libraries that every training calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBEL_CACHE", str(tmp_path_factory.mktemp("compiled")))
+        return [path for path in map(compiled._made, compiled.TRAINING) if path]
+
+
+@pytest.fixture
+def kernels(_compiled, cache_folder):
+    """A fresh process finds them in its cache, and need not compile."""
+    for library in _compiled:
+        shutil.copytree(library.parent, cache_folder / "kernels", dirs_exist_ok=True)
 
 
 @pytest.fixture
