@@ -11,7 +11,7 @@ import runpy
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Forked:
             os.environ.update({"PYTHONPATH": before} if before else {})
         out_there.close()
         err_there.close()
-        self.stdout, self.stderr = (open(os.dup(end.fileno()), encoding="utf-8") for end in (out, err))
+        self.stdout, self.stderr = (os.fdopen(os.dup(end.fileno()), encoding="utf-8") for end in (out, err))
         out.close()
         err.close()
 
@@ -73,7 +73,9 @@ class Forked:
         return out, said[0]
 
 
-def _run(words: list[str], folder: str, environment: dict[str, str], limits: dict[int, int], out: Any, err: Any) -> None:
+def _run(
+    words: list[str], folder: str, environment: Mapping[str, str], limits: Mapping[int, int], out: Any, err: Any
+) -> None:
     """What the copy does."""
     os.chdir(folder)
     os.environ.clear()
@@ -82,7 +84,7 @@ def _run(words: list[str], folder: str, environment: dict[str, str], limits: dic
     for number, end in ((1, out), (2, err)):
         os.dup2(end.fileno(), number)
         end.close()
-    sys.stdout, sys.stderr = (open(number, "w", buffering=1, encoding="utf-8", closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, encoding="utf-8", closefd=False) for number in (1, 2))
     for kind, most in limits.items():
         resource.setrlimit(kind, (most, most))
     if words[0].endswith(".py"):
