@@ -14,7 +14,6 @@ FACTS = zoo.facts()
 NAMES = list(zoo.MODELS)
 SMALL = [name for name in NAMES if FACTS[name]["macs"] < 20e9]
 REFERENCES = [name for name in NAMES if "reference" in FACTS[name]]
-LEARNS = [name for name in SMALL if FACTS[name]["params"] < 150e6]
 
 
 def picture(name: str, batch: int = 1, device: str = "cpu") -> torch.Tensor:
