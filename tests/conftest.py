@@ -13,7 +13,8 @@ process.tune()  # before torch is loaded, as the command line does
 import hypothesis  # noqa: E402
 import torch  # noqa: E402
 
-from hubel.training import machine  # noqa: E402
+from hubel import machine  # noqa: E402
+from hubel.training import system  # noqa: E402
 from pictures import encoded, noise  # noqa: E402
 
 hypothesis.settings.register_profile("hubel", deadline=None, derandomize=True)  # no test asserts a duration
@@ -28,7 +29,8 @@ def _cores():
     """A worker has one core, also for a training that takes as many as there are."""
     with pytest.MonkeyPatch.context() as patch:
         if WORKER:
-            patch.setattr(machine, "physical_cores", lambda: 1)
+            for room in (machine, system):
+                patch.setattr(room, "physical_cores", lambda: 1)
         yield
 
 
