@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 import commands
 from hubel.classifier import Classifier
 from hubel.commands.ensemble import combined
-from hubel.commands.members import Pictures
 from hubel.ensemble import Ensemble
 from hubel.ensemble.combine import Combine
 from hubel.evaluation.comparison import mcnemar
 from hubel.evaluation.metrics import logits_of
 from hubel.files import silently
 from hubel.machine import versions
+from hubel.pipeline.members import Pictures
 from hubel.training.run import Run
 
 EVIDENCE = Path(__file__).parent / "evidence" / "ensembles.json"

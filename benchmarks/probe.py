@@ -29,14 +29,14 @@ import torch
 import commands
 from hubel.benchmark.conditions import all_versions, hardware, watching
 from hubel.classifier import Classifier, FromPictures
-from hubel.commands.pictures import placed, seen
-from hubel.commands.preparation import planned
 from hubel.commands.probe import probe_stages
-from hubel.commands.train import Finished, start
 from hubel.data import Split
 from hubel.files import silently
 from hubel.inference import choose
 from hubel.machine import use_all_cores
+from hubel.pipeline.labelled_images import placed, seen
+from hubel.pipeline.prepare import planned
+from hubel.pipeline.train import Finished, start
 from hubel.recipe import Recipe
 from hubel.training.loop import Step
 from hubel.transfer.features import Features

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from hubel.cli import main
-from hubel.commands import series
 from hubel.commands.baseline import baseline
-from hubel.commands.preparation import splits_of
-from hubel.commands.report import draw
-from hubel.commands.train import resume, start
-from hubel.commands.val import ready, val
+from hubel.commands.val import val
 from hubel.errors import FileError
+from hubel.pipeline import multi_run
+from hubel.pipeline.load_for_eval import load_for_eval
+from hubel.pipeline.page import draw
+from hubel.pipeline.prepare import splits_of
+from hubel.pipeline.train import resume, start
 from hubel.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.series import open_series
@@ -53,7 +54,7 @@ USES = {
                    lambda run: list(baseline("digits", run=str(run), project=str(run.parent))), gone_on],
     "summary.json": [lambda run: Run.open(run).summary(), lambda run: list(resume(run)), page],
     "last.safetensors": [lambda run: Run.open(run).progress(), page, gone_on],
-    "best.safetensors": [lambda run: val(run, engine="eager"), lambda run: ready(run / "best.safetensors"), gone_on],
+    "best.safetensors": [lambda run: val(run, engine="eager"), lambda run: load_for_eval(run / "best.safetensors"), gone_on],
     "evaluation.json": [page],
     "openings.jsonl": [page, lambda run: Run.open(run).record_opening("test")],
 }  # fmt: skip
@@ -128,15 +129,15 @@ def test_a_copy_of_a_run_is_that_run_and_its_split_serves_others(home, run, tmp_
 
 
 def test_runs_of_a_series_stay_in_their_places(tmp_path):
-    for record in series.train("digits", RECIPE.with_(folds=2), name="s", project=str(tmp_path)):
-        if isinstance(record, series.Turn):
+    for record in multi_run.train_series("digits", RECIPE.with_(folds=2), name="s", project=str(tmp_path)):
+        if isinstance(record, multi_run.SeriesRun):
             list(record.records)
     folder = tmp_path / "s"
     (folder / "fold-1").rename(tmp_path / "aside")
     (folder / "fold-2").rename(folder / "fold-1")
     (tmp_path / "aside").rename(folder / "fold-2")
     with pytest.raises(FileError, match=r"fold-1 holds a run of fold=2, where its series has the one of fold=1"):
-        list(series.go_on(folder))
+        list(multi_run.resume_series(folder))
     about = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(about | {"mean": 0.999}))
     with pytest.raises(FileError, match=r"summary\.json was edited"):

@@ -24,14 +24,14 @@ from hubel import zoo
 from hubel.cli import main
 from hubel.commands import data
 from hubel.commands.check import check, pixels
-from hubel.commands.preparation import splits_of
-from hubel.commands.train import start
 from hubel.data import load, open_data
 from hubel.data.audit import Inventory, look_alikes, near_duplicates
 from hubel.data.preprocessing import Unreadable, decode
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError
 from hubel.evaluation.label_errors import SHRINKAGE, discriminant, out_of_fold, side_by_side, suspects
 from hubel.explanation.sheet import font as sheet_font
+from hubel.pipeline.prepare import splits_of
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
 from pictures import encoded, noise

@@ -152,7 +152,7 @@ def test_ctrl_c_before_training_leaves_nothing(monkeypatch, capsys, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hubel.commands.preparation.load", interrupted)
+    monkeypatch.setattr("hubel.pipeline.prepare.load", interrupted)
     code, _, err = ended(["train", "digits"], capsys)
     assert (code, err) == (130, "hubel: stopped\n")
     assert list(tmp_path.iterdir()) == []

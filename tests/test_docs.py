@@ -10,7 +10,7 @@ import pytest
 
 from hubel.cli import VERBS
 from hubel.cli.parsing import parsed
-from hubel.commands.train import Finished, start
+from hubel.pipeline.train import Finished, start
 from hubel.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,17 +11,16 @@ import pytest
 from safetensors.torch import save_file
 
 from hubel import Classifier, Ensemble
-from hubel.commands import report, series
 from hubel.commands.compare import compare_runs
 from hubel.commands.ensemble import combined
 from hubel.commands.knn import knn
-from hubel.commands.predict import predict
-from hubel.commands.predict import ready as predicting
-from hubel.commands.preparation import splits_of
-from hubel.commands.train import resume, start
-from hubel.commands.val import ready
+from hubel.commands.predict import load_for_predict, predict
 from hubel.documents import checked, read
 from hubel.errors import FileError, HubelError
+from hubel.pipeline import multi_run, page
+from hubel.pipeline.load_for_eval import load_for_eval
+from hubel.pipeline.prepare import splits_of
+from hubel.pipeline.train import resume, start
 from hubel.recipe import Recipe
 from hubel.training import checkpoint
 from hubel.training.run import KeptRun, Run
@@ -106,12 +105,17 @@ def with_header(path: Path, about) -> None:
 
 def drawn(run):
     opened = Run.open(run)
-    return report.draw(opened, splits_of(opened))
+    return page.draw(opened, splits_of(opened))
+
+
+def predicted(run):
+    images = [str(run.parent / "a.png")]
+    return list(predict(load_for_predict(str(run), images).classifier, images))
 
 
 USES = {
-    "val": lambda run: ready(run, engine="eager"),
-    "predict": lambda run: list(predict(predicting(str(run), [str(run.parent / "a.png")]).classifier, [str(run.parent / "a.png")])),
+    "val": lambda run: load_for_eval(run, engine="eager"),
+    "predict": predicted,
     "report": drawn,
     "resume": lambda run: list(resume(run)),
     "go on": lambda run: ((run / "summary.json").unlink(missing_ok=True), list(resume(run))),
@@ -204,7 +208,7 @@ def test_fields_of_a_series(tmp_path):
     for field, value, changed in mutations(SERIES, 40, seed=0):
         (tmp_path / "series.json").write_text(json.dumps(changed))
         with pytest.raises(HubelError) as refused:  # for its fingerprint, if for nothing else
-            list(series.go_on(tmp_path))
+            list(multi_run.resume_series(tmp_path))
         assert "\n" not in str(refused.value), (field, value)
 
 

@@ -12,14 +12,14 @@ from torch.nn import functional
 from hubel import cli, zoo
 from hubel.classifier import Classifier
 from hubel.cli.parsing import normalised
-from hubel.commands.origin import Origin, carry_over, taught_by, teacher_of
-from hubel.commands.preparation import planned
-from hubel.commands.train import Finished, Started, resume, start
 from hubel.data import Preprocessing, load, open_data
 from hubel.errors import DataError, UsageError
 from hubel.files import silently
 from hubel.hashing import weights_sha256
 from hubel.layers import AuxiliaryNetwork, Network
+from hubel.pipeline.prepare import planned
+from hubel.pipeline.pretrained import Origin, carry_over, taught_by, teacher_of
+from hubel.pipeline.train import Finished, Started, resume, start
 from hubel.recipe import Recipe
 from hubel.recipes.default import BARE, FINE, InputPlan, _peak
 from hubel.seeding import seeded

@@ -12,11 +12,11 @@ from torch import nn
 from hubel import hub, weights, zoo
 from hubel.classifier import Classifier
 from hubel.cli import main
-from hubel.commands.origin import Origin, carry_over
-from hubel.commands.val import ready
 from hubel.data import Preprocessing
 from hubel.errors import DataError, FileError, HubelError, UsageError
 from hubel.hashing import weights_sha256
+from hubel.pipeline.load_for_eval import load_for_eval
+from hubel.pipeline.pretrained import Origin, carry_over
 from hubel.training import checkpoint
 
 NAME, CLASSES = "resnet20_cifar", 10
@@ -227,7 +227,7 @@ def test_numbers_that_are_matched_by_value_are_said(tmp_path):
     torch.save({f"x.{name}": value for name, value in net.state_dict().items()}, tmp_path / "w.pt")
     np.savez(tmp_path / "d.npz", images=np.random.default_rng(0).integers(0, 255, (36, 32, 32, 3)).astype(np.uint8),
              labels=np.arange(36) % 12, classes=np.array(sorted(map(str, range(12)))))  # fmt: skip
-    made = ready(tmp_path / "w.pt", str(tmp_path / "d.npz"), model=NAME, engine="eager")
+    made = load_for_eval(tmp_path / "w.pt", str(tmp_path / "d.npz"), model=NAME, engine="eager")
     assert made.notes == ("the classes of the data are numbers, matched by their value: 11 is 'class 11'",)
     folders = sorted(map(str, range(12)))
     assert [f"class {folders[k % 12]}" for k in range(36)] == [

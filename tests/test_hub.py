@@ -14,8 +14,8 @@ from PIL import Image
 
 from hubel import hub, weights, zoo
 from hubel.classifier import Classifier
-from hubel.commands.origin import Origin
 from hubel.errors import DataError, FileError, UsageError
+from hubel.pipeline.pretrained import Origin
 
 pytest.importorskip("huggingface_hub")
 

@@ -9,22 +9,23 @@ import pytest
 from PIL import Image
 
 from hubel.cli import main
-from hubel.commands import series
 from hubel.commands.compare import compare_runs
 from hubel.commands.embedding import embedding_map
 from hubel.commands.ensemble import combined
 from hubel.commands.explain import explained
 from hubel.commands.features import _pictures
-from hubel.commands.identity import is_own, met
 from hubel.commands.knn import knn
-from hubel.commands.pictures import seen
-from hubel.commands.preparation import splits_of
 from hubel.commands.probe import probe_stages
-from hubel.commands.train import resume, start
-from hubel.commands.val import ready, val
+from hubel.commands.val import val
 from hubel.data import open_data
 from hubel.data.likeness import copied, looks
 from hubel.errors import DataError, FileError, HubelError, UsageError
+from hubel.pipeline import multi_run
+from hubel.pipeline.identity import is_own, met
+from hubel.pipeline.labelled_images import seen
+from hubel.pipeline.load_for_eval import load_for_eval
+from hubel.pipeline.prepare import splits_of
+from hubel.pipeline.train import resume, start
 from hubel.recipe import Recipe
 from hubel.training.run import Run
 
@@ -130,20 +131,20 @@ def elsewhere(request, tmp_path):
 def test_pictures_that_a_run_was_trained_on_or_chosen_by_are_left_out_wherever_they_lie(home, elsewhere):
     run = "old" if elsewhere.suffix == ".npz" else "run"  # as well without digests, while the data are there
     own = parts(home / run)
-    found = ready(home / run, str(elsewhere), engine="eager")
+    found = load_for_eval(home / run, str(elsewhere), engine="eager")
     assert len(found.part) == NEW + len(own["test"])
     assert found.left_out == len(own["train"] | own["val"])
     told = " ".join(found.notes)
     assert f"{found.left_out} of the {OLD + NEW} pictures are left out" in told
     assert f"trained on {len(own['train'])} of them and chosen by {len(own['val'])}" in told
-    again = ready(home / run, str(elsewhere), engine="eager", include_trained=True)
+    again = load_for_eval(home / run, str(elsewhere), engine="eager", include_trained=True)
     assert (len(again.part), again.left_out) == (OLD + NEW, 0)
     assert "optimistic" in " ".join(again.notes)
 
 
 def test_a_copy_of_a_runs_data_is_its_own_data(home, tmp_path):
     shutil.copytree(home / "data", tmp_path / "copy")
-    here, there = (ready(home / "run", data, engine="eager") for data in (None, str(tmp_path / "copy")))
+    here, there = (load_for_eval(home / "run", data, engine="eager") for data in (None, str(tmp_path / "copy")))
     assert np.array_equal(here.part.places, there.part.places)
     assert here.name == there.name == "val"
     assert "the very data" in " ".join(there.notes)
@@ -153,11 +154,11 @@ def test_a_copy_of_a_runs_data_is_its_own_data(home, tmp_path):
 def test_a_look_at_pictures_of_the_test_part_is_recorded_wherever_they_lie(home, tmp_path):
     before = len(Run.open(home / "run").openings())
     written(tmp_path / "c", [*parts(home / "run")["test"], *range(300, 310)], "{label}/{other}.png")
-    found = ready(home / "run", str(tmp_path / "c"), engine="eager")
+    found = load_for_eval(home / "run", str(tmp_path / "c"), engine="eager")
     assert "of the test part" in " ".join(found.notes)
     assert len(Run.open(home / "run").openings()) == before + 1
     written(tmp_path / "d", range(300, 310))
-    ready(home / "run", str(tmp_path / "d"), engine="eager")
+    load_for_eval(home / "run", str(tmp_path / "d"), engine="eager")
     assert len(Run.open(home / "run").openings()) == before + 1
 
 
@@ -167,7 +168,7 @@ def test_pictures_listed_twice_are_left_out_twice(home, tmp_path):
     written(tmp_path, [*known, *range(200, 210)], "{number}.png")
     rows = [f"{number}.png,{'ab'[number % 2]}" for number in [*known, *known, *range(200, 210)]]
     (tmp_path / "list.csv").write_text("path,label\n" + "\n".join(rows))
-    found = ready(home / "run", str(tmp_path / "list.csv"), engine="eager")
+    found = load_for_eval(home / "run", str(tmp_path / "list.csv"), engine="eager")
     assert (found.left_out, len(found.part)) == (12, 10)
 
 
@@ -185,9 +186,11 @@ def test_what_cannot_be_known_is_said(home, tmp_path):
     shutil.copytree(home / "old", tmp_path / "old")
     edited(tmp_path / "old" / "run.json", lambda about: about.update(data=str(tmp_path / "gone")))
     written(tmp_path / "c", range(10), "{label}/{other}.png")
-    assert "is not known" in " ".join(ready(tmp_path / "old", str(tmp_path / "c"), engine="eager").notes)
+    assert "is not known" in " ".join(load_for_eval(tmp_path / "old", str(tmp_path / "c"), engine="eager").notes)
     shutil.copy(home / "run" / "best.safetensors", tmp_path / "alone.safetensors")
-    assert "is not known" in " ".join(ready(tmp_path / "alone.safetensors", str(tmp_path / "c"), engine="eager").notes)
+    assert "is not known" in " ".join(
+        load_for_eval(tmp_path / "alone.safetensors", str(tmp_path / "c"), engine="eager").notes
+    )
 
 
 def test_an_ensemble_and_a_comparison_leave_out_what_any_of_them_has_met(home, tmp_path):
@@ -290,7 +293,7 @@ def test_copies_that_were_encoded_anew_are_left_out_and_named(reduced, tmp_path,
         (tmp_path / "c" / path.parent.name).mkdir(parents=True, exist_ok=True)
         anew(path, tmp_path / "c" / path.parent.name / path.name)
     photographs(tmp_path / "c", range(100, 110), "png")
-    found = ready(reduced / "run", str(tmp_path / "c"), engine="eager")
+    found = load_for_eval(reduced / "run", str(tmp_path / "c"), engine="eager")
     kept = {name: len(places) for name, places in json.loads((reduced / "run/split.json").read_text())["parts"].items()}
     assert found.left_out == kept["train"] + kept["val"]
     assert len(found.part) == 10 + kept["test"]
@@ -373,8 +376,8 @@ def test_a_darker_part_of_deep_pictures_is_read_by_the_runs_black_and_white(tmp_
         found = met(Run.open(tmp_path / "run"), open_data(str(tmp_path / name)), ["all"])["all"]
         assert (found.part >= 0).all()
         assert not found.anew.any()
-    shown = ready(tmp_path / "run", str(tmp_path / "dark.npz"), engine="eager", include_trained=True)
-    as_files = ready(tmp_path / "run", str(tmp_path / "dark"), engine="eager", include_trained=True)
+    shown = load_for_eval(tmp_path / "run", str(tmp_path / "dark.npz"), engine="eager", include_trained=True)
+    as_files = load_for_eval(tmp_path / "run", str(tmp_path / "dark"), engine="eager", include_trained=True)
     order = np.argsort(as_files.part.labels, kind="stable"), np.argsort(shown.part.labels, kind="stable")
     assert np.array_equal(as_files.part.take(order[0]), shown.part.take(order[1]))
 
@@ -512,7 +515,7 @@ def test_code_that_nothing_needs_is_refused(tmp_path, own):
 def ended(records):
     """The last record of a series, every run of it trained."""
     for record in records:
-        if isinstance(record, series.Turn):
+        if isinstance(record, multi_run.SeriesRun):
             list(record.records)
     return record
 
@@ -520,26 +523,26 @@ def ended(records):
 def test_a_series_that_is_resumed_asks_for_code_and_one_that_goes_on_does_not(tmp_path, own):
     code, mark = own
     recipe = Recipe(model=code, epochs=1, threads=1, folds=2)
-    again = lambda: series.train("digits", recipe, name="s", project=str(tmp_path))  # noqa: E731
+    again = lambda: multi_run.train_series("digits", recipe, name="s", project=str(tmp_path))  # noqa: E731
     for record in again():
         list(record.records)
         break
     mark.unlink()
     with pytest.raises(UsageError, match=r"does not choose what is run, so name it: model="):
-        ended(series.go_on(tmp_path / "s"))
+        ended(multi_run.resume_series(tmp_path / "s"))
     assert not mark.exists()
     assert ended(again()).summary["out_of_fold"]["n"] == 1797
     shutil.rmtree(tmp_path / "s" / "fold-2")
     (tmp_path / "s" / "summary.json").unlink()
     mark.unlink()
-    assert ended(series.go_on(tmp_path / "s", model=code)).summary["out_of_fold"]["n"] == 1797
+    assert ended(multi_run.resume_series(tmp_path / "s", model=code)).summary["out_of_fold"]["n"] == 1797
     assert mark.exists()
 
 
 def test_a_series_whose_code_is_planted_does_not_run_it(tmp_path, own):
     """In a fold that is not finished; what is finished is not built from its run.json."""
     code, mark = own
-    for record in series.train(
+    for record in multi_run.train_series(
         "digits", Recipe(model="linear", epochs=1, threads=1, folds=2), name="s", project=str(tmp_path)
     ):
         list(record.records)
@@ -552,6 +555,6 @@ def test_a_series_whose_code_is_planted_does_not_run_it(tmp_path, own):
         about.pop("sha256", None)
         path.write_text(json.dumps(about | ({"model": code} if "model" in about else {})))
         with pytest.raises((UsageError, FileError)):
-            ended(series.go_on(tmp_path / "s"))
+            ended(multi_run.resume_series(tmp_path / "s"))
         path.write_text(text)
     assert not mark.exists()

@@ -10,12 +10,12 @@ from torch import nn
 
 from hubel import cli
 from hubel.commands.gradcheck import gradcheck
-from hubel.commands.preparation import planned
 from hubel.data import load, open_data
 from hubel.data.batches import balanced_order
 from hubel.errors import Diverged, UsageError
 from hubel.files import silently
 from hubel.hashing import weights_sha256
+from hubel.pipeline.prepare import planned
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
 from hubel.training import checkpoint, gradient_check, lr_find

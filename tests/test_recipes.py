@@ -11,9 +11,9 @@ import torch
 from hubel import recipes, zoo
 from hubel.cli import VERBS, main
 from hubel.cli.parsing import normalised
-from hubel.commands.train import start
 from hubel.data import Preprocessing, Split, Splits
 from hubel.errors import UsageError
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.recipe.fields import seconds
 from hubel.recipes import RECIPES, fast, filled, published

@@ -128,7 +128,7 @@ def test_six_views_average_the_logits_by_their_weights():
 
 
 def test_the_record_trains_at_reduced_size(shared, tmp_path):
-    from hubel.commands.train import start
+    from hubel.pipeline.train import start
 
     with np.load(shared / "cifar10_2000" / "train_first2000.npz") as whole:
         np.savez(tmp_path / "few.npz", images=whole["images"][:400], labels=whole["labels"][:400])

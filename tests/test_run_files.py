@@ -19,11 +19,11 @@ import torch
 
 from hubel import files, locks
 from hubel.cli import main
-from hubel.commands.train import Finished, resume, start
 from hubel.commands.val import val
 from hubel.errors import FileError, UsageError
 from hubel.hashing import weights_sha256
 from hubel.locks import Taken, locked
+from hubel.pipeline.train import Finished, resume, start
 from hubel.recipe import Recipe
 from hubel.training import checkpoint
 from hubel.training.loop import Step
@@ -394,11 +394,11 @@ def test_a_lost_classifier_of_an_earlier_epoch_is_said_with_the_true_way_out(run
 
 def test_what_two_processes_add_to_a_run_is_kept_and_shown(run, monkeypatch):
     """Each waits while the other reads and writes again."""
-    from hubel.commands import report
-    from hubel.commands.preparation import splits_of
+    from hubel.pipeline import page
+    from hubel.pipeline.prepare import splits_of
 
     splits = splits_of(Run.open(run))
-    drawing, render, pages = [], report.report.render, []
+    drawing, render, pages = [], page.report.render, []
 
     def rendered(page):
         drawing.append(1)
@@ -407,11 +407,11 @@ def test_what_two_processes_add_to_a_run_is_kept_and_shown(run, monkeypatch):
         drawing.pop()
         return render(page)
 
-    monkeypatch.setattr(report.report, "render", rendered)
+    monkeypatch.setattr(page.report, "render", rendered)
 
     def look(number):
         Run.open(run).record_opening(f"look {number}")
-        assert report.draw(Run.open(run), splits)
+        assert page.draw(Run.open(run), splits)
 
     threads = [threading.Thread(target=look, args=[number]) for number in range(3)]
     for thread in threads:

@@ -15,13 +15,13 @@ from sklearn import metrics
 
 from hubel import cli
 from hubel.classifier import Classifier
-from hubel.commands.preparation import splits_of
-from hubel.commands.result import finish
 from hubel.errors import UsageError
 from hubel.evaluation import comparison
 from hubel.evaluation.calibration import fitted_temperature, identity, reliability
 from hubel.evaluation.metrics import logits_of
 from hubel.evaluation.rejection import RiskCoverage, area, chosen_threshold, rejected, risk_coverage
+from hubel.pipeline.finish import finish
+from hubel.pipeline.prepare import splits_of
 from hubel.training import checkpoint
 from hubel.training.run import Run
 

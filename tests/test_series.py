@@ -10,10 +10,10 @@ from scipy.stats import ttest_1samp
 
 from forked import Forked
 from hubel.cli import main
-from hubel.commands import series
 from hubel.data.arrays import digits
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import spread
+from hubel.pipeline import multi_run
 from hubel.recipe import Recipe
 from hubel.training.loop import Step
 
@@ -32,7 +32,7 @@ def data(tmp_path, monkeypatch):
 
 def completed(records) -> dict:
     for record in records:
-        if isinstance(record, series.Completed):
+        if isinstance(record, multi_run.SeriesFinished):
             return record.summary
         for _ in record.records:
             pass
@@ -47,7 +47,7 @@ def figures(summary) -> list:
 
 
 def test_a_killed_series_goes_on_with_the_same_command_to_the_same_figures(data, tmp_path, capsys):
-    undisturbed = completed(series.train(data, SHORT.with_(folds=2), name="alone", project="undisturbed"))
+    undisturbed = completed(multi_run.train_series(data, SHORT.with_(folds=2), name="alone", project="undisturbed"))
     command = ["train", "few.npz", "--folds", "2", "epochs=2", "batch=32", "threads=1"]
     process = Forked(command)
     second = False
@@ -91,26 +91,26 @@ def out_of_fold_answers_every_picture_once(folder, summary):
 
 def another_name_or_other_data_are_not_mixed_in(data, folder):
     with pytest.raises(UsageError, match=r"there is another series .*; choose another name"):
-        next(series.train(data, SHORT.with_(folds=3), name=folder.name))
+        next(multi_run.train_series(data, SHORT.with_(folds=3), name=folder.name))
     (folder / "summary.json").unlink()
     images, labels = np.load(data)["images"], np.load(data)["labels"]
     np.savez(data, images=255 - images, labels=labels)
     with pytest.raises(DataError, match=r"have changed since .* was begun"):
-        next(series.go_on(folder))
+        next(multi_run.resume_series(folder))
 
 
 def test_seeds_share_the_splits_and_differ_in_the_weights(data, tmp_path):
-    records = series.train(data, SHORT.with_(seed=4), seeds=2, name="two")
+    records = multi_run.train_series(data, SHORT.with_(seed=4), seeds=2, name="two")
     first = next(records)
-    assert isinstance(first, series.Turn)
+    assert isinstance(first, multi_run.SeriesRun)
     steps = (record for record in first.records if isinstance(record, Step))
     next(steps)
     first.records.close()  # stopped after a step
     with pytest.raises(UsageError, match="there is another series"):  # it is held by this process
-        next(series.train(data, SHORT.with_(seed=4), seeds=2, name="two"))
+        next(multi_run.train_series(data, SHORT.with_(seed=4), seeds=2, name="two"))
     del first, steps
     records.close()
-    summary = completed(series.go_on(tmp_path / "runs" / "two"))
+    summary = completed(multi_run.resume_series(tmp_path / "runs" / "two"))
     assert [run["seed"] for run in summary["runs"]] == [4, 5]
     one, two = (json.loads((tmp_path / "runs" / "two" / f"seed-{seed}" / "split.json").read_text()) for seed in (4, 5))
     own = {"run_id", "sha256"}
@@ -145,7 +145,7 @@ def test_a_batch_larger_than_a_folds_training_part_is_refused_before_the_first(d
         UsageError, match=r"fold 1 of 2 cannot be trained: batch=100,000 is larger than the training part of"
     ):
         next(
-            series.train(
+            multi_run.train_series(
                 data, Recipe(model="resnet8_cifar", epochs=1, folds=2, batch=100_000), project=str(tmp_path / "p")
             )
         )

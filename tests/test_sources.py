@@ -21,12 +21,13 @@ import pytest
 from PIL import Image
 
 from hubel import limits
-from hubel.commands import predict, series
+from hubel.commands import predict
 from hubel.commands.shard import shard
 from hubel.data import open_data, open_source
 from hubel.data.arrays import numbered
 from hubel.data.division import read_division
 from hubel.errors import DataError, FileError, HubelError
+from hubel.pipeline import multi_run
 from hubel.recipe import Recipe
 from pictures import encoded
 
@@ -741,7 +742,7 @@ def test_what_no_fold_can_train_is_said_before_the_first(tmp_path):
     with pytest.raises(
         DataError, match=r"fold \d of 3 cannot be trained: .*no readable training picture of the class 'rare'"
     ):
-        next(series.train(tmp_path / "a.npz", recipe, project=str(tmp_path / "runs")))
+        next(multi_run.train_series(tmp_path / "a.npz", recipe, project=str(tmp_path / "runs")))
     assert not (tmp_path / "runs").exists()
 
 

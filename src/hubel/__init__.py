@@ -22,6 +22,7 @@
     transfer     features, nearest neighbours, linear probes, advice
     ensemble     several classifiers as one
     report       a run as one self-contained page
+    pipeline     prepare, train, finish; resume; what a run is evaluated on
     benchmark    Hubel beside its peers, measured in turns
     commands     one file per job of the command line
     estimator    HubelClassifier, scikit-learn's protocol

@@ -19,9 +19,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.train import Finished, start
 from hubel.data.preprocessing import fitted, recoloured
 from hubel.errors import HubelError, nearest
+from hubel.pipeline.train import Finished, start
 from hubel.recipe import OPTIONS, Recipe
 from hubel.training.run import Run
 

@@ -68,14 +68,15 @@ def val(arguments: Val) -> int:
     idle = [f"{key}={value}" for key in ("combine", "save") if (value := getattr(arguments, key)) is not None]
     if idle:
         raise UsageError(f"{idle[0]} would have no effect without --ensemble")
-    from hubel.commands.val import ready, show, show_choice
+    from hubel.commands.val import show, show_choice
     from hubel.evaluation import evaluate
+    from hubel.pipeline.load_for_eval import load_for_eval
     from hubel.terminal import console_for, show_notes, tracker
 
     console = console_for(arguments.json)
-    found = ready(arguments.run, arguments.data, arguments.split, **arguments.answering(), track=tracker(console),
-                  include_trained=arguments.include_trained,
-                  by="hubel val --robustness" if arguments.robustness else "hubel val")  # fmt: skip
+    found = load_for_eval(arguments.run, arguments.data, arguments.split, **arguments.answering(), track=tracker(console),
+                          include_trained=arguments.include_trained,
+                          by="hubel val --robustness" if arguments.robustness else "hubel val")  # fmt: skip
     show_notes(found.notes, console)
     if arguments.explain_speed:
         show_choice(found.classifier.choice, console)
@@ -148,7 +149,7 @@ def predict(arguments: Predict) -> int:
 
     predictions = []
     console = console_for(arguments.json)
-    found = job.ready(arguments.run, arguments.images, **arguments.answering())
+    found = job.load_for_predict(arguments.run, arguments.images, **arguments.answering())
     classifier, threshold = found.classifier, found.threshold
     show_notes(found.notes, console)
     if arguments.explain_speed:

@@ -48,12 +48,12 @@ def train(arguments: Train) -> int:
         return _plot_schedule(arguments)
     if "torch" not in sys.modules:
         compiled.begin(*compiled.TRAINING)  # beside the loading of torch
-    from hubel.commands import series
-    from hubel.commands.train import start
+    from hubel.pipeline import multi_run
+    from hubel.pipeline.train import start
 
     command = shlex.join(["hubel", *sys.argv[1:]])
-    if series.is_series(arguments.recipe, arguments.seeds):
-        return _watch_series(arguments.json, lambda track: series.train(
+    if multi_run.is_series(arguments.recipe, arguments.seeds):
+        return _watch_series(arguments.json, lambda track: multi_run.train_series(
             arguments.data, arguments.recipe, seeds=arguments.seeds, name=arguments.name, project=arguments.project,
             command=command, track=track,
         ))  # fmt: skip
@@ -171,13 +171,13 @@ class Resume(Pictures):
 
 def resume(arguments: Resume) -> int:
     """Resumes and shows it."""
-    from hubel.commands import series
-    from hubel.commands.train import resume as go_on
+    from hubel.pipeline import multi_run
+    from hubel.pipeline.train import resume as go_on
     from hubel.training.series import FILE
 
     named = {key: getattr(arguments, key) for key in ("data", "model", "teacher_model")}
     if os.path.isfile(Path(arguments.run) / FILE):
-        return _watch_series(arguments.json, lambda track: series.go_on(arguments.run, track, **named))
+        return _watch_series(arguments.json, lambda track: multi_run.resume_series(arguments.run, track, **named))
     return _watch(arguments.json, lambda track: go_on(arguments.run, track, **named))
 
 
@@ -196,13 +196,14 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
 
 
 def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
-    from hubel.commands.series import Turn, show
+    from hubel.cli.series import show
+    from hubel.pipeline.multi_run import SeriesRun
     from hubel.recipe.resuming import resume_command
     from hubel.terminal import Stopped, console_for, show_training, tracker
 
     console = console_for(json_output)
     for record in begin(tracker(console)):
-        if not isinstance(record, Turn):
+        if not isinstance(record, SeriesRun):
             show(record.summary, console)
             if json_output:
                 print(json.dumps(record.summary))

@@ -206,7 +206,7 @@ def advise(arguments: Advise) -> int:
         show_probe(made, console)
         done = made.to_dict()
     elif arguments.do:
-        from hubel.commands.train import start
+        from hubel.pipeline.train import start
         from hubel.terminal import Stopped, show_training
 
         recipe = Recipe(**{"seed": arguments.seed, "device": arguments.device, **result.recipe})

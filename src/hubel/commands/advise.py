@@ -14,13 +14,13 @@ from rich.table import Table
 
 from hubel import zoo
 from hubel.classifier import Classifier
-from hubel.commands.pictures import Seen, placed, seen
 from hubel.commands.probe import Probed, largest, probe_stages
 from hubel.data import Split
 from hubel.data.division import stratified
 from hubel.data.splits import pictures_per_class
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
+from hubel.pipeline.labelled_images import Seen, placed, seen
 from hubel.seeding import seeded
 from hubel.training.run import Run
 from hubel.transfer import Holdout, Probe, extract, neighbours, probe

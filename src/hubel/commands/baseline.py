@@ -21,13 +21,13 @@ from hubel import files
 from hubel.classic import METHODS, Result, baselines
 from hubel.classic.baselines import MOST, capped
 from hubel.classic.templates import draw_templates, templates
-from hubel.commands.preparation import division as division_of
 from hubel.data import Division, Splits, load, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.errors import DataError, FileError, UsageError, lookup
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.machine import versions
+from hubel.pipeline.prepare import division as division_of
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import resume_command
 from hubel.report import baseline as page

@@ -13,9 +13,6 @@ from rich.table import Table
 
 from hubel import drawing
 from hubel.classifier import Classifier
-from hubel.commands.identity import is_own, new_data, same_data
-from hubel.commands.preparation import splits_of
-from hubel.commands.val import SAMPLE, SplitName, looking, new_part
 from hubel.data import Split
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import words
@@ -24,6 +21,9 @@ from hubel.evaluation.metrics import logits_of
 from hubel.files import Track, silently
 from hubel.foreign import in_chart, in_markup
 from hubel.machine import use_all_cores
+from hubel.pipeline.identity import is_own, new_data, same_data
+from hubel.pipeline.load_for_eval import SAMPLE, SplitName, new_part, with_tta
+from hubel.pipeline.prepare import splits_of
 from hubel.training.run import Run
 
 
@@ -52,7 +52,7 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = N
     if model and not any(own):
         raise UsageError(f"model={model} would have no effect: every run's network is the zoo's")
     classifiers = [Classifier.load(run.folder, model if mine else None) for run, mine in zip(runs, own, strict=True)]
-    classifiers = [looking(classifier, None, run)[0] for classifier, run in zip(classifiers, runs, strict=True)]
+    classifiers = [with_tta(classifier, None, run)[0] for classifier, run in zip(classifiers, runs, strict=True)]
     _refuse_other_classes(runs, classifiers)
     notes: tuple[str, ...] = ()
     for run in runs if data is not None else []:

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.pictures import every_picture, read
 from hubel.errors import UsageError
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
+from hubel.pipeline.labelled_images import every_picture, read
 from hubel.transfer import Stage
 
 ENDINGS = (".npz", ".parquet")

@@ -9,14 +9,14 @@ import numpy as np
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.identity import is_own, run_of, unmet
-from hubel.commands.pictures import every_picture, read
-from hubel.commands.preparation import splits_of
 from hubel.data import open_data
 from hubel.errors import DataError, UsageError
 from hubel.explanation.embedding import EmbeddingMap, Method, draw, lay_out
 from hubel.explanation.sheet import Panel, Section
 from hubel.machine import use_all_cores
+from hubel.pipeline.identity import is_own, run_of, unmet
+from hubel.pipeline.labelled_images import every_picture, read
+from hubel.pipeline.prepare import splits_of
 from hubel.report import gallery
 
 

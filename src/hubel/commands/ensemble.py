@@ -11,12 +11,6 @@ from rich.table import Table
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands import report
-from hubel.commands.combinations import COMBINATIONS, Found, Job
-from hubel.commands.identity import run_of
-from hubel.commands.kept import read_ensembles
-from hubel.commands.members import Pictures
-from hubel.commands.val import SplitName, looking
 from hubel.ensemble import Ensemble
 from hubel.ensemble.combine import Combine, in_order
 from hubel.ensemble.together import described, in_terms_of
@@ -29,6 +23,12 @@ from hubel.foreign import in_markup
 from hubel.inference.engines import able
 from hubel.locks import locked
 from hubel.machine import use_all_cores
+from hubel.pipeline import page
+from hubel.pipeline.combinations import COMBINATIONS, Found, Job
+from hubel.pipeline.identity import run_of
+from hubel.pipeline.load_for_eval import SplitName, with_tta
+from hubel.pipeline.members import Pictures
+from hubel.pipeline.page_files import read_ensembles
 from hubel.recipe.fields import Precision
 from hubel.report.words import percent
 from hubel.training import checkpoint
@@ -124,7 +124,7 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
     ending = ".safetensors" if "soup" in combine else ".json"
     if save and not save.endswith(ending):
         raise UsageError(f"save={save} does not end in {ending}, as what combine={combine} leaves does")
-    looked = [looking(Classifier.load(path, model), tta, run_of(path)) for path in paths]
+    looked = [with_tta(Classifier.load(path, model), tta, run_of(path)) for path in paths]
     members = [member for member, _ in looked]
     options = {"engine": engine, "precision": precision, "track": track}
     job = _job(paths, members, data, split, combine != "mean", options, include_trained)
@@ -232,11 +232,11 @@ def _keep(found: Combined, pictures: Pictures) -> None:
     if not pictures.own or first is None:
         return
     row = {key: value for key, value in found.to_dict().items() if key not in TABLES} | {"split": pictures.name}
-    path = first.folder / report.ENSEMBLES
+    path = first.folder / page.ENSEMBLES
     with locked(path, wait=True):  # of two processes each adds its row
         earlier = [kept for kept in read_ensembles(path) if _who(kept) != _who(row)]
         files.write(path, json.dumps([*earlier, row]))
-    report.draw(first, pictures.splits(first, pictures.members[0].preprocessing))
+    page.draw(first, pictures.splits(first, pictures.members[0].preprocessing))
 
 
 def _who(kept: dict[str, Any]) -> list[Any]:

@@ -11,15 +11,15 @@ from PIL import Image
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands import report
-from hubel.commands.identity import run_of
 from hubel.commands.predict import expanded
-from hubel.commands.preparation import splits_of
 from hubel.errors import UsageError
 from hubel.evaluation import worst_errors
 from hubel.explanation import Explanation, explain, opened, shown
 from hubel.explanation.explain import Shown
 from hubel.machine import use_all_cores
+from hubel.pipeline import page
+from hubel.pipeline.identity import run_of
+from hubel.pipeline.prepare import splits_of
 from hubel.report import gallery
 
 COUNT = 12  # validation pictures explained
@@ -81,15 +81,15 @@ def explained(run: str, images: Sequence[str], *, methods: Sequence[str] = (), t
         DataError: a picture cannot be read.
     """
     use_all_cores()
-    path = gallery.check(output or ("explain.png" if images else str(Path(run) / report.EXPLAINED)))
+    path = gallery.check(output or ("explain.png" if images else str(Path(run) / page.EXPLAINED)))
     classifier = Classifier.load(run, model)
     pictures = pictures_of(run, images, classifier, count, track, data)
     found = list(explain(classifier, pictures, methods, target=target, layer=layer, top=top, seed=seed, track=track))
     gallery.write(path, [one.section() for one in found], title=f"What {classifier.model} looks at", kind="explanation",
                   lead=lead(found))  # fmt: skip
     own = run_of(run)
-    if own is not None and path.resolve() == (own.folder / report.EXPLAINED).resolve():
-        report.draw(own, splits_of(own, track, data))  # the run's report links to it
+    if own is not None and path.resolve() == (own.folder / page.EXPLAINED).resolve():
+        page.draw(own, splits_of(own, track, data))  # the run's report links to it
     return Explained(found, path, _overlays(found, Path(overlays)) if overlays else [])
 
 

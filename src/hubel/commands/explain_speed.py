@@ -12,11 +12,11 @@ from rich.table import Table
 
 from hubel.benchmark import Conditions, Timing, Turn, interleave, timings, watching
 from hubel.benchmark.alternatives import Alternative, alternatives, contenders
-from hubel.commands.preparation import planned
 from hubel.errors import UsageError
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.machine import versions
+from hubel.pipeline.prepare import planned
 from hubel.recipe import Recipe
 
 ROUNDS = 9

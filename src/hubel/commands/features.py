@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.identity import is_own, run_of
-from hubel.commands.pictures import every_picture
-from hubel.commands.preparation import splits_of
 from hubel.errors import UsageError
 from hubel.explanation.explain import class_index, opened
 from hubel.explanation.filters import class_templates, first_layer
@@ -23,6 +20,9 @@ from hubel.explanation.overlay import in_colours
 from hubel.explanation.sheet import Panel, Section
 from hubel.explanation.units import NINE, blank, excited, maps_at, place_of, spatial_stages, strongest_channels
 from hubel.machine import usable, use_all_cores
+from hubel.pipeline.identity import is_own, run_of
+from hubel.pipeline.labelled_images import every_picture
+from hubel.pipeline.prepare import splits_of
 from hubel.report import gallery
 from hubel.transfer import locate
 from hubel.transfer.holdout import Pictures

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hubel.commands.preparation import planned
 from hubel.errors import UsageError
 from hubel.files import Track, silently
+from hubel.pipeline.prepare import planned
 from hubel.recipe import Recipe
 from hubel.report import rates
 from hubel.training import lr_find

@@ -12,8 +12,6 @@ from rich.console import Console
 
 from hubel import limits
 from hubel.classifier import Answer, Classifier
-from hubel.commands.identity import run_of
-from hubel.commands.val import looking, squared
 from hubel.data import Unreadable
 from hubel.data.folders import EXTENSIONS
 from hubel.data.levels import Levels
@@ -25,6 +23,8 @@ from hubel.evaluation.words import percent
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.machine import use_all_cores
+from hubel.pipeline.identity import run_of
+from hubel.pipeline.load_for_eval import with_fit, with_tta
 from hubel.recipe.fields import Fit, Precision
 
 DEEP = (".png", ".tif", ".tiff", ".pgm", ".pnm", ".ppm", ".jp2")  # files that can hold more than 8 bits
@@ -42,7 +42,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Ready:
+class Predictor:
     """What answers, on the engine that is quickest for the pictures; below the threshold it is too unsure."""
 
     classifier: Classifier | Ensemble
@@ -50,9 +50,9 @@ class Ready:
     notes: tuple[str, ...]
 
 
-def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str | None = None, risk: float | None = None,
+def load_for_predict(run: str, paths: Sequence[str], *, model: str | None = None, tta: str | None = None, risk: float | None = None,
           coverage: float | None = None, fit: Fit | None = None, engine: str = "auto", precision: Precision | None = None,
-          thorough: bool = False) -> Ready:  # fmt: skip
+          thorough: bool = False) -> Predictor:  # fmt: skip
     """The classifier of a run, of a classifier file, or of the .json file of an ensemble, made ready for these pictures.
 
     Raises:
@@ -68,15 +68,15 @@ def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str 
             raise UsageError(f"{idle[0]} would have no effect on an ensemble, whose members answer as they were saved")
         expanded(paths)  # before anything is loaded
         use_all_cores()
-        return Ready(Ensemble.load(run, model), None, ())
+        return Predictor(Ensemble.load(run, model), None, ())
     classifier = Classifier.load(run, model)
     threshold, notes = chosen_threshold(classifier, risk, coverage), ()
     if tta:
-        classifier, notes = looking(classifier, tta, run_of(run))
-    classifier, said = squared(classifier, fit)
+        classifier, notes = with_tta(classifier, tta, run_of(run))
+    classifier, said = with_fit(classifier, fit)
     classifier, read = levelled(classifier, paths)
     quickest = accelerated(classifier, paths, engine=engine, precision=precision, thorough=thorough)
-    return Ready(quickest, threshold, (*notes, *said, *read))
+    return Predictor(quickest, threshold, (*notes, *said, *read))
 
 
 def levelled(

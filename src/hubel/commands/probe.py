@@ -11,11 +11,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hubel.commands.pictures import Seen, placed, read, seen
 from hubel.errors import UsageError
 from hubel.evaluation.intervals import wilson_interval
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
+from hubel.pipeline.labelled_images import Seen, placed, read, seen
 from hubel.training import checkpoint
 from hubel.transfer import Extracted, Holdout, Linear, Place, Probe, Stage, chart, extract, fitted, probe
 from hubel.transfer.save import with_head

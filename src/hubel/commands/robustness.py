@@ -6,18 +6,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hubel.commands import report
-from hubel.commands.val import Ready
 from hubel.evaluation.challenges import CHALLENGES, STRENGTHS
 from hubel.evaluation.robustness import Robustness, measure_robustness, samples
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
+from hubel.pipeline import page
+from hubel.pipeline.load_for_eval import EvalSetup
 from hubel.report.robustness import draw_robustness
 from hubel.report.words import percent
 from hubel.training import bound
 
 
-def robustness(found: Ready, track: Track[Any] = silently) -> tuple[Robustness, Path]:
+def robustness(found: EvalSetup, track: Track[Any] = silently) -> tuple[Robustness, Path]:
     """The table, and the sheet: in the run's folder where its own pictures were harder, otherwise here.
 
     Raises:
@@ -28,8 +28,8 @@ def robustness(found: Ready, track: Track[Any] = silently) -> tuple[Robustness, 
     sheet = folder / "robustness.png"
     draw_robustness(measured.to_dict(), samples(found.part), sheet)
     if found.run is not None and found.splits is not None:
-        bound.write(folder / report.ROBUSTNESS, measured.to_dict(), found.run.run_id)
-        report.draw(found.run, found.splits)
+        bound.write(folder / page.ROBUSTNESS, measured.to_dict(), found.run.run_id)
+        page.draw(found.run, found.splits)
     return measured, sheet
 
 

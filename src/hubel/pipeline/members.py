@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from hubel.classifier import Classifier
-from hubel.commands.identity import NewData, is_own, new_data, run_of, trained_on
-from hubel.commands.preparation import splits_of
-from hubel.commands.val import SplitName, new_part
 from hubel.data import Preprocessing, Split, Splits
 from hubel.errors import DataError, UsageError
 from hubel.files import Track
+from hubel.pipeline.identity import NewData, is_own, new_data, run_of, trained_on
+from hubel.pipeline.load_for_eval import SplitName, new_part
+from hubel.pipeline.prepare import splits_of
 from hubel.training.run import Run
 
 

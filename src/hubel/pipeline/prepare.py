@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from hubel import zoo
 from hubel.analysis.network_check import inspected, refuse_single_values, require_logits
-from hubel.commands.origin import (
+from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
+from hubel.data.arrays import BUILT_IN
+from hubel.data.splits import fingerprint
+from hubel.errors import DataError, FileError, OtherData, UsageError
+from hubel.files import Track, silently
+from hubel.machine import versions
+from hubel.pipeline.pretrained import (
     Origin,
     carry_over,
     followed,
@@ -20,12 +26,6 @@ from hubel.commands.origin import (
     norms_kept,
     said,
 )
-from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
-from hubel.data.arrays import BUILT_IN
-from hubel.data.splits import fingerprint
-from hubel.errors import DataError, FileError, OtherData, UsageError
-from hubel.files import Track, silently
-from hubel.machine import versions
 from hubel.recipe import Recipe
 from hubel.recipes import complete, filled, plan_input
 from hubel.seeding import seeded

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hubel.classifier import Classifier
-from hubel.commands.identity import is_own, unmet, without_labels_lost
-from hubel.commands.preparation import splits_of
 from hubel.data import Opened, Split, load, open_data
 from hubel.data.division import Division
 from hubel.data.opened import refuse_if_many
@@ -16,6 +14,8 @@ from hubel.data.splits import Splits, decode_part, streaming
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
 from hubel.machine import use_all_cores
+from hubel.pipeline.identity import is_own, unmet, without_labels_lost
+from hubel.pipeline.prepare import splits_of
 from hubel.training.run import Run
 from hubel.transfer import Extracted, Holdout, Place, Stage, extract, holdout, locate, stages
 from hubel.transfer.features import example_of

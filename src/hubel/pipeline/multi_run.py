@@ -1,4 +1,4 @@
-"""`hubel train DATA --folds 5` and `--seeds 5`: runs that belong together, one after the other, and what they say together.
+"""Trains runs that belong together, one after the other: the folds of some data, or the seeds of one split.
 
 A series is a folder of runs, see `training.series`; predictions.csv holds the out-of-fold answers. A series that was stopped
 goes on with the first run that has no result.
@@ -15,23 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.identity import refuse_known
-from hubel.commands.named_code import recipe_with_named_code
-from hubel.commands.origin import Origin, followed
-from hubel.commands.preparation import split, splits_of
-from hubel.commands.train import Record, refuse_data, resume, start
 from hubel.data import Opened, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.splits import fingerprint
 from hubel.errors import DataError, FileError, UsageError
 from hubel.evaluation import spread, wilson_interval
 from hubel.files import Track, silently
-from hubel.foreign import in_csv, in_markup
+from hubel.foreign import in_csv
 from hubel.machine import versions
+from hubel.pipeline.identity import refuse_known
+from hubel.pipeline.named_code import recipe_with_named_code
+from hubel.pipeline.prepare import split, splits_of
+from hubel.pipeline.pretrained import Origin, followed
+from hubel.pipeline.train import Record, refuse_data, resume, start
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
 from hubel.recipes import filled, plan_input
@@ -45,7 +44,7 @@ PREDICTIONS = "predictions.csv"
 
 
 @dataclass(frozen=True)
-class Turn:
+class SeriesRun:
     """A run of the series: its records, which end with its result at once where it was finished before."""
 
     series: Series
@@ -56,7 +55,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Completed:
+class SeriesFinished:
     """Every run has its result, and the series its figures."""
 
     series: Series
@@ -68,8 +67,16 @@ def is_series(recipe: Recipe, seeds: int | None) -> bool:
     return seeds is not None or (recipe.folds is not None and recipe.fold is None)
 
 
-def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = None, name: str | None = None,
-          project: str = "runs", command: str = "", track: Track[Any] = silently) -> Iterator[Turn | Completed]:  # fmt: skip
+def train_series(
+    data: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    seeds: int | None = None,
+    name: str | None = None,
+    project: str = "runs",
+    command: str = "",
+    track: Track[Any] = silently,
+) -> Iterator[SeriesRun | SeriesFinished]:
     """Trains the runs of a series; the same command goes on with a series that was stopped.
 
     Args:
@@ -110,8 +117,14 @@ def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = N
     )
 
 
-def go_on(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None, model: str | None = None,
-          teacher_model: str | None = None) -> Iterator[Turn | Completed]:  # fmt: skip
+def resume_series(
+    folder: str | os.PathLike[str],
+    track: Track[Any] = silently,
+    *,
+    data: str | None = None,
+    model: str | None = None,
+    teacher_model: str | None = None,
+) -> Iterator[SeriesRun | SeriesFinished]:
     """Goes on with a series in a folder; runs that have their result are not trained again.
 
     Args:
@@ -164,7 +177,7 @@ def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None
 
 
 def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
-        teacher_model: str | None) -> Iterator[Turn | Completed]:  # fmt: skip
+        teacher_model: str | None) -> Iterator[SeriesRun | SeriesFinished]:  # fmt: skip
     try:
         if series.finished and data is not None:
             refuse_data(series.folder, data)
@@ -179,7 +192,7 @@ def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
         series.release()
 
 
-def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[Turn | Completed]:
+def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[SeriesRun | SeriesFinished]:
     about, place = series.about, data or series.about["data"]
     if not series.finished and (found := _seen(about, place, track)) != about["fingerprint"]:
         raise DataError(f"the data at {place} have changed since {series.folder} was begun, or are others (fingerprint "
@@ -194,13 +207,13 @@ def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[Turn
             records = resume(folder, track, data=data, **code)
         else:
             records = start(place, recipe, name=name, project=str(series.folder), command=about["command"], track=track)
-        yield Turn(series, name, number, len(runs), records)  # type: ignore[arg-type]
+        yield SeriesRun(series, name, number, len(runs), records)  # type: ignore[arg-type]
     if not series.finished:
         made = [Run.open(series.folder / name) for name, _ in runs]
         answers = _out_of_fold(series, made, track, data, code["model"]) if about["kind"] == "folds" else None
         summary = _summary(series, made, answers)
         bound.write(series.folder / SUMMARY, summary, about.get(bound.RUN_ID), indent=2)
-    yield Completed(series, series.summary())
+    yield SeriesFinished(series, series.summary())
 
 
 def _refuse_other(folder: Path, recipe: Recipe) -> None:
@@ -269,33 +282,3 @@ def _out_of_fold(
     path = series.folder / PREDICTIONS
     files.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
     return {"top1": correct / total, "n": total, "interval": list(wilson_interval(correct, total)), "file": str(path)}
-
-
-# -------------------------------------------------------------------------------------------------- the viewer
-
-
-def show(summary: dict[str, Any], console: Console) -> None:
-    """What a person reads of a series in the end."""
-    for line in _lines(summary):
-        console.print(in_markup(line), highlight=False, soft_wrap=True)
-
-
-def _lines(summary: dict[str, Any]) -> Iterator[str]:
-    runs, kind = len(summary["runs"]), summary["kind"]
-    yield f"{runs} {kind}, {summary['model']}, {summary['seconds']:.1f} s of training"
-    yield f"validation accuracy {_words(summary)}"
-    if kind == "folds":
-        found = summary["out_of_fold"]
-        low, high = found["interval"]
-        yield (f"out of fold: {100 * found['top1']:.2f} % of {found['n']:,} pictures (95 % interval {100 * low:.2f} to "
-               f"{100 * high:.2f} %), each answered by a network that did not train on it: {found['file']}")  # fmt: skip
-    if summary["monitor"] != "last":
-        yield "the validation pictures chose the epochs, so this is a little optimistic; monitor=last takes the last epoch"
-    if summary["test"]:
-        yield f"test accuracy {_words(summary['test'])}"
-
-
-def _words(found: dict[str, Any]) -> str:
-    low, high = max(0.0, found["interval"][0]), min(1.0, found["interval"][1])
-    return (f"{100 * found['mean']:.2f} % +- {100 * found['sd']:.2f} (mean +- sd, n = {found['n']}; 95 % interval of the mean "
-            f"{100 * low:.2f} to {100 * high:.2f} %)")  # fmt: skip

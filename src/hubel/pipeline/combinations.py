@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hubel.classifier import Classifier
-from hubel.commands.members import Pictures
-from hubel.commands.val import SAMPLE
 from hubel.data import Split
 from hubel.ensemble import Ensemble
 from hubel.ensemble.combine import LARGEST_STATISTICS, Combine, accuracy, fused, greedy_soup, selected, souped
@@ -19,6 +17,8 @@ from hubel.ensemble.together import in_terms_of
 from hubel.errors import UsageError
 from hubel.evaluation.calibration import identity
 from hubel.evaluation.metrics import logits_of
+from hubel.pipeline.load_for_eval import SAMPLE
+from hubel.pipeline.members import Pictures
 from hubel.transfer import features
 
 

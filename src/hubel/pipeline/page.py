@@ -10,12 +10,12 @@ from torch import Tensor
 
 from hubel import files, report
 from hubel.classifier import Classifier
-from hubel.commands.kept import read_ensembles, read_page, read_robustness, with_pictures
 from hubel.data import Split, Splits
 from hubel.evaluation import Evaluation, most_uncertain, worst_errors
 from hubel.evaluation.cost import latencies, peak_bytes, peak_device_bytes
 from hubel.evaluation.robustness import samples
 from hubel.locks import locked
+from hubel.pipeline.page_files import read_ensembles, read_page, read_robustness, with_pictures
 from hubel.training import bound
 from hubel.training.run import Run
 

@@ -1,4 +1,4 @@
-"""`hubel train` and `hubel resume`: from a path to a finished run."""
+"""From a path to a finished run, and from a stopped run to a finished one."""
 
 import datetime
 import os
@@ -13,12 +13,6 @@ from typing import Any
 
 from torch import nn
 
-from hubel.commands.calibrate import measure
-from hubel.commands.identity import refuse_known
-from hubel.commands.named_code import with_named_code
-from hubel.commands.origin import Origin, followed, taught_by, teacher_of
-from hubel.commands.preparation import initial, opened_of, prepared, refuse_small_parts, split, splits_of
-from hubel.commands.result import finish
 from hubel.data import Opened, Splits, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.audit import glance, in_short
@@ -27,6 +21,12 @@ from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, FileError, UsageError
 from hubel.files import Track, silently
+from hubel.pipeline.calibrate import measure
+from hubel.pipeline.finish import finish
+from hubel.pipeline.identity import refuse_known
+from hubel.pipeline.named_code import with_named_code
+from hubel.pipeline.prepare import initial, opened_of, prepared, refuse_small_parts, split, splits_of
+from hubel.pipeline.pretrained import Origin, followed, taught_by, teacher_of
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
 from hubel.recipes import filled

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.commands.origin import Origin
-from hubel.commands.preparation import opened_of, splits_of
 from hubel.data import Opened, Splits, open_data
 from hubel.data.content import PARTS, Contents, Met, read_contents
 from hubel.data.exclusions import renumbered
@@ -22,6 +20,8 @@ from hubel.data.opened import restricted
 from hubel.data.splits import fingerprint
 from hubel.errors import DataError, FileError, UsageError, listed
 from hubel.files import Track, silently
+from hubel.pipeline.prepare import opened_of, splits_of
+from hubel.pipeline.pretrained import Origin
 from hubel.training.run import Run
 
 TRAINED, CHOSEN, TESTED = range(3)  # numbers of `PARTS`

@@ -6,12 +6,12 @@ from typing import Any
 
 from hubel import report
 from hubel.classifier import Classifier
-from hubel.commands import report as page
 from hubel.data import Splits
 from hubel.errors import FileError
 from hubel.evaluation import evaluate
 from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
 from hubel.hashing import weights_sha256
+from hubel.pipeline import page
 from hubel.training import bound
 from hubel.training.run import Run
 
