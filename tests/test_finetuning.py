@@ -18,7 +18,7 @@ from hubel.files import silently
 from hubel.hashing import weights_sha256
 from hubel.layers import AuxiliaryNetwork, Network
 from hubel.pipeline.prepare import planned
-from hubel.pipeline.pretrained import Origin, carry_over, taught_by, teacher_of
+from hubel.pipeline.pretrained import Pretrained, align_teacher, load_teacher, transfer_weights
 from hubel.pipeline.train import Finished, Started, resume, start
 from hubel.recipe import Recipe
 from hubel.recipes.default import BARE, FINE, InputPlan, _peak
@@ -449,34 +449,34 @@ def test_other_classes_get_a_new_head_and_the_record_says_where_the_weights_are_
 
 
 def test_the_same_classes_keep_their_head_in_whatever_order(base):
-    origin = Origin.load(str(base / "run"))
-    assert origin is not None
-    classes = origin.classifier.classes[::-1]
+    pretrained = Pretrained.load(str(base / "run"))
+    assert pretrained is not None
+    classes = pretrained.classifier.classes[::-1]
     net = zoo.create("resnet8_cifar", num_classes=5, in_channels=1)
-    assert carry_over(net, origin, classes, 8) == "the head is kept: the 5 classes are the same"
+    assert transfer_weights(net, pretrained, classes, 8) == "the head is kept: the 5 classes are the same"
     x = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(net.eval()(x), origin.classifier.network(x).flip(1))
-    assert "a new head for 2 classes" in carry_over(
-        zoo.create("resnet8_cifar", num_classes=2, in_channels=1), origin, "ab", 8
+    torch.testing.assert_close(net.eval()(x), pretrained.classifier.network(x).flip(1))
+    assert "a new head for 2 classes" in transfer_weights(
+        zoo.create("resnet8_cifar", num_classes=2, in_channels=1), pretrained, "ab", 8
     )
 
 
 def test_only_the_last_layer_of_a_deep_head_is_new(tmp_path):
     torch.manual_seed(0)
     torch.save(zoo.create("lenet5", num_classes=4).state_dict(), tmp_path / "w.pth")
-    origin = Origin.load(str(tmp_path / "w.pth"))
+    pretrained = Pretrained.load(str(tmp_path / "w.pth"))
     net, fresh = (zoo.create("lenet5", num_classes=7) for _ in range(2))
     fresh.load_state_dict(net.state_dict())
-    assert origin is not None
-    carry_over(net, origin, list("abcdefg"), 28)
-    kept = origin.classifier.network.state_dict()
+    assert pretrained is not None
+    transfer_weights(net, pretrained, list("abcdefg"), 28)
+    kept = pretrained.classifier.network.state_dict()
     new = [name for name, value in net.state_dict().items() if torch.equal(value, fresh.state_dict()[name])]
     assert new == list(net.state_dict())[-2:]
     assert all(torch.equal(value, kept[name]) for name, value in net.state_dict().items() if name not in new)
     with pytest.raises(
         UsageError, match=r"size=32 does not fit the weights of .*w\.pth: \S+ has shape .* at the 28 px it was"
     ):
-        carry_over(zoo.create("lenet5", num_classes=7, image_size=32), origin, list("abcdefg"), 32)
+        transfer_weights(zoo.create("lenet5", num_classes=7, image_size=32), pretrained, list("abcdefg"), 32)
 
 
 def test_a_network_of_ones_own_is_the_start_too_and_the_file_does_not_choose_its_code(base, tmp_path, monkeypatch):
@@ -550,11 +550,11 @@ def test_a_network_of_ones_own_teaches_and_its_run_resumes(base, tmp_path, monke
 
     net, splits = trained_anew(3), load(open_data(base / "low.npz"), size=8, channels=1)
     recipe = Recipe(model="linear", teacher=teacher, teacher_model=model, epochs=2, seed=1)
-    origin = taught_by(recipe, splits)
-    assert origin is not None
+    pretrained = load_teacher(recipe, splits)
+    assert pretrained is not None
     x = torch.randn(3, 1, 8, 8)
-    torch.testing.assert_close(origin.classifier.network(x), net(x))
-    torch.testing.assert_close(teacher_of(origin, splits)(x), net(x))  # what the student sees is what it sees
+    torch.testing.assert_close(pretrained.classifier.network(x), net(x))
+    torch.testing.assert_close(align_teacher(pretrained, splits)(x), net(x))  # what the student sees is what it sees
     running = start(base / "low.npz", recipe, name="run", project=str(tmp_path))
     begun = next(record for record in running if isinstance(record, Started))
     running.close()
@@ -566,7 +566,7 @@ def test_a_network_of_ones_own_teaches_and_its_run_resumes(base, tmp_path, monke
     assert isinstance(ended, Finished)
     trained_anew(4)
     with pytest.raises(DataError, match=r"has changed since the run was started \(sha256"):
-        taught_by(recipe, splits, begun.run.about["teacher"])
+        load_teacher(recipe, splits, begun.run.about["teacher"])
 
 
 def test_a_teacher_that_nobody_has_trained_is_refused(few, tmp_path, monkeypatch):
@@ -575,11 +575,11 @@ def test_a_teacher_that_nobody_has_trained_is_refused(few, tmp_path, monkeypatch
     with pytest.raises(
         UsageError, match=r"other weights each time, so it is not trained; .* teacher=WEIGHTS teacher_model=mine"
     ):
-        taught_by(Recipe(teacher="mine.py:Net"), few)
+        load_teacher(Recipe(teacher="mine.py:Net"), few)
     with pytest.raises(
         UsageError, match=r"teacher_model=resnet18 would have no effect: teacher=mine\.py:Net is a network"
     ):
-        taught_by(Recipe(teacher="mine.py:Net", teacher_model="resnet18"), few)
+        load_teacher(Recipe(teacher="mine.py:Net", teacher_model="resnet18"), few)
     with pytest.raises(UsageError, match=r"teacher_model=resnet18 would have no effect without teacher=RUN"):
         Recipe(teacher_model="resnet18")
 

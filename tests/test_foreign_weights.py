@@ -16,7 +16,7 @@ from hubel.data import Preprocessing
 from hubel.errors import DataError, FileError, HubelError, UsageError
 from hubel.hashing import weights_sha256
 from hubel.pipeline.load_for_eval import load_for_eval
-from hubel.pipeline.pretrained import Origin, carry_over
+from hubel.pipeline.pretrained import Pretrained, transfer_weights
 from hubel.training import checkpoint
 
 NAME, CLASSES = "resnet20_cifar", 10
@@ -182,16 +182,16 @@ def test_weights_without_a_head_start_a_training_and_name_no_classes(tmp_path, t
     torch.manual_seed(1)
     fresh = zoo.create(NAME, num_classes=3)
     head = fresh.state_dict()["head.2.weight"].clone()
-    said = carry_over(fresh, Origin(str(path), body, ""), ("a", "b", "c"), 32)
+    said = transfer_weights(fresh, Pretrained(str(path), body, ""), ("a", "b", "c"), 32)
     assert said == "a new head for 3 classes (a, b, c): the weights have none (head.2.weight, head.2.bias)"
     assert torch.equal(fresh.state_dict()["head.2.weight"], head)
     wanted = {name: value for name, value in net.state_dict().items() if not name.startswith("head.2")}
     assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in wanted.items())
-    again = Origin.load(str(path), NAME)
+    again = Pretrained.load(str(path), NAME)
     assert again is not None
     assert weights_sha256(again.classifier.network.state_dict()) == weights_sha256(body.network.state_dict())
     with pytest.raises(UsageError, match="without its last layer"):
-        Origin.load(str(path), NAME, body=False)  # a teacher has to know the classes
+        Pretrained.load(str(path), NAME, body=False)  # a teacher has to know the classes
 
 
 @pytest.mark.parametrize("count", [3, 10, 12])

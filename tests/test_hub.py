@@ -15,7 +15,7 @@ from PIL import Image
 from hubel import hub, weights, zoo
 from hubel.classifier import Classifier
 from hubel.errors import DataError, FileError, UsageError
-from hubel.pipeline.pretrained import Origin
+from hubel.pipeline.pretrained import Pretrained
 
 pytest.importorskip("huggingface_hub")
 
@@ -146,15 +146,15 @@ def test_a_file_of_another_name_is_named_with_the_repository():
 
 
 def test_a_run_records_the_commit_and_finds_the_same_weights_when_the_repository_has_moved_on(served):
-    origin = Origin.load(DIGITS)
-    assert origin is not None
-    recorded = origin.describe()
+    pretrained = Pretrained.load(DIGITS)
+    assert pretrained is not None
+    recorded = pretrained.describe()
     assert (recorded["from"], recorded["licence"]) == (f"{DIGITS}@{FIRST}", "apache-2.0")
     files = served.repositories["someone/digits"]
     files[SECOND] = files[FIRST] | {"model.safetensors": lenet(1)[1]}
-    assert Origin.load(recorded["from"], sha256=recorded["sha256"]).sha256 == origin.sha256
+    assert Pretrained.load(recorded["from"], sha256=recorded["sha256"]).sha256 == pretrained.sha256
     with pytest.raises(DataError, match="hf-hub:someone/digits has changed since the run was started"):
-        Origin.load(DIGITS, sha256=recorded["sha256"])
+        Pretrained.load(DIGITS, sha256=recorded["sha256"])
 
 
 @pytest.mark.usefixtures("served")

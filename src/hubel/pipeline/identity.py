@@ -21,7 +21,7 @@ from hubel.data.splits import fingerprint
 from hubel.errors import DataError, FileError, UsageError, listed
 from hubel.files import Track, silently
 from hubel.pipeline.prepare import opened_of, splits_of
-from hubel.pipeline.pretrained import Origin
+from hubel.pipeline.pretrained import Pretrained
 from hubel.training.run import Run
 
 TRAINED, CHOSEN, TESTED = range(3)  # numbers of `PARTS`
@@ -193,10 +193,10 @@ def trained_on(run: Run, other: Run, name: str, places: NDArray[np.int64], track
     return None if found is None else int((found[whole].part[places] == TRAINED).sum())
 
 
-def refuse_known(splits: Splits, opened: Opened, origin: Origin | None, track: Track[Any] = silently) -> None:
+def refuse_known(splits: Splits, opened: Opened, pretrained: Pretrained | None, track: Track[Any] = silently) -> None:
     """Raises a UsageError where the weights were trained on pictures that are held out here: they would know the answers."""
-    run = None if origin is None else run_of(origin.name)
-    if origin is None or run is None:
+    run = None if pretrained is None else run_of(pretrained.name)
+    if pretrained is None or run is None:
         return
     held = {name: part for name in ("val", "test") if (part := getattr(splits, name)) is not None}
     whole = "train" if "train" in opened.source.parts else "all"
@@ -207,9 +207,9 @@ def refuse_known(splits: Splits, opened: Opened, origin: Origin | None, track: T
         one = found.get(sources[name])
         known = 0 if one is None else int((one.part[part.places] == TRAINED).sum())
         if known:
-            way = f"divide the data as it did: split={origin.name}" if same else \
+            way = f"divide the data as it did: split={pretrained.name}" if same else \
                 "hold out pictures that are new to it: list path,label,split in a .csv, or start from other weights"  # fmt: skip
-            raise UsageError(f"{known:,} of the {len(part):,} {name} pictures were training pictures of {origin.name}, whose "
+            raise UsageError(f"{known:,} of the {len(part):,} {name} pictures were training pictures of {pretrained.name}, whose "
                              f"weights know them; {way}")  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from hubel.machine import versions
 from hubel.pipeline.identity import refuse_known
 from hubel.pipeline.named_code import recipe_with_named_code
 from hubel.pipeline.prepare import split, splits_of
-from hubel.pipeline.pretrained import Origin, followed
+from hubel.pipeline.pretrained import Pretrained, apply_pretrained
 from hubel.pipeline.train import Record, refuse_data, resume, start
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
@@ -159,13 +159,13 @@ def _refuse(recipe: Recipe, seeds: int | None) -> None:
 def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None:
     """Draws what every run will train and validate on: what cannot be trained is said before anything is."""
     recipe = filled(recipe)
-    origin = Origin.load(recipe.weights, recipe.model)
-    recipe = followed(recipe, origin)
+    pretrained = Pretrained.load(recipe.weights, recipe.model)
+    recipe = apply_pretrained(recipe, pretrained)
     folds = [None] if recipe.folds is None or recipe.fold is not None else range(1, recipe.folds + 1)
     for fold in folds:
         try:
-            drawn = split(opened, recipe.with_(fold=fold) if fold else recipe, track, origin)
-            refuse_known(drawn, opened, origin, track)
+            drawn = split(opened, recipe.with_(fold=fold) if fold else recipe, track, pretrained)
+            refuse_known(drawn, opened, pretrained, track)
             refuse_a_large_batch(recipe, drawn)
         except (DataError, UsageError) as error:
             if fold is None or type(error) not in (DataError, UsageError):

@@ -19,12 +19,12 @@ from hubel.errors import DataError, FileError, OtherData, UsageError
 from hubel.files import Track, silently
 from hubel.machine import versions
 from hubel.pipeline.pretrained import (
-    Origin,
-    carry_over,
-    followed,
-    normalised_as,
-    norms_kept,
-    said,
+    Pretrained,
+    apply_pretrained,
+    describe_start,
+    keep_folded_norms,
+    normalize_as,
+    transfer_weights,
 )
 from hubel.recipe import Recipe
 from hubel.recipes import complete, filled, plan_input
@@ -45,21 +45,21 @@ def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> 
             f"teacher={recipe.teacher} would have no effect: nothing is trained here but trial steps; leave it out"
         )
     opened = open_data(data, track, exclude=recipe.exclude)
-    origin = Origin.load(recipe.weights, recipe.model)
-    recipe = followed(recipe, origin)
-    splits = split(opened, recipe, track, origin)
-    model, about = prepared(recipe, opened, splits, origin)
+    pretrained = Pretrained.load(recipe.weights, recipe.model)
+    recipe = apply_pretrained(recipe, pretrained)
+    splits = split(opened, recipe, track, pretrained)
+    model, about = prepared(recipe, opened, splits, pretrained)
     complete = Recipe.from_dict(about["recipe"])
     prepare(choose(complete, model, about["macs"]))
     return splits, model, complete
 
 
 def prepared(recipe: Recipe, opened: Opened, splits: Splits,
-             origin: Origin | None = None) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+             pretrained: Pretrained | None = None) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """The network with its initial weights, and what run.json says of it: the recipe with nothing left open, and why."""
     plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
-    model, head = initial(plan.model, splits, recipe, origin)
+    model, head = initial(plan.model, splits, recipe, pretrained)
     shape = (plan.channels, plan.size, plan.size)
     if ".py:" in plan.model:
         require_logits(model, plan.model, shape, len(splits.classes), training=True)
@@ -77,9 +77,13 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         raise UsageError(
             f"freeze_batch_norm={recipe.freeze_batch_norm} would have no effect: {plan.model} has no batch norm"
         )
-    recipe, of_body = decided(norms_kept(recipe, origin), model, splits)
+    recipe, of_body = decided(keep_folded_norms(recipe, pretrained), model, splits)
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
-    started = {**origin.describe(), "said": said(model, recipe, origin, head, of_body)} if origin else None
+    started = (
+        {**pretrained.describe(), "said": describe_start(model, recipe, pretrained, head, of_body)}
+        if pretrained
+        else None
+    )
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused, fused_input=machine.fused_input,
                           exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
@@ -87,7 +91,9 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     if recipe.lr == "auto":
         prepare(machine)
         trial = recipe.with_(teacher=None, teacher_model=None, distill_temperature=None, distill_weight=None)
-        found = lr_find.find(initial(plan.model, splits, recipe, origin)[0], splits, trial)  # on a network of its own
+        found = lr_find.find(
+            initial(plan.model, splits, recipe, pretrained)[0], splits, trial
+        )  # on a network of its own
         recipe = recipe.with_(lr=found.suggestion)
     return model, {
         "model": plan.model,
@@ -124,7 +130,7 @@ def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Reci
                          f"{why} computes pictures one by one")  # fmt: skip
 
 
-def initial(name: str, splits: Splits, recipe: Recipe, origin: Origin | None = None) -> tuple[nn.Module, str]:
+def initial(name: str, splits: Splits, recipe: Recipe, pretrained: Pretrained | None = None) -> tuple[nn.Module, str]:
     """The network with the initial weights of a seed and the dropout and drop-path of the recipe, and what it has kept.
 
     Raises:
@@ -138,8 +144,8 @@ def initial(name: str, splits: Splits, recipe: Recipe, origin: Origin | None = N
     with seeded(recipe.seed, 0):
         model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
                            image_size=preprocessing.size, **options)  # fmt: skip
-    if origin is not None:
-        return model, carry_over(model, origin, splits.classes, preprocessing.size)
+    if pretrained is not None:
+        return model, transfer_weights(model, pretrained, splits.classes, preprocessing.size)
     zoo.initialise(model, name, lambda: _some_pictures(splits))
     return model, ""
 
@@ -150,11 +156,11 @@ def _some_pictures(splits: Splits, most: int = 5000) -> Tensor:
     return splits.preprocessing.normalise(torch.from_numpy(splits.train.take(which)))
 
 
-def split(opened: Opened, recipe: Recipe, track: Track[Any], origin: Origin | None = None) -> Splits:
+def split(opened: Opened, recipe: Recipe, track: Track[Any], pretrained: Pretrained | None = None) -> Splits:
     """The pictures as the recipe and the weights to start from want them."""
     plan = plan_input(recipe, opened)
     splits = load(opened, size=plan.size, channels=plan.channels, fit=plan.fit, division=division(recipe), track=track)
-    return normalised_as(splits, origin)
+    return normalize_as(splits, pretrained)
 
 
 def division(recipe: Recipe) -> Division:

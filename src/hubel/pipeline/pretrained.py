@@ -26,7 +26,7 @@ from hubel.zoo.recognition import by_class
 
 
 @dataclass(frozen=True)
-class Origin:
+class Pretrained:
     """A trained network with what the record of a run says of it.
 
     Args:
@@ -42,7 +42,7 @@ class Origin:
     @staticmethod
     def load(
         name: str | None, model: str | None = None, sha256: str | None = None, *, body: bool = True
-    ) -> "Origin | None":
+    ) -> "Pretrained | None":
         """The network that a name stands for (see `Classifier.load`); None where there is no name.
 
         With `body`, weights without the layer of the classes will do.
@@ -52,7 +52,7 @@ class Origin:
         """
         if name is None:
             return None
-        return Origin(name, Classifier.load(name, model, body=body), _unchanged(name, sha256_of(name), sha256))
+        return Pretrained(name, Classifier.load(name, model, body=body), _unchanged(name, sha256_of(name), sha256))
 
     def describe(self) -> dict[str, Any]:
         """For the run's record: what the weights are, and where they come from as far as is known."""
@@ -76,52 +76,52 @@ def _unchanged(name: str, found: str, recorded: str | None) -> str:
     return found
 
 
-def followed(recipe: Recipe, origin: Origin | None) -> Recipe:
+def apply_pretrained(recipe: Recipe, pretrained: Pretrained | None) -> Recipe:
     """The recipe with the network, size and channels of what it starts from, where they are left open.
 
     Raises:
         UsageError: pictures of other channels than the weights read.
     """
-    if origin is None:
+    if pretrained is None:
         return recipe
     if recipe.budget is not None and recipe.unfreeze == "head":
         recipe = recipe.with_(cache_features=False)  # a budget is planned from steps that all cost the same
-    wanted = origin.classifier.preprocessing
+    wanted = pretrained.classifier.preprocessing
     if recipe.channels not in (None, wanted.channels):
-        raise UsageError(f"channels={recipe.channels} does not fit {origin.name}, whose first layer reads {wanted.channels}; "
+        raise UsageError(f"channels={recipe.channels} does not fit {pretrained.name}, whose first layer reads {wanted.channels}; "
                          f"leave it out, and pictures are converted")  # fmt: skip
-    return recipe.with_(model=recipe.model or origin.classifier.model, size=recipe.size or wanted.size,
+    return recipe.with_(model=recipe.model or pretrained.classifier.model, size=recipe.size or wanted.size,
                         channels=wanted.channels)  # fmt: skip
 
 
-def norms_kept(recipe: Recipe, origin: Origin | None) -> Recipe:
+def keep_folded_norms(recipe: Recipe, pretrained: Pretrained | None) -> Recipe:
     """The recipe with freeze_batch_norm=all, where that is open and the weights hold no statistics: mean 0, variance 1.
 
     Such batch norms were folded into the convolutions before them. By a batch's statistics, which are others, they would
     compute something else from the first step on, and nothing of what was learned would be left.
     """
-    if origin is None or recipe.freeze_batch_norm is not None:
+    if pretrained is None or recipe.freeze_batch_norm is not None:
         return recipe
-    found = [(norm.running_mean, norm.running_var) for norm in norms(origin.classifier.network)]
+    found = [(norm.running_mean, norm.running_var) for norm in norms(pretrained.classifier.network)]
     empty = all(bool((mean == 0).all() and ((variance - 1).abs() < 1e-4).all())
                 for mean, variance in found if mean is not None and variance is not None)  # fmt: skip
     return recipe.with_(freeze_batch_norm="all") if found and empty else recipe
 
 
-def normalised_as(splits: Splits, origin: Origin | None) -> Splits:
+def normalize_as(splits: Splits, pretrained: Pretrained | None) -> Splits:
     """The data with the normalisation that the weights are used to."""
-    if origin is None:
+    if pretrained is None:
         return splits
-    mean, std = origin.classifier.preprocessing.mean, origin.classifier.preprocessing.std
+    mean, std = pretrained.classifier.preprocessing.mean, pretrained.classifier.preprocessing.std
     return replace(splits, preprocessing=replace(splits.preprocessing, mean=mean, std=std))
 
 
-def carry_over(model: nn.Module, origin: Origin, classes: Sequence[str], size: int) -> str:
+def transfer_weights(model: nn.Module, pretrained: Pretrained, classes: Sequence[str], size: int) -> str:
     """Copies the weights into a fresh network, all but the head's layer of the classes; that too, where they are the same.
 
     Args:
         model: for `classes`.
-        origin: whose network has the same layers, for classes of its own.
+        pretrained: whose network has the same layers, for classes of its own.
         classes: of the data.
         size: of the pictures [px].
 
@@ -131,11 +131,11 @@ def carry_over(model: nn.Module, origin: Origin, classes: Sequence[str], size: i
     Raises:
         UsageError: the body does not fit, because its layers are made for another size.
     """
-    given, own = origin.classifier.network.state_dict(), model.state_dict()
-    theirs = origin.classifier.classes
-    wanted = origin.classifier.preprocessing
-    missing = origin.classifier.about.get("missing") or ()
-    dimension = by_class(origin.classifier.model, max(len(theirs), 1), wanted.channels, wanted.size)
+    given, own = pretrained.classifier.network.state_dict(), model.state_dict()
+    theirs = pretrained.classifier.classes
+    wanted = pretrained.classifier.preprocessing
+    missing = pretrained.classifier.about.get("missing") or ()
+    dimension = by_class(pretrained.classifier.model, max(len(theirs), 1), wanted.channels, wanted.size)
     kept = sorted(theirs) == sorted(classes)
     columns = [theirs.index(name) for name in classes] if kept else []
     for name, value in given.items():
@@ -146,8 +146,9 @@ def carry_over(model: nn.Module, origin: Origin, classes: Sequence[str], size: i
                 own[name].copy_(value.index_select(dimension[name], torch.tensor(columns, device=value.device)))
         elif own[name].shape != value.shape:
             at = wanted.size
-            raise UsageError(f"size={size} does not fit the weights of {origin.name}: {name} has shape {tuple(own[name].shape)} "
-                             f"at that size, {tuple(value.shape)} at the {at} px it was trained at; leave size out")  # fmt: skip
+            raise UsageError(f"size={size} does not fit the weights of {pretrained.name}: {name} has shape "
+                             f"{tuple(own[name].shape)} at that size, {tuple(value.shape)} at the {at} px it was trained at; "
+                             f"leave size out")  # fmt: skip
         else:
             own[name].copy_(value)
     if kept:
@@ -157,7 +158,7 @@ def carry_over(model: nn.Module, origin: Origin, classes: Sequence[str], size: i
     return f"a new head for {len(classes)} classes ({listed(classes, 4)}) in the place of the {len(theirs)} it had"
 
 
-def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str, features: str = "") -> str:
+def describe_start(model: nn.Module, recipe: Recipe, pretrained: Pretrained, head: str, features: str = "") -> str:
     """What starts from where, what of it trains, and what becomes of the rest, in a line."""
     freezing = Freezing(model, recipe)
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -169,11 +170,11 @@ def said(model: nn.Module, recipe: Recipe, origin: Origin, head: str, features: 
         share = f"all {total:,} parameters train"
     if recipe.freeze_batch_norm == "all":
         share += "; batch norm keeps the statistics of the weights"
-    return f"starts from {origin.name} ({origin.classifier.model}); {head}; {share}{'; ' * bool(features)}{features}"
+    return f"starts from {pretrained.name} ({pretrained.classifier.model}); {head}; {share}{'; ' * bool(features)}{features}"
 
 
-def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None = None) -> Origin | None:
-    """The teacher that a recipe names: weights as `Origin.load` takes them, or a network of the user's own code.
+def load_teacher(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None = None) -> Pretrained | None:
+    """The teacher that a recipe names: weights as `Pretrained.load` takes them, or a network of the user's own code.
 
     What FILE.py:NAME builds, with the weights its code loads or those of a bare file, is for the classes of the data in their
     order, numbers 0, 1, ... in that of their value, and is shown the pictures as the student sees them.
@@ -196,7 +197,7 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
         raise UsageError(f"teacher_model={model} would have no effect: teacher={name} is a network already")
     code = name if ".py:" in name else model
     if code is None or ".py:" not in code or _described(Path(name)):
-        return Origin.load(name, model, sha256, body=False)
+        return Pretrained.load(name, model, sha256, body=False)
     wanted, built = splits.preprocessing, []
     for seed in (0, 1):
         with seeded(seed):
@@ -211,7 +212,7 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
     classes = numbers if set(numbers) == set(splits.classes) else splits.classes
     classifier = Classifier(built[0], classes, wanted, code, {"weights": {"source": f"as {code} builds it"}})
     digest = hashlib.sha256(f"{code_sha256(code)}{found}".encode()).hexdigest()
-    return Origin(name, classifier, _unchanged(name, digest, sha256))
+    return Pretrained(name, classifier, _unchanged(name, digest, sha256))
 
 
 def _described(path: Path) -> bool:
@@ -219,14 +220,14 @@ def _described(path: Path) -> bool:
     return os.path.isdir(path) or (os.path.isfile(path) and is_ours(path))
 
 
-def teacher_of(origin: Origin | None, splits: Splits) -> Teacher | None:
+def align_teacher(teacher: Pretrained | None, splits: Splits) -> Teacher | None:
     """The network that a training learns from, for the classes of the data.
 
     Raises:
         DataError: it does not know all of them.
     """
-    if origin is None:
+    if teacher is None:
         return None
-    classifier = origin.classifier
+    classifier = teacher.classifier
     return Teacher(classifier.network, classifier.preprocessing, splits.preprocessing,
                    classifier.places(splits.classes, splits.name, "teacher"))  # fmt: skip

@@ -26,7 +26,7 @@ from hubel.pipeline.finish import finish
 from hubel.pipeline.identity import refuse_known
 from hubel.pipeline.named_code import with_named_code
 from hubel.pipeline.prepare import initial, opened_of, prepared, refuse_small_parts, split, splits_of
-from hubel.pipeline.pretrained import Origin, followed, taught_by, teacher_of
+from hubel.pipeline.pretrained import Pretrained, align_teacher, apply_pretrained, load_teacher
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
 from hubel.recipes import filled
@@ -99,31 +99,31 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         raise UsageError("a budget is planned for one process; leave it out, or start without torchrun")
     with team.first_before_others("data"):  # so that the pictures are decoded once
         opened = open_data(data, track, exclude=recipe.exclude)
-        origin = Origin.load(recipe.weights, recipe.model)
-        recipe = followed(recipe, origin)
-        splits = None if recipe.budget else split(opened, recipe, track, origin)
+        pretrained = Pretrained.load(recipe.weights, recipe.model)
+        recipe = apply_pretrained(recipe, pretrained)
+        splits = None if recipe.budget else split(opened, recipe, track, pretrained)
     calibration = None
     if recipe.budget is not None:
 
         def network(short: Recipe, noise: Splits) -> tuple[nn.Module, dict[str, Any]]:
-            model, about = prepared(short, opened, noise, origin)
+            model, about = prepared(short, opened, noise, pretrained)
             prepare(choose(Recipe.from_dict(about["recipe"]), model, about["macs"]))
             return model, about
 
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
-    splits = splits or split(opened, recipe, track, origin)
-    refuse_known(splits, opened, origin, track)
+    splits = splits or split(opened, recipe, track, pretrained)
+    refuse_known(splits, opened, pretrained, track)
     splits = replace(splits, notes=(*splits.notes, *in_short(glance(opened), os.fspath(data))))
-    teacher = taught_by(recipe, splits)
-    taught = teacher_of(teacher, splits)
+    teacher = load_teacher(recipe, splits)
+    taught = align_teacher(teacher, splits)
     said = teacher.classifier.matched_by_value(splits.classes) if teacher else ()
     splits = replace(splits, notes=(*splits.notes, *said))
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
-    model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, origin)
+    model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, pretrained)
     chosen = about["recipe"]["batch"]
     if recipe.batch is None and chosen % team.size:  # a batch of our choice is one that can be shared
-        model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits, origin)
+        model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits, pretrained)
     refuse_what_does_not_fit(Recipe.from_dict(about["recipe"]), splits, team)
     refuse_small_parts(model, about["model"], splits, Recipe.from_dict(about["recipe"]), team.size)
     about |= {
@@ -188,10 +188,10 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
         splits = splits_of(run, track, data)
     begun = team.told((run.folder / "last.safetensors").exists() if team.first else None)
     given = run.about["weights"] if recipe.weights and not begun else None
-    origin = Origin.load(given["from"], recipe.model, given["sha256"]) if given else None
-    teacher = taught_by(recipe, splits, run.about["teacher"])
-    network, _ = initial(run.about["model"], splits, recipe, origin)
-    yield from _go(run, network, splits, recipe, team, teacher_of(teacher, splits), opened_of(run, track, data))
+    pretrained = Pretrained.load(given["from"], recipe.model, given["sha256"]) if given else None
+    teacher = load_teacher(recipe, splits, run.about["teacher"])
+    network, _ = initial(run.about["model"], splits, recipe, pretrained)
+    yield from _go(run, network, splits, recipe, team, align_teacher(teacher, splits), opened_of(run, track, data))
 
 
 def refuse_data(folder: Path, data: str) -> None:
