@@ -34,9 +34,9 @@ def keep(folder: Path, runs: list[Path]) -> None:
     }
     for run in [*([summary["run"]["method"]] if summary["run"] else []), *runs]:
         ours = Run.open(folder.parent / run)
-        assert ours.about["splits"]["fingerprint"] == about["fingerprint"]
-        assert ours.about["splits"]["counts"] == about["counts"], "other splits"
-        found["runs"].append(row_of(ours) | {"command": commands.portable(ours.about["command"])})
+        assert ours.info.splits.fingerprint == about["fingerprint"]
+        assert ours.info.splits.counts == about["counts"], "other splits"
+        found["runs"].append(row_of(ours) | {"command": commands.portable(ours.info.command)})
     lines = [json.loads(line) for line in EVIDENCE.read_text().splitlines()] if EVIDENCE.exists() else []
     lines = [line for line in lines if line["data"] != found["data"]] + [found]
     EVIDENCE.write_text("".join(json.dumps(line) + "\n" for line in sorted(lines, key=lambda line: line["data"])))

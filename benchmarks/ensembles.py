@@ -71,8 +71,8 @@ def measure(alike: list[str], others: list[str]) -> dict[str, Any]:
                         ((right[row["title"]], right[best]), (right[best], right[row["title"]])))  # fmt: skip
         row |= {"gained": gained, "lost": lost, "p": mcnemar(gained, lost)[1]}
     runs = [Run.open(Path(path)) for path in every]
-    return {"best": Path(best).name, "rows": rows, "trained": [commands.portable(run.about["command"]) for run in runs],
-            "sizes": runs[0].about["splits"]["sizes"], "command": commands.own(),
+    return {"best": Path(best).name, "rows": rows, "trained": [commands.portable(run.info.command) for run in runs],
+            "sizes": runs[0].info.splits.sizes, "command": commands.own(),
             "versions": versions()}  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from hubel.files import silently
 from hubel.inference import choose
 from hubel.machine import use_all_cores
 from hubel.pipeline.labelled_images import placed, seen
-from hubel.pipeline.prepare import planned
+from hubel.pipeline.prepare import prepare_from_path
 from hubel.pipeline.train import Finished, start
 from hubel.recipe import Recipe
 from hubel.training.loop import Step
@@ -65,7 +65,7 @@ def main() -> None:
         said(f"probe: {probing:.1f} s, {probed.best.accuracy:.3f}, features by {probed.computed_by}")
         speeds = in_turns(known.classifier, known.splits.train, arguments)
         recipe = Recipe(weights=arguments.weights, unfreeze="all", epochs=EPOCHS)
-        planned(data, recipe, silently)  # decodes as it likes
+        prepare_from_path(data, recipe, silently)  # decodes as it likes
         tuned = fine_tuned(data, recipe, Path(folder) / "runs", arguments.seconds)
     found = {
         "pictures": arguments.pictures, "size": known.classifier.preprocessing.size, "model": known.classifier.model,

@@ -94,7 +94,7 @@ def test_an_edited_file_is_refused_and_taken_without_its_digest(run, name):
     del about["sha256"]
     (run / name).write_text(json.dumps(about))
     if name == "run.json":
-        assert Run.open(run).about["data"] == "/elsewhere"
+        assert Run.open(run).info.data == "/elsewhere"
     else:
         USES[name][0](run)
 

@@ -315,11 +315,11 @@ def test_training_honours_the_list_and_says_what_it_saw_at_a_glance(album, tmp_p
     recipe = Recipe(model="linear", epochs=1, batch=8, size=16, augment="none", threads=1)
     whole, less = (list(start("album", given, name=name))[-1].run for name, given in
                    (("whole", recipe), ("less", recipe.with_(exclude="out.csv"))))  # fmt: skip
-    assert any("leaks between parts (1); hubel check album" in note for note in whole.about["splits"]["notes"])
-    assert not any("leak" in note for note in less.about["splits"]["notes"])
-    assert less.about["recipe"]["exclude"] == str(tmp_path / "out.csv")
-    assert less.about["splits"]["sizes"]["train"] == whole.about["splits"]["sizes"]["train"] - 1
-    assert less.about["splits"]["fingerprint"] != whole.about["splits"]["fingerprint"]
+    assert any("leaks between parts (1); hubel check album" in note for note in whole.info.splits.notes)
+    assert not any("leak" in note for note in less.info.splits.notes)
+    assert less.info.recipe.exclude == str(tmp_path / "out.csv")
+    assert less.info.splits.sizes["train"] == whole.info.splits.sizes["train"] - 1
+    assert less.info.splits.fingerprint != whole.info.splits.fingerprint
     assert splits_of(whole).fingerprint != splits_of(less).fingerprint  # the list is found again from anywhere
     (tmp_path / "out.csv").write_text("path,exclude\ntrain/cat/leak.jpg,perhaps\n")
     with pytest.raises(DataError, match=r"row 1 of .* says exclude='perhaps'; write yes or no"):
@@ -473,7 +473,7 @@ def test_odd_pictures_are_survived_and_named(odd, tmp_path):
     assert any("a cat/loop leads to a folder that holds it" in note for note in source.notes)
     run = list(start(str(odd), Recipe(model="linear", epochs=1, batch=8, size=16, augment="none", threads=1), name="odd",
                      project=str(tmp_path)))[-1].run  # fmt: skip
-    assert len(run.about["splits"]["broken"]) == 2
+    assert len(run.info.splits.broken) == 2
 
 
 def test_the_turned_and_the_moving_picture_are_looked_at_as_they_are_seen(odd):

@@ -16,6 +16,7 @@ from hubel.training import checkpoint, copies, kernels
 from hubel.training.loop import Step, records, train, train_step
 from hubel.training.run import Run
 from hubel.training.state import Training
+from runs import run_info
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
 BASE = Recipe(model="own", epochs=2, batch=32, lr=0.05, warmup_epochs=1, crop_padding=1, precision="bfloat16", fused=True,
@@ -184,16 +185,15 @@ def test_a_step_that_failed_leaves_no_gradient(few):
 def test_resuming_after_any_step_gives_the_same_bits(few, tmp_path, taken, keys):
     """And those of a training without copies."""
     recipe = dataclasses.replace(BASE, **keys)
-    about = {"model": "own", "classes": [], "preprocessing": {}, "data": "digits", "versions": {}}
 
     def state(run: Run) -> dict[str, Tensor]:
         return checkpoint.read(run.folder / "last.safetensors")[0]
 
-    whole = Run.create(tmp_path / "whole", about)
+    whole = Run.create(tmp_path / "whole", run_info())
     list(train(network(), few, recipe, whole))
     assert sum(taken)
     for stop in (1, 3, 4):
-        run = Run.create(tmp_path / f"stopped-{stop}", about)
+        run = Run.create(tmp_path / f"stopped-{stop}", run_info())
         running = records(network(), few, recipe, run)
         for _ in itertools.islice((record for record in running if isinstance(record, Step)), stop):
             pass
@@ -203,7 +203,7 @@ def test_resuming_after_any_step_gives_the_same_bits(few, tmp_path, taken, keys)
     assert not any(value.dtype == torch.bfloat16 for value in state(whole).values())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hubel.training.state.serve", lambda recipe: False)  # noqa: ARG005
-        plain = Run.create(tmp_path / "plain", about)
+        plain = Run.create(tmp_path / "plain", run_info())
         list(train(network(), few, recipe, plain))
     assert not differing(state(whole), state(plain))
 

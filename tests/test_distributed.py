@@ -28,6 +28,7 @@ from hubel.training.loop import Step, records, train
 from hubel.training.memory import Halved
 from hubel.training.run import Run
 from hubel.training.state import refuse_what_does_not_fit
+from runs import run_info
 from two_processes import KEPT, RECIPE, THAWING, Small, curve, figures
 
 HERE = Path(__file__).parent
@@ -262,12 +263,8 @@ def hungry(most: int) -> Hungry:
         return Hungry(most)
 
 
-def about(data) -> dict:
-    return {"model": "own", "classes": list(data.classes), "preprocessing": data.preprocessing.to_dict()}
-
-
 def test_short_memory_halves_the_parts_and_the_run_goes_on(digits, tmp_path):
-    run, recipe = Run.create(tmp_path / "run", about(digits)), RECIPE.with_(ema=None)
+    run, recipe = Run.create(tmp_path / "run", run_info(digits)), RECIPE.with_(ema=None)
     model, planned = hungry(60), hungry(240)
     found = list(records(model, digits, recipe, run))
     assert [(r.parts, r.images) for r in found if isinstance(r, Halved)] == [(2, 120), (4, 60)]
@@ -283,7 +280,7 @@ def test_short_memory_halves_the_parts_and_the_run_goes_on(digits, tmp_path):
 def test_a_run_that_was_short_of_memory_resumes_to_the_same_bits(digits, tmp_path):
     whole, resumed = hungry(60), hungry(60)
     list(train(whole, digits, RECIPE))
-    run = Run.create(tmp_path / "run", about(digits))
+    run = Run.create(tmp_path / "run", run_info(digits))
     running = records(hungry(60), digits, RECIPE, run)
     while not isinstance(next(running), Step):
         pass

@@ -17,7 +17,7 @@ from hubel.errors import DataError, UsageError
 from hubel.files import silently
 from hubel.hashing import weights_sha256
 from hubel.layers import AuxiliaryNetwork, Network
-from hubel.pipeline.prepare import planned
+from hubel.pipeline.prepare import prepare_from_path
 from hubel.pipeline.pretrained import Pretrained, align_teacher, load_teacher, transfer_weights
 from hubel.pipeline.train import Finished, Started, resume, start
 from hubel.recipe import Recipe
@@ -30,8 +30,9 @@ from hubel.training.frozen import Computed, decided, halves
 from hubel.training.loop import Epoch, Step, backward, records, train
 from hubel.training.run import Run
 from hubel.training.state import Training
+from runs import run_info
 
-ABOUT = {"model": "own", "classes": [], "preprocessing": {}, "data": "digits", "versions": {}}
+ABOUT = run_info()
 BASE = Recipe(model="own", weights="own.pth", epochs=4, batch=128, lr=0.05, warmup_epochs=0.5, crop_padding=1,
               precision="float32", device="cpu")  # fmt: skip
 
@@ -431,21 +432,21 @@ def run_of(path, recipe: Recipe, folder, name: str) -> tuple[Started, Finished]:
 def test_other_classes_get_a_new_head_and_the_record_says_where_the_weights_are_from(base, tmp_path):
     recipe = Recipe(weights=str(base / "run"), unfreeze="head", epochs=2)
     begun, ended = run_of(base / "high.npz", recipe, tmp_path, "moved")
-    about = begun.run.about
+    started = begun.run.info.weights
     own, theirs = Classifier.load(begun.run.folder), Classifier.load(base / "run")
-    assert about["weights"]["said"] == (f"starts from {base / 'run'} (resnet8_cifar); a new head for 3 classes (digit 5, digit 6, "
+    assert started["said"] == (f"starts from {base / 'run'} (resnet8_cifar); a new head for 3 classes (digit 5, digit 6, "
                                         f"digit 7) in the place of the 5 it had; 195 of 74,547 parameters train; features of "
                                         f"the frozen body are computed once, of pictures as they are (augment=standard shows "
                                         f"other views, and computes them in every epoch)")  # fmt: skip
     chosen = {"cache_features": True, "augment": "none", "flip": False, "crop_padding": 0}
     assert {key: getattr(begun.recipe, key) for key in chosen} == chosen
-    assert len(about["weights"]["sha256"]) == 64
+    assert len(started["sha256"]) == 64
     assert (own.preprocessing.mean, own.preprocessing.size) == (theirs.preprocessing.mean, theirs.preprocessing.size)
     assert begun.recipe.model == "resnet8_cifar"
-    assert ended.summary["weights"] == about["weights"]
+    assert ended.summary["weights"] == started
     for name, value in theirs.network.state_dict().items():
         assert name.startswith("head") or torch.equal(own.network.state_dict()[name], value)
-    assert own.about["weights"]["source"] == about["weights"]["source"]  # it travels on
+    assert own.about["weights"]["source"] == started["source"]  # it travels on
 
 
 def test_the_same_classes_keep_their_head_in_whatever_order(base):
@@ -492,7 +493,7 @@ def test_a_network_of_ones_own_is_the_start_too_and_the_file_does_not_choose_its
     (tmp_path / "mine.py").write_text("raise SystemExit('the code that the file names was run')\n")
     (tmp_path / "moved.py").write_text(code)
     recipe = Recipe(model="moved.py:Net", weights="own.safetensors", unfreeze="head", epochs=1)
-    _, model, _ = planned(base / "high.npz", recipe, silently)
+    _, model, _ = prepare_from_path(base / "high.npz", recipe, silently)
     torch.testing.assert_close(model.stem.weight, net.stem.weight, check_stride=False)
     with pytest.raises(UsageError, match=r"needs the code of .*mine\.py:Net"):
         next(start(base / "high.npz", Recipe(weights="own.safetensors"), name="none", project=str(tmp_path)))
@@ -505,9 +506,14 @@ def test_batch_norms_without_statistics_stay_as_they_are(base, tmp_path):
             value.fill_(0 if name.endswith("mean") else 1 - 1e-5)
     checkpoint.save(tmp_path / "folded.safetensors", tensors, about)
     folded = Recipe(weights=str(tmp_path / "folded.safetensors"))
-    assert planned(base / "high.npz", folded, silently)[2].freeze_batch_norm == "all"
-    assert planned(base / "high.npz", folded.with_(freeze_batch_norm="none"), silently)[2].freeze_batch_norm == "none"
-    assert planned(base / "high.npz", Recipe(weights=str(base / "run")), silently)[2].freeze_batch_norm == "none"
+    assert prepare_from_path(base / "high.npz", folded, silently)[2].freeze_batch_norm == "all"
+    assert (
+        prepare_from_path(base / "high.npz", folded.with_(freeze_batch_norm="none"), silently)[2].freeze_batch_norm
+        == "none"
+    )
+    assert (
+        prepare_from_path(base / "high.npz", Recipe(weights=str(base / "run")), silently)[2].freeze_batch_norm == "none"
+    )
 
 
 def test_a_run_with_weights_and_a_teacher_resumes_to_the_same_bits(base, tmp_path):
@@ -558,15 +564,15 @@ def test_a_network_of_ones_own_teaches_and_its_run_resumes(base, tmp_path, monke
     running = start(base / "low.npz", recipe, name="run", project=str(tmp_path))
     begun = next(record for record in running if isinstance(record, Started))
     running.close()
-    assert begun.run.about["teacher"]["model"] == str(tmp_path / f"mine.py:{'Net' if model else 'Trained'}")
+    assert begun.run.info.teacher["model"] == str(tmp_path / f"mine.py:{'Net' if model else 'Trained'}")
     monkeypatch.chdir(base)  # names were kept with their whole paths
     with pytest.raises(UsageError, match="a folder does not choose what is run, so name it: teacher_model="):
         list(resume(tmp_path / "run"))
-    *_, ended = resume(tmp_path / "run", teacher_model=begun.run.about["teacher"]["model"])
+    *_, ended = resume(tmp_path / "run", teacher_model=begun.run.info.teacher["model"])
     assert isinstance(ended, Finished)
     trained_anew(4)
     with pytest.raises(DataError, match=r"has changed since the run was started \(sha256"):
-        load_teacher(recipe, splits, begun.run.about["teacher"])
+        load_teacher(recipe, splits, begun.run.info.teacher)
 
 
 def test_a_teacher_that_nobody_has_trained_is_refused(few, tmp_path, monkeypatch):
@@ -614,14 +620,16 @@ def test_weights_that_know_the_held_out_pictures_are_refused(base, tmp_path):
 
 
 def test_searches_start_from_the_weights_too(base):
-    _, model, complete = planned(base / "high.npz", Recipe(weights=str(base / "run"), unfreeze="head"), silently)
+    _, model, complete = prepare_from_path(
+        base / "high.npz", Recipe(weights=str(base / "run"), unfreeze="head"), silently
+    )
     theirs = Classifier.load(base / "run").network.state_dict()
     assert all(
         torch.equal(value, theirs[name]) for name, value in model.state_dict().items() if not name.startswith("head")
     )
     assert (complete.freeze_batch_norm, complete.size) == ("frozen", 8)
     with pytest.raises(UsageError, match=r"teacher=.* would have no effect: nothing is trained here"):
-        planned("digits", Recipe(teacher=str(base / "run")), silently)
+        prepare_from_path("digits", Recipe(teacher=str(base / "run")), silently)
 
 
 # --- what is refused

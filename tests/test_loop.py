@@ -15,13 +15,14 @@ from hubel.data.batches import balanced_order
 from hubel.errors import Diverged, UsageError
 from hubel.files import silently
 from hubel.hashing import weights_sha256
-from hubel.pipeline.prepare import planned
+from hubel.pipeline.prepare import prepare_from_path
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
 from hubel.training import checkpoint, gradient_check, lr_find
 from hubel.training.loop import Step, backward, records, train
 from hubel.training.run import Run
 from hubel.training.state import Training
+from runs import run_info
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def network(*, dropout: float = 0.2, norm: bool = True) -> nn.Module:
 BASE = Recipe(
     model="own", epochs=3, batch=128, lr=0.05, warmup_epochs=1, crop_padding=1, precision="float32", device="cpu"
 )
-ABOUT = {"model": "own", "classes": [], "preprocessing": {}, "data": "digits", "versions": {}}
+ABOUT = run_info()
 
 MATRIX = [
     {"optimizer": "adamw", "lr": 0.002, "ema": 0.9, "decay_on": "weights"},
@@ -201,8 +202,8 @@ def test_lr_find_suggests_a_rate_that_trains_and_stops_at_divergence(few):
 
 
 def test_lr_auto_trains_as_the_rate_it_finds_would():
-    auto = planned("digits", Recipe(model="linear", lr="auto", epochs=1), silently)
-    given = planned("digits", Recipe(model="linear", lr=auto[2].lr, epochs=1), silently)
+    auto = prepare_from_path("digits", Recipe(model="linear", lr="auto", epochs=1), silently)
+    given = prepare_from_path("digits", Recipe(model="linear", lr=auto[2].lr, epochs=1), silently)
     assert auto[2] == given[2]
     weights = [weights_sha256(model.state_dict()) for _, model, _ in (auto, given)]
     assert weights[0] == weights[1]

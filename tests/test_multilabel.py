@@ -48,7 +48,7 @@ def test_splits_hold_every_picture_once_and_every_class(squares):
     assert splits.multilabel
     assert sorted(name for part in parts for name in part.names) == sorted(open_data(squares).source.parts["all"].names)
     assert all(part.labels.shape == (len(part), 3) and part.labels.any(axis=0).all() for part in parts)
-    assert splits.describe()["counts"]["train"] == dict(
+    assert splits.describe().counts["train"] == dict(
         zip(splits.classes, splits.train.labels.sum(axis=0).tolist(), strict=True)
     )
 

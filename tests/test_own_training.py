@@ -17,6 +17,7 @@ from hubel.estimator import HubelClassifier
 from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.zoo.own import from_file
+from runs import run_info
 
 SHAPE, CLASSES = (1, 8, 8), 10
 Named = namedtuple("Named", "logits aux_logits")  # as torchvision's GoogLeNet returns
@@ -284,7 +285,7 @@ def test_every_hint_to_go_on_names_the_code_that_the_folder_needs(tmp_path):
     words = f"hubel resume '{folder}' 'model=/code/my net.py:Net' teacher_model=t.py:Big"
     assert resume_command(folder) == words
     with pytest.raises(UsageError, match="go on with it: ") as taken:
-        Run.create(folder, about)
+        Run.create(folder, run_info())
     assert words in str(taken.value)
     with pytest.raises(FileError, match="no finished epoch yet") as early:
         Classifier.load(folder)

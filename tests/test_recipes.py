@@ -23,6 +23,7 @@ from hubel.training.checkpoint import Progress
 from hubel.training.loop import Step, records
 from hubel.training.run import Run
 from hubel.training.schedule import learning_rate
+from runs import run_info
 
 PICTURES = {"IMAGENET": published.IMAGENET, "CIFAR10": published.CIFAR, "MNIST": 51_000}
 WHOLE = [name for name in RECIPES if name not in ("default", "fast")]
@@ -187,9 +188,7 @@ def test_candidates_take_their_pictures(side, grey):
 
 def test_a_resumed_run_takes_the_corrected_course(tmp_path):
     data, recipe = tiny(8, 1, count=40), Recipe(model="linear", epochs=5, batch=4, lr=0.1, size=8, channels=1, seed=1)
-    about = {"model": "linear", "classes": ["a", "b"], "multilabel": False, "data": "", "versions": {},
-             "preprocessing": data.preprocessing.to_dict(), "plan": {"training": 1.0}}  # fmt: skip
-    run = Run.create(tmp_path / "run", about)
+    run = Run.create(tmp_path / "run", run_info(data, plan={"training": 1.0}))
     build = partial(zoo.create, "linear", num_classes=2, in_channels=1, image_size=8)
     first = records(build(), data, recipe, run)
     while not run.progress().turns:

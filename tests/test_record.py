@@ -134,7 +134,7 @@ def test_the_record_trains_at_reduced_size(shared, tmp_path):
         np.savez(tmp_path / "few.npz", images=whole["images"][:400], labels=whole["labels"][:400])
     recipe = Recipe(recipe="cifar10_record", model="airbench16", batch=50, epochs=4, val_fraction=0.1, threads=1)
     *_, finished = start(tmp_path / "few.npz", recipe, project=str(tmp_path))
-    used = finished.run.about["recipe"]
-    assert (used["optimizer"], used["edge"], used["alternating_flip"], used["tta"]) == ("muon", "reflect", True, "six")
+    used = finished.run.info.recipe
+    assert (used.optimizer, used.edge, used.alternating_flip, used.tta) == ("muon", "reflect", True, "six")
     assert finished.summary["best_epoch"] == 4  # the last
     assert finished.summary["test"]["n"] > 30

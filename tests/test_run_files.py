@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from hubel.recipe import Recipe
 from hubel.training import checkpoint
 from hubel.training.loop import Step
 from hubel.training.run import Run
-from hubel.training.series import found_or_made
+from hubel.training.series import SeriesInfo, found_or_made
 
 SHORT = Recipe(model="linear", epochs=2, batch=32, seed=1)
 GONE = 4_194_999  # no system gives a process this number
@@ -284,14 +285,15 @@ def test_a_series_that_was_killed_while_its_folder_was_made_can_be_made(left, tm
     folder = tmp_path / "runs" / "name"
     folder.mkdir(parents=True)
     (folder / left.format(side=locks.side(), gone=GONE)).write_text("{")
-    about = {"kind": "seeds", "count": 2, "data": "x", "recipe": Recipe().to_dict(), "split_seed": 0, "fingerprint": "f",
-             "command": "", "versions": {}}  # fmt: skip
-    series = found_or_made(tmp_path / "runs", "name", "stem", about)
-    assert series.about == about
+    info = SeriesInfo(
+        kind="seeds", count=2, data="x", recipe=Recipe(), split_seed=0, fingerprint="f", command="", versions={}
+    )
+    series = found_or_made(tmp_path / "runs", "name", "stem", info)
+    assert replace(series.info, run_id=None) == info
     with pytest.raises(UsageError, match="there is another series"):
-        found_or_made(tmp_path / "runs", "name", "stem", about)
+        found_or_made(tmp_path / "runs", "name", "stem", info)
     series.release()
-    again = found_or_made(tmp_path / "runs", None, "stem", about)
+    again = found_or_made(tmp_path / "runs", None, "stem", info)
     assert again.folder.samefile(folder)
     again.release()
 
@@ -510,7 +512,9 @@ def test_locks_work_where_the_system_has_none(tmp_path):
     code = """if True:
         import sys
         sys.modules["fcntl"] = None  # its import fails
-        from pathlib import Path
+        from dataclasses import replace
+from dataclasses import replace
+from pathlib import Path
         import hubel
         from hubel import caching, files, locks
         assert locks.fcntl is None

@@ -23,7 +23,8 @@ from hubel.seeding import seeded
 from hubel.training.loop import records
 from hubel.training.run import Run
 from pictures import encoded, noise
-from test_training import RECIPE, Small, about, state
+from runs import run_info
+from test_training import RECIPE, Small, state
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_broken_pictures_stay_outside_and_are_named(photos, tmp_path):
         ("dog/01.jpg", "damaged:"),
     ]
     splits = read(tmp_path / "shards")
-    assert sum(splits.describe()["sizes"].values()) == 38
+    assert sum(splits.describe().sizes.values()) == 38
     assert "2 broken pictures were left out" in splits.notes[0]
     (photos / "cat" / "01.jpg").write_bytes(b"")
     for i in range(2, 5):
@@ -135,7 +136,7 @@ def test_training_from_shards_stopped_anywhere_and_resumed_gives_the_same_bits(p
     whole = of_two()
     assert len(list(records(whole, data, recipe))) == 2 * 3 + 2
     for stop in (1, 4):
-        run = Run.create(tmp_path / f"run{stop}", {**about(data), "multilabel": False})
+        run = Run.create(tmp_path / f"run{stop}", run_info(data))
         steps = records(of_two(), data, recipe, run)
         for _ in range(stop):
             next(steps)

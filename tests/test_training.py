@@ -24,6 +24,7 @@ from hubel.training import run as run_on_disk
 from hubel.training.loop import Step, records, train
 from hubel.training.run import Run, create_numbered
 from hubel.training.schedule import learning_rate
+from runs import run_info
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +54,6 @@ def small() -> nn.Module:
         return Small()
 
 
-def about(data) -> dict:
-    return {"model": "own", "classes": list(data.classes), "preprocessing": data.preprocessing.to_dict(), "data": "digits",
-            "versions": {}}  # fmt: skip
-
-
 def state(model: nn.Module) -> str:
     return weights_sha256(model.state_dict())
 
@@ -69,11 +65,11 @@ def state(model: nn.Module) -> str:
                          ids=["float32", "bfloat16 fused"])  # fmt: skip
 def test_stopping_after_any_step_and_resuming_gives_the_same_bits(recipe, digits, tmp_path):
     undisturbed = small()
-    whole = Run.create(tmp_path / "whole", about(digits))
+    whole = Run.create(tmp_path / "whole", run_info(digits))
     history = list(train(undisturbed, digits, recipe, whole))
     steps = 2 * steps_per_epoch(len(digits.train), 256)
     for stop in range(1, steps + 1):
-        run = Run.create(tmp_path / f"stopped-{stop}", about(digits))
+        run = Run.create(tmp_path / f"stopped-{stop}", run_info(digits))
         running = records(small(), digits, recipe, run)
         done = 0
         while done < stop:
@@ -91,7 +87,7 @@ def test_stopping_after_any_step_and_resuming_gives_the_same_bits(recipe, digits
 
 
 def test_a_checkpoint_keeps_the_memory_layout_of_the_momentum(digits, tmp_path):
-    run = Run.create(tmp_path / "run", about(digits))
+    run = Run.create(tmp_path / "run", run_info(digits))
     model = small()
     list(train(model, digits, dataclasses.replace(RECIPE, epochs=1), run))
     fresh = small().to(memory_format=torch.channels_last)
@@ -113,7 +109,7 @@ def test_training_leaves_no_trace_in_global_random_state(digits):
 
 
 def test_a_checkpoint_cut_in_half_is_one_sentence(digits, tmp_path):
-    run = Run.create(tmp_path / "run", about(digits))
+    run = Run.create(tmp_path / "run", run_info(digits))
     list(train(small(), digits, dataclasses.replace(RECIPE, epochs=1), run))
     path = run.folder / "last.safetensors"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -125,7 +121,7 @@ def test_a_checkpoint_cut_in_half_is_one_sentence(digits, tmp_path):
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(digits, tmp_path, monkeypatch):
-    run = Run.create(tmp_path / "run", about(digits))
+    run = Run.create(tmp_path / "run", run_info(digits))
     list(train(small(), digits, dataclasses.replace(RECIPE, epochs=1), run))
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
 
@@ -145,7 +141,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(digits, tmp_path, monkeypatch):
 
 
 def test_it_learns_and_the_best_epoch_is_kept(digits, tmp_path):
-    run = Run.create(tmp_path / "run", about(digits))
+    run = Run.create(tmp_path / "run", run_info(digits))
     model = small()
     recipe = dataclasses.replace(RECIPE, epochs=5, batch=64, flip=False)
     history = list(train(model, digits, recipe, run))
@@ -159,7 +155,7 @@ def test_it_learns_and_the_best_epoch_is_kept(digits, tmp_path):
 
 
 def test_early_stopping_stops_after_patience_epochs_without_improvement(digits, tmp_path):
-    run = Run.create(tmp_path / "run", about(digits))
+    run = Run.create(tmp_path / "run", run_info(digits))
     recipe = dataclasses.replace(RECIPE, epochs=50, lr=0.0, patience=3)  # a rate of zero never improves the weights
     history = list(train(small().eval(), digits, recipe, run))
     assert len(history) < 50
@@ -170,7 +166,7 @@ def test_early_stopping_stops_after_patience_epochs_without_improvement(digits, 
 
 
 def test_a_loss_that_is_not_a_number_is_one_sentence(digits, tmp_path):
-    run = Run.create(tmp_path / "run", about(digits))
+    run = Run.create(tmp_path / "run", run_info(digits))
     with pytest.raises(Diverged, match=r"became (nan|inf|\d\S+) (in|after) epoch \d.*smaller .*lr=\d"):
         list(train(small(), digits, dataclasses.replace(RECIPE, lr=1000.0, warmup_epochs=0, weight_decay=10), run))
     kept, _ = checkpoint.read(run.folder / "last.safetensors") if run.progress().epoch else ({}, {})
@@ -265,17 +261,14 @@ def test_a_recipe_survives_json_and_unknown_keys_are_named():
 
 
 def test_runs_never_overwrite_each_other(tmp_path, monkeypatch):
-    unchecked = {"KeptRun": dict, "refuse_ill_matched": lambda *_: None, "kept_recipe": lambda *_: {}, "DECIDED": ()}
-    for name, value in unchecked.items():  # this run says little of itself
-        monkeypatch.setattr(run_on_disk, name, value)
-    about = {"preprocessing": {}, "recipe": {}}
-    assert create_numbered(tmp_path, "a", about).folder.name == "a-1"
+    monkeypatch.setattr(run_on_disk, "DECIDED", ())  # this run leaves much open
+    assert create_numbered(tmp_path, "a", run_info()).folder.name == "a-1"
     with pytest.raises(UsageError, match=r"there is a run .*a-1 already; .* hubel resume"):
-        Run.create(tmp_path / "a-1", {})
+        Run.create(tmp_path / "a-1", run_info())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="other holds other files"):
-        Run.create(tmp_path / "other", {})
+        Run.create(tmp_path / "other", run_info())
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a-1", "other", "run.json", "thesis.tex"]
     (tmp_path / "a-1" / ".last.safetensors.4194999.hubel-part").write_bytes(b"half")  # of a process that is gone
     (tmp_path / "a-1" / ".film.mkv.part").write_bytes(b"not ours")
@@ -286,7 +279,7 @@ def test_runs_never_overwrite_each_other(tmp_path, monkeypatch):
 
 def test_runs_made_at_the_same_moment_get_folders_of_their_own(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        runs = list(pool.map(lambda _: create_numbered(tmp_path, "a", {}), range(40)))
+        runs = list(pool.map(lambda _: create_numbered(tmp_path, "a", run_info()), range(40)))
     assert len({run.folder for run in runs}) == 40
 
 

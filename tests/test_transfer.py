@@ -466,9 +466,9 @@ def test_advise_fine_tunes_to_a_finished_run(weights, some_digits, tmp_path, mon
     assert found["recipe"] == {"tune_few": {"weights": weights, "unfreeze": 1},
                                "tune_more": {"weights": weights, "unfreeze": "all", "layer_decay": 0.7}}[action]  # fmt: skip
     given = " ".join(f"{key}={value}" for key, value in found["recipe"].items() if key != "weights")
-    assert found["command"] == run.about["command"] == f"hubel train {some_digits} from={weights} {given} seed=3"
-    assert {key: run.about["recipe"][key] for key in found["recipe"]} == found["recipe"]
-    assert run.about["recipe"]["seed"] == 3
+    assert found["command"] == run.info.command == f"hubel train {some_digits} from={weights} {given} seed=3"
+    assert {key: getattr(run.info.recipe, key) for key in found["recipe"]} == found["recipe"]
+    assert run.info.recipe.seed == 3
     assert Classifier.load(run.folder).classes == ("0", "1", "2", "3", "4")
 
 

@@ -1,7 +1,8 @@
 """JSON that comes from a file, read through one door: a value of the expected shape, or one sentence that names the field.
 
 A shape is a type as Python writes it: str, int, float, bool, None, list[X], dict[str, X], tuple[X, Y], X | Y, Literal, a
-TypedDict or a dataclass (whose fields may all be left out), and Annotated[X, Range(...)] where a number has bounds.
+TypedDict or a dataclass (whose fields with a default may be left out), Annotated[X, Range(...)] where a number has bounds, and
+Annotated[X, Kept(Y)] where the file holds a Y from which X is made.
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ import json
 import math
 import re
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import (
     Annotated,
@@ -52,6 +54,13 @@ class Pattern:
 
     expression: str
     words: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """The shape of what a file holds of a value of another type."""
+
+    shape: Any
 
 
 Count = Annotated[int, Range(0, 2**53)]
@@ -108,6 +117,11 @@ def checked(value: Any, shape: Any, path: Path, field: str = "") -> Any:
     return value
 
 
+def known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out keys that a dataclass has no field for, which another version wrote; returns the others."""
+    return {one.name: values[one.name] for one in dataclasses.fields(kind) if one.name in values}
+
+
 def _text(path: Path) -> str:
     try:
         return limits.read(path, LARGEST).decode("utf-8")
@@ -126,7 +140,8 @@ def _wrong(value: Any, shape: Any, field: str) -> Wrong:
     if origin in (NotRequired, Required):
         return _wrong(value, arguments[0], field)
     if origin is Annotated:
-        return _wrong(value, arguments[0], field) or _outside(value, arguments[1:], field)
+        kept = next((one.shape for one in arguments[1:] if isinstance(one, Kept)), arguments[0])
+        return _wrong(value, kept, field) or _outside(value, arguments[1:], field)
     if origin in (Union, types.UnionType):
         found = [_wrong(value, one, field) for one in arguments]
         if None in found:
@@ -145,7 +160,9 @@ def _wrong(value: Any, shape: Any, field: str) -> Wrong:
     if is_typeddict(shape):
         return _within(value, get_type_hints(shape, include_extras=True), shape.__required_keys__, field)
     if dataclasses.is_dataclass(shape):
-        return _within(value, get_type_hints(shape, include_extras=True), set(), field)
+        required = {one.name for one in dataclasses.fields(shape)
+                    if one.default is one.default_factory is dataclasses.MISSING}  # fmt: skip
+        return _within(value, get_type_hints(shape, include_extras=True), required, field)
     return _plain(value, shape, field)
 
 

@@ -167,7 +167,7 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
 
 def _loaded(run: Run) -> Classifier:
     """The best epoch; a network of the caller's own code was named by the caller."""
-    model = run.about["model"]
+    model = run.info.model
     return Classifier.load(run.folder, model if ".py:" in model else None)
 
 

@@ -114,22 +114,22 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
 def introduce(record: Any, console: Console) -> None:
     """What was found and decided, before the first epoch."""
     recipe, data = record.recipe, record.data
-    sizes = data["sizes"]
-    classes = len(record.run.about["classes"])
-    console.print(f"[bold]{in_markup(record.run.about['name'])}[/]  {in_markup(recipe.model)} on {in_markup(data['name'])}: "
+    sizes = data.sizes
+    classes = len(record.run.info.classes)
+    console.print(f"[bold]{in_markup(record.run.info.name)}[/]  {in_markup(recipe.model)} on {in_markup(data.name)}: "
                   f"{classes} classes, {sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures "
                   f"of {recipe.size}x{recipe.size} px", highlight=False, soft_wrap=not console.is_terminal)  # fmt: skip
-    for path, reason in data["broken"][:10]:
+    for path, reason in data.broken[:10]:
         console.print(f"[yellow]left out[/] {in_markup(path)}: {in_markup(reason)}", highlight=False, soft_wrap=True)
-    if len(data["broken"]) > 10:
-        console.print(f"[yellow]left out[/] {len(data['broken']) - 10} more, listed in the report", highlight=False)
-    for note in data["notes"]:
+    if len(data.broken) > 10:
+        console.print(f"[yellow]left out[/] {len(data.broken) - 10} more, listed in the report", highlight=False)
+    for note in data.notes:
         console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
-    for line in told(record.run.about.get("augmentation") or []):
+    for line in told(record.run.info.augmentation):
         console.print(f"augment=auto {in_markup(line)}", highlight=False, soft_wrap=not console.is_terminal)
-    if said := (record.run.about.get("weights") or {}).get("said"):
+    if said := (record.run.info.weights or {}).get("said"):
         console.print(in_markup(said), highlight=False, soft_wrap=True)
-    if (teacher := record.run.about.get("teacher")) is not None:
+    if (teacher := record.run.info.teacher) is not None:
         console.print(f"learns {recipe.distill_weight:.0%} from {in_markup(teacher['from'])} ({in_markup(teacher['model'])}), at "
                       f"temperature {recipe.distill_temperature:g}, the rest from the labels", highlight=False,
                       soft_wrap=True)  # fmt: skip

@@ -216,7 +216,7 @@ def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
         try:
             show_training(record.records, console)
         except (Stopped, KeyboardInterrupt):
-            command = resume_command(record.series.folder, Recipe.from_dict(record.series.about["recipe"]))
+            command = resume_command(record.series.folder, record.series.info.recipe)
             console.print(f"stopped in run {record.number} of {record.of}; nothing is lost, go on with: "
                           f"{in_markup(command)}", highlight=False, soft_wrap=True)  # fmt: skip
             return 130

@@ -28,10 +28,10 @@ from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.machine import versions
 from hubel.pipeline.prepare import division as division_of
-from hubel.recipe import Recipe
 from hubel.recipe.resuming import resume_command
 from hubel.report import baseline as page
 from hubel.training.run import Run
+from hubel.training.test_access import log_test_access, read_test_access
 
 FILE, SUMMARY, TEMPLATES = "baseline.json", "summary.json", "templates.png"
 LARGEST = 64  # px; HOG of 8-px cells has 1,764 numbers there, and larger pictures told these features little more
@@ -91,7 +91,7 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         key = "split" if split is not None else "exclude" if exclude is not None else "seed"
         raise UsageError(f"{key} would have no effect with run={run}, whose splits are taken")
     ours = None if run is None else _finished(Path(run))
-    opened = open_data(data, track, exclude=exclude if ours is None else ours.about["recipe"].get("exclude"))
+    opened = open_data(data, track, exclude=exclude if ours is None else ours.info.recipe.exclude)
     how = _division(ours, split, seed)
     side = size or min(opened.side, LARGEST)
     splits = load(opened, size=side, channels=1 if opened.grey else 3, division=how, track=track)
@@ -99,8 +99,8 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         raise DataError(
             f"{splits.name} shows several classes a picture; the baselines are classifiers of one class each"
         )
-    if ours is not None and ours.about["splits"]["fingerprint"] != splits.fingerprint:
-        raise DataError(f"{run} was trained on other data than {splits.name}; name its data, {ours.about['data']}")
+    if ours is not None and ours.info.splits.fingerprint != splits.fingerprint:
+        raise DataError(f"{run} was trained on other data than {splits.name}; name its data, {ours.info.data}")
     about = {
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -109,20 +109,19 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         "size": side,
         "seed": seed,
         "most": most,
-        "splits": splits.describe(),
+        "splits": asdict(splits.describe()),
         "versions": versions() | {name: version(name) for name in ("scikit-learn", "scikit-image")},
     }
     folder = _made(Path(project), re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-baseline"), about)
     yield Began(folder, about, [*splits.notes, *_cap(splits, most, seed)])
     rows: list[Result] = []
-    record = Run(folder, about)
     for found in baselines(splits, methods=chosen, most=most, seed=seed, track=track):
         if isinstance(found, Result):
             rows.append(found)
             yield found
             continue
         if not rows and splits.test is not None:
-            _note_opening(record, ours, len(chosen))
+            _note_opening(folder, ours, len(chosen))
         if found.result.method == "pixels" and found.weights is not None:
             pictures = templates(found.weights, splits.preprocessing.channels)
             draw_templates(pictures, splits.classes, folder / TEMPLATES)
@@ -136,7 +135,7 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
         "run": None if ours is None else row_of(ours),
         "templates": TEMPLATES if os.path.exists(folder / TEMPLATES) else None,
         "page": html,
-        "openings": record.openings(),
+        "openings": read_test_access(folder),
     }
     if html:
         files.write(Path(html), page.render(summary, _pictures(folder)))
@@ -155,7 +154,7 @@ def _division(ours: Run | None, split: str | None, seed: int) -> Division:
     if ours is None:
         return Division(file=split) if split else Division(seed)
     kept = ours.own_split()
-    return Division(file=str(kept)) if kept else division_of(Recipe.from_dict(ours.about["recipe"]))
+    return Division(file=str(kept)) if kept else division_of(ours.info.recipe)
 
 
 def _made(project: Path, stem: str, about: dict[str, Any]) -> Path:
@@ -180,8 +179,8 @@ def _cap(splits: Splits, most: int, seed: int) -> list[str]:
             f"most=N takes more"]  # fmt: skip
 
 
-def _note_opening(record: Run, ours: Run | None, methods: int) -> None:
-    record.record_opening(f"hubel baseline ({methods} methods)")
+def _note_opening(folder: Path, ours: Run | None, methods: int) -> None:
+    log_test_access(folder, f"hubel baseline ({methods} methods)")
     if ours is not None:
         ours.record_opening("hubel baseline, beside the run")
 

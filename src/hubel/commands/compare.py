@@ -48,7 +48,7 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = N
     if len({os.path.realpath(folder) for folder in folders}) < max(len(folders), 2):
         raise UsageError("compare needs at least two runs, each named once")
     runs = [Run.open(folder) for folder in folders]
-    own = [".py:" in run.about["model"] for run in runs]
+    own = [".py:" in run.info.model for run in runs]
     if model and not any(own):
         raise UsageError(f"model={model} would have no effect: every run's network is the zoo's")
     classifiers = [Classifier.load(run.folder, model if mine else None) for run, mine in zip(runs, own, strict=True)]
@@ -56,7 +56,7 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = N
     _refuse_other_classes(runs, classifiers)
     notes: tuple[str, ...] = ()
     for run in runs if data is not None else []:
-        if same_data(str(data), run.about["data"]):
+        if same_data(str(data), run.info.data):
             raise UsageError(f"{run.folder} was trained on {data}; leave data out to compare on the part that the runs validated "
                              f"on, or name pictures that none of them was trained on")  # fmt: skip
     if all(is_own(run, data, track) for run in runs):
@@ -78,7 +78,7 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = N
     for label, classifier, part in zip(_labels(runs), classifiers, parts, strict=True):
         quick = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part), precision="float32")
         answers[label] = _in_order(_answers(quick, part), classifier.classes, classifiers[0].classes)
-    made = compare(answers, parts[0].labels, len(classifiers[0].classes), data or runs[0].about["data"], name)
+    made = compare(answers, parts[0].labels, len(classifiers[0].classes), data or runs[0].info.data, name)
     return replace(made, notes=notes)
 
 

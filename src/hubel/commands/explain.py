@@ -132,7 +132,7 @@ def validation_pictures(run: str, classifier: Classifier, count: int, track: fil
     names = list(val.names)
     first = [names.index(path) for path in worst]
     others = np.setdiff1d(np.arange(len(val)), first)
-    drawn = np.random.default_rng(opened_run.about["recipe"]["seed"]).permutation(others)[: count - len(first)]
+    drawn = np.random.default_rng(opened_run.info.recipe.seed).permutation(others)[: count - len(first)]
     which = np.array([*first, *sorted(drawn)], dtype=np.int64)
     labels = [", ".join(classifier.classes[k] for k in np.flatnonzero(row)) if val.labels.ndim == 2 else
               classifier.classes[int(row)] for row in val.labels[which]]  # fmt: skip

@@ -16,7 +16,7 @@ from hubel.errors import UsageError
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.machine import versions
-from hubel.pipeline.prepare import planned
+from hubel.pipeline.prepare import prepare_from_path
 from hubel.recipe import Recipe
 
 ROUNDS = 9
@@ -82,7 +82,7 @@ def explain_speed(data: str | os.PathLike[str], recipe: Recipe, *, rounds: int =
     if recipe.budget is not None:
         raise UsageError(f"budget={recipe.budget:g} would have no effect with explain-speed, which trains nothing; name the "
                          f"model instead")  # fmt: skip
-    splits, model, complete = planned(data, recipe.with_(lr=None) if recipe.lr == "auto" else recipe, track)
+    splits, model, complete = prepare_from_path(data, recipe.with_(lr=None) if recipe.lr == "auto" else recipe, track)
     assert complete.model is not None
     assert complete.batch is not None
     threads = torch.get_num_threads()

@@ -6,7 +6,7 @@ from typing import Any
 
 from hubel.errors import UsageError
 from hubel.files import Track, silently
-from hubel.pipeline.prepare import planned
+from hubel.pipeline.prepare import prepare_from_path
 from hubel.recipe import Recipe
 from hubel.report import rates
 from hubel.training import lr_find
@@ -32,7 +32,7 @@ def find(data: str | os.PathLike[str], recipe: Recipe, *, low: float = 1e-5, hig
     """
     if recipe.lr is not None:
         raise UsageError(f"lr={recipe.lr} would have no effect: it is what is searched for; give low and high")
-    splits, model, complete = planned(data, recipe, track)
+    splits, model, complete = prepare_from_path(data, recipe, track)
     found = lr_find.find(model, splits, complete, low=low, high=high, steps=steps)
     if plot:
         rates.draw_search(found.rates, found.losses, found.smoothed, found.suggestion, found.reason, picture(plot))
@@ -42,7 +42,7 @@ def find(data: str | os.PathLike[str], recipe: Recipe, *, low: float = 1e-5, hig
 def plot_schedule(data: str | os.PathLike[str], recipe: Recipe, path: str, track: Track[Any] = silently) -> Path:
     """Draws the learning rate of every step of a training that is not begun; the file."""
     file = picture(path)
-    splits, _, complete = planned(data, recipe, track)
+    splits, _, complete = prepare_from_path(data, recipe, track)
     assert complete.epochs is not None
     assert complete.batch is not None
     steps = max(1, len(splits.train) // complete.batch)

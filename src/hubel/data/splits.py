@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from hubel.data.scans import Scans, digest
 from hubel.data.shards import Packed
 from hubel.data.source import Part, Source
 from hubel.data.stream import Streamed, why_streamed
+from hubel.documents import Count
 from hubel.errors import DataError, UsageError, nearest
 
 SEEDED = Division()
@@ -74,6 +75,39 @@ class Split:
         return np.argsort(np.argsort(first))[group]
 
 
+class Sizes(TypedDict):
+    """How many images each split has."""
+
+    train: Count
+    val: Count
+    test: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitsInfo:
+    """What the record of a run says of its data.
+
+    Args:
+        name: what the user called them.
+        fingerprint: hash of the classes, labels and contents.
+        sizes: images per split.
+        counts: images per class, for each split that there is.
+        given: the splits the source itself has.
+        streamed: whether images are decoded each time they are asked for.
+        broken: (path, reason) of every image that cannot be read.
+        notes: what a person should know.
+    """
+
+    name: str
+    fingerprint: str
+    sizes: Sizes
+    counts: dict[str, dict[str, Count]]
+    given: list[str]
+    streamed: bool
+    broken: list[tuple[str, str]]
+    notes: list[str]
+
+
 @dataclass(frozen=True)
 class Splits:
     """Everything training and evaluation need to know about the data.
@@ -111,21 +145,22 @@ class Splits:
         return {name: part.places for name, part in parts.items()
                 if part is not None and part.places is not None and (name not in self.given or name == "train")}  # fmt: skip
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> SplitsInfo:
         """Sizes, class counts and broken pictures, for the run's record."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         counted = {split: pictures_per_class(part.labels, len(self.classes)).tolist()
                    for split, part in parts.items() if part is not None}  # fmt: skip
-        return {
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "sizes": {split: 0 if part is None else len(part) for split, part in parts.items()},
-            "counts": {split: dict(zip(self.classes, row, strict=True)) for split, row in counted.items()},
-            "given": list(self.given),
-            "streamed": self.streamed,
-            "broken": [list(entry) for entry in self.broken],
-            "notes": list(self.notes),
-        }
+        sizes = {split: 0 if part is None else len(part) for split, part in parts.items()}
+        return SplitsInfo(
+            name=self.name,
+            fingerprint=self.fingerprint,
+            sizes=Sizes(**sizes),
+            counts={split: dict(zip(self.classes, row, strict=True)) for split, row in counted.items()},
+            given=list(self.given),
+            streamed=self.streamed,
+            broken=list(self.broken),
+            notes=list(self.notes),
+        )
 
 
 def contents_digest(labels: NDArray[np.int64], pictures: Scans | NDArray[np.uint8]) -> bytes:

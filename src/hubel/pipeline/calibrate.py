@@ -21,6 +21,7 @@ from hubel.classifier import Classifier
 from hubel.data import Opened, Preprocessing, Split, Splits, Unreadable
 from hubel.data.division import DEFAULT_FRACTION
 from hubel.errors import UsageError
+from hubel.pipeline.prepare import Prepared
 from hubel.recipe import Recipe
 from hubel.recipes import fast
 from hubel.recipes.default import batch_for, plan_input
@@ -33,7 +34,7 @@ PICTURES = 256  # validated and scored
 SAMPLE = 48  # files decoded to see how long all of them take
 FASTER = 0.25  # a step of a larger network may cost so much less than its multiplications say
 
-Prepare = Callable[[Recipe, Splits], tuple[Any, dict[str, Any]]]  # a network and what its run.json says
+Prepare = Callable[[Recipe, Splits], Prepared]
 Finish = Callable[[Run, Splits], dict[str, Any]]
 
 
@@ -186,10 +187,9 @@ def _pace(recipe: Recipe, opened: Opened, row: fast.Candidate, batch: int, prepa
     """The pace of a candidate: a few steps and a validation with the real loop, then some scoring."""
     data = made_up(opened, recipe, row, batch * (WARM_UP + STEPS))
     short = recipe.with_(model=row.model, size=row.size, batch=batch, epochs=1, budget=None, recipe=None)
-    model, about = prepare(short, data)
-    ends = [
-        time.perf_counter() for _ in records(model, data, Recipe.from_dict(about["recipe"]))
-    ]  # steps, then the epoch
+    prepared = prepare(short, data)
+    model = prepared.model
+    ends = [time.perf_counter() for _ in records(model, data, prepared.info.recipe)]  # steps, then the epoch
     steps = [after - before for before, after in itertools.pairwise(ends[WARM_UP - 1 : -1])]
     classifier = Classifier(model.eval(), data.classes, data.preprocessing, row.model, {})
     began = time.perf_counter()
@@ -203,10 +203,11 @@ def _rehearsal(recipe: Recipe, opened: Opened, row: fast.Candidate, batch: int, 
     """Seconds from the last step to the report, apart from the scoring, of a run of one step in a temporary folder."""
     data = made_up(opened, recipe, row, batch)
     short = recipe.with_(model=row.model, size=row.size, batch=batch, epochs=1, budget=None, recipe=None)
-    model, about = prepare(short, data)
+    prepared = prepare(short, data)
+    info = replace(prepared.info, name="rehearsal", data="noise")
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder) / "rehearsal", {**about, "name": "rehearsal", "data": "noise", "command": ""})
-        for _ in records(model, data, Recipe.from_dict(about["recipe"]), run):
+        run = Run.create(Path(folder) / "rehearsal", info)
+        for _ in records(prepared.model, data, info.recipe, run):
             pass
         began = time.perf_counter()
         finish(run, data)

@@ -29,9 +29,9 @@ def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
     """Scores the best epoch, once on the test part, and writes curves, report and, last of all, summary.json."""
     progress = run.progress()
     run.write_metrics(progress)
-    own = run.about["model"] if ".py:" in run.about["model"] else None
+    own = run.info.model if ".py:" in run.info.model else None
     classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
-    views = run.about["recipe"].get("tta")
+    views = run.info.recipe.tta
     logits = logits_of(classifier, splits.val)
     classifier = calibrated(classifier, logits, splits.val)
     run.describe_best({key: classifier.about[key] for key in CALIBRATED if key in classifier.about})
@@ -47,11 +47,11 @@ def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
     seconds = sum(row["seconds"] for row in progress.history)
     images = sum(row["seconds"] * row["images_per_second"] for row in progress.history)
     summary = {
-        "model": run.about["model"],
-        "data": run.about["data"],
-        "seed": run.about["recipe"]["seed"],
-        "weights": run.about.get("weights"),
-        "teacher": run.about.get("teacher"),
+        "model": run.info.model,
+        "data": run.info.data,
+        "seed": run.info.recipe.seed,
+        "weights": run.info.weights,
+        "teacher": run.info.teacher,
         "classes": list(splits.classes),
         "epochs": len(progress.history),
         "best_epoch": progress.best_epoch,
@@ -60,8 +60,8 @@ def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
         "images_per_second": images / seconds,
         "validation": validation.headline(),
         "test": test.headline() if test else None,
-        "parameters": run.about["parameters"],
-        "macs": run.about["macs"],
+        "parameters": run.info.parameters,
+        "macs": run.info.macs,
         "image_size": splits.preprocessing.size,
         "in_channels": splits.preprocessing.channels,
         "weights_sha256": weights_sha256(classifier.network.state_dict()),

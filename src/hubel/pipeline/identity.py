@@ -34,9 +34,9 @@ def same_data(data: str, recorded: str) -> bool:
 
 def is_own(run: Run, data: str | None, track: Track[Any] = silently) -> bool:
     """Whether data are those that a run was trained on: none named, the place it has recorded, or the same contents."""
-    if data is None or same_data(data, run.about["data"]):
+    if data is None or same_data(data, run.info.data):
         return True
-    recorded, exclude = run.about["splits"]["fingerprint"], run.about["recipe"].get("exclude")
+    recorded, exclude = run.info.splits.fingerprint, run.info.recipe.exclude
     if fingerprint(open_data(data, track, lenient=True)) == recorded:
         return True
     try:
@@ -84,7 +84,7 @@ def unmet(opened: Opened, runs: Sequence[Run], names: Sequence[str], *, include:
         found = met(run, opened, names, track)
         if found is None:
             notes.append(f"whether {run.folder} was trained on some of these pictures is not known: it keeps no digests of its "
-                         f"pictures that they could be compared with, and its data are not at {run.about['data']}")  # fmt: skip
+                         f"pictures that they could be compared with, and its data are not at {run.info.data}")  # fmt: skip
             continue
         if any((one.part >= 0).any() for one in found.values()):
             meeting.append(str(run.folder))
@@ -188,7 +188,7 @@ def trained_on(run: Run, other: Run, name: str, places: NDArray[np.int64], track
     """
     opened = opened_of(run, track, data)
     whole = name if name in opened.source.parts else "train" if "train" in opened.source.parts else "all"
-    same = run.about["splits"]["fingerprint"] == other.about["splits"]["fingerprint"]
+    same = run.info.splits.fingerprint == other.info.splits.fingerprint
     found = met(other, opened, [whole], track, anew=not same)
     return None if found is None else int((found[whole].part[places] == TRAINED).sum())
 
@@ -201,7 +201,7 @@ def refuse_known(splits: Splits, opened: Opened, pretrained: Pretrained | None, 
     held = {name: part for name in ("val", "test") if (part := getattr(splits, name)) is not None}
     whole = "train" if "train" in opened.source.parts else "all"
     sources = {name: name if name in opened.source.parts else whole for name in held}
-    same = splits.fingerprint == run.about["splits"]["fingerprint"]
+    same = splits.fingerprint == run.info.splits.fingerprint
     found = met(run, opened, list(dict.fromkeys(sources.values())), track, anew=not same) or {}
     for name, part in held.items():
         one = found.get(sources[name])

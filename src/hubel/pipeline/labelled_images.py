@@ -71,7 +71,7 @@ def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None
     run, notes = Run.open(beside) if os.path.isfile(beside / "run.json") else None, ()
     use_all_cores()
     if run is not None and is_own(run, data, track):
-        splits, name = splits_of(run, track, data), data or run.about["data"]
+        splits, name = splits_of(run, track, data), data or run.info.data
     elif data is None:
         raise UsageError(f"{weights} are weights without a run; name the data to look at")
     else:

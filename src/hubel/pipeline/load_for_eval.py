@@ -19,6 +19,7 @@ from hubel.machine import use_all_cores
 from hubel.pipeline import page
 from hubel.pipeline.identity import NewData, is_own, new_data, run_of, same_data
 from hubel.pipeline.prepare import splits_of
+from hubel.recipe import Recipe
 from hubel.recipe.fields import Fit, Precision
 from hubel.training.run import Run
 
@@ -83,8 +84,10 @@ def load_for_eval(
     left_out = 0
     if run is not None and is_own(run, data, track):
         kept = splits_of(run, track, data)
-        recipe = run.about["recipe"] | ({"fit": fit} if said else {})
-        splits = splits_of(Run(run.folder, {**run.about, "recipe": recipe}), track, data) if said else kept
+        splits = kept
+        if said:
+            recipe = run.info.recipe.with_(fit=fit)
+            splits = splits_of(replace(run, info=replace(run.info, recipe=recipe)), track, data)
         chosen = getattr(splits, split or "val")
         if chosen is None:
             raise UsageError(f"{folder} has no {split} part")
@@ -92,7 +95,7 @@ def load_for_eval(
             run.record_opening(by)
             page.draw(run, kept)
         part, name = chosen, split or "val"
-        if data is not None and not same_data(data, run.about["data"]):
+        if data is not None and not same_data(data, run.info.data):
             notes += (f"{data} holds the very data of {folder}, so its own {name} part is judged",)
     elif data is None:
         raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
@@ -126,21 +129,17 @@ def with_tta(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[
     Raises:
         UsageError: there is no such set, or it shows what the run was kept from seeing because labels change with it.
     """
-    recipe = run.about["recipe"] if run else {}
-    tta = tta or recipe.get("tta")
+    recipe = run.info.recipe if run else Recipe()
+    tta = tta or recipe.tta
     if tta is None:
         return classifier, ()
     mirrored = any(view.flip for view in views.named(tta)[0])
-    trained = bool(recipe.get("flip") or recipe.get("alternating_flip"))
+    trained = bool(recipe.flip or recipe.alternating_flip)
     notes: tuple[str, ...] = ()
     if mirrored and not trained:
         letters = are_characters(classifier.classes)
         measured = next(
-            (
-                row
-                for row in (run.about.get("augmentation") or [] if run else [])
-                if row.startswith("flip=true: left out")
-            ),
+            (row for row in (run.info.augmentation if run else []) if row.startswith("flip=true: left out")),
             "",
         )
         why = ("its classes are characters, which a mirror changes into others" if letters else

@@ -64,9 +64,9 @@ class Pictures:
         """The first run's splits, decoded as a classifier wants them."""
         key = (run.folder, wanted.size, wanted.channels, wanted.fit)
         if key not in self._splits:
-            recipe = run.about["recipe"] | {"size": wanted.size, "channels": wanted.channels, "fit": wanted.fit}
-            self._splits[key] = splits_of(Run(run.folder, {**run.about, "recipe": recipe}), self.track,
-                                          self.data if self.own else None)  # fmt: skip
+            recipe = run.info.recipe.with_(size=wanted.size, channels=wanted.channels, fit=wanted.fit)
+            resized = replace(run, info=replace(run.info, recipe=recipe))
+            self._splits[key] = splits_of(resized, self.track, self.data if self.own else None)
         return self._splits[key]
 
     def asked(self, member: Classifier) -> Split:
@@ -94,8 +94,8 @@ class Pictures:
         parts = dict.fromkeys([*[self.name] * self.own, *["val"] * choosing])
         if first is None or not parts or self.name == "train":
             return
-        recipe = first.about["recipe"]
-        drawn = recipe["seed"] if recipe.get("split_seed") is None else recipe["split_seed"]
+        recipe = first.info.recipe
+        drawn = recipe.seed if recipe.split_seed is None else recipe.split_seed
         splits = self.splits(first, self.members[0].preprocessing)
         for path, run in zip(self.paths[1:], self.runs[1:], strict=True):
             for part in parts:
@@ -116,7 +116,7 @@ class Pictures:
         if not self.own or self.name != "test" or first is None:
             return
         for run in {run.folder.resolve(): run for run in self.runs if run is not None}.values():
-            if run.about["splits"]["fingerprint"] == first.about["splits"]["fingerprint"]:
+            if run.info.splits.fingerprint == first.info.splits.fingerprint:
                 run.record_opening("hubel val --ensemble")
 
 

@@ -36,7 +36,7 @@ from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
 from hubel.recipes import filled, plan_input
 from hubel.training import bound
 from hubel.training.run import Run
-from hubel.training.series import SUMMARY, Series, found_or_made, open_series
+from hubel.training.series import SUMMARY, Series, SeriesInfo, found_or_made, open_series
 from hubel.training.state import refuse_a_large_batch
 from hubel.zoo.own import code_sha256
 
@@ -98,22 +98,22 @@ def train_series(
     opened = open_data(data, track, exclude=recipe.exclude)
     drawn = recipe.split is None and not {"val", "test"} <= set(opened.source.parts)
     _refuse_divisions(recipe, opened, track)
-    about: dict[str, Any] = {
-        "kind": "seeds" if seeds else "folds",
-        "count": seeds or recipe.folds,
-        "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
-        "recipe": recipe.to_dict(),
-        "split_seed": (recipe.seed if recipe.split_seed is None else recipe.split_seed) if seeds and drawn else None,
-        "fingerprint": fingerprint(opened),
-        "command": command,
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "versions": versions(),
-        "code": code_sha256(recipe.model or ""),
-    }
+    info = SeriesInfo(
+        kind="seeds" if seeds else "folds",
+        count=seeds or recipe.folds or 0,
+        data=os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
+        recipe=recipe,
+        split_seed=(recipe.seed if recipe.split_seed is None else recipe.split_seed) if seeds and drawn else None,
+        fingerprint=fingerprint(opened),
+        command=command,
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        versions=versions(),
+        code=code_sha256(recipe.model or ""),
+    )
     model = Path(plan_input(filled(recipe), opened).model.split(":")[0]).stem
-    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{model}-{about['kind']}{about['count']}")
+    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{model}-{info.kind}{info.count}")
     yield from _go(
-        found_or_made(Path(project), name, stem, about), track, None, code_of_model(recipe), code_of_teacher(recipe)
+        found_or_made(Path(project), name, stem, info), track, None, code_of_model(recipe), code_of_teacher(recipe)
     )
 
 
@@ -182,21 +182,21 @@ def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
         if series.finished and data is not None:
             refuse_data(series.folder, data)
         if not series.finished:
-            recipe = recipe_with_named_code(series.about["recipe"], str(series.folder), model, teacher_model)
-            if is_code(recipe["model"]) and series.about.get("code") not in (None, code_sha256(recipe["model"])):
-                raise DataError(f"{recipe['model'].rpartition(':')[0]} has changed since {series.folder} was begun; restore it, or "
+            recipe = recipe_with_named_code(series.info.recipe, str(series.folder), model, teacher_model)
+            if recipe.model and is_code(recipe.model) and series.info.code not in (None, code_sha256(recipe.model)):
+                raise DataError(f"{recipe.model.rpartition(':')[0]} has changed since {series.folder} was begun; restore it, or "
                                 f"begin a new series")  # fmt: skip
-            series = replace(series, about={**series.about, "recipe": recipe})
+            series = replace(series, info=replace(series.info, recipe=recipe))
         yield from _turns(series, track, data)
     finally:
         series.release()
 
 
 def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[SeriesRun | SeriesFinished]:
-    about, place = series.about, data or series.about["data"]
-    if not series.finished and (found := _seen(about, place, track)) != about["fingerprint"]:
+    info, place = series.info, data or series.info.data
+    if not series.finished and (found := _seen(info, place, track)) != info.fingerprint:
         raise DataError(f"the data at {place} have changed since {series.folder} was begun, or are others (fingerprint "
-                        f"{found[:12]}, then {about['fingerprint'][:12]}); restore them, name a copy of what they were with "
+                        f"{found[:12]}, then {info.fingerprint[:12]}); restore them, name a copy of what they were with "
                         f"data=PLACE, or begin a new series")  # fmt: skip
     runs = series.runs()
     code = {"model": code_of_model(runs[0][1]), "teacher_model": code_of_teacher(runs[0][1])}
@@ -206,29 +206,29 @@ def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[Seri
             _refuse_other(folder, recipe)
             records = resume(folder, track, data=data, **code)
         else:
-            records = start(place, recipe, name=name, project=str(series.folder), command=about["command"], track=track)
+            records = start(place, recipe, name=name, project=str(series.folder), command=info.command, track=track)
         yield SeriesRun(series, name, number, len(runs), records)  # type: ignore[arg-type]
     if not series.finished:
         made = [Run.open(series.folder / name) for name, _ in runs]
-        answers = _out_of_fold(series, made, track, data, code["model"]) if about["kind"] == "folds" else None
+        answers = _out_of_fold(series, made, track, data, code["model"]) if info.kind == "folds" else None
         summary = _summary(series, made, answers)
-        bound.write(series.folder / SUMMARY, summary, about.get(bound.RUN_ID), indent=2)
+        bound.write(series.folder / SUMMARY, summary, info.run_id, indent=2)
     yield SeriesFinished(series, series.summary())
 
 
 def _refuse_other(folder: Path, recipe: Recipe) -> None:
     """Raises a FileError where a run stands in the place of another one of its series."""
-    found = Run.open(folder).about["recipe"]
+    found = Run.open(folder).info.recipe
     for key in ("fold", "seed"):
-        if found[key] != getattr(recipe, key):
-            raise FileError(f"{folder} holds a run of {key}={found[key]}, where its series has the one of "
+        if (kept := getattr(found, key)) != getattr(recipe, key):
+            raise FileError(f"{folder} holds a run of {key}={kept}, where its series has the one of "
                             f"{key}={getattr(recipe, key)}; put that back from a copy, or remove the folder and it is trained "
                             f"again")  # fmt: skip
 
 
-def _seen(about: dict[str, Any], place: str, track: Track[Any]) -> str:
+def _seen(info: SeriesInfo, place: str, track: Track[Any]) -> str:
     """The fingerprint of the data as they are now."""
-    return fingerprint(open_data(place, track, exclude=about["recipe"]["exclude"]))
+    return fingerprint(open_data(place, track, exclude=info.recipe.exclude))
 
 
 def _summary(series: Series, runs: list[Run], out_of_fold: dict[str, Any] | None) -> dict[str, Any]:
@@ -236,20 +236,20 @@ def _summary(series: Series, runs: list[Run], out_of_fold: dict[str, Any] | None
     found = {part: [result[part]["top1"] for result in results if result[part]] for part in ("validation", "test")}
     keys = ("seed", "epochs", "best_epoch", "seconds", "validation", "test", "weights_sha256")
     return {
-        "kind": series.about["kind"],
+        "kind": series.info.kind,
         "figure": "validation top1",
-        "runs": [{"name": run.folder.name, "folder": str(run.folder), "fold": run.about["recipe"]["fold"]}
+        "runs": [{"name": run.folder.name, "folder": str(run.folder), "fold": run.info.recipe.fold}
                  | {key: result[key] for key in keys} for run, result in zip(runs, results, strict=True)],
         **asdict(spread(found["validation"])),
         "test": asdict(spread(found["test"])) if found["test"] else None,
         "out_of_fold": out_of_fold,
         "model": results[0]["model"],
-        "data": series.about["data"],
-        "fingerprint": series.about["fingerprint"],
+        "data": series.info.data,
+        "fingerprint": series.info.fingerprint,
         "classes": results[0]["classes"],
-        "monitor": runs[0].about["recipe"]["monitor"],
+        "monitor": runs[0].info.recipe.monitor,
         "seconds": sum(result["seconds"] for result in results),
-        "versions": series.about["versions"],
+        "versions": series.info.versions,
     }  # fmt: skip
 
 
@@ -259,11 +259,11 @@ def _out_of_fold(
     """Writes what each network answers for the pictures that it did not train on, and returns the share that is right."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    classes = runs[0].about["classes"]
+    classes = runs[0].info.classes
     table.writerow(["path", "fold", "label", "predicted", *(f"p:{name}" for name in classes)])
     correct = total = 0
     for fold, run in enumerate(runs, start=1):
-        classifier = replace(Classifier.load(run.folder, model), views=run.about["recipe"]["tta"])
+        classifier = replace(Classifier.load(run.folder, model), views=run.info.recipe.tta)
         part = splits_of(run, track, data).val
         for first in range(0, len(part), 1024):
             some = slice(first, first + 1024)

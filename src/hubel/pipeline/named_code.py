@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from hubel.errors import UsageError
+from hubel.recipe import Recipe
 from hubel.recipe.resuming import is_code
 from hubel.training.run import Run
 from hubel.zoo.own import located
@@ -17,41 +17,34 @@ def with_named_code(run: Run, model: str | None, teacher_model: str | None) -> R
         UsageError: code is needed and not named, named and not needed, or of another name than the run's.
     """
     named, folder = {"model": model, "teacher_model": teacher_model}, str(run.folder)
-    about = dict(run.about)
-    teacher = about.get("teacher") or {}
-    places = (
-        [about["model"], about["recipe"].get("model")],
-        [*map(about["recipe"].get, TEACHING), *map(teacher.get, PLACES)],
-    )
-    _refuse_idle(named, folder, *places)
-    about["recipe"] = _recipe(about["recipe"], folder, named)
-    about["model"] = _named(about["model"], "model", named, folder)
+    info, teacher = run.info, run.info.teacher
+    taught = [teacher["from"], teacher["model"]] if teacher else []
+    _refuse_idle(named, folder, [info.model, info.recipe.model], [*_teaching(info.recipe), *taught])
     if teacher:
-        about["teacher"] = {**teacher, **{key: _named(teacher[key], "teacher_model", named, folder) for key in PLACES}}
-    return replace(run, about=about)
+        given, built = (_named(name, "teacher_model", named, folder) for name in taught)
+        teacher = teacher | {"from": given, "model": built}
+    return replace(run, info=replace(info, recipe=_recipe(info.recipe, folder, named),
+                                     model=_named(info.model, "model", named, folder), teacher=teacher))  # fmt: skip
 
 
-def recipe_with_named_code(recipe: Mapping[str, Any], folder: str, model: str | None,
-                           teacher_model: str | None) -> dict[str, Any]:  # fmt: skip
+def recipe_with_named_code(recipe: Recipe, folder: str, model: str | None, teacher_model: str | None) -> Recipe:
     """The recipe of a series with the code that the user names.
 
     Raises:
         UsageError: as `with_named_code`.
     """
     named = {"model": model, "teacher_model": teacher_model}
-    _refuse_idle(named, folder, [recipe.get("model")], [*map(recipe.get, TEACHING)])
+    _refuse_idle(named, folder, [recipe.model], _teaching(recipe))
     return _recipe(recipe, folder, named)
 
 
-TEACHING, PLACES = (
-    ("teacher", "teacher_model"),
-    ("from", "model"),
-)  # keys of a recipe, and of what a run says of its teacher
+def _teaching(recipe: Recipe) -> list[str | None]:
+    return [recipe.teacher, recipe.teacher_model]
 
 
-def _recipe(recipe: Mapping[str, Any], folder: str, named: Mapping[str, str | None]) -> dict[str, Any]:
-    keys = {"model": "model", **dict.fromkeys(TEACHING, "teacher_model")}
-    return {**recipe, **{key: _named(recipe.get(key), asked, named, folder) for key, asked in keys.items()}}
+def _recipe(recipe: Recipe, folder: str, named: Mapping[str, str | None]) -> Recipe:
+    keys = {"model": "model", "teacher": "teacher_model", "teacher_model": "teacher_model"}  # and the user's key for it
+    return recipe.with_(**{key: _named(getattr(recipe, key), asked, named, folder) for key, asked in keys.items()})
 
 
 def _named(wanted: str | None, key: str, named: Mapping[str, str | None], folder: str) -> str | None:

@@ -51,7 +51,7 @@ def cost(run: Run, classifier: Classifier, part: Split) -> dict[str, Any]:
         "computed_by": classifier.computed_by,
         "threads": torch.get_num_threads(),
         "weight_bytes": sum(value.numel() * value.element_size() for value in classifier.network.state_dict().values()),
-        "activation_bytes": run.about.get("activation_bytes"),
+        "activation_bytes": run.info.activation_bytes,
         "process_bytes": peak_bytes(),
         "device_bytes": peak_device_bytes(),
     }
@@ -82,17 +82,17 @@ def _drawn(run: Run, splits: Splits, summary: Mapping[str, Any] | None) -> bool:
     progress, robustness = run.progress(), read_robustness(run.folder / ROBUSTNESS, run.run_id)
     harder = getattr(splits, robustness["split"]) if robustness else None
     page = report.RunPage(
-        name=run.about["name"],
+        name=run.info.name or "",
         summary=dict(known),
         epochs=progress.history,
         best_epoch=progress.best_epoch,
         evaluation=kept["evaluation"],
         errors=with_pictures(kept["errors"], shown, path),
         uncertain=with_pictures(kept["uncertain"], shown, path),
-        recipe=run.about["recipe"],
-        data=run.about["splits"],
-        versions={**run.about["versions"], "computed on": run.about["machine"]},
-        command=run.about["command"],
+        recipe=run.info.recipe.to_dict(),
+        data=asdict(run.info.splits),
+        versions={**run.info.versions, "computed on": run.info.machine},
+        command=run.info.command,
         openings=run.openings(),
         cost=kept["cost"],
         robustness=robustness,

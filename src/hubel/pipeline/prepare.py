@@ -1,9 +1,8 @@
 """What a training is before its first step: its pictures, its initial network, its recipe with nothing left open."""
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ from torch import Tensor, nn
 
 from hubel import zoo
 from hubel.analysis.network_check import inspected, refuse_single_values, require_logits
-from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
+from hubel.data import Division, Evidence, Opened, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
-from hubel.data.splits import fingerprint
+from hubel.data.splits import Sizes, fingerprint
 from hubel.errors import DataError, FileError, OtherData, UsageError
 from hubel.files import Track, silently
 from hubel.machine import versions
@@ -32,12 +31,14 @@ from hubel.seeding import seeded
 from hubel.training import lr_find
 from hubel.training.freezing import Freezing, norms
 from hubel.training.frozen import decided
-from hubel.training.run import Run
+from hubel.training.run import Run, RunInfo
 from hubel.training.system import choose, prepare
 from hubel.zoo.own import code_sha256, located
 
 
-def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
+def prepare_from_path(
+    data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]
+) -> tuple[Splits, nn.Module, Recipe]:
     """What `start` would train with: splits, the initial network, the recipe with nothing left open; torch set up for it."""
     recipe = filled(recipe)
     if recipe.teacher is not None:
@@ -48,18 +49,32 @@ def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> 
     pretrained = Pretrained.load(recipe.weights, recipe.model)
     recipe = apply_pretrained(recipe, pretrained)
     splits = split(opened, recipe, track, pretrained)
-    model, about = prepared(recipe, opened, splits, pretrained)
-    complete = Recipe.from_dict(about["recipe"])
-    prepare(choose(complete, model, about["macs"]))
-    return splits, model, complete
+    prepared = prepare_training(recipe, opened, splits, pretrained)
+    prepared.set_up_torch()
+    return splits, prepared.model, prepared.info.recipe
 
 
-def prepared(recipe: Recipe, opened: Opened, splits: Splits,
-             pretrained: Pretrained | None = None) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
-    """The network with its initial weights, and what run.json says of it: the recipe with nothing left open, and why."""
+@dataclass(frozen=True)
+class Prepared:
+    """A network with its initial weights, and what run.json says of it: the recipe with nothing left open, and why."""
+
+    model: nn.Module
+    info: RunInfo
+
+    def set_up_torch(self) -> None:
+        """Applies the choices for the machine to this process."""
+        prepare(choose(self.info.recipe, self.model, self.info.macs))
+
+
+def prepare_training(recipe: Recipe, opened: Opened, splits: Splits, pretrained: Pretrained | None = None) -> Prepared:
+    """Builds the network and decides what the recipe leaves open; returns both.
+
+    Raises:
+        UsageError: a key without effect, or one that the network or the data exclude.
+    """
     plan = plan_input(recipe, opened)
     plan = replace(plan, model=located(plan.model))
-    model, head = initial(plan.model, splits, recipe, pretrained)
+    model, head = build_model(plan.model, splits, recipe, pretrained)
     shape = (plan.channels, plan.size, plan.size)
     if ".py:" in plan.model:
         require_logits(model, plan.model, shape, len(splits.classes), training=True)
@@ -79,11 +94,10 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         )
     recipe, of_body = decided(keep_folded_norms(recipe, pretrained), model, splits)
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
-    started = (
-        {**pretrained.describe(), "said": describe_start(model, recipe, pretrained, head, of_body)}
-        if pretrained
-        else None
-    )
+    weights = None
+    if pretrained:
+        weights = pretrained.describe()
+        weights["said"] = describe_start(model, recipe, pretrained, head, of_body)
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused, fused_input=machine.fused_input,
                           exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
@@ -92,25 +106,27 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         prepare(machine)
         trial = recipe.with_(teacher=None, teacher_model=None, distill_temperature=None, distill_weight=None)
         found = lr_find.find(
-            initial(plan.model, splits, recipe, pretrained)[0], splits, trial
+            build_model(plan.model, splits, recipe, pretrained)[0], splits, trial
         )  # on a network of its own
         recipe = recipe.with_(lr=found.suggestion)
-    return model, {
-        "model": plan.model,
-        "code": code_sha256(plan.model),
-        "weights": started,
-        "classes": list(splits.classes),
-        "multilabel": splits.multilabel,
-        "preprocessing": splits.preprocessing.to_dict(),
-        "recipe": recipe.to_dict(),
-        "splits": splits.describe(),
-        "augmentation": [str(row) for row in evidence],
-        "machine": machine.why,
-        "macs": macs,
-        "activation_bytes": total.peak_activation_bytes,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "versions": versions(),
-    }
+    info = RunInfo(
+        model=plan.model,
+        code=code_sha256(plan.model),
+        weights=weights,
+        classes=splits.classes,
+        multilabel=splits.multilabel,
+        preprocessing=splits.preprocessing,
+        recipe=recipe,
+        splits=splits.describe(),
+        augmentation=tuple(str(row) for row in evidence),
+        machine=machine.why,
+        macs=macs,
+        activation_bytes=total.peak_activation_bytes,
+        parameters=sum(p.numel() for p in model.parameters()),
+        versions=versions(),
+        data=splits.name,
+    )
+    return Prepared(model, info)
 
 
 def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Recipe, processes: int = 1) -> None:
@@ -130,7 +146,9 @@ def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Reci
                          f"{why} computes pictures one by one")  # fmt: skip
 
 
-def initial(name: str, splits: Splits, recipe: Recipe, pretrained: Pretrained | None = None) -> tuple[nn.Module, str]:
+def build_model(
+    name: str, splits: Splits, recipe: Recipe, pretrained: Pretrained | None = None
+) -> tuple[nn.Module, str]:
     """The network with the initial weights of a seed and the dropout and drop-path of the recipe, and what it has kept.
 
     Raises:
@@ -185,11 +203,11 @@ def opened_of(run: Run, track: Track[Any] = silently, data: str | None = None) -
     Raises:
         DataError: they are gone, or others lie there.
     """
-    place = run.about["data"] if data is None else data
+    place = run.info.data if data is None else data
     if data is None and place not in BUILT_IN and not os.path.exists(place):
         raise DataError(f"the data of {run.folder} are not at {place} any more; restore them, or name the place where they lie "
                         f"now: data=PLACE")  # fmt: skip
-    opened = open_data(place, track, exclude=run.about["recipe"].get("exclude"))
+    opened = open_data(place, track, exclude=run.info.recipe.exclude)
     _refuse_others(run, fingerprint(opened), data)
     return opened
 
@@ -200,7 +218,7 @@ def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None) -
     Raises:
         DataError: the data are gone, or have changed since, or others lie at the place that is named.
     """
-    recipe, recorded = Recipe.from_dict(run.about["recipe"]), run.about["splits"]
+    recipe, recorded = run.info.recipe, run.info.splits
     assert recipe.size is not None
     assert recipe.channels is not None
     opened = opened_of(run, track, data)
@@ -208,30 +226,30 @@ def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None) -
     how = Division(file=str(kept)) if kept else division(recipe)  # killed before it was kept: drawn again
     try:
         splits = load(opened, size=recipe.size, channels=recipe.channels, fit=recipe.fit or "pad", division=how,
-                      stream=recorded["streamed"], track=track)  # fmt: skip
+                      stream=recorded.streamed, track=track)  # fmt: skip
     except OtherData as error:
         raise FileError(f"{kept} is of other data than {run.folder} (fingerprint {error.fingerprint[:12]} in run.json); restore "
                         f"the file from a copy") from error  # fmt: skip
-    _refuse_fewer(run, splits.describe()["sizes"])
-    return replace(splits, preprocessing=Preprocessing.from_dict(run.about["preprocessing"]))
+    _refuse_fewer(run, splits.describe().sizes)
+    return replace(splits, preprocessing=run.info.preprocessing)
 
 
-def _refuse_fewer(run: Run, sizes: Mapping[str, int]) -> None:
+def _refuse_fewer(run: Run, sizes: Sizes) -> None:
     """Raises a DataError where other pictures can be read than when the run was started, for the files are the same."""
-    if sizes == run.about["splits"]["sizes"]:
+    if sizes == run.info.splits.sizes:
         return
-    now, then = (" + ".join(f"{sizes[part]:,}" for part in sizes) for sizes in (sizes, run.about["splits"]["sizes"]))
+    now, then = (" + ".join(f"{sizes[part]:,}" for part in sizes) for sizes in (sizes, run.info.splits.sizes))
     raise DataError(f"{now} pictures of {run.folder} can be read here, {then} when it was started; make all of them readable, and "
                     f"where it was started with max_pixels, give that again")  # fmt: skip
 
 
 def _refuse_others(run: Run, found: str, data: str | None) -> None:
     """Raises a DataError where the data are not those that a run was started with."""
-    wanted = run.about["splits"]["fingerprint"]
+    wanted = run.info.splits.fingerprint
     if found == wanted:
         return
     if data is not None:
         raise DataError(f"{data} holds other data than {run.folder} was started with (fingerprint {found[:12]}, the run's is "
                         f"{wanted[:12]}); name the place where the run's own lie now")  # fmt: skip
-    raise DataError(f"the data at {run.about['data']} have changed since {run.folder} was started (fingerprint {found[:12]}, then "
+    raise DataError(f"the data at {run.info.data} have changed since {run.folder} was started (fingerprint {found[:12]}, then "
                     f"{wanted[:12]}); restore them, name a copy of what they were with data=PLACE, or start a new run")  # fmt: skip

@@ -2,10 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +20,7 @@ from hubel.seeding import seeded
 from hubel.training.checkpoint import is_ours
 from hubel.training.distillation import Teacher
 from hubel.training.freezing import Freezing, norms
+from hubel.training.run import WeightsInfo
 from hubel.zoo.own import code_sha256, located
 from hubel.zoo.recognition import by_class
 
@@ -54,7 +54,7 @@ class Pretrained:
             return None
         return Pretrained(name, Classifier.load(name, model, body=body), _unchanged(name, sha256_of(name), sha256))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> WeightsInfo:
         """For the run's record: what the weights are, and where they come from as far as is known."""
         about = self.classifier.about
         known = about.get("weights") or {}
@@ -173,7 +173,7 @@ def describe_start(model: nn.Module, recipe: Recipe, pretrained: Pretrained, hea
     return f"starts from {pretrained.name} ({pretrained.classifier.model}); {head}; {share}{'; ' * bool(features)}{features}"
 
 
-def load_teacher(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None = None) -> Pretrained | None:
+def load_teacher(recipe: Recipe, splits: Splits, recorded: WeightsInfo | None = None) -> Pretrained | None:
     """The teacher that a recipe names: weights as `Pretrained.load` takes them, or a network of the user's own code.
 
     What FILE.py:NAME builds, with the weights its code loads or those of a bare file, is for the classes of the data in their

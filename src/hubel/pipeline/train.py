@@ -19,13 +19,22 @@ from hubel.data.audit import glance, in_short
 from hubel.data.content import Contents
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
+from hubel.data.splits import SplitsInfo
 from hubel.errors import DataError, FileError, UsageError
 from hubel.files import Track, silently
 from hubel.pipeline.calibrate import measure
 from hubel.pipeline.finish import finish
 from hubel.pipeline.identity import refuse_known
 from hubel.pipeline.named_code import with_named_code
-from hubel.pipeline.prepare import initial, opened_of, prepared, refuse_small_parts, split, splits_of
+from hubel.pipeline.prepare import (
+    Prepared,
+    build_model,
+    opened_of,
+    prepare_training,
+    refuse_small_parts,
+    split,
+    splits_of,
+)
 from hubel.pipeline.pretrained import Pretrained, align_teacher, apply_pretrained, load_teacher
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
@@ -36,7 +45,6 @@ from hubel.training.loop import Epoch, Step, records
 from hubel.training.memory import Halved
 from hubel.training.run import Run, create_numbered
 from hubel.training.state import refuse_what_does_not_fit
-from hubel.training.system import choose, prepare
 from hubel.zoo.own import code_sha256
 
 
@@ -46,7 +54,7 @@ class Started:
 
     run: Run
     recipe: Recipe
-    data: dict[str, Any]  # see Splits.describe
+    data: SplitsInfo
     why: str  # the machine's choices in one line
     done: int  # epochs finished before
     team: Team  # the processes that train
@@ -105,10 +113,10 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     calibration = None
     if recipe.budget is not None:
 
-        def network(short: Recipe, noise: Splits) -> tuple[nn.Module, dict[str, Any]]:
-            model, about = prepared(short, opened, noise, pretrained)
-            prepare(choose(Recipe.from_dict(about["recipe"]), model, about["macs"]))
-            return model, about
+        def network(short: Recipe, noise: Splits) -> Prepared:
+            rehearsed = prepare_training(short, opened, noise, pretrained)
+            rehearsed.set_up_torch()
+            return rehearsed
 
         calibration = measure(recipe, opened, time.monotonic() - began, network, finish)
         recipe = recipe.with_(model=calibration.choice.model, size=calibration.choice.size, batch=calibration.batch)
@@ -120,28 +128,31 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     said = teacher.classifier.matched_by_value(splits.classes) if teacher else ()
     splits = replace(splits, notes=(*splits.notes, *said))
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
-    model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, pretrained)
-    chosen = about["recipe"]["batch"]
+    prepared = prepare_training(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, pretrained)
+    chosen = prepared.info.recipe.batch or 1
     if recipe.batch is None and chosen % team.size:  # a batch of our choice is one that can be shared
-        model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits, pretrained)
-    refuse_what_does_not_fit(Recipe.from_dict(about["recipe"]), splits, team)
-    refuse_small_parts(model, about["model"], splits, Recipe.from_dict(about["recipe"]), team.size)
-    about |= {
-        "name": name,
-        "command": command,
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "data": os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
-        "plan": schedule.to_dict() if schedule else None,
-        "teacher": teacher.describe() if teacher else None,
-    }
-    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(about['model'].split(':')[0]).stem}")
+        recipe = recipe.with_(batch=max(chosen // team.size, 1) * team.size)
+        prepared = prepare_training(recipe, opened, splits, pretrained)
+    model, info = prepared.model, prepared.info
+    refuse_what_does_not_fit(info.recipe, splits, team)
+    refuse_small_parts(model, info.model, splits, info.recipe, team.size)
+    info = replace(
+        info,
+        name=name,
+        command=command,
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        data=os.fspath(data) if os.fspath(data) in BUILT_IN else str(Path(data).resolve()),
+        plan=schedule.to_dict() if schedule else None,
+        teacher=teacher.describe() if teacher else None,
+    )
+    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(info.model.split(':')[0]).stem}")
     run = None
     if team.first:
-        run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
+        run = Run.create(Path(project) / name, info) if name else create_numbered(Path(project), stem, info)
         team.leave_word("run", str(run.folder.resolve()))
     run = team.told(run)
     with _held(run, team):
-        yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, opened, drawn=drawn)
+        yield from _go(run, model, splits, team, taught, opened, drawn=drawn)
 
 
 def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None,
@@ -161,7 +172,7 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data
         UsageError: the code has to be named, or data are for a run that is finished.
     """
     run = Run.open(folder)
-    team = join(run.about["recipe"]["device"])
+    team = join(run.info.recipe.device)
     with nullcontext() if _complete(run) else _held(run, team):
         yield from _resumed(run, team, track, data, model, teacher_model)
 
@@ -180,18 +191,18 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
         yield Finished(run, run.summary())
         return
     run = with_named_code(run, model, teacher_model)
-    if is_code(run.about["model"]) and run.about.get("code") != code_sha256(run.about["model"]):
-        raise DataError(f"{run.about['model'].rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
+    if is_code(run.info.model) and run.info.code != code_sha256(run.info.model):
+        raise DataError(f"{run.info.model.rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
-    recipe = Recipe.from_dict(run.about["recipe"])
+    recipe = run.info.recipe
     with team.first_before_others("data"):
         splits = splits_of(run, track, data)
     begun = team.told((run.folder / "last.safetensors").exists() if team.first else None)
-    given = run.about["weights"] if recipe.weights and not begun else None
+    given = run.info.weights if recipe.weights and not begun else None
     pretrained = Pretrained.load(given["from"], recipe.model, given["sha256"]) if given else None
-    teacher = load_teacher(recipe, splits, run.about["teacher"])
-    network, _ = initial(run.about["model"], splits, recipe, pretrained)
-    yield from _go(run, network, splits, recipe, team, align_teacher(teacher, splits), opened_of(run, track, data))
+    teacher = load_teacher(recipe, splits, run.info.teacher)
+    network, _ = build_model(run.info.model, splits, recipe, pretrained)
+    yield from _go(run, network, splits, team, align_teacher(teacher, splits), opened_of(run, track, data))
 
 
 def refuse_data(folder: Path, data: str) -> None:
@@ -214,16 +225,16 @@ def _held(run: Run, team: Team) -> Iterator[None]:
         yield
 
 
-def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
+def _go(run: Run, model: nn.Module, splits: Splits, team: Team,
         teacher: nn.Module | None, opened: Opened, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
-    assert recipe.threads is not None
+    recipe = run.info.recipe
     if team.first and not (run.folder / SPLIT).exists():
         write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division,
                        Contents.of(splits, opened).to_dict(), run.run_id)  # fmt: skip
-    prepare(choose(recipe, model, run.about["macs"]))
+    Prepared(model, run.info).set_up_torch()
     done, summary = team.told(run.progress().epoch if team.first else None), None
     with team.whole():
-        yield Started(run, recipe, run.about["splits"], run.about["machine"], done, team)
+        yield Started(run, recipe, run.info.splits, run.info.machine, done, team)
         yield from records(model, splits, recipe, run, team, teacher)
         with team.first_before_others("result"):
             if team.first:

@@ -10,12 +10,11 @@ summary.json        the result; a run that has it is finished
 curves.png  report.html
 """
 
-import datetime
 import json
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -25,8 +24,9 @@ from torch import Tensor, nn
 from hubel import documents, files
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import read_kept
-from hubel.data.preprocessing import KeptPreprocessing, refuse_ill_matched
-from hubel.documents import Count, Finite, Length, Range, Share
+from hubel.data.preprocessing import KeptPreprocessing, Preprocessing, refuse_ill_matched
+from hubel.data.splits import SplitsInfo
+from hubel.documents import Count, Finite, Kept, Length, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import locked
 from hubel.recipe import Recipe
@@ -36,65 +36,83 @@ from hubel.training.averaging import Average
 from hubel.training.bound import RUN_ID
 from hubel.training.checkpoint import Progress
 from hubel.training.distributed import ALONE, Team
+from hubel.training.test_access import log_test_access, read_test_access
+
+WeightsInfo = TypedDict("WeightsInfo", {"from": str, "model": str, "sha256": str, "classes": NotRequired[Count],
+                                        "source": NotRequired[str | None], "licence": NotRequired[str | None],
+                                        "said": NotRequired[str]})  # fmt: skip
 
 
-class Sizes(TypedDict):
-    """How many pictures each part has."""
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What run.json holds: everything that was decided before the first step.
 
-    train: Count
-    val: Count
-    test: Count
+    Args:
+        run_id: what all files of the run repeat; None where run.json is too old to say it.
+        model: the network's name.
+        code: sha256 of the user's own file that builds it.
+        weights: what the training started from.
+        classes: names, in the order of the outputs.
+        multilabel: whether an image may show any number of them.
+        preprocessing: how images are prepared.
+        recipe: with nothing left open.
+        splits: what the data were.
+        augmentation: why `augment=auto` has chosen what it did, a row each.
+        machine: the choices for the machine, in one line.
+        macs: multiply-accumulates of one image.
+        activation_bytes: most that one image needs.
+        parameters: how many.
+        versions: of what computes.
+        name: of the run.
+        command: how the user started it.
+        created: when.
+        data: where they lay.
+        plan: of a budget, see `recipes.fast.Plan`.
+        teacher: whom the network learns from.
+    """
 
-
-class About(TypedDict):
-    """What the data were, see `Splits.describe`."""
-
-    name: str
-    fingerprint: str
-    sizes: Sizes
-    counts: dict[str, dict[str, Count]]
-    given: list[str]
-    streamed: bool
-    broken: list[tuple[str, str]]
-    notes: list[str]
-
-
-Origin = TypedDict("Origin", {"from": str, "model": str, "sha256": str, "source": NotRequired[str | None],
-                              "licence": NotRequired[str | None], "said": NotRequired[str]})  # fmt: skip
-
-
-class KeptRun(TypedDict):
-    """What run.json holds."""
-
-    name: NotRequired[str | None]
+    run_id: str | None = None
     model: str
-    code: NotRequired[str | None]
-    weights: NotRequired[Origin | None]
-    teacher: NotRequired[Origin | None]
-    classes: Annotated[list[str], Length(2, 2**24)]
-    multilabel: NotRequired[bool]
-    preprocessing: KeptPreprocessing
+    code: str | None = None
+    weights: WeightsInfo | None = None
+    classes: Annotated[tuple[str, ...], Length(2, 2**24)]
+    multilabel: bool = False
+    preprocessing: Annotated[Preprocessing, Kept(KeptPreprocessing)]
     recipe: Recipe
-    splits: About
-    augmentation: NotRequired[list[str]]
+    splits: SplitsInfo
+    augmentation: tuple[str, ...] = ()
     machine: str
     macs: Count
-    activation_bytes: NotRequired[Count | None]
+    activation_bytes: Count | None = None
     parameters: Count
     versions: dict[str, str | int | None]
+    name: str | None = None
+    command: str = ""
+    created: str = ""
     data: str
-    plan: NotRequired[dict[str, Any] | None]
-    command: NotRequired[str]
-    created: NotRequired[str]
-    run_id: NotRequired[str | None]
+    plan: dict[str, Any] | None = None
+    teacher: WeightsInfo | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        plain = {key: value for key, value in asdict(self).items() if key != RUN_ID or value is not None}
+        return plain | {"preprocessing": self.preprocessing.to_dict()}
 
-class Opening(TypedDict):
-    """A look at the test part."""
+    @staticmethod
+    def parse(values: Mapping[str, Any], path: Path) -> "RunInfo":
+        """The inverse of `to_dict`, of a document in a file; keys of other versions are left out.
 
-    when: str
-    by: str
-    run_id: NotRequired[str | None]
+        Raises:
+            FileError: see `parse_recipe`.
+        """
+        parsed = {
+            "classes": tuple(values["classes"]),
+            "augmentation": tuple(values.get("augmentation") or ()),
+            "preprocessing": Preprocessing.from_dict(values["preprocessing"]),
+            "recipe": parse_recipe(values["recipe"], path),
+            "splits": SplitsInfo(**documents.known(SplitsInfo, values["splits"])),
+        }
+        return RunInfo(**documents.known(RunInfo, {**values, **parsed}))
 
 
 class Figures(TypedDict):
@@ -132,14 +150,14 @@ DECIDED = ("epochs", "batch", "accumulate", "optimizer", "lr", "schedule", "loss
            "precision", "device", "threads")  # fmt: skip
 
 
-def kept_recipe(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A recipe from a file, with every key that this version knows.
+def parse_recipe(values: Mapping[str, Any], path: Path) -> Recipe:
+    """The recipe that a file holds.
 
     Raises:
         FileError: a value is out of range, or a key is not known.
     """
     try:
-        return Recipe.from_dict(values).to_dict()
+        return Recipe.from_dict(dict(values))
     except UsageError as error:
         raise FileError(f"{path}: recipe: {error}") from error
 
@@ -149,10 +167,10 @@ class Run:
     """The folder of a run and what its run.json says."""
 
     folder: Path
-    about: dict[str, Any]
+    info: RunInfo
 
     @staticmethod
-    def create(folder: Path, about: dict[str, Any]) -> "Run":
+    def create(folder: Path, info: RunInfo) -> "Run":
         """Makes the folder with its run.json; a run exists from the moment that file does.
 
         Raises:
@@ -168,16 +186,16 @@ class Run:
             os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())
         ):
             raise UsageError(f"{folder} holds other files; choose another name for the run")
-        about = {RUN_ID: bound.new_id(), **about}
+        info = replace(info, run_id=bound.new_id())
         try:
-            files.write(folder / "run.json", json.dumps(files.sealed(about), indent=2), exclusive=True)
+            files.write(folder / "run.json", json.dumps(files.sealed(info.to_dict()), indent=2), exclusive=True)
         except FileExistsError as error:  # another process was quicker
             raise taken from error
         except FileError:
             with suppress(OSError):
                 folder.rmdir()
             raise
-        return Run(folder, about)
+        return Run(folder, info)
 
     @staticmethod
     def open(folder: str | os.PathLike[str]) -> "Run":
@@ -191,21 +209,20 @@ class Run:
             others = sorted(p.parent.name for p in path.parent.glob("*/run.json")) if os.path.isdir(path.parent) else []
             hint = f"; runs there: {', '.join(others[-5:])}" if others else ""
             raise FileError(f"{path} is not a run: it has no readable run.json{hint}")
-        about = documents.read(path / "run.json", KeptRun)
+        about = documents.read(path / "run.json", RunInfo)
         refuse_ill_matched(about["preprocessing"], path / "run.json")
-        recipe = kept_recipe(about["recipe"], path / "run.json")
+        info = RunInfo.parse(about, path / "run.json")
         bound.refuse_edited(path / "run.json", about)
-        about = {key: value for key, value in about.items() if key != "sha256"} | {"recipe": recipe}
-        if open_ones := [key for key in DECIDED if about["recipe"][key] is None]:
+        if open_ones := [key for key in DECIDED if getattr(info.recipe, key) is None]:
             raise FileError(f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file "
                             f"from a copy")  # fmt: skip
         files.sweep(path)
-        return Run(path, about)
+        return Run(path, info)
 
     @property
     def run_id(self) -> str | None:
         """What all files of the run say of whose they are; None where run.json is too old to say it."""
-        return self.about.get(RUN_ID)
+        return self.info.run_id
 
     @property
     def finished(self) -> bool:
@@ -275,7 +292,8 @@ class Run:
     def keep_best(self, model: nn.Module, epoch: int) -> None:
         """Writes the classifier of the best epoch so far."""
         kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights", RUN_ID)
-        card = {key: self.about.get(key) for key in kept}
+        info = self.info.to_dict()
+        card = {key: info.get(key) for key in kept}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
 
     @property
@@ -292,19 +310,11 @@ class Run:
 
     def openings(self) -> list[dict[str, str]]:
         """Every time the test part was looked at, oldest first."""
-        path = self.folder / "openings.jsonl"
-        lines = documents.read_lines(path, Opening) if os.path.exists(path) else []
-        for line in lines:
-            bound.refuse_foreign(path, line.pop(RUN_ID, None), self.run_id)
-        return lines
+        return read_test_access(self.folder, self.run_id)
 
     def record_opening(self, by: str) -> None:
         """Notes that the test part is about to be looked at."""
-        when = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        path = self.folder / "openings.jsonl"
-        with locked(path, wait=True):  # of two processes each adds its line
-            lines = [*self.openings(), {"when": when, "by": by}]
-            files.write(path, "".join(json.dumps({**line, RUN_ID: self.run_id}) + "\n" for line in lines))
+        log_test_access(self.folder, by, self.run_id)
 
 
 def _refuse_other_tensors(path: Path, kept: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
@@ -327,14 +337,14 @@ def _refuse_other_tensors(path: Path, kept: Mapping[str, Tensor], own: Mapping[s
                     f"copy, or {again}")  # fmt: skip
 
 
-def create_numbered(parent: Path, stem: str, about: dict[str, Any]) -> Run:
+def create_numbered(parent: Path, stem: str, info: RunInfo) -> Run:
     """Makes the first of stem-1, stem-2, ... that no run in `parent` has, also when several processes ask at once."""
     number = 1
     while True:
         folder = parent / f"{stem}-{number}"
         if not os.path.exists(folder):
             try:
-                return Run.create(folder, {**about, "name": folder.name})
+                return Run.create(folder, replace(info, name=folder.name))
             except UsageError:
                 if not os.path.exists(folder):
                     raise

@@ -5,10 +5,11 @@ summary.json is written last, so a series that has one is finished; of several p
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from hubel import documents, files
 from hubel.documents import Count, Finite, Range, Share
@@ -17,15 +18,30 @@ from hubel.locks import Taken, locked
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import resume_command
 from hubel.training import bound
-from hubel.training.run import kept_recipe
+from hubel.training.run import parse_recipe
 
 FILE, SUMMARY = "series.json", "summary.json"
-SAME = ("kind", "count", "data", "recipe")  # what makes two commands the same series
 
 
-class KeptSeries(TypedDict):
-    """What series.json holds."""
+@dataclass(frozen=True, kw_only=True)
+class SeriesInfo:
+    """What series.json holds.
 
+    Args:
+        run_id: what the files of the series repeat; None where series.json is too old to say it.
+        kind: what differs between its runs.
+        count: how many runs.
+        data: where the data lay.
+        recipe: of every run.
+        split_seed: of the splits that all runs share, where they were drawn.
+        fingerprint: of the data.
+        command: how the user started it.
+        created: when.
+        versions: of what computes.
+        code: sha256 of the user's own file that builds the network.
+    """
+
+    run_id: str | None = None
     kind: Literal["folds", "seeds"]
     count: Annotated[int, Range(1, 100_000)]
     data: str
@@ -33,10 +49,23 @@ class KeptSeries(TypedDict):
     split_seed: int | None
     fingerprint: str
     command: str
-    created: NotRequired[str]
+    created: str = ""
     versions: dict[str, str | int | None]
-    code: NotRequired[str | None]
-    run_id: NotRequired[str | None]
+    code: str | None = None
+
+    def is_same(self, other: "SeriesInfo") -> bool:
+        """Whether two commands ask for the same series."""
+        return all(getattr(self, key) == getattr(other, key) for key in ("kind", "count", "data", "recipe"))
+
+    @staticmethod
+    def parse(values: Mapping[str, Any], path: Path) -> "SeriesInfo":
+        """The info from a document in a file; keys of other versions are left out.
+
+        Raises:
+            FileError: see `parse_recipe`.
+        """
+        recipe = parse_recipe(values["recipe"], path)
+        return SeriesInfo(**documents.known(SeriesInfo, {**values, "recipe": recipe}))
 
 
 class Spread(TypedDict):
@@ -74,7 +103,7 @@ class Series:
     """The folder of a series and what its series.json says; what is held keeps other processes out."""
 
     folder: Path
-    about: dict[str, Any]
+    info: SeriesInfo
     held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     def release(self) -> None:
@@ -92,32 +121,31 @@ class Series:
         Raises:
             FileError: there are none, or the file is damaged, was edited, or is another series'.
         """
-        return bound.read(self.folder / SUMMARY, SeriesSummary, self.about.get(bound.RUN_ID), "series")
+        return bound.read(self.folder / SUMMARY, SeriesSummary, self.info.run_id, "series")
 
     def runs(self) -> list[tuple[str, Recipe]]:
         """Names and recipes of its runs."""
-        recipe = Recipe.from_dict(self.about["recipe"])
-        count = range(self.about["count"])
-        if self.about["kind"] == "folds":
+        recipe, count = self.info.recipe, range(self.info.count)
+        if self.info.kind == "folds":
             return [(f"fold-{number + 1}", recipe.with_(fold=number + 1)) for number in count]
-        fixed = {} if self.about["split_seed"] is None else {"split_seed": self.about["split_seed"]}
+        fixed = {} if self.info.split_seed is None else {"split_seed": self.info.split_seed}
         seeds = [recipe.seed + number for number in count]
         return [(f"seed-{seed}", recipe.with_(seed=seed, **fixed)) for seed in seeds]
 
 
-def found_or_made(project: Path, name: str | None, stem: str, about: dict[str, Any]) -> Series:
+def found_or_made(project: Path, name: str | None, stem: str, info: SeriesInfo) -> Series:
     """The series of this name or the first unfinished one that the same command began; else a new one."""
     if name is not None:
         folder = project / name
         if not os.path.isfile(folder / FILE):
-            return _made(folder, about)
+            return _made(folder, info)
         taken = UsageError(f"there is another series {folder} already; choose another name, or go on with it: "
                            f"{resume_command(folder)}")  # fmt: skip
         try:
             series = open_series(folder)
         except Taken as error:
             raise taken from error
-        if series.finished or not _same(series, about):
+        if series.finished or not info.is_same(series.info):
             series.release()
             raise taken
         return series
@@ -125,26 +153,22 @@ def found_or_made(project: Path, name: str | None, stem: str, about: dict[str, A
         if not os.path.isfile(path.parent / SUMMARY):
             with suppress(FileError):
                 series = open_series(path.parent)
-                if _same(series, about):
+                if info.is_same(series.info):
                     return series
                 series.release()
     number = 1
     while (project / f"{stem}-{number}").exists():
         number += 1
-    return _made(project / f"{stem}-{number}", about)
+    return _made(project / f"{stem}-{number}", info)
 
 
-def _same(series: Series, about: dict[str, Any]) -> bool:
-    return all(series.about.get(key) == about[key] for key in SAME)
-
-
-def _made(folder: Path, about: dict[str, Any]) -> Series:
+def _made(folder: Path, info: SeriesInfo) -> Series:
     if os.path.isfile(folder) or (
         os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())
     ):
         raise UsageError(f"{folder} holds other files; choose another name for the series")
     try:
-        whole = files.sealed({bound.RUN_ID: bound.new_id(), **about})
+        whole = files.sealed(asdict(replace(info, run_id=bound.new_id())))
         files.write(folder / FILE, json.dumps(whole, indent=2), exclusive=True)
         return open_series(folder)
     except (FileExistsError, Taken) as error:  # another process was quicker
@@ -160,11 +184,10 @@ def open_series(folder: Path) -> Series:
     path = folder / FILE
     if not os.path.exists(path):
         raise FileError(f"{folder} is not a series: it has no readable {FILE}")
-    about = documents.read(path, KeptSeries)
-    recipe = kept_recipe(about["recipe"], path)
+    about = documents.read(path, SeriesInfo)
+    info = SeriesInfo.parse(about, path)
     bound.refuse_edited(path, about)
-    about["recipe"] = recipe
-    series = Series(folder, about)
+    series = Series(folder, info)
     files.sweep(folder)
     if not series.finished:
         series.held.enter_context(locked(folder))

@@ -77,7 +77,7 @@ class Training:
         progress = (run.restore(model, optimiser, average, team) if run else None) or Progress()
         accumulate = parts_of_share(recipe, progress, team)
         progress.parts = accumulate * (1 if recipe.sync_batch_norm else team.size)
-        now, plan = time.monotonic(), (run.about.get("plan") if run else None) or {}
+        now, plan = time.monotonic(), (run.info.plan if run else None) or {}
         freezing = Freezing(model, recipe)
         freezing.begin(progress.epoch)
         network = halves(model)[1] if recipe.cache_features else model
