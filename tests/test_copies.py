@@ -16,6 +16,7 @@ from hubel.training import checkpoint, copies, kernels
 from hubel.training.loop import Step, records, train, train_step
 from hubel.training.run import Run
 from hubel.training.state import Training
+from hubel.weights import tensor_file
 from runs import run_info
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
@@ -187,7 +188,7 @@ def test_resuming_after_any_step_gives_the_same_bits(few, tmp_path, taken, keys)
     recipe = dataclasses.replace(BASE, **keys)
 
     def state(run: Run) -> dict[str, Tensor]:
-        return checkpoint.read(run.folder / "last.safetensors")[0]
+        return tensor_file.read(run.folder / "last.safetensors")[0]
 
     whole = Run.create(tmp_path / "whole", run_info())
     list(train(network(), few, recipe, whole))

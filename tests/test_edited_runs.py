@@ -22,8 +22,8 @@ from hubel.pipeline.load_for_eval import load_for_eval
 from hubel.pipeline.prepare import splits_of
 from hubel.pipeline.train import resume, start
 from hubel.recipe import Recipe
-from hubel.training import checkpoint
 from hubel.training.run import Run, RunInfo
+from hubel.weights import tensor_file
 from pictures import encoded, noise
 
 WRONG = ["x", None, -1, 0, 1.5, 10**30, float("nan"), [], {}, True, [[]], "\0", 1e308]
@@ -90,15 +90,15 @@ def header(path: Path) -> dict:
     raw = path.read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
     about = json.loads(json.loads(raw[8 : 8 + size])["__metadata__"]["hubel"])
-    del about[checkpoint.SEAL]  # what is saved again is sealed again
+    del about[tensor_file.SEAL]  # what is saved again is sealed again
     return about
 
 
 def with_header(path: Path, about) -> None:
     """The same tensors under another description."""
-    tensors, _ = checkpoint.read(path)
+    tensors, _ = tensor_file.read(path)
     if isinstance(about, dict):
-        checkpoint.save(path, tensors, about)
+        tensor_file.save(path, tensors, about)
     else:  # which nothing of ours writes
         save_file(tensors, path, {"hubel": json.dumps(about)})
 

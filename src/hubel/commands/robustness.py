@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from hubel import run_files
 from hubel.evaluation.challenges import CHALLENGES, STRENGTHS
 from hubel.evaluation.robustness import Robustness, measure_robustness, samples
 from hubel.files import Track, silently
@@ -14,7 +15,6 @@ from hubel.pipeline import page
 from hubel.pipeline.load_for_eval import EvalSetup
 from hubel.report.robustness import draw_robustness
 from hubel.report.words import percent
-from hubel.training import bound
 
 
 def robustness(found: EvalSetup, track: Track[Any] = silently) -> tuple[Robustness, Path]:
@@ -28,7 +28,7 @@ def robustness(found: EvalSetup, track: Track[Any] = silently) -> tuple[Robustne
     sheet = folder / "robustness.png"
     draw_robustness(measured.to_dict(), samples(found.part), sheet)
     if found.run is not None and found.splits is not None:
-        bound.write(folder / page.ROBUSTNESS, measured.to_dict(), found.run.run_id)
+        run_files.write(folder / page.ROBUSTNESS, measured.to_dict(), found.run.run_id)
         page.draw(found.run, found.splits)
     return measured, sheet
 

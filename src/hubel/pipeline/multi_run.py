@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hubel import files
+from hubel import files, run_files
 from hubel.classifier import Classifier
 from hubel.data import Opened, open_data
 from hubel.data.arrays import BUILT_IN
@@ -34,7 +34,6 @@ from hubel.pipeline.train import Record, refuse_data, resume, start
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
 from hubel.recipes import filled, plan_input
-from hubel.training import bound
 from hubel.training.run import Run
 from hubel.training.series import SUMMARY, Series, SeriesInfo, found_or_made, open_series
 from hubel.training.state import refuse_a_large_batch
@@ -212,7 +211,7 @@ def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[Seri
         made = [Run.open(series.folder / name) for name, _ in runs]
         answers = _out_of_fold(series, made, track, data, code["model"]) if info.kind == "folds" else None
         summary = _summary(series, made, answers)
-        bound.write(series.folder / SUMMARY, summary, info.run_id, indent=2)
+        run_files.write(series.folder / SUMMARY, summary, info.run_id, indent=2)
     yield SeriesFinished(series, series.summary())
 
 
