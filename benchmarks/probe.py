@@ -34,9 +34,10 @@ from hubel.data import Split
 from hubel.files import silently
 from hubel.inference import choose
 from hubel.machine import use_all_cores
+from hubel.pipeline.execute import Finished
 from hubel.pipeline.labelled_images import placed, seen
 from hubel.pipeline.prepare import prepare_from_path
-from hubel.pipeline.train import Finished, start
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.training.loop import Step
 from hubel.transfer.features import Features

@@ -27,7 +27,8 @@ from hubel.classifier import Classifier
 from hubel.data import Splits, load, open_data
 from hubel.data.division import stratified
 from hubel.machine import use_all_cores, versions
-from hubel.pipeline.train import Finished, start
+from hubel.pipeline.execute import Finished
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.transfer.features import features
 from hubel.transfer.holdout import Holdout, Joined

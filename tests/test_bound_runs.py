@@ -14,7 +14,8 @@ from hubel.pipeline import multi_run
 from hubel.pipeline.load_for_eval import load_for_eval
 from hubel.pipeline.page import draw
 from hubel.pipeline.prepare import splits_of
-from hubel.pipeline.train import resume, start
+from hubel.pipeline.resume import resume
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.series import open_series

@@ -10,7 +10,8 @@ import pytest
 
 from hubel.cli import VERBS
 from hubel.cli.parsing import parsed
-from hubel.pipeline.train import Finished, start
+from hubel.pipeline.execute import Finished
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,7 +5,9 @@ import json
 import random
 import shutil
 import struct
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from safetensors.torch import save_file
@@ -15,12 +17,13 @@ from hubel.commands.compare import compare_runs
 from hubel.commands.ensemble import combined
 from hubel.commands.knn import knn
 from hubel.commands.predict import load_for_predict, predict
-from hubel.documents import checked, read
+from hubel.documents import Kept, checked, known, read
 from hubel.errors import FileError, HubelError
 from hubel.pipeline import multi_run, page
 from hubel.pipeline.load_for_eval import load_for_eval
 from hubel.pipeline.prepare import splits_of
-from hubel.pipeline.train import resume, start
+from hubel.pipeline.resume import resume
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.training.run import Run, RunInfo
 from hubel.weights import tensor_file
@@ -229,6 +232,24 @@ def test_the_sentence_names_the_file_the_field_and_what_it_should_be(run):
     (run / "run.json").write_text(json.dumps(about))
     with pytest.raises(FileError, match="preprocessing lacks the field 'mean'"):
         Run.open(run)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A value that a file holds in another shape."""
+
+    needed: Annotated[Path, Kept(str)]
+    left_out: int = 0
+
+
+def test_of_a_dataclass_only_fields_with_a_default_may_be_left_out():
+    file = Path("x.json")
+    assert checked({"needed": "a"}, Parsed, file) == {"needed": "a"}
+    with pytest.raises(FileError, match=r"x\.json: the document lacks the field 'needed'"):
+        checked({"left_out": 1}, Parsed, file)
+    with pytest.raises(FileError, match=r"x\.json: needed is 3, not text"):
+        checked({"needed": 3}, Parsed, file)
+    assert known(Parsed, {"needed": "a", "of_another_version": 1}) == {"needed": "a"}
 
 
 def test_what_a_run_writes_is_what_is_read(run):

@@ -17,9 +17,11 @@ from hubel.errors import DataError, UsageError
 from hubel.files import silently
 from hubel.hashing import weights_sha256
 from hubel.layers import AuxiliaryNetwork, Network
+from hubel.pipeline.execute import Finished, Started
 from hubel.pipeline.prepare import prepare_from_path
 from hubel.pipeline.pretrained import Pretrained, align_teacher, load_teacher, transfer_weights
-from hubel.pipeline.train import Finished, Started, resume, start
+from hubel.pipeline.resume import resume
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.recipes.default import BARE, FINE, InputPlan, _peak
 from hubel.seeding import seeded

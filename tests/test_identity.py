@@ -25,7 +25,8 @@ from hubel.pipeline.identity import is_own, met
 from hubel.pipeline.labelled_images import seen
 from hubel.pipeline.load_for_eval import load_for_eval
 from hubel.pipeline.prepare import splits_of
-from hubel.pipeline.train import resume, start
+from hubel.pipeline.resume import resume
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.training.run import Run
 

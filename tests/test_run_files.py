@@ -24,7 +24,9 @@ from hubel.commands.val import val
 from hubel.errors import FileError, UsageError
 from hubel.hashing import weights_sha256
 from hubel.locks import Taken, locked
-from hubel.pipeline.train import Finished, resume, start
+from hubel.pipeline.execute import Finished
+from hubel.pipeline.resume import resume
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.training.loop import Step
 from hubel.training.run import Run

@@ -21,7 +21,8 @@ from hubel import files
 from hubel.classifier import Classifier
 from hubel.data.preprocessing import fitted, recoloured
 from hubel.errors import HubelError, nearest
-from hubel.pipeline.train import Finished, start
+from hubel.pipeline.execute import Finished
+from hubel.pipeline.train import start
 from hubel.recipe import OPTIONS, Recipe
 from hubel.training.run import Run
 

@@ -62,7 +62,7 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
     Raises:
         Stopped: Ctrl-C was pressed; its text says how to go on.
     """
-    from hubel.pipeline.train import Finished, Started
+    from hubel.pipeline.execute import Finished, Started
     from hubel.recipe.resuming import resume_command
     from hubel.training.frozen import Computed
     from hubel.training.loop import Epoch, Step

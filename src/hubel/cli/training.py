@@ -172,7 +172,7 @@ class Resume(Pictures):
 def resume(arguments: Resume) -> int:
     """Resumes and shows it."""
     from hubel.pipeline import multi_run
-    from hubel.pipeline.train import resume as go_on
+    from hubel.pipeline.resume import resume as go_on
     from hubel.training.series import FILE
 
     named = {key: getattr(arguments, key) for key in ("data", "model", "teacher_model")}

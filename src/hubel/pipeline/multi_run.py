@@ -26,11 +26,13 @@ from hubel.evaluation import spread, wilson_interval
 from hubel.files import Track, silently
 from hubel.foreign import in_csv
 from hubel.machine import versions
+from hubel.pipeline.execute import Record
 from hubel.pipeline.identity import refuse_known
 from hubel.pipeline.named_code import recipe_with_named_code
 from hubel.pipeline.prepare import split, splits_of
 from hubel.pipeline.pretrained import Pretrained, apply_pretrained
-from hubel.pipeline.train import Record, refuse_data, resume, start
+from hubel.pipeline.resume import refuse_data, resume
+from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
 from hubel.recipes import filled, plan_input

@@ -1,74 +1,32 @@
-"""From a path to a finished run, and from a stopped run to a finished one."""
+"""From a path to a finished run."""
 
 import datetime
 import os
 import re
-import shlex
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from hubel.data import Opened, Splits, open_data
+from hubel.data import Splits, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.audit import glance, in_short
-from hubel.data.content import Contents
-from hubel.data.division import FILE as SPLIT
-from hubel.data.division import write_division
-from hubel.data.splits import SplitsInfo
-from hubel.errors import DataError, FileError, UsageError
+from hubel.errors import UsageError
 from hubel.files import Track, silently
 from hubel.pipeline.calibrate import measure
+from hubel.pipeline.execute import Record, hold, train_to_result
 from hubel.pipeline.finish import finish
 from hubel.pipeline.identity import refuse_known
-from hubel.pipeline.named_code import with_named_code
-from hubel.pipeline.prepare import (
-    Prepared,
-    build_model,
-    opened_of,
-    prepare_training,
-    refuse_small_parts,
-    split,
-    splits_of,
-)
+from hubel.pipeline.prepare import Prepared, prepare_training, refuse_small_parts, split
 from hubel.pipeline.pretrained import Pretrained, align_teacher, apply_pretrained, load_teacher
+from hubel.pipeline.resume import resume
 from hubel.recipe import Recipe
-from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
+from hubel.recipe.resuming import code_of_model, code_of_teacher
 from hubel.recipes import filled
-from hubel.training.distributed import Team, join, leave
-from hubel.training.frozen import Computed
-from hubel.training.loop import Epoch, Step, records
-from hubel.training.memory import Halved
+from hubel.training.distributed import join
 from hubel.training.run import Run, create_numbered
 from hubel.training.state import refuse_what_does_not_fit
-from hubel.zoo.own import code_sha256
-
-
-@dataclass(frozen=True)
-class Started:
-    """Everything is decided and training begins, or goes on."""
-
-    run: Run
-    recipe: Recipe
-    data: SplitsInfo
-    why: str  # the machine's choices in one line
-    done: int  # epochs finished before
-    team: Team  # the processes that train
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The run has its result and its report."""
-
-    run: Run
-    summary: dict[str, Any]
-
-
-Record = Started | Computed | Step | Halved | Epoch | Finished
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
@@ -151,94 +109,5 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         run = Run.create(Path(project) / name, info) if name else create_numbered(Path(project), stem, info)
         team.leave_word("run", str(run.folder.resolve()))
     run = team.told(run)
-    with _held(run, team):
-        yield from _go(run, model, splits, team, taught, opened, drawn=drawn)
-
-
-def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None,
-           model: str | None = None, teacher_model: str | None = None) -> Iterator[Record]:  # fmt: skip
-    """Goes on with a run from its last checkpoint, to the same bits as if it had never stopped.
-
-    Args:
-        folder: of the run.
-        track: wraps long iterations to show progress.
-        data: where the run's data lie now, if not where it has recorded.
-        model: FILE.py:NAME, where the run trains a network of one's own: a folder never chooses which code is run.
-        teacher_model: FILE.py:NAME, where its teacher is one.
-
-    Raises:
-        FileError: no run there, its checkpoint is damaged, or another process trains it.
-        DataError: the data, or the code, are not what the run was started with.
-        UsageError: the code has to be named, or data are for a run that is finished.
-    """
-    run = Run.open(folder)
-    team = join(run.info.recipe.device)
-    with nullcontext() if _complete(run) else _held(run, team):
-        yield from _resumed(run, team, track, data, model, teacher_model)
-
-
-def _complete(run: Run) -> bool:
-    """Whether nothing is left to do; a lost classifier can be made again while there is a checkpoint."""
-    return run.finished and (run.has_best or not (run.folder / "last.safetensors").is_file())
-
-
-def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: str | None,
-             teacher_model: str | None) -> Iterator[Record]:  # fmt: skip
-    if _complete(run):
-        leave()
-        if data is not None:
-            refuse_data(run.folder, data)
-        yield Finished(run, run.summary())
-        return
-    run = with_named_code(run, model, teacher_model)
-    if is_code(run.info.model) and run.info.code != code_sha256(run.info.model):
-        raise DataError(f"{run.info.model.rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
-                        f"start a new run")  # fmt: skip
-    recipe = run.info.recipe
-    with team.first_before_others("data"):
-        splits = splits_of(run, track, data)
-    begun = team.told((run.folder / "last.safetensors").exists() if team.first else None)
-    given = run.info.weights if recipe.weights and not begun else None
-    pretrained = Pretrained.load(given["from"], recipe.model, given["sha256"]) if given else None
-    teacher = load_teacher(recipe, splits, run.info.teacher)
-    network, _ = build_model(run.info.model, splits, recipe, pretrained)
-    yield from _go(run, network, splits, team, align_teacher(teacher, splits), opened_of(run, track, data))
-
-
-def refuse_data(folder: Path, data: str) -> None:
-    """Raises a UsageError about data for what is finished: nothing would read them."""
-    raise UsageError(f"data={data} would have no effect: {folder} is finished, and nothing is left to train; to evaluate it on "
-                     f"other data: hubel val {shlex.join([str(folder), f'data={data}'])}")  # fmt: skip
-
-
-@contextmanager
-def _held(run: Run, team: Team) -> Iterator[None]:
-    """The run for this team alone: its first process holds it, and all are refused where it cannot."""
-    with ExitStack() as stack:
-        refused = None
-        try:
-            stack.enter_context(run.held() if team.first else nullcontext())
-        except FileError as error:
-            refused = str(error)
-        if refused := team.told(refused):
-            raise FileError(refused)
-        yield
-
-
-def _go(run: Run, model: nn.Module, splits: Splits, team: Team,
-        teacher: nn.Module | None, opened: Opened, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
-    recipe = run.info.recipe
-    if team.first and not (run.folder / SPLIT).exists():
-        write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division,
-                       Contents.of(splits, opened).to_dict(), run.run_id)  # fmt: skip
-    Prepared(model, run.info).set_up_torch()
-    done, summary = team.told(run.progress().epoch if team.first else None), None
-    with team.whole():
-        yield Started(run, recipe, run.info.splits, run.info.machine, done, team)
-        yield from records(model, splits, recipe, run, team, teacher)
-        with team.first_before_others("result"):
-            if team.first:
-                summary = finish(run, splits, drawn=drawn)
-        summary = team.told(summary)
-    leave()
-    yield Finished(run, summary)
+    with hold(run, team):
+        yield from train_to_result(run, model, splits, team, taught, opened, drawn=drawn)
