@@ -18,10 +18,10 @@ from rich.console import Console
 import hubel
 from forked import Forked
 from hubel.cli import VERBS, main
+from hubel.cli.models import listed, table
 from hubel.cli.parsing import parsed
-from hubel.commands import verify_resume
-from hubel.commands.models import listed, table
 from hubel.errors import UsageError
+from hubel.pipeline import verify_resume
 from hubel.recipe import OPTIONS, Recipe
 from hubel.recipe.fields import TITLES
 from hubel.terminal import conclude, epoch_line

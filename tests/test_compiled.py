@@ -139,5 +139,5 @@ def test_what_is_begun_is_what_training_calls():
 
 
 def test_the_compiler_need_not_wait_for_torch():
-    code = "import sys, hubel.compiled, hubel.cli.training; sys.exit('torch' in sys.modules)"
+    code = "import sys, hubel.compiled, hubel.cli.train; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

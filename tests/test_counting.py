@@ -12,7 +12,7 @@ import torch
 from hubel import zoo
 from hubel.analysis import compare, summary
 from hubel.arithmetic import conv_macs, conv_params, linear_macs, linear_params, out_size
-from hubel.commands.models import listed, table
+from hubel.cli.models import listed, table
 from hubel.zoo import alexnet, googlenet, mobilenet, resnet, shufflenet, squeezenet, vgg, zfnet
 
 

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from hubel.analysis.network_check import refuse_single_values, require_logits
 from hubel.commands.gradcheck import gradcheck
-from hubel.commands.lr_find import find
 from hubel.errors import FileError, HubelError, ShapeError, UsageError
 from hubel.estimator import HubelClassifier
+from hubel.pipeline.lr_find import find
 from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.zoo.own import from_file

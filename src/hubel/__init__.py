@@ -24,7 +24,7 @@
     report       a run as one self-contained page
     pipeline     prepare, train, finish; resume; what a run is evaluated on
     benchmark    Hubel beside its peers, measured in turns
-    commands     one file per job of the command line
+    commands     the work of verbs that cli holds by subject
     estimator    HubelClassifier, scikit-learn's protocol
     terminal     viewers of records
     cli          `hubel VERB`

@@ -13,7 +13,23 @@ from importlib import import_module
 from importlib.metadata import version
 
 from hubel import process
-from hubel.cli import benchmark, cache, data, evaluation, faults, networks, sight, training, transfer
+from hubel.cli import (
+    arithmetic,
+    benchmark,
+    cache,
+    data,
+    evaluation,
+    faults,
+    lr_find,
+    models,
+    networks,
+    recipes,
+    resume,
+    sight,
+    train,
+    transfer,
+    verify_resume,
+)
 from hubel.cli.arguments import limits
 from hubel.cli.help import way_out
 from hubel.cli.parsing import Verb, parsed
@@ -22,7 +38,7 @@ from hubel.foreign import plain
 
 # fmt: off
 VERBS = {
-    "models": Verb(networks.Models, ("pattern",), networks.models, (
+    "models": Verb(models.Models, ("pattern",), models.models, (
         "hubel models",
         "hubel models 'resnet*' --json",
     )),
@@ -55,7 +71,7 @@ VERBS = {
         "hubel augment photos/ crop_scale=0.35 flip=true policy=trivialaugment",
         "hubel augment digits --auto",
     )),
-    "train": Verb(training.Train, ("data",), training.train, (
+    "train": Verb(train.Train, ("data",), train.train, (
         "hubel train digits",
         "hubel train photos/ model=resnet18 epochs=30 lr=0.05",
         "hubel train photos/ --budget 5min",
@@ -71,7 +87,7 @@ VERBS = {
         "hubel baseline photos/ --run runs/photos-resnet18-1 --html baseline.html",
         "hubel baseline photos/ methods=hog,words --json",
     )),
-    "lr-find": Verb(training.LrFind, ("data",), training.lr_find, (
+    "lr-find": Verb(lr_find.LrFind, ("data",), lr_find.lr_find, (
         "hubel lr-find photos/ --plot rates.png",
         "hubel lr-find digits optimizer=adam --json",
     )),
@@ -79,7 +95,7 @@ VERBS = {
         "hubel gradcheck resnet20_cifar",
         "hubel gradcheck mycode.py:Net --input 3x32x32 --loss hinge",
     )),
-    "recipes": Verb(training.Recipes, ("pattern",), training.recipes, (
+    "recipes": Verb(recipes.Recipes, ("pattern",), recipes.recipes, (
         "hubel recipes",
         "hubel recipes '*cifar*' --json",
     )),
@@ -87,10 +103,10 @@ VERBS = {
         "hubel shard photos/ shards/",
         "hubel shard photos/ shards/ megabytes=1000 --json",
     )),
-    "resume": Verb(training.Resume, ("run",), training.resume, (
+    "resume": Verb(resume.Resume, ("run",), resume.resume, (
         "hubel resume runs/digits-resnet8_cifar-1",
     )),
-    "verify-resume": Verb(training.VerifyResume, ("data",), training.verify_resume, (
+    "verify-resume": Verb(verify_resume.VerifyResume, ("data",), verify_resume.verify_resume, (
         "hubel verify-resume",
         "hubel verify-resume photos/ epochs=3 kills=20",
     )),
@@ -141,7 +157,7 @@ VERBS = {
         "hubel kernels",
         "hubel kernels cat.jpg stride=2 padding=0 output=kernels.html",
     )),
-    "arithmetic": Verb(sight.Arithmetic, (), sight.arithmetic, (
+    "arithmetic": Verb(arithmetic.Arithmetic, (), arithmetic.arithmetic, (
         "hubel arithmetic",
         "hubel arithmetic input=5x5 kernel=3x3 stride=2 padding=1 gif=steps.gif",
     )),

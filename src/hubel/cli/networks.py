@@ -14,33 +14,6 @@ from hubel.foreign import plain
 
 
 @dataclass(frozen=True, kw_only=True)
-class Models:
-    """The networks of the zoo with their figures."""
-
-    pattern: Positional[str] = "*"
-    """show only names that match, such as 'resnet*'"""
-    json: bool = False
-    """print one JSON object"""
-
-
-def models(arguments: Models) -> int:
-    """Prints the zoo."""
-    from hubel.commands.models import listed, table
-
-    rows = listed(arguments.pattern)
-    if arguments.json:
-        print(json.dumps({"models": rows}))
-        return 0
-    from hubel.terminal import console_for, room
-
-    console = console_for(False)
-    width = room(console)
-    console.width = width or 200
-    console.print(table(rows, width))
-    return 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Every call of a network: output volume, parameters, MACs, FLOPs, activation memory, receptive field."""
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from hubel.cli.arguments import File, Pictures, Positional, Seed, file_of
+from hubel.cli.arguments import Pictures, Positional, Seed
 from hubel.documents import Range
 from hubel.errors import UsageError
 from hubel.foreign import in_markup, plain
@@ -156,48 +156,6 @@ def kernels(arguments: Kernels) -> int:
         print(json.dumps({"output": str(made.output), "size": made.size, "kernels": made.kernels}))
     else:
         print(plain(made.output))
-    return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arithmetic:
-    """Show a small convolution step by step with its numbers, in the terminal and as a GIF."""
-
-    input: str = "5x5"
-    """height x width [px]"""
-    kernel: str = "3x3"
-    """height x width [px]"""
-    stride: Annotated[int, Range(1, 10_000)] = 1
-    """[px]"""
-    padding: Annotated[int, Range(0, 10_000)] = 0
-    """zeros on each side [px]"""
-    seed: Seed = 0
-    """of the numbers"""
-    gif: File = False
-    """also draw it to this .gif (steps.gif)"""
-    seconds: Annotated[float, Range(0, 3600)] = 0.6
-    """per step in the terminal"""
-    json: bool = False
-    """print one JSON object"""
-
-
-def arithmetic(arguments: Arithmetic) -> int:
-    """Animates."""
-    from hubel.commands.arithmetic import convolution, show
-    from hubel.terminal import console_for
-
-    gif = file_of(arguments.gif, "steps.gif")
-    found = convolution(arguments.input, arguments.kernel, arguments.stride, arguments.padding, arguments.seed, gif)
-    if arguments.json:
-        output = [[0] * found.size[1] for _ in range(found.size[0])]
-        for step in found.steps():
-            output[step.row][step.column] = step.value
-        print(json.dumps({"input": found.input.tolist(), "kernel": found.kernel.tolist(), "stride": found.stride,
-                          "padding": found.padding, "output": output, "sums": found.sums, "gif": gif}))  # fmt: skip
-        return 0
-    show(found, console_for(False), arguments.seconds)
-    if gif:
-        print(plain(gif))
     return 0
 
 

@@ -1,12 +1,40 @@
 """`hubel models`: the zoo as rows."""
 
 import fnmatch
-from typing import Any
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from hubel import zoo
+from hubel.cli.arguments import Positional
 from hubel.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """The networks of the zoo with their figures."""
+
+    pattern: Positional[str] = "*"
+    """show only names that match, such as 'resnet*'"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def models(arguments: Models) -> int:
+    """Prints the zoo."""
+    rows = listed(arguments.pattern)
+    if arguments.json:
+        print(json.dumps({"models": rows}))
+        return 0
+    from hubel.terminal import console_for, room
+
+    console = console_for(False)
+    width = room(console)
+    console.width = width or 200
+    console.print(table(rows, width))
+    return 0
 
 
 def listed(pattern: str = "*") -> list[dict[str, Any]]:
@@ -17,6 +45,8 @@ def listed(pattern: str = "*") -> list[dict[str, Any]]:
     Raises:
         UsageError: none matches.
     """
+    from hubel import zoo
+
     names = [name for name in zoo.MODELS if fnmatch.fnmatch(name, pattern)]
     if not names:
         raise UsageError(f"no model matches {pattern!r}; {nearest(pattern, zoo.MODELS)}")
@@ -45,8 +75,10 @@ def _aside(row: dict[str, Any]) -> str:
     return f"+ {_counted(row['training_params'])} in training; " if row["training_params"] else ""
 
 
-def table(rows: list[dict[str, Any]], width: int | None = None) -> Table:
+def table(rows: list[dict[str, Any]], width: int | None = None) -> "Table":
     """Name, parameters, MACs at the published input, published accuracy, and the paper, which alone is cut to `width` columns."""
+    from rich.table import Table
+
     lines = [(row["name"], _counted(row["params"]), _counted(row["macs"]), "x".join(map(str, row["input"])),
               f"{100 * row['top1']:.1f} %" if "top1" in row else "") for row in rows]  # fmt: skip
     headings = ("name", "parameters", "MACs", "input", "top-1")

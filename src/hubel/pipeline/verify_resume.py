@@ -1,4 +1,4 @@
-"""`hubel verify-resume`: kills a training run at random moments, resumes it, and compares every bit."""
+"""Kills a training run at random moments, resumes it, and compares every bit."""
 
 import os
 import random
@@ -7,14 +7,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from hubel.errors import HubelError, UsageError
-from hubel.foreign import in_markup
 from hubel.hashing import weights_sha256
 from hubel.training.run import Run
 from hubel.weights.tensor_file import read
@@ -143,19 +140,3 @@ def _where(folder: Path) -> str:
         return "before the first checkpoint"
     _, about = read(folder / "last.safetensors")
     return f"epoch {about['epoch'] + 1}, step {about['step'] + 1}"
-
-
-def show(records: Iterable[Undisturbed | Killed | Verdict], console: Console) -> Verdict:
-    """Each kill as it falls, then the verdict, which is returned."""
-    for record in records:
-        if isinstance(record, Undisturbed):
-            console.print(f"undisturbed: {record.seconds:.1f} s, weights {record.sha256[:16]}", highlight=False)
-        elif isinstance(record, Killed):
-            console.print(f"kill {record.number}: {in_markup(record.state)}", highlight=False)
-        else:
-            for key, value in record.undisturbed.items():
-                console.print(f"{key}: undisturbed {value[:16]}, resumed {record.resumed[key][:16]}", highlight=False)
-            word = "[green]the same to the last bit[/]" if record.same else "[red]not the same[/]"
-            console.print(f"after {record.kills} kills: {word}", highlight=False)
-            return record
-    raise AssertionError("a verification ends with its verdict")
