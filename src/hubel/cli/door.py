@@ -12,6 +12,7 @@ from typing import Any
 
 from hubel import files
 from hubel.errors import UsageError
+from hubel.model_ref import ModelRef
 from hubel.recipe.fields import RANGES
 
 SEED = (0, 2**32 - 1)  # what every library that draws takes
@@ -149,7 +150,7 @@ def _named_in(value: Any) -> Iterator[str]:
     if is_dataclass(value):
         value = [getattr(value, field.name) for field in fields(value)]
     if isinstance(value, str):
-        for path in (os.path.expanduser(value), value.rpartition(":")[0]):
+        for path in (os.path.expanduser(value), ModelRef.parse(value).file):
             if path and "\0" not in path and len(os.fsencode(path)) < 4096 and os.path.exists(path):
                 yield path
     elif isinstance(value, (list, tuple)):

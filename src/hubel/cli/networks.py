@@ -1,7 +1,6 @@
 """The verbs that look at networks: their arguments, and what each calls."""
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Literal
 from hubel.cli.arguments import File, Inputs, Positional, file_of
 from hubel.errors import UsageError
 from hubel.foreign import plain
+from hubel.model_ref import ModelRef
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ class Compare:
 
 def compare(arguments: Compare) -> int:
     """Prints, and draws, networks side by side, or trained runs."""
-    runs = [model for model in arguments.models if os.path.isfile(os.path.join(model, "run.json"))]
+    runs = [model for model in arguments.models if ModelRef.parse(model).resolve().kind == "run"]
     if runs and len(runs) == len(arguments.models):
         return _compare_runs(arguments)
     if runs:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from hubel.errors import UsageError
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.training.run import Run
-from hubel.zoo.own import located
 
 
 def is_code(name: str | None) -> bool:
-    """Whether a name stands for a network of the user's own code."""
-    return name is not None and ".py:" in name
+    """Tells whether a name stands for a network of the user's own code."""
+    return name is not None and ModelRef.parse(name).is_code
 
 
 def code_of_model(recipe: Recipe) -> str | None:
@@ -82,16 +82,17 @@ def _named(wanted: str | None, key: str, named: Mapping[str, str | None], folder
     """A name as it is, or for one that stands for code what the user names."""
     if wanted is None or not is_code(wanted):
         return wanted
-    given, attribute = named[key], wanted.rpartition(":")[2]
+    given, attribute = named[key], ModelRef.parse(wanted).attribute
     if given is None:
         raise UsageError(
             f"{folder} needs the code of {wanted}; a folder does not choose what is run, so name it: {key}={wanted}"
         )
-    if not is_code(given) or given.rpartition(":")[2] != attribute:
+    ref = ModelRef.parse(given)
+    if ref.attribute != attribute:
         raise UsageError(
             f"{key}={given} is not what {folder} was started with, {wanted}; name that file and its {attribute}"
         )
-    return located(given)
+    return str(ref.located())
 
 
 def _refuse_idle(

@@ -26,6 +26,7 @@ from hubel.data.preprocessing import KeptPreprocessing, refuse_ill_matched
 from hubel.documents import Count, Finite, Length, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import locked
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.training import checkpoint
 from hubel.training.averaging import Average
@@ -190,6 +191,11 @@ class Run:
                             f"from a copy")  # fmt: skip
         files.sweep(path)
         return Run(path, about)
+
+    @property
+    def model(self) -> ModelRef:
+        """The network that it trains."""
+        return ModelRef.parse(self.about["model"])
 
     @property
     def finished(self) -> bool:
