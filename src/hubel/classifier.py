@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from hubel.inference import Choice, choose
 from hubel.model_ref import ModelName, ModelRef
 from hubel.recipe.fields import Precision
 from hubel.training import checkpoint
+from hubel.training.bound import RUN_ID, refuse_foreign
 from hubel.training.described import Described
 from hubel.weights import fetch, refuse_broken
 from hubel.zoo import foreign
@@ -134,6 +135,8 @@ class Classifier:
         preprocessing = Preprocessing.from_dict(about["preprocessing"])
         classes = tuple(about["classes"])
         own = ModelRef.parse(about["model"]).is_code
+        if path.name == "best.safetensors":
+            _refuse_foreign(path, about)
         if ours and not own:  # code of one's own may have counted on in a buffer when the result was computed
             _refuse_exchanged(path, weights)
         if own and model is None:
@@ -312,6 +315,15 @@ def lasting(name: str) -> str:
     if ref.kind == "hub":
         return hub.fetch(name).name
     return str(Path(name).resolve()) if ref.is_path else str(ref.located())
+
+
+def _refuse_foreign(path: Path, about: Mapping[str, Any]) -> None:
+    """Raises a FileError where the file is not of the run in whose folder it lies."""
+    try:
+        run = documents.read(path.parent / "run.json", dict[str, Any])
+    except FileError:  # no run, or a damaged one, which who opens it tells
+        return
+    refuse_foreign(path, about.get(RUN_ID), run.get(RUN_ID))
 
 
 def _refuse_exchanged(path: Path, weights: dict[str, Tensor]) -> None:

@@ -1,16 +1,16 @@
 """The result of a run: the best epoch scored, once on the test part, and what the run folder keeps of it."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
-from hubel import files, report
+from hubel import report
 from hubel.classifier import Classifier
 from hubel.commands import report as page
 from hubel.data import Splits
 from hubel.evaluation import evaluate
 from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
 from hubel.hashing import weights_sha256
+from hubel.training import bound
 from hubel.training.run import Run
 
 
@@ -59,5 +59,4 @@ def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
         report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
         page.keep(run, shown, logits, shown_split, classifier)
         page.draw(run, splits, summary)
-    files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
-    return summary
+    return bound.write(run.folder / "summary.json", summary, run.run_id, indent=2)

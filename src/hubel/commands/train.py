@@ -16,9 +16,9 @@ from hubel.commands.calibrate import measure
 from hubel.commands.identity import refuse_known
 from hubel.commands.named_code import code_of_model, code_of_teacher, with_named_code
 from hubel.commands.origin import Origin, followed, taught_by, teacher_of
-from hubel.commands.preparation import initial, prepared, refuse_small_parts, split, splits_of
+from hubel.commands.preparation import initial, opened_of, prepared, refuse_small_parts, split, splits_of
 from hubel.commands.result import finish
-from hubel.data import Splits, open_data
+from hubel.data import Opened, Splits, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.audit import glance, in_short
 from hubel.data.content import Contents
@@ -140,7 +140,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         team.leave_word("run", str(run.folder.resolve()))
     run = team.told(run)
     with _held(run, team):
-        yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, drawn=drawn)
+        yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, opened, drawn=drawn)
 
 
 def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None,
@@ -188,7 +188,7 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
     origin = Origin.load(given["from"], recipe.model, given["sha256"]) if given else None
     teacher = taught_by(recipe, splits, run.about["teacher"])
     network, _ = initial(run.about["model"], splits, recipe, origin)
-    yield from _go(run, network, splits, recipe, team, teacher_of(teacher, splits))
+    yield from _go(run, network, splits, recipe, team, teacher_of(teacher, splits), opened_of(run, track, data))
 
 
 @contextmanager
@@ -206,11 +206,11 @@ def _held(run: Run, team: Team) -> Iterator[None]:
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
-        teacher: nn.Module | None, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
+        teacher: nn.Module | None, opened: Opened, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
     assert recipe.threads is not None
     if team.first and not (run.folder / SPLIT).exists():
         write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division,
-                       Contents.of(splits).to_dict())  # fmt: skip
+                       Contents.of(splits, opened).to_dict(), run.run_id)  # fmt: skip
     prepare(choose(recipe, model, run.about["macs"]))
     done, summary = team.told(run.progress().epoch if team.first else None), None
     with team.whole():

@@ -23,6 +23,7 @@ from hubel import documents, files
 from hubel.documents import Count, Finite, Range
 from hubel.errors import FileError
 from hubel.training.averaging import Average
+from hubel.training.bound import ADVICE, RUN_ID, refuse_foreign
 
 
 @dataclass
@@ -75,6 +76,7 @@ class KeptProgress(TypedDict, total=False):
     history: list[Row]
     elapsed: Finite
     turns: list[tuple[Count, Count, Finite]]
+    run_id: str | None
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -131,13 +133,14 @@ def read(path: Path, shape: Any = dict[str, Any]) -> tuple[dict[str, Tensor], di
     return tensors, documents.checked(about, shape, path)
 
 
-def read_progress(path: Path) -> tuple[dict[str, Tensor], Progress]:
+def read_progress(path: Path, run_id: str | None) -> tuple[dict[str, Tensor], Progress]:
     """The tensors of a checkpoint and where its run stands.
 
     Raises:
-        FileError: as `read`.
+        FileError: as `read`, or the checkpoint is of another run than `run_id`.
     """
     tensors, about = read(path, KeptProgress)
+    refuse_foreign(path, about.pop(RUN_ID, None), run_id)
     history, best = about.get("history", []), about.get("best_epoch", 0)
     unknown = sorted(set(about) - set(Progress.__dataclass_fields__))
     if unknown:
@@ -149,12 +152,6 @@ def read_progress(path: Path) -> tuple[dict[str, Tensor], Progress]:
         raise FileError(f"{path}: history has {len(history):,} epochs that do not follow each other up to epoch "
                         f"{about.get('epoch', 0):,} (the best is {best:,}); restore the file from a copy")  # fmt: skip
     return tensors, Progress(**about)
-
-
-ADVICE = {
-    "last.safetensors": ", or delete it and the run starts again from the beginning",
-    "best.safetensors": ", or delete it, and hubel resume makes it again where the last epoch was the best",
-}
 
 
 def _header_end(first: bytes | memoryview) -> int:

@@ -1,6 +1,6 @@
 """A run on disk: a folder whose files are replaced, never rewritten in place; it exists from its run.json on.
 
-run.json            recipe, data, classes, preprocessing, versions, the command
+run.json            recipe, data, classes, preprocessing, versions, the command; the run_id that all others repeat
 split.json          which pictures are in which part, with the fingerprint of the data
 metrics.jsonl       one line per finished epoch
 best.safetensors    the classifier of the best epoch, description in its header
@@ -22,14 +22,17 @@ import torch
 from torch import nn
 
 from hubel import documents, files
+from hubel.data.division import FILE as SPLIT
+from hubel.data.division import read_kept
 from hubel.data.preprocessing import KeptPreprocessing, refuse_ill_matched
 from hubel.documents import Count, Finite, Length, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import locked
 from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
-from hubel.training import checkpoint
+from hubel.training import bound, checkpoint
 from hubel.training.averaging import Average
+from hubel.training.bound import RUN_ID
 from hubel.training.checkpoint import Progress
 from hubel.training.distributed import ALONE, Team
 
@@ -82,6 +85,7 @@ class KeptRun(TypedDict):
     plan: NotRequired[dict[str, Any] | None]
     command: NotRequired[str]
     created: NotRequired[str]
+    run_id: NotRequired[str | None]
 
 
 class Opening(TypedDict):
@@ -89,6 +93,7 @@ class Opening(TypedDict):
 
     when: str
     by: str
+    run_id: NotRequired[str | None]
 
 
 class Figures(TypedDict):
@@ -161,8 +166,9 @@ class Run:
             os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())
         ):
             raise UsageError(f"{folder} holds other files; choose another name for the run")
+        about = {RUN_ID: bound.new_id(), **about}
         try:
-            files.write(folder / "run.json", json.dumps(about, indent=2), exclusive=True)
+            files.write(folder / "run.json", json.dumps(files.sealed(about), indent=2), exclusive=True)
         except FileExistsError as error:  # another process was quicker
             raise taken from error
         except FileError:
@@ -176,7 +182,7 @@ class Run:
         """The run in a folder.
 
         Raises:
-            FileError: there is none.
+            FileError: there is none, or its run.json is damaged or was edited.
         """
         path = Path(folder)
         if not os.path.exists(path / "run.json"):
@@ -185,7 +191,9 @@ class Run:
             raise FileError(f"{path} is not a run: it has no readable run.json{hint}")
         about = documents.read(path / "run.json", KeptRun)
         refuse_ill_matched(about["preprocessing"], path / "run.json")
-        about["recipe"] = kept_recipe(about["recipe"], path / "run.json")
+        recipe = kept_recipe(about["recipe"], path / "run.json")
+        bound.refuse_edited(path / "run.json", about)
+        about = {key: value for key, value in about.items() if key != "sha256"} | {"recipe": recipe}
         if open_ones := [key for key in DECIDED if about["recipe"][key] is None]:
             raise FileError(f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file "
                             f"from a copy")  # fmt: skip
@@ -198,6 +206,11 @@ class Run:
         return ModelRef.parse(self.about["model"])
 
     @property
+    def run_id(self) -> str | None:
+        """What all files of the run say of whose they are; None where run.json is too old to say it."""
+        return self.about.get(RUN_ID)
+
+    @property
     def finished(self) -> bool:
         """Whether the run has its result."""
         return os.path.isfile(self.folder / "summary.json")
@@ -206,9 +219,21 @@ class Run:
         """The result.
 
         Raises:
-            FileError: there is none, or the file is damaged.
+            FileError: there is none, or the file is damaged, was edited, or is another run's.
         """
-        return documents.read(self.folder / "summary.json", Summary)
+        return bound.read(self.folder / "summary.json", Summary, self.run_id)
+
+    def own_split(self) -> Path | None:
+        """The split.json of the run; None where it was stopped before there was one.
+
+        Raises:
+            FileError: it is damaged, was edited, or is another run's.
+        """
+        path = self.folder / SPLIT
+        if not os.path.exists(path):
+            return None
+        bound.refuse_foreign(path, read_kept(path).get(RUN_ID), self.run_id)
+        return path
 
     def held(self) -> AbstractContextManager[None]:
         """For this process alone: of two that train one run, each would overwrite what the other keeps.
@@ -226,7 +251,7 @@ class Run:
         Only the first process of a team needs the file; the others are told what it holds.
         """
         path = self.folder / "last.safetensors"
-        kept = team.told(checkpoint.read_progress(path) if team.first and os.path.exists(path) else None)
+        kept = team.told(checkpoint.read_progress(path, self.run_id) if team.first and os.path.exists(path) else None)
         if kept is None:
             return None
         tensors, progress = kept
@@ -237,7 +262,7 @@ class Run:
              average: Average | None = None) -> None:  # fmt: skip
         """Replaces the kept state, then the metrics that follow from it."""
         tensors = checkpoint.gather(model, optimiser, average)
-        checkpoint.save(self.folder / "last.safetensors", tensors, asdict(progress))
+        checkpoint.save(self.folder / "last.safetensors", tensors, {**asdict(progress), RUN_ID: self.run_id})
         self.write_metrics(progress)
 
     def write_metrics(self, progress: Progress) -> None:
@@ -247,11 +272,11 @@ class Run:
     def progress(self) -> Progress:
         """Where the run stands; at its beginning where nothing was kept yet."""
         path = self.folder / "last.safetensors"
-        return checkpoint.read_progress(path)[1] if os.path.exists(path) else Progress()
+        return checkpoint.read_progress(path, self.run_id)[1] if os.path.exists(path) else Progress()
 
     def keep_best(self, model: nn.Module, epoch: int) -> None:
         """Writes the classifier of the best epoch so far."""
-        kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights")
+        kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights", RUN_ID)
         card = {key: self.about.get(key) for key in kept}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
 
@@ -264,12 +289,16 @@ class Run:
         """Adds to the description of the best epoch's classifier; said twice, it is the same file."""
         path = self.folder / "best.safetensors"
         tensors, about = checkpoint.read(path)
+        bound.refuse_foreign(path, about.get(RUN_ID), self.run_id)
         checkpoint.save(path, tensors, {**about, **said})
 
     def openings(self) -> list[dict[str, str]]:
         """Every time the test part was looked at, oldest first."""
         path = self.folder / "openings.jsonl"
-        return documents.read_lines(path, Opening) if os.path.exists(path) else []
+        lines = documents.read_lines(path, Opening) if os.path.exists(path) else []
+        for line in lines:
+            bound.refuse_foreign(path, line.pop(RUN_ID, None), self.run_id)
+        return lines
 
     def record_opening(self, by: str) -> None:
         """Notes that the test part is about to be looked at."""
@@ -277,7 +306,7 @@ class Run:
         path = self.folder / "openings.jsonl"
         with locked(path, wait=True):  # of two processes each adds its line
             lines = [*self.openings(), {"when": when, "by": by}]
-            files.write(path, "".join(json.dumps(line) + "\n" for line in lines))
+            files.write(path, "".join(json.dumps({**line, RUN_ID: self.run_id}) + "\n" for line in lines))
 
 
 def create_numbered(parent: Path, stem: str, about: dict[str, Any]) -> Run:

@@ -14,8 +14,7 @@ from hubel.data import Augmentation, Split, Splits, training_batches
 from hubel.data.batches import Share, delivered, steps_per_epoch, visited
 from hubel.errors import Diverged, FileError, UsageError
 from hubel.losses import Criterion
-from hubel.recipe import Recipe
-from hubel.recipe.fields import AUGMENTATION
+from hubel.recipe import AUGMENTATION, Recipe
 from hubel.training import course, optimisers
 from hubel.training.averaging import Average
 from hubel.training.batch_norm import Statistics, SyncBatchNorm
