@@ -103,9 +103,9 @@ class Classifier:
                 are of no network of the zoo, or of several; or the network gives no logits.
             FileError: missing, damaged, or not a classifier; or a pickle that asks for code; or numbers that are NaN.
         """
-        ref = ModelRef.parse(path).resolve()
+        ref = ModelRef.find(path)
         if ref.kind in ("zoo", "layers"):
-            return _assembled(foreign.by_name(str(ref), model))
+            return _assembled(foreign.by_name(ref, model))
         remote = hub.fetch(str(ref)) if ref.kind == "hub" else None
         path, ours = remote.path if remote else Path(str(ref)), False
         if ref.kind == "run" and os.path.isdir(path):
@@ -295,7 +295,7 @@ def averaged(
 
 def file_of(name: str) -> Path:
     """Finds the file that `Classifier.load` reads for a name."""
-    ref = ModelRef.parse(name).resolve()
+    ref = ModelRef.find(name)
     if ref.kind == "hub":
         return hub.fetch(name).path
     if ref.is_path:
@@ -311,7 +311,7 @@ def sha256_of(name: str) -> str:
 
 def lasting(name: str) -> str:
     """Returns the name by which `Classifier.load` finds the same from any folder, and later."""
-    ref = ModelRef.parse(name).resolve()
+    ref = ModelRef.find(name)
     if ref.kind == "hub":
         return hub.fetch(name).name
     return str(Path(name).resolve()) if ref.is_path else str(ref.located())
@@ -343,16 +343,16 @@ def _assembled(found: Foreign) -> Classifier:
     preprocessing = Preprocessing(size=known.crop, channels=channels, mean=known.mean, std=known.std,
                                   fit=centre_crop(known.crop, known.resize, known.interpolation))  # fmt: skip
     about: dict[str, Any] = {
-        "model": found.name,
+        "model": str(found.ref),
         "classes": list(known.categories),
         "preprocessing": preprocessing.to_dict(),
         "weights": {key: getattr(known, key) for key in ("source", "licence", "sha256", "url", "top1")},
     }
     if found.missing:
         about["missing"] = list(found.missing)
-    if ModelRef.parse(found.name).is_code:
+    if found.ref.is_code:
         require_logits(
-            found.network, found.name, (channels, known.crop, known.crop), len(known.categories), training=False
+            found.network, str(found.ref), (channels, known.crop, known.crop), len(known.categories), training=False
         )
     network = found.network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Classifier(network, known.categories, preprocessing, found.name, about)
+    return Classifier(network, known.categories, preprocessing, str(found.ref), about)

@@ -63,6 +63,11 @@ class ModelRef:
         text = os.fsdecode(model)
         return ModelRef(_kind(text), text)
 
+    @staticmethod
+    def find(model: "ModelName") -> "ModelRef":
+        """Reads a name and asks the disk, where the name may lead to something trained; see `parse` and `resolve`."""
+        return ModelRef.parse(model).resolve()
+
     def resolve(self) -> "ModelRef":
         """Asks the disk what lies under the name. Returns the reference, of another kind where the disk knows better.
 

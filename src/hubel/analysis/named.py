@@ -51,7 +51,7 @@ def reference(model: ModelName | nn.Module) -> ModelRef | None:
     """
     if not isinstance(model, str | os.PathLike | ModelRef):
         return None
-    ref = ModelRef.parse(model).resolve()
+    ref = ModelRef.find(model)
     if ref.is_trained:
         raise UsageError(f"{ref} is a trained classifier; its network is hubel.load({str(ref)!r}).network")
     return ref
@@ -73,7 +73,7 @@ def _built(ref: ModelRef, input: Size | None, classes: int | None) -> tuple[nn.M
     if sides[0] != sides[1] and zoo.needs_image_size(ref):
         raise UsageError(f"{ref} has a layer for square pictures only; {written(sides)} is not square")
     with torch.device("meta"):
-        return zoo.create(ref, num_classes=classes, in_channels=channels, image_size=sides[0]), shape
+        return zoo.build(ref, num_classes=classes, in_channels=channels, image_size=sides[0]), shape
 
 
 def _of_layers(ref: ModelRef, input: Size | None, classes: int | None) -> tuple[nn.Module, Shape]:
@@ -100,11 +100,12 @@ def asked(
         return title, network, (Given(shape),)
     given, ref = inputs_of(input), reference(model)
     if ref is None:
-        title, network, _ = named(model, picture(given))
+        title, network, _ = _given(model, picture(given))
         return title, network, given
     if not ref.is_code:
         if len(given) == 1 and given[0].dtype in (None, torch.float32):
-            return asked(ref, given[0].shape, classes)
+            network, shape = _built(ref, given[0].shape, classes)
+            return str(ref), network, (Given(shape),)
         kinds = [str(each.dtype).removeprefix("torch.") for each in given]
         what = f"{' '.join(kinds)} is" if len(kinds) == 1 else f"{len(kinds)} inputs are"
         raise UsageError(
@@ -130,12 +131,12 @@ def _of_user_code(ref: ModelRef, classes: int | None, given: Inputs) -> nn.Modul
     sizes = {"num_classes": classes, "in_channels": shape[0], "image_size": shape[1] if len(shape) > 1 else None}
     try:
         with torch.device("meta"), zoo.unfilled():
-            network = zoo.create(ref, **sizes)
+            network = zoo.build(ref, **sizes)
             if any(map(is_lazy, network.parameters())):
                 network.eval()(*(torch.empty(1, *one.shape, dtype=one.dtype) for one in given))
             return network
     except Exception:  # the second time nothing stands in its way but its own mistakes
-        return zoo.create(ref, **sizes)
+        return zoo.build(ref, **sizes)
 
 
 def _given(model: object, input: Size | None) -> tuple[str, nn.Module, Shape]:

@@ -138,7 +138,7 @@ class Compare:
 
 def compare(arguments: Compare) -> int:
     """Prints, and draws, networks side by side, or trained runs."""
-    runs = [model for model in arguments.models if ModelRef.parse(model).resolve().kind == "run"]
+    runs = [model for model in arguments.models if ModelRef.find(model).kind == "run"]
     if runs and len(runs) == len(arguments.models):
         return _compare_runs(arguments)
     if runs:

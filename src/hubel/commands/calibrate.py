@@ -120,8 +120,10 @@ def rows(recipe: Recipe, opened: Opened) -> list[fast.Candidate]:
         models = [recipe.model] if recipe.model else [row.model for row in found]
         found = [fast.Candidate(model, size) for size in sizes for model in models]
     channels = recipe.channels or (1 if opened.grey else 3)
-    fitting = [row for row in dict.fromkeys(found)
-               if ModelRef.parse(row.model).is_code or zoo.fits(row.model, in_channels=channels, image_size=row.size)]  # fmt: skip
+    refs = {row: ModelRef.parse(row.model) for row in found}
+    fitting = [
+        row for row, ref in refs.items() if ref.is_code or zoo.fits(ref, in_channels=channels, image_size=row.size)
+    ]
     if fitting:
         return fitting
     plan = plan_input(recipe, opened)

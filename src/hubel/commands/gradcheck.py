@@ -37,7 +37,7 @@ def gradcheck(model: str, input: str | None = None, *, loss: str = "cross_entrop
     """
     if samples < 1:
         raise UsageError(f"samples is {samples}; at least one parameter has to be looked at")
-    ref = ModelRef.parse(model).resolve()
+    ref = ModelRef.find(model)
     name, network, (channels, height, width) = named_network(ref, input or _smallest(ref))
     if any(p.is_meta for p in network.parameters()):  # `named_network` gives no memory
         with seeded(seed, 0):
@@ -56,7 +56,7 @@ def _with_weights(ref: ModelRef, shape: tuple[int, int, int]) -> nn.Module:
     """Builds the network again, freshly initialised."""
     if ref.kind in ("layers", "layer_file"):
         return model_of(str(ref), input=shape)
-    return zoo.create(ref, num_classes=CLASSES, in_channels=shape[0], image_size=shape[1])
+    return zoo.build(ref, num_classes=CLASSES, in_channels=shape[0], image_size=shape[1])
 
 
 def _smallest(ref: ModelRef) -> str | None:

@@ -216,7 +216,7 @@ def refuse_known(splits: Splits, opened: Opened, origin: Origin | None, track: T
 
 def run_of(path: ModelName) -> Run | None:
     """Opens the run in a folder, or beside a classifier file; None where there is none."""
-    ref = ModelRef.parse(path).resolve()
+    ref = ModelRef.find(path)
     if not ref.is_path or not os.path.exists(str(ref)):
         return None
     beside = Path(str(ref)) if ref.kind == "run" else Path(str(ref)).parent

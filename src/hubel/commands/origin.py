@@ -136,7 +136,7 @@ def carry_over(model: nn.Module, origin: Origin, classes: Sequence[str], size: i
     theirs = origin.classifier.classes
     wanted = origin.classifier.preprocessing
     missing = origin.classifier.about.get("missing") or ()
-    dimension = by_class(origin.classifier.model, max(len(theirs), 1), wanted.channels, wanted.size)
+    dimension = by_class(ModelRef.parse(origin.classifier.model), max(len(theirs), 1), wanted.channels, wanted.size)
     kept = sorted(theirs) == sorted(classes)
     columns = [theirs.index(name) for name in classes] if kept else []
     for name, value in given.items():
@@ -202,7 +202,7 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
     wanted, built = splits.preprocessing, []
     for seed in (0, 1):
         with seeded(seed):
-            built.append(zoo.create(code, num_classes=len(splits.classes), in_channels=wanted.channels, image_size=wanted.size,
+            built.append(zoo.build(code, num_classes=len(splits.classes), in_channels=wanted.channels, image_size=wanted.size,
                                     pretrained=None if code is named else name).eval())  # fmt: skip
     require_logits(
         built[0], str(code), (wanted.channels, wanted.size, wanted.size), len(splits.classes), training=False

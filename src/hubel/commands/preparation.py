@@ -125,9 +125,7 @@ def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Reci
                          f"{why} computes pictures one by one")  # fmt: skip
 
 
-def initial(
-    name: str | ModelRef, splits: Splits, recipe: Recipe, origin: Origin | None = None
-) -> tuple[nn.Module, str]:
+def initial(ref: ModelRef, splits: Splits, recipe: Recipe, origin: Origin | None = None) -> tuple[nn.Module, str]:
     """The network with the initial weights of a seed and the dropout and drop-path of the recipe, and what it has kept.
 
     Raises:
@@ -135,15 +133,15 @@ def initial(
     """
     options = {key: getattr(recipe, key) for key in ("dropout", "drop_path") if getattr(recipe, key) is not None}
     for key, value in options.items():
-        if key not in zoo.options(name):
-            raise UsageError(f"{key}={value:g} would have no effect: {name} takes no {key}; leave it out")
+        if key not in zoo.options(ref):
+            raise UsageError(f"{key}={value:g} would have no effect: {ref} takes no {key}; leave it out")
     preprocessing = splits.preprocessing
     with seeded(recipe.seed, 0):
-        model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
-                           image_size=preprocessing.size, **options)  # fmt: skip
+        model = zoo.build(ref, num_classes=len(splits.classes), in_channels=preprocessing.channels,
+                          image_size=preprocessing.size, **options)  # fmt: skip
     if origin is not None:
         return model, carry_over(model, origin, splits.classes, preprocessing.size)
-    zoo.initialise(model, name, lambda: _some_pictures(splits))
+    zoo.initialise(model, ref, lambda: _some_pictures(splits))
     return model, ""
 
 

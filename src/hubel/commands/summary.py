@@ -9,7 +9,7 @@ from torch import nn
 from hubel import analysis
 from hubel.classifier import Classifier
 from hubel.errors import HubelError, UsageError
-from hubel.model_ref import ModelName, ModelRef
+from hubel.model_ref import ModelRef
 
 Shape = tuple[int, ...]
 
@@ -27,13 +27,11 @@ def asked_network(
     return analysis.asked(ref, given, classes)
 
 
-def named_network(
-    model: ModelName, input: str | None = None, classes: int | None = None
-) -> tuple[str, nn.Module, Shape]:
-    """Returns (name, network, input C H W) of what `model` names; networks of the zoo get no memory for their weights.
+def named_network(ref: ModelRef, input: str | None = None, classes: int | None = None) -> tuple[str, nn.Module, Shape]:
+    """Returns (name, network, input C H W) of what `ref` names; networks of the zoo get no memory for their weights.
 
     Args:
-        model: a name of the zoo, FILE.py:NAME, a line of layers such as "16c3p1 r p2 gap 10" or a .toml of them, the folder
+        ref: found: a name of the zoo, FILE.py:NAME, a line of layers such as "16c3p1 r p2 gap 10" or a .toml of them, the folder
             of a run, or a file of weights.
         input: "CxHxW", or the side of a square picture; as published, or as the run was trained, unless given.
         classes: number of logits; as published unless given.
@@ -42,7 +40,6 @@ def named_network(
         UsageError: no such network, or an input that is not CxHxW.
         ShapeError: the network does not fit the input.
     """
-    ref = ModelRef.parse(model).resolve()
     if ref.is_trained:
         if classes is not None:
             raise UsageError("classes would have no effect: the run has its own")
@@ -53,8 +50,8 @@ def named_network(
 
 
 def summarise(model: str, input: str | Sequence[str] | None = None, classes: int | None = None) -> analysis.Summary:
-    """One row per operator call of the network that `model` names; see `named_network`."""
-    ref = ModelRef.parse(model).resolve()
+    """Returns one row per operator call of the network that `model` names; see `named_network`."""
+    ref = ModelRef.find(model)
     name, network, shape = asked_network(ref, input, classes)
     with _failing(ref):
         found = analysis.summary(network, shape, name=name)
@@ -79,7 +76,7 @@ def compared(models: Sequence[str], input: str | None = None) -> analysis.Compar
 
 
 def _one(model: str, input: str | None) -> analysis.Comparison:
-    ref = ModelRef.parse(model).resolve()
+    ref = ModelRef.find(model)
     name, network, shape = named_network(ref, input)
     with _failing(ref):
         return analysis.compare({name: network}, shape)
@@ -87,7 +84,7 @@ def _one(model: str, input: str | None) -> analysis.Comparison:
 
 def linted(model: str, input: str | Sequence[str] | None = None) -> list[analysis.Finding]:
     """Where a network departs from the design guidelines."""
-    ref = ModelRef.parse(model).resolve()
+    ref = ModelRef.find(model)
     _, network, shape = asked_network(ref, input)
     with _failing(ref):
         return analysis.lint(network, shape)

@@ -187,7 +187,7 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
     given = run.about["weights"] if recipe.weights and not begun else None
     origin = Origin.load(given["from"], recipe.model, given["sha256"]) if given else None
     teacher = taught_by(recipe, splits, run.about["teacher"])
-    network, _ = initial(run.about["model"], splits, recipe, origin)
+    network, _ = initial(run.model, splits, recipe, origin)
     yield from _go(run, network, splits, recipe, team, teacher_of(teacher, splits), opened_of(run, track, data))
 
 

@@ -229,7 +229,7 @@ def reading(member: Classifier) -> Classifier:
 
 def described(path: Path, name: str) -> dict[str, str]:
     """A member for the file at `path`: what finds it from there, and the digest of what is read."""
-    if not ModelRef.parse(name).resolve().is_path:
+    if not ModelRef.find(name).is_path:
         return {"name": lasting(name), "sha256": sha256_of(name)}
     there = Path(name).resolve()
     try:

@@ -81,28 +81,26 @@ def facts() -> dict[str, dict[str, Any]]:
     return tomllib.loads(resources.files("hubel.zoo").joinpath("facts.toml").read_text(encoding="utf-8"))
 
 
-def builder(name: ModelName) -> Callable[..., nn.Module]:
+def builder(ref: ModelRef) -> Callable[..., nn.Module]:
     """Finds the function that builds a network of the zoo; of `NAME[:N]` that of the whole network.
 
     Raises:
         UsageError: no network has this name; the nearest one is named.
     """
-    ref = ModelRef.parse(name)
     if ref.kind == "code_file":
         raise without_name(ref.file)
     whole = str(ref.first_stages[0] if ref.first_stages else ref)
     return resnet.any_depth(whole) or lookup(whole, MODELS, "model")
 
 
-def options(name: ModelName) -> set[str]:
+def options(ref: ModelRef) -> set[str]:
     """Returns the keywords that a network's builder takes, of the zoo or FILE.py:NAME."""
-    ref = ModelRef.parse(name)
     return set(parameters(ref) if ref.is_code else inspect.signature(builder(ref)).parameters)
 
 
-def needs_image_size(name: ModelName) -> bool:
+def needs_image_size(ref: ModelRef) -> bool:
     """Tells whether a network of the zoo has a layer whose shape depends on the size of the picture."""
-    return "image_size" in inspect.signature(builder(name)).parameters
+    return "image_size" in inspect.signature(builder(ref)).parameters
 
 
 def create(name: ModelName, *, num_classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
@@ -127,17 +125,23 @@ def create(name: ModelName, *, num_classes: int | None = None, in_channels: int 
     >>> sum(p.numel() for p in create("lenet5").parameters())
     61706
     """
+    return build(ModelRef.parse(name), num_classes=num_classes, in_channels=in_channels, image_size=image_size,
+                 pretrained=pretrained, **options)  # fmt: skip
+
+
+def build(ref: ModelRef, *, num_classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
+          pretrained: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:  # fmt: skip
+    """Builds what `create` is asked for, of a name that was read already."""
     for what, given in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
         if given is not None and not 1 <= given <= LARGEST:
             raise UsageError(f"{what} is {given}; it is at least 1 and at most {LARGEST:,}")
-    ref = ModelRef.parse(name)
     state = None if pretrained is None else _trained(ref, pretrained, num_classes)
     model = _fresh(ref, num_classes, in_channels, image_size, options)
     if state is not None:
         try:
             weights.adopt(model, state)
         except UsageError as error:
-            from hubel.zoo.recognition import what_fits  # which needs `create`
+            from hubel.zoo.recognition import what_fits  # which needs `build`
 
             raise UsageError(f"{ref} cannot take {pretrained}: {error}; {what_fits(ref, state, options)}") from error
     return model
@@ -154,27 +158,27 @@ def _fresh(ref: ModelRef, num_classes: int | None, in_channels: int | None, imag
         picture = (in_channels or channels, image_size or size, image_size or size)
         network = _fresh(whole, num_classes, in_channels, image_size, options)
         return truncated(network, str(whole), kept, num_classes or known["classes"], picture)
-    build = builder(ref)
-    accepted = inspect.signature(build).parameters
+    make = builder(ref)
+    accepted = inspect.signature(make).parameters
     for option in options:
         if option not in accepted:
             raise UsageError(f"{ref} has no option {option!r}; {nearest(option, sorted(accepted))}")
     sized = {"image_size": image_size or size} if "image_size" in accepted else {}
     with unfilled(), uncollected():
-        return build(
+        return make(
             num_classes=num_classes or known["classes"], in_channels=in_channels or channels, **sized, **options
         )
 
 
-def initialise(model: nn.Module, name: ModelName, pictures: Callable[[], Tensor]) -> None:
+def initialise(model: nn.Module, ref: ModelRef, pictures: Callable[[], Tensor]) -> None:
     """Sets the initial weights that a network takes from the training pictures; most take none.
 
     Args:
         model: fresh from `create`.
-        name: as given to `create`.
+        ref: what it was built from.
         pictures: gives some, as the network sees them, N C H W float32; asked only where they are needed.
     """
-    if (own := airbench.FROM_DATA.get(str(name))) is not None:
+    if (own := airbench.FROM_DATA.get(str(ref))) is not None:
         own(model, pictures())
 
 
@@ -222,13 +226,13 @@ def _trained(ref: ModelRef, source: str | os.PathLike[str], num_classes: int | N
     return weights.read(weights.fetch(known.url, known.sha256))
 
 
-def published(name: ModelName) -> dict[str, Any]:
+def published(ref: ModelRef) -> dict[str, Any]:
     """Looks up the facts of a network; one of an unlisted depth, or a truncated one, shares its family's input and classes only.
 
     Raises:
         UsageError: no network has this name.
     """
-    ref, known = ModelRef.parse(name), facts()
+    known = facts()
     if str(ref) in known:
         return known[str(ref)]
     builder(ref)
@@ -237,11 +241,11 @@ def published(name: ModelName) -> dict[str, Any]:
     return {"title": str(ref), "input": family["input"], "classes": family["classes"]}
 
 
-def fits(name: ModelName, *, in_channels: int, image_size: int) -> bool:
+def fits(ref: ModelRef, *, in_channels: int, image_size: int) -> bool:
     """Tells whether a network of the zoo can take pictures this small; built and run on the meta device."""
     try:
         with torch.device("meta"):
-            net = create(name, in_channels=in_channels, image_size=image_size).eval()
+            net = build(ref, in_channels=in_channels, image_size=image_size).eval()
             net(torch.empty(1, in_channels, image_size, image_size))
     except (ShapeError, RuntimeError):
         return False

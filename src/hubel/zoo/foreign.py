@@ -20,32 +20,33 @@ class Foreign:
 
     Args:
         network: built for as many classes and channels as the weights have.
-        name: of the zoo, or FILE.py:NAME.
+        ref: a name of the zoo, or FILE.py:NAME.
         channels: of a picture.
         known: preparation of pictures, class names, origin.
         missing: entries of the network that the file lacks, those of the layer of the classes; they are fresh.
     """
 
     network: nn.Module
-    name: str
+    ref: ModelRef
     channels: int
     known: PretrainedWeights
     missing: tuple[str, ...] = ()
 
 
-def by_name(name: str, model: str | None) -> Foreign:
-    """The reference weights of a network of the zoo.
+def by_name(ref: ModelRef, model: str | None) -> Foreign:
+    """Builds the reference weights of a network of the zoo.
 
     Raises:
         FileError: no network has this name, or its weights cannot be had.
         UsageError: `model` names another one; or there are no weights of it.
     """
+    name = str(ref)
     if name not in zoo.MODELS:
         raise FileError(f"there is no run, no file and no network {name!r}; {nearest(name, zoo.MODELS)}")
     if model not in (None, name):
         raise UsageError(f"model={model} would have no effect: {name} names the network already")
-    network = zoo.create(name, pretrained="reference")
-    return Foreign(network, name, zoo.published(name)["input"][0], zoo.pretrained(name))
+    network = zoo.build(ref, pretrained="reference")
+    return Foreign(network, ref, zoo.published(ref)["input"][0], zoo.pretrained(ref))
 
 
 def by_file(path: Path, model: str | None, remote: hub.Fetched | None = None, *, body: bool = False) -> Foreign:
@@ -84,16 +85,16 @@ def by_file(path: Path, model: str | None, remote: hub.Fetched | None = None, *,
     if missing:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            network = zoo.create(ref, num_classes=1, in_channels=found.channels, image_size=size)
+            network = zoo.build(ref, num_classes=1, in_channels=found.channels, image_size=size)
         adopt(network, state, without=missing)
         known = replace(known, categories=(), top1=None)
     else:
-        network = zoo.create(
+        network = zoo.build(
             ref, num_classes=found.classes, in_channels=found.channels, image_size=size, pretrained=path
         )
     if remote:
         known = _described(known, remote)
-    return Foreign(network, str(ref), found.channels or 3, known, missing)
+    return Foreign(network, ref, found.channels or 3, known, missing)
 
 
 def _described(known: PretrainedWeights, remote: hub.Fetched) -> PretrainedWeights:

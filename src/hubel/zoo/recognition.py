@@ -14,7 +14,7 @@ from torch import Tensor
 from hubel import weights, zoo
 from hubel.errors import UsageError
 from hubel.hashing import file_sha256
-from hubel.model_ref import ModelName, ModelRef
+from hubel.model_ref import ModelRef
 from hubel.weights import PretrainedWeights
 
 PARTS = ("stem", "stages", "head")  # how the names of our own state_dicts begin
@@ -57,7 +57,7 @@ class Fitting:
 
     def __str__(self) -> str:
         """The name, with what differs from the published network."""
-        known = zoo.published(self.name)
+        known = zoo.facts()[self.name]
         usual = {"num_classes": known["classes"], "in_channels": known["input"][0]}
         differing = [f"{key}={getattr(self, key)}" for key, value in usual.items() if getattr(self, key) != value]
         return f"{self.name} with {' and '.join(differing)}" if differing else self.name
@@ -123,7 +123,7 @@ def nearest_to(state: Mapping[str, Tensor]) -> tuple[str, str] | None:
 
     best = (len(state) / 2, "", "")
     for name in sorted((name for name in zoo.facts() if not TWINS.fullmatch(name)), key=apart)[:NEAR]:
-        channels = found.channels or zoo.published(name)["input"][0]
+        channels = found.channels or zoo.facts()[name]["input"][0]
         with torch.device("meta"):
             model = zoo.create(name, num_classes=found.classes, in_channels=channels)
         own = Counter(
@@ -157,12 +157,12 @@ def recognise(state: Mapping[str, Tensor]) -> str:
                      f"which it is: model={found[0].name}")  # fmt: skip
 
 
-def by_class(name: ModelName, classes: int, channels: int | None, size: int | None) -> dict[str, int]:
+def by_class(ref: ModelRef, classes: int, channels: int | None, size: int | None) -> dict[str, int]:
     """Finds the entries whose shape depends on the number of classes, each with the dimension that does, by building anew."""
-    ref, sizes = ModelRef.parse(name), list[dict[str, Tensor]]()
+    sizes: list[dict[str, Tensor]] = []
     for more in (0, 1):
         with torch.device("cpu" if ref.is_code else "meta"):
-            net = zoo.create(ref, num_classes=classes + more, in_channels=channels, image_size=size)
+            net = zoo.build(ref, num_classes=classes + more, in_channels=channels, image_size=size)
         sizes.append(net.state_dict())
     found = {}
     for entry, value in sizes[0].items():
@@ -184,7 +184,7 @@ def missing_head(ref: ModelRef, state: Mapping[str, Tensor], channels: int | Non
     if ref.is_code:
         return ()
     with torch.device("meta"):
-        model = zoo.create(ref, num_classes=2, in_channels=channels, image_size=size)
+        model = zoo.build(ref, num_classes=2, in_channels=channels, image_size=size)
     names = model.state_dict().keys()
     for missing in (
         tuple(by_class(ref, 2, channels, size)),
@@ -202,7 +202,7 @@ def what_fits(ref: ModelRef, state: Mapping[str, Tensor], options: Mapping[str, 
             found, known = ends(state), zoo.published(ref)
             given = {"num_classes": found.classes, "in_channels": found.channels or known["input"][0]}
             with torch.device("meta"):
-                model = zoo.create(ref, **given, **options)
+                model = zoo.build(ref, **given, **options)
             if weights.fit(model, state):
                 return f"these weights fit {ref} with {' and '.join(f'{key}={value}' for key, value in given.items())}"
         others = list(map(str, likely(state)))
