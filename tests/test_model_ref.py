@@ -5,12 +5,16 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import hubel
 from hubel import zoo
-from hubel.errors import UsageError
+from hubel.commands.identity import run_of
+from hubel.commands.summary import summarise
+from hubel.commands.verify_resume import _code
+from hubel.errors import FileError, UsageError
 from hubel.hub import NAME
 from hubel.model_ref import ModelRef
 
@@ -169,3 +173,29 @@ def test_a_name_is_that_of_the_zoo_where_a_folder_of_the_name_holds_no_run(tmp_p
     assert hubel.summary("lenet5").rows == hubel.summary(zoo.create("lenet5"), (1, 28, 28)).rows
     with pytest.raises(UsageError, match="there are no reference weights of lenet5"):
         hubel.load("lenet5")
+
+
+def test_every_kind_of_name_is_inspected_also_with_spaces_in_its_path(tmp_path):
+    folder = tmp_path / "my nets"
+    folder.mkdir()
+    (folder / "mine.py").write_text(
+        "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    (folder / "line.toml").write_text('layers = ["flat", 10]\ninput = [1, 28, 28]\n')
+    torch.save(zoo.create("lenet5").state_dict(), folder / "lenet.pth")
+    assert summarise(f"{folder}/mine.py:net", "1x28x28").total.params == 7850
+    assert summarise(f"{folder}/line.toml").total.params == 7850
+    assert summarise(f"{folder}/lenet.pth").total.params == 61_706
+    with pytest.raises(FileError, match=r"there is no .*my nets/none"):
+        summarise(f"{folder}/none")
+
+
+def test_the_name_of_a_network_is_not_that_of_the_run_one_stands_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("run.json").write_text("{}")
+    assert run_of("resnet18") is None
+
+
+def test_code_is_named_to_resume_by_its_key_alone():
+    words = ["data.py:x", "model=my nets/a.py:Net", "teacher=b.py:Big", "note=resnet18", "--name", "c"]
+    assert _code(words) == ["model=my nets/a.py:Net", "teacher_model=b.py:Big"]

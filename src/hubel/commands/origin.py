@@ -197,7 +197,7 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
     if named.is_code and model is not None:
         raise UsageError(f"teacher_model={model} would have no effect: teacher={name} is a network already")
     code = named if named.is_code else ModelRef.parse(model or "")
-    if not code.is_code or _described(Path(name)):
+    if not code.is_code or _described(ModelRef.find(name)):
         return Origin.load(name, model, sha256, body=False)
     wanted, built = splits.preprocessing, []
     for seed in (0, 1):
@@ -218,9 +218,9 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
     return Origin(name, classifier, _unchanged(name, digest, sha256))
 
 
-def _described(path: Path) -> bool:
-    """Whether weights say themselves which classes and pictures they are for: a run's, or a classifier file's."""
-    return os.path.isdir(path) or (os.path.isfile(path) and is_ours(path))
+def _described(ref: ModelRef) -> bool:
+    """Tells whether weights say themselves which classes and pictures they are for: a run's, or a classifier file's."""
+    return ref.kind == "run" or (ref.kind == "weights" and os.path.isfile(str(ref)) and is_ours(Path(str(ref))))
 
 
 def teacher_of(origin: Origin | None, splits: Splits) -> Teacher | None:
