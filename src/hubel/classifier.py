@@ -299,7 +299,10 @@ def file_of(name: str) -> Path:
     if ref.kind == "hub":
         return hub.fetch(name).path
     if ref.is_path:
-        return Path(name) / "best.safetensors" if ref.kind == "run" else Path(name)
+        path = Path(name) / "best.safetensors" if ref.kind == "run" else Path(name)
+        if not os.path.exists(path):
+            raise FileError(f"there is no {path}")
+        return path
     known = zoo.pretrained(ref)
     return fetch(known.url, known.sha256)
 

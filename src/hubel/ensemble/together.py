@@ -248,8 +248,9 @@ def _refuse_changed(path: Path, name: str, sha256: str) -> None:
     """Raises a FileError where what an ensemble's file names is missing, or is not what it was."""
     try:
         found = sha256_of(name)
-    except (OSError, UsageError) as error:
-        if ModelRef.parse(name).kind == "hub":
+    except (OSError, UsageError, FileError) as error:
+        ref = ModelRef.find(name)
+        if ref.kind == "hub" or (isinstance(error, FileError) and not ref.is_path):  # it says why it cannot be fetched
             raise
         raise FileError(f"{path} needs {name}, which is not there; put it back, or {AGAIN} {path}") from error
     if found != sha256:
