@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hubel.training.recipe import Recipe
 
 from hubel.cli import main
 from hubel.commands import series
@@ -15,6 +14,7 @@ from hubel.commands.report import draw
 from hubel.commands.train import resume, start
 from hubel.commands.val import ready, val
 from hubel.errors import FileError
+from hubel.recipe import Recipe
 from hubel.training.run import Run
 from hubel.training.series import open_series
 

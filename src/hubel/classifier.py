@@ -23,6 +23,7 @@ from hubel.hashing import file_sha256, weights_sha256
 from hubel.inference import Choice, choose
 from hubel.model_ref import ModelName, ModelRef
 from hubel.recipe.fields import Precision
+from hubel.recipe.resuming import resume_command
 from hubel.training import checkpoint
 from hubel.training.bound import RUN_ID, refuse_foreign
 from hubel.training.described import Described
@@ -112,8 +113,8 @@ class Classifier:
             if os.path.isfile(path / "run.json") and not os.path.isfile(path / "best.safetensors"):
                 done, kept = (os.path.isfile(path / name) for name in ("summary.json", "last.safetensors"))
                 raise FileError(f"the run {path} has lost its best.safetensors; restore it, or "
-                                f"{f'have it made again: hubel resume {path}' if kept else 'train again'}" if done else
-                                f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")  # fmt: skip
+                                f"{f'have it made again: {resume_command(path)}' if kept else 'train again'}" if done else
+                                f"the run {path} has no finished epoch yet; go on with it: {resume_command(path)}")  # fmt: skip
             runs = [] if os.path.isfile(path / "best.safetensors") else sorted(path.glob("*/run.json"))
             if runs:
                 names = listed([os.fspath(each.parent) for each in runs])

@@ -29,6 +29,7 @@ from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.machine import versions
 from hubel.recipe import Recipe
+from hubel.recipe.resuming import resume_command
 from hubel.report import baseline as page
 from hubel.training.run import Run
 
@@ -146,7 +147,7 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
 def _finished(folder: Path) -> Run:
     run = Run.open(folder)
     if not run.finished:
-        raise FileError(f"the run {folder} has no result yet; go on with it: hubel resume {folder}")
+        raise FileError(f"the run {folder} has no result yet; go on with it: {resume_command(folder)}")
     return run
 
 

@@ -20,10 +20,10 @@ from rich.console import Console
 from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands.identity import refuse_known
-from hubel.commands.named_code import code_of_model, code_of_teacher, recipe_with_named_code
+from hubel.commands.named_code import recipe_with_named_code
 from hubel.commands.origin import Origin, followed
 from hubel.commands.preparation import split, splits_of
-from hubel.commands.train import Record, resume, start
+from hubel.commands.train import Record, refuse_data, resume, start
 from hubel.data import Opened, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.splits import fingerprint
@@ -34,6 +34,7 @@ from hubel.foreign import in_csv, in_markup
 from hubel.machine import versions
 from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
+from hubel.recipe.resuming import code_of_model, code_of_teacher
 from hubel.recipes import filled, plan_input
 from hubel.training import bound
 from hubel.training.run import Run
@@ -166,6 +167,8 @@ def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None
 def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
         teacher_model: str | None) -> Iterator[Turn | Completed]:  # fmt: skip
     try:
+        if series.finished and data is not None:
+            refuse_data(series.folder, data)
         if not series.finished:
             recipe = recipe_with_named_code(series.about["recipe"], str(series.folder), model, teacher_model)
             ref = ModelRef.parse(recipe["model"] or "")

@@ -3,6 +3,7 @@
 import datetime
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -14,7 +15,7 @@ from torch import nn
 
 from hubel.commands.calibrate import measure
 from hubel.commands.identity import refuse_known
-from hubel.commands.named_code import code_of_model, code_of_teacher, with_named_code
+from hubel.commands.named_code import with_named_code
 from hubel.commands.origin import Origin, followed, taught_by, teacher_of
 from hubel.commands.preparation import initial, opened_of, prepared, refuse_small_parts, split, splits_of
 from hubel.commands.result import finish
@@ -28,6 +29,7 @@ from hubel.errors import DataError, FileError, UsageError
 from hubel.files import Track, silently
 from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
+from hubel.recipe.resuming import code_of_model, code_of_teacher
 from hubel.recipes import filled
 from hubel.training.distributed import Team, join, leave
 from hubel.training.frozen import Computed
@@ -157,7 +159,7 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data
     Raises:
         FileError: no run there, its checkpoint is damaged, or another process trains it.
         DataError: the data, or the code, are not what the run was started with.
-        UsageError: the code has to be named.
+        UsageError: the code has to be named, or data are for a run that is finished.
     """
     run = Run.open(folder)
     team = join(run.about["recipe"]["device"])
@@ -174,6 +176,8 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
              teacher_model: str | None) -> Iterator[Record]:  # fmt: skip
     if _complete(run):
         leave()
+        if data is not None:
+            refuse_data(run.folder, data)
         yield Finished(run, run.summary())
         return
     run = with_named_code(run, model, teacher_model)
@@ -189,6 +193,12 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
     teacher = taught_by(recipe, splits, run.about["teacher"])
     network, _ = initial(run.model, splits, recipe, origin)
     yield from _go(run, network, splits, recipe, team, teacher_of(teacher, splits), opened_of(run, track, data))
+
+
+def refuse_data(folder: Path, data: str) -> None:
+    """Raises a UsageError about data for what is finished: nothing would read them."""
+    raise UsageError(f"data={data} would have no effect: {folder} is finished, and nothing is left to train; to evaluate it on "
+                     f"other data: hubel val {shlex.join([str(folder), f'data={data}'])}")  # fmt: skip
 
 
 @contextmanager

@@ -13,13 +13,14 @@ curves.png  report.html
 import datetime
 import json
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hubel import documents, files
 from hubel.data.division import FILE as SPLIT
@@ -30,6 +31,7 @@ from hubel.errors import FileError, UsageError
 from hubel.locks import locked
 from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
+from hubel.recipe.resuming import resume_command
 from hubel.training import bound, checkpoint
 from hubel.training.averaging import Average
 from hubel.training.bound import RUN_ID
@@ -126,6 +128,7 @@ class Summary(TypedDict):
     weights_sha256: str
 
 
+COMPILED = "_orig_mod."  # what torch.compile writes before the names of a network's tensors
 DECIDED = ("epochs", "batch", "accumulate", "optimizer", "lr", "schedule", "loss", "monitor", "size", "channels", "fit",
            "precision", "device", "threads")  # fmt: skip
 
@@ -158,7 +161,7 @@ class Run:
             FileError: the folder cannot be made.
         """
         taken = UsageError(
-            f"there is a run {folder} already; choose another name, or go on with it: hubel resume {folder}"
+            f"there is a run {folder} already; choose another name, or go on with it: {resume_command(folder)}"
         )
         if os.path.exists(folder / "run.json"):
             raise taken
@@ -255,6 +258,7 @@ class Run:
         if kept is None:
             return None
         tensors, progress = kept
+        _refuse_other_tensors(path, tensors, checkpoint.gather(model, optimiser, average))
         checkpoint.scatter(tensors, model, optimiser, average)
         return progress
 
@@ -307,6 +311,26 @@ class Run:
         with locked(path, wait=True):  # of two processes each adds its line
             lines = [*self.openings(), {"when": when, "by": by}]
             files.write(path, "".join(json.dumps({**line, RUN_ID: self.run_id}) + "\n" for line in lines))
+
+
+def _refuse_other_tensors(path: Path, kept: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuses a checkpoint whose tensors are not those of the network it is for.
+
+    Raises:
+        FileError: says which is missing, too much, or of another shape.
+    """
+    held, needed = ({name: value.shape for name, value in tensors.items() if not name.startswith("optimiser/")}
+                    for tensors in (kept, own))  # fmt: skip
+    if held == needed:
+        return
+    again = "start the run again"
+    if any(COMPILED in name for name in held) and not any(COMPILED in name for name in needed):
+        raise FileError(f"{path} is of a compiled network, whose tensors an older version kept under torch.compile's names "
+                        f"({COMPILED}...); this version does not read them: go on with that version, or {again}")  # fmt: skip
+    name = next(name for name in [*needed, *held] if held.get(name) != needed.get(name))
+    what = "lacks" if name not in held else "has another shape of" if name in needed else "has too much:"
+    raise FileError(f"{path} {what} {name.partition('/')[2]}: it is of another network than the run's; put the file back from a "
+                    f"copy, or {again}")  # fmt: skip
 
 
 def create_numbered(parent: Path, stem: str, about: dict[str, Any]) -> Run:

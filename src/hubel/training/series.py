@@ -15,6 +15,7 @@ from hubel.documents import Count, Finite, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import Taken, locked
 from hubel.recipe import Recipe
+from hubel.recipe.resuming import resume_command
 from hubel.training import bound
 from hubel.training.run import kept_recipe
 
@@ -111,7 +112,7 @@ def found_or_made(project: Path, name: str | None, stem: str, about: dict[str, A
         if not os.path.isfile(folder / FILE):
             return _made(folder, about)
         taken = UsageError(f"there is another series {folder} already; choose another name, or go on with it: "
-                           f"hubel resume {folder}")  # fmt: skip
+                           f"{resume_command(folder)}")  # fmt: skip
         try:
             series = open_series(folder)
         except Taken as error:

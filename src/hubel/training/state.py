@@ -15,6 +15,7 @@ from hubel.data.batches import Share, delivered, steps_per_epoch, visited
 from hubel.errors import Diverged, FileError, UsageError
 from hubel.losses import Criterion
 from hubel.recipe import AUGMENTATION, Recipe
+from hubel.recipe.resuming import resume_command
 from hubel.training import course, optimisers
 from hubel.training.averaging import Average
 from hubel.training.batch_norm import Statistics, SyncBatchNorm
@@ -181,8 +182,8 @@ class Training:
             return
         if progress.best_epoch != progress.epoch or progress.step or self.recipe.swa_epochs:
             raise FileError(f"{run.folder} has lost its best.safetensors, of epoch {progress.best_epoch}, and its checkpoint has "
-                            f"gone on; put it back from a copy, or delete {run.folder / 'last.safetensors'} too and hubel resume "
-                            f"{run.folder} trains to the same bits from the beginning")  # fmt: skip
+                            f"gone on; put it back from a copy, or delete {run.folder / 'last.safetensors'} too and "
+                            f"{resume_command(run.folder, self.recipe)} trains to the same bits from the beginning")  # fmt: skip
         with self.average.in_place(self.model) if self.average else nullcontext():
             run.keep_best(self.model, progress.epoch)
 
