@@ -199,3 +199,9 @@ def test_the_name_of_a_network_is_not_that_of_the_run_one_stands_in(tmp_path, mo
 def test_code_is_named_to_resume_by_its_key_alone():
     words = ["data.py:x", "model=my nets/a.py:Net", "teacher=b.py:Big", "note=resnet18", "--name", "c"]
     assert _code(words) == ["model=my nets/a.py:Net", "teacher_model=b.py:Big"]
+
+
+@pytest.mark.parametrize(("text", "way"), [("my nets/a.py:Net", "model=my nets/a.py:Net"), ("a.py", "model=a.py:NAME")])
+def test_code_in_the_place_of_weights_is_told_so(text, way):
+    with pytest.raises(UsageError, match=f"{text} is code, which holds no trained weights; .* with it: {way}"):
+        hubel.load(text)

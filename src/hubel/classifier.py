@@ -100,13 +100,16 @@ class Classifier:
             body: whether weights without the layer of the classes will do; such a classifier has no classes, and a fresh layer.
 
         Raises:
-            UsageError: the network is FILE.py:NAME and `model` is not given, or `model` would have no effect, or the weights
-                are of no network of the zoo, or of several; or the network gives no logits.
+            UsageError: code is named in the place of weights; the network is FILE.py:NAME and `model` is not given, or `model`
+                would have no effect; the weights are of no network of the zoo, or of several; or the network gives no logits.
             FileError: missing, damaged, or not a classifier; or a pickle that asks for code; or numbers that are NaN.
         """
         ref = ModelRef.find(path)
         if ref.kind in ("zoo", "layers"):
             return _assembled(foreign.by_name(ref, model))
+        if ref.kind in ("code", "code_file"):
+            raise UsageError(f"{ref} is code, which holds no trained weights; name a run or a file of weights, and the code that "
+                             f"builds their network with it: model={ref if ref.is_code else f'{ref.file}:NAME'}")  # fmt: skip
         remote = hub.fetch(str(ref)) if ref.kind == "hub" else None
         path, ours = remote.path if remote else Path(str(ref)), False
         if ref.kind == "run" and os.path.isdir(path):
