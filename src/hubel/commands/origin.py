@@ -19,9 +19,9 @@ from hubel.hashing import weights_sha256
 from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
-from hubel.training.checkpoint import is_ours
 from hubel.training.distillation import Teacher
 from hubel.training.freezing import Freezing, norms
+from hubel.weights.tensor_file import is_ours
 from hubel.zoo.recognition import by_class
 from hubel.zoo.user_code import code_sha256
 

@@ -17,8 +17,8 @@ from hubel.errors import HubelError, UsageError
 from hubel.foreign import in_markup
 from hubel.hashing import weights_sha256
 from hubel.model_ref import ModelRef
-from hubel.training.checkpoint import read
 from hubel.training.run import Run
+from hubel.weights.tensor_file import read
 
 
 @dataclass(frozen=True)
