@@ -17,6 +17,7 @@ from hubel.errors import DataError, UsageError
 from hubel.files import silently
 from hubel.hashing import weights_sha256
 from hubel.layers import AuxiliaryNetwork, Network
+from hubel.model_ref import ModelRef
 from hubel.pipeline.execute import Finished, Started
 from hubel.pipeline.prepare import prepare_from_path
 from hubel.pipeline.pretrained import Pretrained, align_teacher, load_teacher, transfer_weights
@@ -706,7 +707,7 @@ def test_mistakes_on_the_command_line_are_one_sentence(base, tmp_path, capsys, m
     ({"weights": "w"},                       128, "mine.py:Net",      96, FINE),
 ])  # fmt: skip
 def test_what_has_been_learned_is_trained_gently(given, batch, model, size, peak):
-    plan = InputPlan(model, size, 3, "pad")
+    plan = InputPlan(ModelRef.parse(model), size, 3, "pad")
     assert _peak(Recipe(**given), plan, batch, normalised=True) == pytest.approx(peak)
     if peak == FINE:
         assert _peak(Recipe(**given), plan, batch, normalised=False) == BARE

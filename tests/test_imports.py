@@ -12,7 +12,8 @@ import hubel
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
     "errors", "foreign", "process", "locks", "limits", "files", "documents", "run_files", "caching", "drawing", "compiled",
-    "hashing", "seeding", "machine", "recipe", "arithmetic", "losses", "layers", "hub", "weights", "zoo", "analysis", "data",
+    "hashing", "seeding", "machine", "model_ref", "recipe", "arithmetic", "losses", "layers", "hub", "weights", "zoo",
+    "analysis", "data",
     "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report",
     "pipeline", "benchmark", "commands", "estimator", "terminal",
     "cli", "__main__",

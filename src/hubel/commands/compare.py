@@ -48,7 +48,7 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = N
     if len({os.path.realpath(folder) for folder in folders}) < max(len(folders), 2):
         raise UsageError("compare needs at least two runs, each named once")
     runs = [Run.open(folder) for folder in folders]
-    own = [".py:" in run.info.model for run in runs]
+    own = [run.model.is_code for run in runs]
     if model and not any(own):
         raise UsageError(f"model={model} would have no effect: every run's network is the zoo's")
     classifiers = [Classifier.load(run.folder, model if mine else None) for run, mine in zip(runs, own, strict=True)]

@@ -23,6 +23,7 @@ from hubel.evaluation.words import percent
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.machine import use_all_cores
+from hubel.model_ref import ModelRef
 from hubel.pipeline.identity import run_of
 from hubel.pipeline.load_for_eval import with_fit, with_tta
 from hubel.recipe.fields import Fit, Precision
@@ -60,7 +61,7 @@ def load_for_predict(run: str, paths: Sequence[str], *, model: str | None = None
         DataError: a path does not exist, or a folder holds no pictures.
         UsageError: the engine cannot be used as asked, or a key has no effect on an ensemble.
     """
-    if run.endswith(".json"):
+    if ModelRef.parse(run).kind == "ensemble":
         given = {"tta": tta, "risk": risk, "coverage": coverage, "fit": fit, "precision": precision,
                  "engine": None if engine == "auto" else engine, "explain-speed": thorough or None}  # fmt: skip
         idle = [key for key, value in given.items() if value is not None]

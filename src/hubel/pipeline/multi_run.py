@@ -26,6 +26,7 @@ from hubel.evaluation import spread, wilson_interval
 from hubel.files import Track, silently
 from hubel.foreign import in_csv
 from hubel.machine import versions
+from hubel.model_ref import ModelRef
 from hubel.pipeline.execute import Record
 from hubel.pipeline.identity import refuse_known
 from hubel.pipeline.named_code import recipe_with_named_code
@@ -34,12 +35,12 @@ from hubel.pipeline.pretrained import Pretrained, apply_pretrained
 from hubel.pipeline.resume import refuse_data, resume
 from hubel.pipeline.train import start
 from hubel.recipe import Recipe
-from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
+from hubel.recipe.resuming import code_of_model, code_of_teacher
 from hubel.recipes import filled, plan_input
 from hubel.training.run import Run
 from hubel.training.series import SUMMARY, Series, SeriesInfo, found_or_made, open_series
 from hubel.training.state import refuse_a_large_batch
-from hubel.zoo.own import code_sha256
+from hubel.zoo.user_code import code_sha256
 
 PREDICTIONS = "predictions.csv"
 
@@ -109,9 +110,9 @@ def train_series(
         command=command,
         created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         versions=versions(),
-        code=code_sha256(recipe.model or ""),
+        code=code_sha256(ModelRef.parse(recipe.model or "")),
     )
-    model = Path(plan_input(filled(recipe), opened).model.split(":")[0]).stem
+    model = plan_input(filled(recipe), opened).model.stem
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{model}-{info.kind}{info.count}")
     yield from _go(
         found_or_made(Path(project), name, stem, info), track, None, code_of_model(recipe), code_of_teacher(recipe)
@@ -184,8 +185,9 @@ def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
             refuse_data(series.folder, data)
         if not series.finished:
             recipe = recipe_with_named_code(series.info.recipe, str(series.folder), model, teacher_model)
-            if recipe.model and is_code(recipe.model) and series.info.code not in (None, code_sha256(recipe.model)):
-                raise DataError(f"{recipe.model.rpartition(':')[0]} has changed since {series.folder} was begun; restore it, or "
+            ref = ModelRef.parse(recipe.model or "")
+            if ref.is_code and series.info.code not in (None, code_sha256(ref)):
+                raise DataError(f"{ref.file} has changed since {series.folder} was begun; restore it, or "
                                 f"begin a new series")  # fmt: skip
             series = replace(series, info=replace(series.info, recipe=recipe))
         yield from _turns(series, track, data)

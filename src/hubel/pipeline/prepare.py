@@ -17,6 +17,7 @@ from hubel.data.splits import Sizes, fingerprint
 from hubel.errors import DataError, FileError, OtherData, UsageError
 from hubel.files import Track, silently
 from hubel.machine import versions
+from hubel.model_ref import ModelRef
 from hubel.pipeline.pretrained import (
     Pretrained,
     apply_pretrained,
@@ -33,7 +34,7 @@ from hubel.training.freezing import Freezing, norms
 from hubel.training.frozen import decided
 from hubel.training.run import Run, RunInfo
 from hubel.training.system import choose, prepare
-from hubel.zoo.own import code_sha256, located
+from hubel.zoo.user_code import code_sha256
 
 
 def prepare_from_path(
@@ -73,12 +74,12 @@ def prepare_training(recipe: Recipe, opened: Opened, splits: Splits, pretrained:
         UsageError: a key without effect, or one that the network or the data exclude.
     """
     plan = plan_input(recipe, opened)
-    plan = replace(plan, model=located(plan.model))
+    plan = replace(plan, model=plan.model.located())
     model, head = build_model(plan.model, splits, recipe, pretrained)
     shape = (plan.channels, plan.size, plan.size)
-    if ".py:" in plan.model:
-        require_logits(model, plan.model, shape, len(splits.classes), training=True)
-    total = inspected(model, plan.model, shape)
+    if plan.model.is_code:
+        require_logits(model, str(plan.model), shape, len(splits.classes), training=True)
+    total = inspected(model, str(plan.model), shape)
     macs = total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
@@ -101,7 +102,7 @@ def prepare_training(recipe: Recipe, opened: Opened, splits: Splits, pretrained:
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused, fused_input=machine.fused_input,
                           exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
-    refuse_small_parts(model, plan.model, splits, recipe)
+    refuse_small_parts(model, str(plan.model), splits, recipe)
     if recipe.lr == "auto":
         prepare(machine)
         trial = recipe.with_(teacher=None, teacher_model=None, distill_temperature=None, distill_weight=None)
@@ -110,7 +111,7 @@ def prepare_training(recipe: Recipe, opened: Opened, splits: Splits, pretrained:
         )  # on a network of its own
         recipe = recipe.with_(lr=found.suggestion)
     info = RunInfo(
-        model=plan.model,
+        model=str(plan.model),
         code=code_sha256(plan.model),
         weights=weights,
         classes=splits.classes,
@@ -147,7 +148,7 @@ def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Reci
 
 
 def build_model(
-    name: str, splits: Splits, recipe: Recipe, pretrained: Pretrained | None = None
+    ref: ModelRef, splits: Splits, recipe: Recipe, pretrained: Pretrained | None = None
 ) -> tuple[nn.Module, str]:
     """The network with the initial weights of a seed and the dropout and drop-path of the recipe, and what it has kept.
 
@@ -156,15 +157,15 @@ def build_model(
     """
     options = {key: getattr(recipe, key) for key in ("dropout", "drop_path") if getattr(recipe, key) is not None}
     for key, value in options.items():
-        if key not in zoo.options(name):
-            raise UsageError(f"{key}={value:g} would have no effect: {name} takes no {key}; leave it out")
+        if key not in zoo.options(ref):
+            raise UsageError(f"{key}={value:g} would have no effect: {ref} takes no {key}; leave it out")
     preprocessing = splits.preprocessing
     with seeded(recipe.seed, 0):
-        model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
+        model = zoo.build(ref, num_classes=len(splits.classes), in_channels=preprocessing.channels,
                            image_size=preprocessing.size, **options)  # fmt: skip
     if pretrained is not None:
         return model, transfer_weights(model, pretrained, splits.classes, preprocessing.size)
-    zoo.initialise(model, name, lambda: _some_pictures(splits))
+    zoo.initialise(model, ref, lambda: _some_pictures(splits))
     return model, ""
 
 

@@ -13,10 +13,9 @@ from hubel.pipeline.execute import Finished, Record, hold, train_to_result
 from hubel.pipeline.named_code import with_named_code
 from hubel.pipeline.prepare import build_model, opened_of, splits_of
 from hubel.pipeline.pretrained import Pretrained, align_teacher, load_teacher
-from hubel.recipe.resuming import is_code
 from hubel.training.distributed import Team, join, leave
 from hubel.training.run import Run
-from hubel.zoo.own import code_sha256
+from hubel.zoo.user_code import code_sha256
 
 
 def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None,
@@ -55,8 +54,8 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
         yield Finished(run, run.summary())
         return
     run = with_named_code(run, model, teacher_model)
-    if is_code(run.info.model) and run.info.code != code_sha256(run.info.model):
-        raise DataError(f"{run.info.model.rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
+    if run.model.is_code and run.info.code != code_sha256(run.model):
+        raise DataError(f"{run.model.file} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
     recipe = run.info.recipe
     with team.first_before_others("data"):
@@ -65,7 +64,7 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
     given = run.info.weights if recipe.weights and not begun else None
     pretrained = Pretrained.load(given["from"], recipe.model, given["sha256"]) if given else None
     teacher = load_teacher(recipe, splits, run.info.teacher)
-    network, _ = build_model(run.info.model, splits, recipe, pretrained)
+    network, _ = build_model(run.model, splits, recipe, pretrained)
     yield from train_to_result(run, network, splits, team, align_teacher(teacher, splits), opened_of(run, track, data))
 
 

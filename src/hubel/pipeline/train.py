@@ -14,6 +14,7 @@ from hubel.data.arrays import BUILT_IN
 from hubel.data.audit import glance, in_short
 from hubel.errors import UsageError
 from hubel.files import Track, silently
+from hubel.model_ref import ModelRef
 from hubel.pipeline.calibrate import measure
 from hubel.pipeline.execute import Record, hold, train_to_result
 from hubel.pipeline.finish import finish
@@ -103,7 +104,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         plan=schedule.to_dict() if schedule else None,
         teacher=teacher.describe() if teacher else None,
     )
-    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(info.model.split(':')[0]).stem}")
+    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{ModelRef.parse(info.model).stem}")
     run = None
     if team.first:
         run = Run.create(Path(project) / name, info) if name else create_numbered(Path(project), stem, info)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hubel import weights
 from hubel.errors import ShapeError, UsageError, lookup, nearest
+from hubel.model_ref import ModelName, ModelRef
 from hubel.process import uncollected
 from hubel.zoo import (
     airbench,
@@ -42,9 +43,9 @@ from hubel.zoo import (
     wide_resnet,
     zfnet,
 )
-from hubel.zoo.own import from_file, parameters, without_name
-from hubel.zoo.truncated import slice_of, truncated
+from hubel.zoo.slicing import truncated
 from hubel.zoo.unfilled import unfilled
+from hubel.zoo.user_code import from_file, parameters, without_name
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **baseline.MODELS,
@@ -80,32 +81,31 @@ def facts() -> dict[str, dict[str, Any]]:
     return tomllib.loads(resources.files("hubel.zoo").joinpath("facts.toml").read_text(encoding="utf-8"))
 
 
-def builder(name: str) -> Callable[..., nn.Module]:
-    """The function that builds a network, by name.
+def builder(ref: ModelRef) -> Callable[..., nn.Module]:
+    """Finds the function that builds a network of the zoo; of `NAME[:N]` that of the whole network.
 
     Raises:
         UsageError: no network has this name; the nearest one is named.
     """
-    cut = slice_of(name)
-    name = cut[0] if cut else name
-    if name.endswith(".py"):
-        raise without_name(name)
-    return resnet.any_depth(name) or lookup(name, MODELS, "model")
+    if ref.kind == "code_file":
+        raise without_name(ref.file)
+    whole = str(ref.first_stages[0] if ref.first_stages else ref)
+    return resnet.any_depth(whole) or lookup(whole, MODELS, "model")
 
 
-def options(name: str) -> set[str]:
-    """The keywords that a network's builder takes, of the zoo or FILE.py:NAME."""
-    return set(parameters(name) if ".py:" in name else inspect.signature(builder(name)).parameters)
+def options(ref: ModelRef) -> set[str]:
+    """Returns the keywords that a network's builder takes, of the zoo or FILE.py:NAME."""
+    return set(parameters(ref) if ref.is_code else inspect.signature(builder(ref)).parameters)
 
 
-def needs_image_size(name: str) -> bool:
-    """Whether the network has a layer whose shape depends on the size of the picture."""
-    return "image_size" in inspect.signature(builder(name)).parameters
+def needs_image_size(ref: ModelRef) -> bool:
+    """Tells whether a network of the zoo has a layer whose shape depends on the size of the picture."""
+    return "image_size" in inspect.signature(builder(ref)).parameters
 
 
-def create(name: str, *, num_classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
+def create(name: ModelName, *, num_classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
            pretrained: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:  # fmt: skip
-    """A network of the zoo, freshly initialised or with trained weights.
+    """Builds a network of the zoo, freshly initialised or with trained weights.
 
     Args:
         name: a key of `MODELS`, `resnetD_cifar` or `plainD_cifar` for any depth D = 6n+2, `NAME[:N]` for the first N stages
@@ -125,59 +125,64 @@ def create(name: str, *, num_classes: int | None = None, in_channels: int | None
     >>> sum(p.numel() for p in create("lenet5").parameters())
     61706
     """
+    return build(ModelRef.parse(name), num_classes=num_classes, in_channels=in_channels, image_size=image_size,
+                 pretrained=pretrained, **options)  # fmt: skip
+
+
+def build(ref: ModelRef, *, num_classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
+          pretrained: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:  # fmt: skip
+    """Builds what `create` is asked for, of a name that was read already."""
     for what, given in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
         if given is not None and not 1 <= given <= LARGEST:
             raise UsageError(f"{what} is {given}; it is at least 1 and at most {LARGEST:,}")
-    state = None if pretrained is None else _trained(name, pretrained, num_classes)
-    model = _fresh(name, num_classes, in_channels, image_size, options)
+    state = None if pretrained is None else _trained(ref, pretrained, num_classes)
+    model = _fresh(ref, num_classes, in_channels, image_size, options)
     if state is not None:
         try:
             weights.adopt(model, state)
         except UsageError as error:
-            from hubel.zoo.recognition import what_fits  # which needs `create`
+            from hubel.zoo.recognition import what_fits  # which needs `build`
 
-            raise UsageError(f"{name} cannot take {pretrained}: {error}; {what_fits(name, state, options)}") from error
+            raise UsageError(f"{ref} cannot take {pretrained}: {error}; {what_fits(ref, state, options)}") from error
     return model
 
 
-def _fresh(name: str, num_classes: int | None, in_channels: int | None, image_size: int | None,
+def _fresh(ref: ModelRef, num_classes: int | None, in_channels: int | None, image_size: int | None,
            options: Mapping[str, Any]) -> nn.Module:  # fmt: skip
-    if ".py:" in name:
-        return from_file(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options)
-    cut = slice_of(name)
-    if cut is not None:
-        whole, kept = cut
-        channels, size, _ = published(whole)["input"]
+    if ref.is_code:
+        return from_file(ref, num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options)
+    known = published(ref)
+    channels, size, _ = known["input"]
+    if ref.first_stages:
+        whole, kept = ref.first_stages
         picture = (in_channels or channels, image_size or size, image_size or size)
         network = _fresh(whole, num_classes, in_channels, image_size, options)
-        return truncated(network, whole, kept, num_classes or published(whole)["classes"], picture)
-    build = builder(name)
-    known = published(name)
-    channels, size, _ = known["input"]
-    accepted = inspect.signature(build).parameters
+        return truncated(network, str(whole), kept, num_classes or known["classes"], picture)
+    make = builder(ref)
+    accepted = inspect.signature(make).parameters
     for option in options:
         if option not in accepted:
-            raise UsageError(f"{name} has no option {option!r}; {nearest(option, sorted(accepted))}")
+            raise UsageError(f"{ref} has no option {option!r}; {nearest(option, sorted(accepted))}")
     sized = {"image_size": image_size or size} if "image_size" in accepted else {}
     with unfilled(), uncollected():
-        return build(
+        return make(
             num_classes=num_classes or known["classes"], in_channels=in_channels or channels, **sized, **options
         )
 
 
-def initialise(model: nn.Module, name: str, pictures: Callable[[], Tensor]) -> None:
+def initialise(model: nn.Module, ref: ModelRef, pictures: Callable[[], Tensor]) -> None:
     """Sets the initial weights that a network takes from the training pictures; most take none.
 
     Args:
         model: fresh from `create`.
-        name: as given to `create`.
+        ref: what it was built from.
         pictures: gives some, as the network sees them, N C H W float32; asked only where they are needed.
     """
-    if name in airbench.FROM_DATA:
-        airbench.FROM_DATA[name](model, pictures())
+    if (own := airbench.FROM_DATA.get(str(ref))) is not None:
+        own(model, pictures())
 
 
-def pretrained(name: str) -> weights.PretrainedWeights:
+def pretrained(name: ModelName) -> weights.PretrainedWeights:
     """What travels with the published weights of a network: where they are, how a picture is prepared, the classes.
 
     Raises:
@@ -187,12 +192,13 @@ def pretrained(name: str) -> weights.PretrainedWeights:
     >>> found.resize, found.crop, found.categories[19], found.source
     (256, 224, 'chickadee', 'torchvision:squeezenet1_0 IMAGENET1K_V1')
     """
-    fact = facts().get(name, {})
+    ref = ModelRef.parse(name)
+    fact = facts().get(str(ref), {})
     if "weights" not in fact:
-        if ".py:" not in name:
-            builder(name)  # an unknown name is told before all else
+        if not ref.is_code:
+            builder(ref)  # an unknown name is told before all else
         having = ", ".join(sorted(known for known, its in facts().items() if "weights" in its))
-        raise UsageError(f"there are no reference weights of {name}; give the path of a file, or take one of {having}")
+        raise UsageError(f"there are no reference weights of {ref}; give the path of a file, or take one of {having}")
     known: dict[str, Any] = dict(fact["weights"])
     tag, classes = known.pop("tag"), known.pop("classes")
     known |= {"mean": tuple(known["mean"]), "std": tuple(known["std"])}
@@ -207,41 +213,39 @@ def _class_names(classes: str) -> tuple[str, ...]:
     return tuple(resources.files("hubel.zoo").joinpath(file).read_text(encoding="utf-8").splitlines())
 
 
-def _trained(name: str, source: str | os.PathLike[str], num_classes: int | None) -> dict[str, Tensor]:
+def _trained(ref: ModelRef, source: str | os.PathLike[str], num_classes: int | None) -> dict[str, Tensor]:
     """The state_dict that `create` is asked for."""
     if not isinstance(source, str | os.PathLike):
         raise UsageError(f'pretrained is {source!r}; give the path of a file, or "reference"')
     if source != "reference":
         return weights.read(os.fspath(source))
-    known = pretrained(name)
+    known = pretrained(ref)
     if num_classes not in (None, len(known.categories)):
-        raise UsageError(f"the reference weights of {name} tell {len(known.categories)} classes apart, not {num_classes}; "
+        raise UsageError(f"the reference weights of {ref} tell {len(known.categories)} classes apart, not {num_classes}; "
                          f"take num_classes={len(known.categories)}, or train from the start")  # fmt: skip
     return weights.read(weights.fetch(known.url, known.sha256))
 
 
-def published(name: str) -> dict[str, Any]:
-    """The facts of a network; one of an unlisted depth, or a truncated one, shares its family's input and classes only.
+def published(ref: ModelRef) -> dict[str, Any]:
+    """Looks up the facts of a network; one of an unlisted depth, or a truncated one, shares its family's input and classes only.
 
     Raises:
         UsageError: no network has this name.
     """
     known = facts()
-    if name in known:
-        return known[name]
-    builder(name)
-    cut = slice_of(name)
-    if cut is not None:
-        return {"title": name, **{key: published(cut[0])[key] for key in ("input", "classes")}}
-    family = known[name.split("_")[0].rstrip("0123456789") + "20_cifar"]
-    return {"title": name, "input": family["input"], "classes": family["classes"]}
+    if str(ref) in known:
+        return known[str(ref)]
+    builder(ref)
+    whole = str(ref).split("_")[0].rstrip("0123456789") + "20_cifar"
+    family = published(ref.first_stages[0]) if ref.first_stages else known[whole]
+    return {"title": str(ref), "input": family["input"], "classes": family["classes"]}
 
 
-def fits(name: str, *, in_channels: int, image_size: int) -> bool:
-    """Whether a network of the zoo can take pictures this small; built and run on the meta device."""
+def fits(ref: ModelRef, *, in_channels: int, image_size: int) -> bool:
+    """Tells whether a network of the zoo can take pictures this small; built and run on the meta device."""
     try:
         with torch.device("meta"):
-            net = create(name, in_channels=in_channels, image_size=image_size).eval()
+            net = build(ref, in_channels=in_channels, image_size=image_size).eval()
             net(torch.empty(1, in_channels, image_size, image_size))
     except (ShapeError, RuntimeError):
         return False
