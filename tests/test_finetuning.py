@@ -314,7 +314,7 @@ def test_features_are_kept_wherever_every_epoch_would_compute_the_same(few, keys
 def test_features_larger_than_a_quarter_of_the_memory_are_not_kept(few, monkeypatch):
     recipe = Recipe(model="own", weights="own.pth", unfreeze="head")
     for memory, kept in ((4 * (256 + 80) * 32 * 4, True), (4 * (256 + 80) * 32 * 4 - 4, False)):
-        monkeypatch.setattr(frozen, "memory", lambda memory=memory: memory)
+        monkeypatch.setattr(frozen, "memory_bytes", lambda memory=memory: memory)
         assert decided(recipe, network(), few)[0].cache_features is kept
     own = Recipe(model="own", weights="own.pth", unfreeze="head")
     assert (

@@ -149,7 +149,7 @@ def test_thorough(album, tmp_path, capsys, monkeypatch):  # noqa: F811
     assert not np.isnan(checked.own).any()
     with pytest.raises(UsageError, match="thorough=true would have no effect without weights"):
         check(album, thorough=True)
-    monkeypatch.setattr(fine_tuning, "memory", lambda: 1000)
+    monkeypatch.setattr(fine_tuning, "memory_bytes", lambda: 1000)
     assert main(["check", str(album), "from=resnet.safetensors", "model=resnet8_cifar", "thorough=true"]) == 2
     assert "the maps of 40 pictures take" in capsys.readouterr().err
 
