@@ -6,7 +6,7 @@ from typing import Any
 from hubel.data import Preprocessing, Splits
 from hubel.data.splits import SplitsInfo
 from hubel.recipe import Recipe
-from hubel.training.run import RunInfo
+from hubel.training.run_info import RunInfo
 
 NO_DATA = SplitsInfo(name="x", fingerprint="", sizes={"train": 0, "val": 0, "test": 0}, counts={}, given=[], streamed=False,
                      broken=[], notes=[])  # fmt: skip

@@ -25,7 +25,8 @@ from hubel.pipeline.prepare import splits_of
 from hubel.pipeline.resume import resume
 from hubel.pipeline.train import start
 from hubel.recipe import Recipe
-from hubel.training.run import Run, RunInfo
+from hubel.training.run import Run
+from hubel.training.run_info import RunInfo
 from hubel.weights import tensor_file
 from pictures import encoded, noise
 

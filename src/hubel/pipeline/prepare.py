@@ -32,7 +32,8 @@ from hubel.seeding import seeded
 from hubel.training import lr_find
 from hubel.training.freezing import Freezing, norms
 from hubel.training.frozen import decided
-from hubel.training.run import Run, RunInfo
+from hubel.training.run import Run
+from hubel.training.run_info import RunInfo
 from hubel.training.system import choose, prepare
 from hubel.zoo.user_code import code_sha256
 

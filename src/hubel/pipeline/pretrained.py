@@ -20,7 +20,7 @@ from hubel.recipe import Recipe
 from hubel.seeding import seeded
 from hubel.training.distillation import Teacher
 from hubel.training.freezing import Freezing, norms
-from hubel.training.run import WeightsInfo
+from hubel.training.run_info import WeightsInfo
 from hubel.weights.tensor_file import is_ours
 from hubel.zoo.recognition import by_class
 from hubel.zoo.user_code import code_sha256

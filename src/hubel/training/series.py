@@ -17,7 +17,7 @@ from hubel.errors import FileError, UsageError
 from hubel.locks import Taken, locked
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import resume_command
-from hubel.training.run import parse_recipe
+from hubel.training.run_info import parse_recipe
 
 FILE, SUMMARY = "series.json", "summary.json"
 
