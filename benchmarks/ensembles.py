@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 import commands
 from hubel.classifier import Classifier
-from hubel.commands.ensemble import combined
 from hubel.ensemble import Ensemble
 from hubel.ensemble.combine import Combine
 from hubel.evaluation.comparison import mcnemar
@@ -28,6 +27,7 @@ from hubel.evaluation.metrics import logits_of
 from hubel.files import silently
 from hubel.machine import versions
 from hubel.pipeline.members import Pictures
+from hubel.pipeline.score_ensemble import combined
 from hubel.training.run import Run
 
 EVIDENCE = Path(__file__).parent / "evidence" / "ensembles.json"

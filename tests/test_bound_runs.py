@@ -8,10 +8,9 @@ import pytest
 
 from hubel.cli import main
 from hubel.commands.baseline import baseline
-from hubel.commands.val import val
 from hubel.errors import FileError
 from hubel.pipeline import multi_run
-from hubel.pipeline.load_for_eval import load_for_eval
+from hubel.pipeline.load_for_eval import evaluate_run, load_for_eval
 from hubel.pipeline.page import draw
 from hubel.pipeline.prepare import splits_of
 from hubel.pipeline.resume import resume
@@ -50,12 +49,13 @@ def page(run: Path) -> None:
 
 
 USES = {
-    "run.json": [lambda run: val(run, engine="eager"), page, gone_on],
-    "split.json": [lambda run: val(run, engine="eager"),
+    "run.json": [lambda run: evaluate_run(run, engine="eager"), page, gone_on],
+    "split.json": [lambda run: evaluate_run(run, engine="eager"),
                    lambda run: list(baseline("digits", run=str(run), project=str(run.parent))), gone_on],
     "summary.json": [lambda run: Run.open(run).summary(), lambda run: list(resume(run)), page],
     "last.safetensors": [lambda run: Run.open(run).progress(), page, gone_on],
-    "best.safetensors": [lambda run: val(run, engine="eager"), lambda run: load_for_eval(run / "best.safetensors"), gone_on],
+    "best.safetensors": [lambda run: evaluate_run(run, engine="eager"), lambda run: load_for_eval(run / "best.safetensors"),
+                         gone_on],
     "evaluation.json": [page],
     "openings.jsonl": [page, lambda run: Run.open(run).record_opening("test")],
 }  # fmt: skip
@@ -112,12 +112,12 @@ def test_a_swapped_checkpoint_is_one_sentence_on_the_command_line_with_the_way_o
 
 
 def test_a_lost_split_is_drawn_again_as_the_sentence_says(home, run):
-    before = val(run, engine="eager").top1
+    before = evaluate_run(run, engine="eager").top1
     shutil.copy(home / "b" / "split.json", run / "split.json")
     with pytest.raises(FileError, match="or delete it and the pictures are divided again"):
-        val(run, engine="eager")
+        evaluate_run(run, engine="eager")
     (run / "split.json").unlink()
-    assert val(run, engine="eager").top1 == before
+    assert evaluate_run(run, engine="eager").top1 == before
 
 
 def test_a_copy_of_a_run_is_that_run_and_its_split_serves_others(home, run, tmp_path):

@@ -14,15 +14,15 @@ from safetensors.torch import save_file
 
 from hubel import Classifier, Ensemble
 from hubel.commands.compare import compare_runs
-from hubel.commands.ensemble import combined
 from hubel.commands.knn import knn
-from hubel.commands.predict import load_for_predict, predict
 from hubel.documents import Kept, checked, known, read
 from hubel.errors import FileError, HubelError
 from hubel.pipeline import multi_run, page
 from hubel.pipeline.load_for_eval import load_for_eval
+from hubel.pipeline.predict import load_for_predict, predict
 from hubel.pipeline.prepare import splits_of
 from hubel.pipeline.resume import resume
+from hubel.pipeline.score_ensemble import combined
 from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.training.run import Run

@@ -11,21 +11,20 @@ from PIL import Image
 from hubel.cli import main
 from hubel.commands.compare import compare_runs
 from hubel.commands.embedding import embedding_map
-from hubel.commands.ensemble import combined
 from hubel.commands.explain import explained
 from hubel.commands.features import _pictures
 from hubel.commands.knn import knn
 from hubel.commands.probe import probe_stages
-from hubel.commands.val import val
 from hubel.data import open_data
 from hubel.data.likeness import copied, looks
 from hubel.errors import DataError, FileError, HubelError, UsageError
 from hubel.pipeline import multi_run
 from hubel.pipeline.identity import is_own, met
 from hubel.pipeline.labelled_images import seen
-from hubel.pipeline.load_for_eval import load_for_eval
+from hubel.pipeline.load_for_eval import evaluate_run, load_for_eval
 from hubel.pipeline.prepare import splits_of
 from hubel.pipeline.resume import resume
+from hubel.pipeline.score_ensemble import combined
 from hubel.pipeline.train import start
 from hubel.recipe import Recipe
 from hubel.training.run import Run
@@ -149,7 +148,10 @@ def test_a_copy_of_a_runs_data_is_its_own_data(home, tmp_path):
     assert np.array_equal(here.part.places, there.part.places)
     assert here.name == there.name == "val"
     assert "the very data" in " ".join(there.notes)
-    assert val(home / "run", str(tmp_path / "copy"), engine="eager").top1 == val(home / "run", engine="eager").top1
+    assert (
+        evaluate_run(home / "run", str(tmp_path / "copy"), engine="eager").top1
+        == evaluate_run(home / "run", engine="eager").top1
+    )
 
 
 def test_a_look_at_pictures_of_the_test_part_is_recorded_wherever_they_lie(home, tmp_path):
@@ -397,7 +399,7 @@ def moved(home, tmp_path):
 
 REOPENING = {
     "resume": lambda run, data: list(resume(run, data=data)),
-    "val": lambda run, data: val(run, data, engine="eager"),
+    "val": lambda run, data: evaluate_run(run, data, engine="eager"),
     "explain": lambda run, data: explained(str(run), [], methods=["saliency"], count=2, data=data,
                                            output=str(run / "explain.html")),
     "knn": lambda run, data: knn(run, data, stage="penultimate", output=run.parent / "n.html", engine="eager"),

@@ -20,7 +20,6 @@ from PIL import Image, PngImagePlugin, features
 import hubel
 from hubel.cli import main
 from hubel.commands.check import check
-from hubel.commands.predict import levelled
 from hubel.data import load, open_data
 from hubel.data.audit.thumbnails import thumbnails
 from hubel.data.image_file import _ROOM, read_header, read_pixels
@@ -29,6 +28,7 @@ from hubel.data.preprocessing import Preprocessing, Unreadable, decode, decode_w
 from hubel.data.splits import decode_part
 from hubel.errors import DataError
 from hubel.files import silently
+from hubel.pipeline.predict import levelled
 from hubel.pipeline.prepare import splits_of
 from hubel.pipeline.train import start
 from hubel.recipe import Recipe

@@ -20,11 +20,11 @@ import torch
 
 from hubel import files, locks
 from hubel.cli import main
-from hubel.commands.val import val
 from hubel.errors import FileError, UsageError
 from hubel.hashing import weights_sha256
 from hubel.locks import Taken, locked
 from hubel.pipeline.execute import Finished
+from hubel.pipeline.load_for_eval import evaluate_run
 from hubel.pipeline.resume import resume
 from hubel.pipeline.train import start
 from hubel.recipe import Recipe
@@ -378,7 +378,7 @@ def test_a_lost_classifier_is_made_again_where_the_last_epoch_was_the_best(data,
     expected = (folder / "best.safetensors").read_bytes()
     (folder / "best.safetensors").unlink()
     with pytest.raises(FileError, match=r"has lost its best\.safetensors; .* hubel resume"):
-        val(folder)
+        evaluate_run(folder)
     again = result(resume(folder))
     assert (folder / "best.safetensors").read_bytes() == expected
     assert again["weights_sha256"] == made["weights_sha256"]

@@ -21,13 +21,12 @@ import pytest
 from PIL import Image
 
 from hubel import limits
-from hubel.commands import predict
 from hubel.commands.shard import shard
 from hubel.data import open_data, open_source
 from hubel.data.arrays import numbered
 from hubel.data.division import read_division
 from hubel.errors import DataError, FileError, HubelError
-from hubel.pipeline import multi_run
+from hubel.pipeline import multi_run, predict
 from hubel.recipe import Recipe
 from pictures import encoded
 

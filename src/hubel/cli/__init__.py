@@ -18,16 +18,17 @@ from hubel.cli import (
     benchmark,
     cache,
     data,
-    evaluation,
     faults,
     lr_find,
     models,
     networks,
+    predict,
     recipes,
     resume,
     sight,
     train,
     transfer,
+    val,
     verify_resume,
 )
 from hubel.cli.arguments import limits
@@ -110,14 +111,14 @@ VERBS = {
         "hubel verify-resume",
         "hubel verify-resume photos/ epochs=3 kills=20",
     )),
-    "val": Verb(evaluation.Val, ("run", "data"), evaluation.val, (
+    "val": Verb(val.Val, ("run", "data"), val.val, (
         "hubel val runs/photos-resnet18-1",
         "hubel val runs/photos-resnet18-1 new_photos/ --json",
         "hubel val runs/photos-resnet18-1 tta=flips",
         "hubel val runs/a --ensemble runs/b runs/c combine=greedy save=runs/abc.json",
         "hubel val runs/abc.json split=test",
     )),
-    "predict": Verb(evaluation.Predict, ("run", "images"), evaluation.predict, (
+    "predict": Verb(predict.Predict, ("run", "images"), predict.predict, (
         "hubel predict runs/photos-resnet18-1 cat.jpg",
         "hubel predict runs/photos-resnet18-1 holiday/ top=1",
         "hubel predict runs/photos-resnet18-1 holiday/ risk=0.05",

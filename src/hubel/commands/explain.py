@@ -11,7 +11,6 @@ from PIL import Image
 
 from hubel import files
 from hubel.classifier import Classifier
-from hubel.commands.predict import expanded
 from hubel.errors import UsageError
 from hubel.evaluation import worst_errors
 from hubel.explanation import Explanation, explain, opened, shown
@@ -19,6 +18,7 @@ from hubel.explanation.explain import Shown
 from hubel.machine import use_all_cores
 from hubel.pipeline import page
 from hubel.pipeline.identity import run_of
+from hubel.pipeline.predict import expanded
 from hubel.pipeline.prepare import splits_of
 from hubel.report import gallery
 

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from hubel import files, limits
-from hubel.commands.predict import expanded
 from hubel.data import Split, Unreadable
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.pipeline.labelled_images import Seen, read, seen
+from hubel.pipeline.predict import expanded
 from hubel.report.neighbours import NeighboursPage, Shown, render
 from hubel.transfer import Holdout, Neighbours, Stage, neighbours
 from hubel.transfer.neighbours import KS, METRICS, Metric, nearest, voted

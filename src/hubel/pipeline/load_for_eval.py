@@ -12,6 +12,7 @@ from hubel.data.augmentation import views
 from hubel.data.opened import are_characters, refuse_if_many
 from hubel.data.splits import decode_part, streaming
 from hubel.errors import DataError, UsageError
+from hubel.evaluation import Evaluation, evaluate
 from hubel.evaluation.rejection import chosen_threshold
 from hubel.files import Track, silently
 from hubel.inference.engines import able
@@ -112,6 +113,15 @@ def load_for_eval(
     own = run if splits and not said else None
     notes = (*notes, *said, *[part.note] * bool(part.note))
     return EvalSetup(classifier, part, name, notes, threshold, own, splits if own else None, left_out)
+
+
+def evaluate_run(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
+        model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
+        include_trained: bool = False, track: Track[Any] = silently) -> Evaluation:  # fmt: skip
+    """Evaluates a run's best epoch: `load_for_eval`, then `evaluation.evaluate`."""
+    made = load_for_eval(folder, data, split, model=model, tta=tta, engine=engine, precision=precision,
+                 include_trained=include_trained, track=track)  # fmt: skip
+    return evaluate(made.classifier, made.part, made.name)[0]
 
 
 def with_fit(classifier: Classifier, fit: Fit | None) -> tuple[Classifier, tuple[str, ...]]:

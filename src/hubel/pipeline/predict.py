@@ -1,4 +1,4 @@
-"""`hubel predict`: classes of picture files."""
+"""Answers about picture files: their likeliest classes."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from hubel import limits
 from hubel.classifier import Answer, Classifier
@@ -19,9 +18,7 @@ from hubel.data.scans import scan
 from hubel.ensemble import Ensemble
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.rejection import chosen_threshold
-from hubel.evaluation.words import percent
 from hubel.files import Track, silently
-from hubel.foreign import in_markup
 from hubel.machine import use_all_cores
 from hubel.model_ref import ModelRef
 from hubel.pipeline.identity import run_of
@@ -166,16 +163,3 @@ def expanded(paths: Sequence[str]) -> list[str]:
             raise DataError(f"the folder {path} holds no pictures")
         found += inside
     return found
-
-
-def show(prediction: Prediction, console: Console) -> None:
-    """One picture's answer, or why there is none."""
-    if prediction.answer is None:
-        console.print(
-            f"{in_markup(prediction.path)}: [red]{in_markup(prediction.reason)}[/]", highlight=False, soft_wrap=True
-        )
-        return
-    pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
-    said = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
-    said = f"none of these (likeliest {said})" if prediction.rejected else said
-    console.print(in_markup(f"{prediction.path}: {said}"), highlight=False, soft_wrap=True)

@@ -1,13 +1,10 @@
-"""`hubel val RUN --ensemble RUN ...`: several trained classifiers scored beside their combination."""
+"""Scores several trained classifiers beside their combination."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from hubel import files
 from hubel.classifier import Classifier
@@ -19,7 +16,6 @@ from hubel.evaluation import Evaluation
 from hubel.evaluation.calibration import identity
 from hubel.evaluation.metrics import CALIBRATED, TABLES, measure
 from hubel.files import Track, silently
-from hubel.foreign import in_markup
 from hubel.inference.engines import able
 from hubel.locks import locked
 from hubel.machine import use_all_cores
@@ -30,7 +26,6 @@ from hubel.pipeline.load_for_eval import SplitName, with_tta
 from hubel.pipeline.members import Pictures
 from hubel.pipeline.page_files import read_ensembles
 from hubel.recipe.fields import Precision
-from hubel.report.words import percent
 from hubel.weights import tensor_file
 
 
@@ -197,33 +192,6 @@ def _scored(job: Job, found: Found, saved: str | None) -> Combined:
 
 # what a soup's file says of itself
 CARD = ("model", "classes", "multilabel", "preprocessing", "data", "versions", *CALIBRATED)
-
-
-LONGEST = max(map(len, COMBINATIONS))  # of the names in the first column that must not be broken
-
-
-def show(found: Combined, console: Console) -> None:
-    """A row per member and one for all of them together, then what to know."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("member", overflow="fold", min_width=LONGEST)
-    for column in ("network", "px", "weight", "accuracy", "95 % interval", "log loss"):
-        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=column != "network")
-    for member in found.members:
-        table.add_row(*map(in_markup, (member.path, member.model, member.size)), f"{member.weight:g}",
-                      *_figures(member.evaluation))  # fmt: skip
-    table.add_row(found.combine, "", "", "", *_figures(found.evaluation), style="bold")
-    console.print(table)
-    if found.chosen_on:
-        console.print(f"chosen on {found.chosen_on:,} validation pictures", highlight=False)
-    for note in found.notes:
-        console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
-    if found.saved:
-        console.print(f"saved: {in_markup(found.saved)}", highlight=False, soft_wrap=True)
-
-
-def _figures(evaluation: Evaluation) -> tuple[str, str, str]:
-    low, high = evaluation.interval
-    return percent(evaluation.top1), f"{percent(low)} to {percent(high)}", f"{evaluation.loss:.4f}"
 
 
 def _keep(found: Combined, pictures: Pictures) -> None:
