@@ -21,9 +21,9 @@ from hubel.data.scans import scan
 from hubel.ensemble import Ensemble
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.rejection import chosen_threshold
-from hubel.evaluation.words import percent
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
+from hubel.formatting import fixed_percent
 from hubel.machine import use_all_cores
 from hubel.model_ref import ModelRef
 from hubel.recipe.fields import Fit, Precision
@@ -176,6 +176,6 @@ def show(prediction: Prediction, console: Console) -> None:
         )
         return
     pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
-    said = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
+    said = ", ".join(f"{name} {fixed_percent(probability)}" for name, probability in pairs)
     said = f"none of these (likeliest {said})" if prediction.rejected else said
     console.print(in_markup(f"{prediction.path}: {said}"), highlight=False, soft_wrap=True)

@@ -28,7 +28,8 @@ from hubel.files import Track, silently
 from hubel.machine import versions
 from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
-from hubel.recipes import complete, filled, plan_input
+from hubel.recipes import filled
+from hubel.recipes.default import complete, plan_input
 from hubel.seeding import seeded
 from hubel.training import lr_find
 from hubel.training.freezing import Freezing, norms

@@ -35,7 +35,8 @@ from hubel.machine import versions
 from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher
-from hubel.recipes import filled, plan_input
+from hubel.recipes import filled
+from hubel.recipes.default import plan_input
 from hubel.training.run import Run
 from hubel.training.series import SUMMARY, Series, found_or_made, open_series
 from hubel.training.state import refuse_a_large_batch
