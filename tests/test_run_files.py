@@ -26,7 +26,7 @@ from hubel.hashing import weights_sha256
 from hubel.locks import Taken, locked
 from hubel.recipe import Recipe
 from hubel.training import checkpoint
-from hubel.training.loop import Step
+from hubel.training.records import Step
 from hubel.training.run import Run
 from hubel.training.series import found_or_made
 

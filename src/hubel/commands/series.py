@@ -35,9 +35,9 @@ from hubel.foreign import in_csv, in_markup
 from hubel.machine import versions
 from hubel.recipe import Recipe
 from hubel.recipes import filled, plan_input
+from hubel.training.checks import check_batch
 from hubel.training.run import Run
 from hubel.training.series import SUMMARY, Series, SeriesSummary, found_or_made, open_series
-from hubel.training.state import refuse_a_large_batch
 from hubel.zoo.own import code_sha256
 
 PREDICTIONS = "predictions.csv"
@@ -152,7 +152,7 @@ def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None
         try:
             drawn = split(opened, recipe.with_(fold=fold) if fold else recipe, track, origin)
             refuse_known(drawn, opened, origin, track)
-            refuse_a_large_batch(recipe, drawn)
+            check_batch(recipe, drawn)
         except (DataError, UsageError) as error:
             if fold is None or type(error) not in (DataError, UsageError):
                 raise

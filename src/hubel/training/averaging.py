@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+if TYPE_CHECKING:
+    from hubel.training.state import TrainState
 
 
 class Average:
@@ -23,7 +27,7 @@ class Average:
                                          if places[value.data_ptr()] == name}  # fmt: skip
 
     @torch.no_grad()
-    def move(self, model: nn.Module, share: float) -> None:
+    def update(self, model: nn.Module, share: float) -> None:
         """Goes the given share of the way to the network's weights and statistics; at 1 it is there."""
         current = model.state_dict()
         real = [name for name, value in self.state.items() if value.is_floating_point()]
@@ -33,7 +37,7 @@ class Average:
             self.state[name].copy_(current[name])
 
     @contextmanager
-    def in_place(self, model: nn.Module) -> Iterator[None]:
+    def swapped_into(self, model: nn.Module) -> Iterator[None]:
         """Inside, the network has the averaged state; afterwards its own, and the average what the inside left."""
         self._swap(model)
         try:
@@ -50,19 +54,19 @@ class Average:
             kept.copy_(own)
 
 
-def ema_share(decay: float, step: int) -> float:
+def ema_fraction(decay: float, step: int) -> float:
     """How far an exponential average goes towards the weights after a step, counted from the start of the run.
 
     At first it follows closely, for it would otherwise remember the initial weights  (TensorFlow's `num_updates` rule).
 
-    >>> ema_share(0.99, 0), round(ema_share(0.99, 100_000), 4)
+    >>> ema_fraction(0.99, 0), round(ema_fraction(0.99, 100_000), 4)
     (0.9, 0.01)
     """
     return 1 - min(decay, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
-def recompute_statistics(model: nn.Module, norms: Sequence[_BatchNorm], batches: Iterable[Tensor]) -> None:
+def recompute_batch_norm_stats(model: nn.Module, norms: Sequence[_BatchNorm], batches: Iterable[Tensor]) -> None:
     """Gives averaged weights the batch-norm statistics that belong to them  (Izmailov et al. 2018, section 3.2).
 
     Plain means over the batches; everything but `norms`, whose statistics move, is in evaluation mode, dropout off. The
@@ -84,3 +88,23 @@ def recompute_statistics(model: nn.Module, norms: Sequence[_BatchNorm], batches:
             norm.momentum = momentum
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def evaluation_weights(state: "TrainState") -> Iterator[None]:
+    """Inside, the network has the weights that the current epoch is judged by: its own, or their average."""
+    recipe, average, epoch = state.recipe, state.average, state.progress.epoch
+    first = (recipe.epochs or 0) - (recipe.swa_epochs or 0)
+    if average is None or (not recipe.ema and epoch < first):
+        yield
+        return
+    if recipe.swa_epochs:
+        average.update(state.model, 1 / (epoch - first + 1))
+    with average.swapped_into(state.model):
+        if recipe.swa_epochs:
+            microbatches = (some for images, _ in state.batches(0) for some in images.tensor_split(state.microbatches))
+            with state.autocast(), state.sync_batch_norm():
+                recompute_batch_norm_stats(state.network, state.freezing.updating_norms(), microbatches)
+            state.batch_norm_stats.snapshot()
+            state.batch_norm_stats.finish_step(state.ranks)
+        yield

@@ -12,7 +12,7 @@ from hubel.errors import UsageError, nearest
 from hubel.losses import Criterion, binary_cross_entropy, cross_entropy, hinge
 from hubel.recipe import Recipe
 
-AUXILIARY = 0.3  # weight of the loss of an auxiliary head  (Szegedy et al. 2015, section 5)
+AUXILIARY_WEIGHT = 0.3  # weight of the loss of an auxiliary head  (Szegedy et al. 2015, section 5)
 
 
 def build_criterion(
@@ -60,6 +60,6 @@ def class_weights(recipe: Recipe, classes: Sequence[str], labels: NDArray[np.int
     return torch.from_numpy(weights * counts.sum() / (weights * counts).sum()).float()
 
 
-def guessing(loss: str | None, classes: int) -> float:
+def chance_loss(loss: str | None, classes: int) -> float:
     """What a network that knows nothing loses per picture: all logits equal [nats; hinge: margin]."""
     return {"hinge": classes - 1.0, "bce": classes * float(np.log(2))}.get(loss or "", float(np.log(classes)))

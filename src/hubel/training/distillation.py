@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hubel.data import Preprocessing
+from hubel.recipe import Recipe
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, by which Pillow turns RGB into grey
 
@@ -61,3 +62,11 @@ def soft_loss(logits: Tensor, teachers: Tensor, temperature: float) -> Tensor:
     """
     own, given = (functional.log_softmax(values / temperature, dim=1) for values in (logits, teachers))
     return temperature**2 * functional.kl_div(own, given, reduction="batchmean", log_target=True)
+
+
+def blend(loss: Tensor, logits: Tensor, teacher_logits: Tensor, recipe: Recipe) -> Tensor:
+    """Blend the loss by the labels with that by the teacher, as a settled recipe weighs them."""
+    assert recipe.distill_weight is not None
+    assert recipe.distill_temperature is not None
+    soft = soft_loss(logits, teacher_logits, recipe.distill_temperature)
+    return (1 - recipe.distill_weight) * loss + recipe.distill_weight * soft

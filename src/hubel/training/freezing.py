@@ -13,7 +13,7 @@ from hubel.errors import UsageError
 from hubel.recipe import Recipe
 
 
-def parts(model: nn.Module) -> list[list[nn.Module]]:
+def layer_groups(model: nn.Module) -> list[list[nn.Module]]:
     """The parts of a network from the head down; what is neither stem nor stage, such as auxiliary heads, is the head's.
 
     Raises:
@@ -31,12 +31,12 @@ def parts(model: nn.Module) -> list[list[nn.Module]]:
     ]
 
 
-def needs_parts(recipe: Recipe) -> bool:
+def needs_layer_groups(recipe: Recipe) -> bool:
     """Whether a recipe tells parts apart."""
     return recipe.unfreeze not in (None, "all") or recipe.layer_decay is not None
 
 
-def trained(recipe: Recipe, count: int, epoch: int) -> int:
+def num_trained(recipe: Recipe, count: int, epoch: int) -> int:
     """How many of `count` parts train in an epoch, counted from the head.
 
     Args:
@@ -49,7 +49,7 @@ def trained(recipe: Recipe, count: int, epoch: int) -> int:
         UsageError: more stages than there are.
 
     >>> gradual = Recipe(weights="resnet18", unfreeze="gradual", epochs=10)
-    >>> [trained(gradual, 6, epoch) for epoch in range(7)]
+    >>> [num_trained(gradual, 6, epoch) for epoch in range(7)]
     [1, 2, 3, 4, 5, 6, 6]
     """
     match recipe.unfreeze:
@@ -82,36 +82,36 @@ class Freezing:
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         self.model = model
         self.recipe = recipe
-        self.parts = parts(model) if needs_parts(recipe) else [[model]]
-        self.trained = trained(recipe, len(self.parts), 0)
-        self.stilled: list[nn.Parameter] = []
+        self.groups = layer_groups(model) if needs_layer_groups(recipe) else [[model]]
+        self.num_trained = num_trained(recipe, len(self.groups), 0)
+        self.disabled: list[nn.Parameter] = []
 
     def begin(self, epoch: int) -> bool:
         """Training mode as an epoch has it; whether other parts train than before."""
-        before, self.trained = self.trained, trained(self.recipe, len(self.parts), epoch)
+        before, self.num_trained = self.num_trained, num_trained(self.recipe, len(self.groups), epoch)
         self.thaw()
         self.model.train()
         for part in self.frozen():
             part.eval()
-            self.stilled += [parameter for parameter in part.parameters() if parameter.requires_grad]
-        for parameter in self.stilled:
+            self.disabled += [parameter for parameter in part.parameters() if parameter.requires_grad]
+        for parameter in self.disabled:
             parameter.requires_grad_(False)
-        moving = set(self.moving_norms())
+        moving = set(self.updating_norms())
         for norm in norms(self.model):
             norm.train(norm in moving)
-        return self.trained != before
+        return self.num_trained != before
 
     def thaw(self) -> None:
         """Parameters may have gradients again, those that could before."""
-        for parameter in self.stilled:
+        for parameter in self.disabled:
             parameter.requires_grad_(True)
-        self.stilled = []
+        self.disabled = []
 
     def frozen(self) -> list[nn.Module]:
         """The modules that do not train."""
-        return [module for part in self.parts[self.trained :] for module in part]
+        return [module for part in self.groups[self.num_trained :] for module in part]
 
-    def moving_norms(self) -> list[_BatchNorm]:
+    def updating_norms(self) -> list[_BatchNorm]:
         """The batch norms whose statistics are those of the batch."""
         if self.recipe.freeze_batch_norm == "all":
             return []

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hubel.losses import PLAIN
 from hubel.seeding import derived_seed, seeded
-from hubel.training.criterion import AUXILIARY
+from hubel.training.criterion import AUXILIARY_WEIGHT
 
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # h, tried in turn until two neighbours agree
 AGREE = 1e-5  # to this share; a strongly curved loss (batch norm over few values) needs the smaller steps
@@ -73,7 +73,7 @@ def check(model: nn.Module, x: Tensor, targets: Tensor, *, loss: str = "cross_en
             outputs = model(x)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         terms = [PLAIN[loss](logits, targets).mean() for logits in outputs]
-        return terms[0] + AUXILIARY * sum(terms[1:], start=torch.zeros_like(terms[0]))
+        return terms[0] + AUXILIARY_WEIGHT * sum(terms[1:], start=torch.zeros_like(terms[0]))
 
     model.zero_grad(set_to_none=True)
     value().backward()

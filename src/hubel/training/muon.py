@@ -15,7 +15,7 @@ QUINTIC = (3.4445, -4.7750, 2.0315)  # steepest at zero: singular values end bet
 OTHERS_MOMENTUM = 0.85  # of biases and linear layers
 
 
-def orthogonalised(matrix: Tensor, steps: int) -> Tensor:
+def orthogonalize(matrix: Tensor, steps: int) -> Tensor:
     """A matrix with the singular vectors of `matrix` and singular values near 1, by Newton-Schulz iteration."""
     a, b, c = QUINTIC
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
@@ -66,7 +66,7 @@ class Muon(torch.optim.Optimizer):
 
     def _filters(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         direction = self._velocity(parameter, parameter.grad, group["momentum"])  # type: ignore[arg-type]
-        update = orthogonalised(direction.flatten(1).to(self.dtype), self.steps).view(parameter.shape)
+        update = orthogonalize(direction.flatten(1).to(self.dtype), self.steps).view(parameter.shape)
         parameter.mul_(len(parameter) ** 0.5 / parameter.norm()).sub_(group["lr"] * update.to(parameter.dtype))
 
     def _others(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:

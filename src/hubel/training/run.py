@@ -30,7 +30,7 @@ from hubel.recipe import Recipe
 from hubel.training import checkpoint
 from hubel.training.averaging import Average
 from hubel.training.checkpoint import Progress
-from hubel.training.distributed import ALONE, Team
+from hubel.training.distributed.ranks import ALONE, Ranks
 
 
 class Sizes(TypedDict):
@@ -213,24 +213,24 @@ class Run:
         """
         return locked(self.folder)
 
-    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: Average | None = None,
-                team: Team = ALONE) -> Progress | None:  # fmt: skip
-        """Puts the last kept state into model, optimiser and average; None where nothing was kept yet.
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None,
+                ranks: Ranks = ALONE) -> Progress | None:  # fmt: skip
+        """Puts the last kept state into model, optimizer and average; None where nothing was kept yet.
 
-        Only the first process of a team needs the file; the others are told what it holds.
+        Only the main process needs the file; the others are told what it holds.
         """
         path = self.folder / "last.safetensors"
-        kept = team.told(checkpoint.read_progress(path) if team.first and os.path.exists(path) else None)
+        kept = ranks.broadcast(checkpoint.read_progress(path) if ranks.is_main and os.path.exists(path) else None)
         if kept is None:
             return None
         tensors, progress = kept
-        checkpoint.scatter(tensors, model, optimiser, average)
+        checkpoint.scatter(tensors, model, optimizer, average)
         return progress
 
-    def keep(self, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress,
+    def save_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress,
              average: Average | None = None) -> None:  # fmt: skip
         """Replaces the kept state, then the metrics that follow from it."""
-        tensors = checkpoint.gather(model, optimiser, average)
+        tensors = checkpoint.gather(model, optimizer, average)
         checkpoint.save(self.folder / "last.safetensors", tensors, asdict(progress))
         self.write_metrics(progress)
 
@@ -243,7 +243,7 @@ class Run:
         path = self.folder / "last.safetensors"
         return checkpoint.read_progress(path)[1] if os.path.exists(path) else Progress()
 
-    def keep_best(self, model: nn.Module, epoch: int) -> None:
+    def save_best(self, model: nn.Module, epoch: int) -> None:
         """Writes the classifier of the best epoch so far."""
         kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights")
         card = {key: self.about.get(key) for key in kept}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from hubel.recipe import Recipe
-from hubel.training.course import planned_steps
+from hubel.training.budget_schedule import planned_steps
 
 LOW = 1 / 25  # onecycle starts from this share of the peak,
 LOWEST = 1e-4  # and ends at this share of that

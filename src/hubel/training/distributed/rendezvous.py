@@ -19,7 +19,7 @@ PATIENCE = float(os.environ.get("HUBEL_JOIN_SECONDS", "120"))  # [s], for proces
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def number(name: str) -> int:
+def env_integer(name: str) -> int:
     """A variable of torchrun's that counts."""
     text = os.environ.get(name, "")
     if not text.isdecimal():
@@ -41,7 +41,7 @@ class Wait:
     began: float = field(default_factory=time.monotonic)
     told: bool = False
 
-    def a_moment(self, absent: Sequence[int], reason: str = "") -> None:
+    def pause(self, absent: Sequence[int], reason: str = "") -> None:
         """Lets a moment pass.
 
         Args:
@@ -58,14 +58,14 @@ class Wait:
             raise UsageError(f"process {self.rank} of {self.size} waited {PATIENCE:g} s for {missing if absent else 'the others'} "
                              f"at {address()}{reason and f' ({reason})'}; start every one of them, or fewer with "
                              f"--nproc-per-node")  # fmt: skip
-        if absent and not self.told and waited > min(NOTICE, PATIENCE / 3):
-            self.told, end = True, time.strftime("%H:%M:%S", time.localtime(time.time() + PATIENCE - waited))
+        if absent and not self.broadcast and waited > min(NOTICE, PATIENCE / 3):
+            self.broadcast, end = True, time.strftime("%H:%M:%S", time.localtime(time.time() + PATIENCE - waited))
             print(f"hubel: waiting for {len(absent)} of {self.size} processes (rank {ranks}) to join at {address()}, "
                   f"until {end}", file=sys.stderr, flush=True)  # fmt: skip
         time.sleep(0.2 if reason else 0.02)
 
 
-def store_of(rank: int, size: int, wait: Wait) -> Any:
+def open_store(rank: int, size: int, wait: Wait) -> Any:
     """The store at MASTER_ADDR: torchrun's own, or where there is no torchrun the first process's."""
     if rank > 0:
         _knock(wait)
@@ -79,7 +79,7 @@ def _knock(wait: Wait) -> None:
         try:
             socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), timeout=5).close()
         except OSError as error:
-            wait.a_moment([0], (error.strerror or str(error)).lower())
+            wait.pause([0], (error.strerror or str(error)).lower())
         else:
             return
 
@@ -89,29 +89,29 @@ def has_agent() -> bool:
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
-def meet(store: Any, rank: int, size: int, wait: Wait) -> str:
-    """The name of a meeting at which every process is present.
+def join_store(store: Any, rank: int, size: int, wait: Wait) -> str:
+    """The name of a rendezvous at which every process is present.
 
     torchrun's store outlives a restart with all that the dead processes wrote, and torch would connect to those. So the
-    first process calls each meeting by a new name, the others answer to it, and a name at which all had been present
-    before this process answered is that of an earlier meeting.
+    first process calls each rendezvous by a new name, the others answer to it, and a name at which all had been present
+    before this process answered is that of an earlier rendezvous.
     """
     answered, absent = "", [0]
     if rank == 0:
         answered = uuid.uuid4().hex
-        store.set("hubel/meeting", answered)
+        store.set("hubel/rendezvous", answered)
     while True:
         if rank == 0:
             absent = [other for other in range(1, size) if not store.check([f"{answered}/{other}"])]
             if not absent:
                 store.set(f"{answered}/all", "present")
                 return answered
-        elif store.check(["hubel/meeting"]):
-            called = store.get("hubel/meeting").decode()
+        elif store.check(["hubel/rendezvous"]):
+            called = store.get("hubel/rendezvous").decode()
             complete = store.check([f"{called}/all"])
             if complete and called == answered:
                 return called
             if not complete and called != answered:
                 store.set(f"{called}/{rank}", "present")
                 answered, absent = called, []  # the first process is there, and knows who is not
-        wait.a_moment(absent)
+        wait.pause(absent)

@@ -1,64 +1,12 @@
-"""Batch norm of a batch that is computed in parts: its running statistics, and its statistics over several processes."""
+"""Batch norm whose statistics are those of the images that all processes hold together."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-
-from hubel.training.distributed import Team
-
-
-class Statistics:
-    """The running statistics of a network's batch norms, which move once per step, by the mean over the step's parts.
-
-    So neither the number of parts nor of processes changes how long they remember, and a step can be taken back.
-
-    Args:
-        norms: those whose statistics move.
-    """
-
-    def __init__(self, norms: Sequence[nn.Module]) -> None:
-        buffers = [buffer for norm in norms for buffer in norm.buffers()]
-        self.values = [buffer for buffer in buffers if buffer.is_floating_point()]
-        self.counts = [buffer for buffer in buffers if not buffer.is_floating_point()]
-        self.before: list[Tensor] = []
-        self.sums: list[Tensor] = []
-
-    @torch.no_grad()
-    def begin(self) -> None:
-        """A step begins."""
-        self.before = [buffer.clone() for buffer in (*self.values, *self.counts)]
-        self.sums = []
-
-    @torch.no_grad()
-    def take_back(self) -> None:
-        """They are as they were when the step began."""
-        for buffer, before in zip((*self.values, *self.counts), self.before, strict=True):
-            buffer.copy_(before)
-
-    @torch.no_grad()
-    def add(self, share: float) -> None:
-        """A part has been computed, which is `share` of the pictures of this process; the next one starts where it did."""
-        if share == 1:
-            return
-        parts = [share * value for value in self.values]
-        self.sums = [total + part for total, part in zip(self.sums, parts, strict=True)] if self.sums else parts
-        self.take_back()
-
-    @torch.no_grad()
-    def end(self, team: Team) -> None:
-        """The step is over, in every process."""
-        if self.sums:  # of several parts
-            for count in self.counts:
-                count += 1
-        means = team.average(self.sums or self.values)
-        for value, mean in zip(self.values, means, strict=True):
-            if mean is not value:
-                value.copy_(mean)
 
 
 class SyncBatchNorm(TorchFunctionMode):
@@ -71,7 +19,7 @@ class SyncBatchNorm(TorchFunctionMode):
                            kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
         """Called by torch in place of `func`."""
         if func is functional.batch_norm:
-            return synchronised_batch_norm(*args, **(kwargs or {}))
+            return sync_batch_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -98,7 +46,7 @@ def _summed(x: Tensor) -> Tensor:
     return total
 
 
-def synchronised_batch_norm(x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+def sync_batch_norm(x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
                             bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
                             eps: float = 1e-5) -> Tensor:  # fmt: skip
     """As torch.nn.functional.batch_norm of the batch that the processes hold together  (Ioffe & Szegedy 2015)."""

@@ -30,12 +30,12 @@ def moments(x: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean:
     return table
 
 
-def settle(parts: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+def finalize_stats(parts: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
            momentum: float, eps: float, pixels: int, length: int) -> Tensor:  # fmt: skip
     """As `moments`, from mean and sum of squared distances of every block of `length` pixels of `pixels`: blocks x 2 x C."""
     channels = parts.shape[2]
     table = torch.empty(4, channels)
-    compiled.call(SOURCE, "settle", parts, weight, bias, running_mean, running_var, table, eps, momentum, length * channels,
+    compiled.call(SOURCE, "finalize_stats", parts, weight, bias, running_mean, running_var, table, eps, momentum, length * channels,
                   channels, pixels * channels, channels)  # fmt: skip
     return table
 
@@ -45,9 +45,9 @@ def apply(x: Tensor, other: Tensor | None, y: Tensor, table: Tensor, low: float,
     call("apply", x.dtype, x, other, y, table, low, high, x.numel(), x.shape[1])
 
 
-def reduce(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None, passed: Tensor | None, table: Tensor,
+def bn_grad_affine(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None, passed: Tensor | None, table: Tensor,
            low: float, high: float) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The gradients of `apply` by weight and bias, and `line` for `propagate`; 2 x C each.
+    """The gradients of `apply` by weight and bias, and `line` for `bn_grad_input`; 2 x C each.
 
     Args:
         gradient: of y.
@@ -60,14 +60,20 @@ def reduce(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None,
         high: as in `apply`.
     """
     affine, line = torch.empty(2, 2, x.shape[1])
-    call("reduce", x.dtype, gradient, second, x, y, passed, table, affine, line, low, high, x.numel(), x.shape[1])
+    call(
+        "bn_grad_affine", x.dtype, gradient, second, x, y, passed, table, affine, line, low, high, x.numel(), x.shape[1]
+    )
     return affine, line
 
 
-def propagate(gradient: Tensor, x: Tensor, table: Tensor, line: Tensor, low: float, high: float) -> Tensor:
-    """The gradient of `apply` by x, after `reduce`; `passed`, where that was written, is the gradient and was clamped already."""
+def bn_grad_input(gradient: Tensor, x: Tensor, table: Tensor, line: Tensor, low: float, high: float) -> Tensor:
+    """The gradient of `apply` by x, after `bn_grad_affine`.
+
+    `passed`, where that was written, is the gradient, and was clamped already.
+    .
+    """
     dx = torch.empty_like(x)
-    call("propagate", x.dtype, gradient, x, dx, table, line, low, high, x.numel(), x.shape[1])
+    call("bn_grad_input", x.dtype, gradient, x, dx, table, line, low, high, x.numel(), x.shape[1])
     return dx
 
 
@@ -115,7 +121,7 @@ def max_unpool(
     return dx
 
 
-def descend(rows: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor]], rate: float, momentum: float, decay: float, *,
+def sgd_step(rows: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor]], rate: float, momentum: float, decay: float, *,
             nesterov: bool) -> None:  # fmt: skip
     """A step of SGD, as torch.optim.SGD takes it, of weights with equal settings.
 
@@ -129,4 +135,4 @@ def descend(rows: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor]], rate: 
     """
     if rows:
         table = torch.tensor([[*(0 if t is None else t.data_ptr() for t in row), row[1].numel()] for row in rows])
-        compiled.call(SOURCE, "descend", table, len(rows), rate, momentum, decay, 1.0, int(nesterov))
+        compiled.call(SOURCE, "sgd_step", table, len(rows), rate, momentum, decay, 1.0, int(nesterov))

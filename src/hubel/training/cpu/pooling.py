@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from hubel.training import kernels
-from hubel.training.convolution import fusable
+from hubel.training.cpu import kernels
+from hubel.training.cpu.convolution import fusable
 
 LARGEST = 16  # px, the side of a window whose places fit a byte
 

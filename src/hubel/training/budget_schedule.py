@@ -19,20 +19,20 @@ def planned_steps(recipe: Recipe, steps: int) -> int:
 
 def total_steps(recipe: Recipe, progress: Progress, steps: int) -> int:
     """Optimiser steps in all, as far as is known by now."""
-    return int(progress.turns[-1][1]) if progress.turns else planned_steps(recipe, steps)
+    return int(progress.corrections[-1][1]) if progress.corrections else planned_steps(recipe, steps)
 
 
-def place(step: int, turns: list[tuple[int, int, float]], planned: int) -> float:
+def schedule_position(step: int, corrections: list[tuple[int, int, float]], planned: int) -> float:
     """Where on the planned schedule a step stands.
 
-    >>> place(30, [], 100), place(60, [(50, 70, 9.9)], 100), place(70, [(50, 70, 9.9)], 100)
-    (30, 75.0, 100.0)
+    >>> [schedule_position(step, [(50, 70, 9.9)], 100) for step in (30, 60, 70)]
+    [30, 75.0, 100.0]
     """
     at, start, total = 0.0, 0, planned
-    for turn, corrected, _ in turns:
-        if turn > step:
+    for at_step, corrected, _ in corrections:
+        if at_step > step:
             break
-        at, start, total = _between(at, start, total, turn, planned), turn, corrected
+        at, start, total = _between(at, start, total, at_step, planned), at_step, corrected
     return _between(at, start, total, step, planned) if start else step
 
 
@@ -50,11 +50,11 @@ def correct(progress: Progress, recipe: Recipe, steps: int, seconds: float | Non
         seconds: that steps and validations may take in all; None where there is no budget.
     """
     planned, done = planned_steps(recipe, steps), progress.epoch * steps + progress.step
-    if seconds is None or len(progress.turns) == len(CORRECTIONS):
+    if seconds is None or len(progress.corrections) == len(CORRECTIONS):
         return False
-    if place(done, progress.turns, planned) < CORRECTIONS[len(progress.turns)] * planned:
+    if schedule_position(done, progress.corrections, planned) < CORRECTIONS[len(progress.corrections)] * planned:
         return False
-    before, _, elapsed = progress.turns[-1] if progress.turns else (0, 0, 0.0)
+    before, _, elapsed = progress.corrections[-1] if progress.corrections else (0, 0, 0.0)
     pace = (progress.elapsed - elapsed) / (done - before)
-    progress.turns.append((done, done + max(1, int((seconds - progress.elapsed) / pace)), progress.elapsed))
+    progress.corrections.append((done, done + max(1, int((seconds - progress.elapsed) / pace)), progress.elapsed))
     return True

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from hubel.training import kernels, pointwise
+from hubel.training.cpu import kernels, pointwise
 
 MANY = 128  # channels on both sides, from which the matrices are wide enough
 FEW = {"1x1": 14 * 14, "stride": 8 * 8, "dense": 7 * 7}  # positions up to which unfolding pays
@@ -77,7 +77,7 @@ class Source:
 
     x: Tensor
     weight: Tensor
-    narrow: Tensor
+    weight_bf16: Tensor
     parts: Tensor
     version: int
 
@@ -86,11 +86,11 @@ class Pointwise(torch.autograd.Function):
     """A 1x1 convolution without bias in bfloat16; see pointwise.c."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, narrow: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG004
-        """N C H W -> N O H W, and the parts of its moments; `narrow` is the weight in bfloat16."""
-        ctx.save_for_backward(x, narrow)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, weight_bf16: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG004
+        """N C H W -> N O H W, and the parts of its moments; `weight_bf16` is the weight in bfloat16."""
+        ctx.save_for_backward(x, weight_bf16)
         ctx.set_materialize_grads(False)
-        y, parts = pointwise.forward(x, narrow)
+        y, parts = pointwise.forward(x, weight_bf16)
         ctx.mark_non_differentiable(parts)
         return y, parts
 
@@ -100,13 +100,13 @@ class Pointwise(torch.autograd.Function):
         """Gradients by input and weight."""
         if gradients[0] is None:
             return None, None, None
-        x, narrow = ctx.saved_tensors
+        x, weight_bf16 = ctx.saved_tensors
         gradient = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
         by_x, by_weight, _ = ctx.needs_input_grad
-        return *pointwise.backward(gradient, None, x, narrow, by_x=by_x, by_weight=by_weight), None
+        return *pointwise.backward(gradient, None, x, weight_bf16, by_x=by_x, by_weight=by_weight), None
 
 
-class Thinned(torch.autograd.Function):
+class Subsampled(torch.autograd.Function):
     """Every `stride`th pixel of both directions."""
 
     @staticmethod
@@ -150,21 +150,21 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any 
     strides, paddings = (value if isinstance(value, tuple) else (value, value) for value in (stride, padding))
     square = (bias is None and strides[0] == strides[1] and isinstance(padding, tuple | int) and paddings[0] == paddings[1]
               and dilation in (1, (1, 1)) and weight.shape[2] == weight.shape[3] and fusable(x))  # fmt: skip
-    own = _own(x, weight, strides[0], paddings[0], groups) if square else None
+    own = _own_kernel(x, weight, strides[0], paddings[0], groups) if square else None
     if own is None:
         return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     if own is Pointwise:
-        x = x.to(kind) if strides[0] == 1 else Thinned.apply(x.to(kind), strides[0])
-        narrow = weight.detach().to(kind).contiguous()
-        y, parts = Pointwise.apply(x, weight, narrow)
-        y._source = Source(x, weight, narrow, parts, y._version)
+        x = x.to(kind) if strides[0] == 1 else Subsampled.apply(x.to(kind), strides[0])
+        weight_bf16 = weight.detach().to(kind).contiguous()
+        y, parts = Pointwise.apply(x, weight, weight_bf16)
+        y._source = Source(x, weight, weight_bf16, parts, y._version)
         return y
     x, weight = x.to(kind), weight.to(kind)
     return own.apply(x, weight, strides[0], paddings[0])
 
 
-def _own(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> Any:
+def _own_kernel(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> Any:
     """Which of ours computes a convolution; None where torch does."""
     c_out, c_in, kernel, _ = weight.shape
     if groups > 1:

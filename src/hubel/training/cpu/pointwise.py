@@ -20,7 +20,7 @@ FREE = (-float("inf"), float("inf"))
 
 @dataclass(frozen=True)
 class Behind:
-    """The batch norm behind a convolution, as its gradient needs it; see `kernels.propagate`."""
+    """The batch norm behind a convolution, as its gradient needs it; see `kernels.bn_grad_input`."""
 
     x: Tensor
     table: Tensor

@@ -1,10 +1,10 @@
 """Batch norm, the sum after it and the activation as one operation, for any network, while it trains on a CPU.
 
-Nothing of the network is changed. While it runs forward, `Fusing` sees every call of torch's functions: a batch norm only
+Nothing of the network is changed. While it runs forward, `FusionMode` sees every call of torch's functions: a batch norm only
 reads its statistics and answers with a tensor whose numbers are still missing; a sum adds its other term to what is
 missing; an activation computes the whole in one pass over memory. Anything else that meets such a tensor gets its
 numbers first, so what cannot be fused is as right as before, only not faster. Some convolutions get gradients of our own
-(`training.convolution`), and max pooling is done in our own passes (`training.pooling`).
+(`training.cpu.convolution`), and max pooling is done in our own passes (`training.cpu.pooling`).
 """
 
 import weakref
@@ -18,11 +18,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from hubel.training import kernels, pointwise
-from hubel.training.convolution import Source, convolve, fusable
-from hubel.training.copies import Copies
-from hubel.training.pointwise import FREE
-from hubel.training.pooling import max_pool
+from hubel.training.cpu import kernels, pointwise
+from hubel.training.cpu.bf16_weights import Bf16Weights
+from hubel.training.cpu.convolution import Source, convolve, fusable
+from hubel.training.cpu.pointwise import FREE
+from hubel.training.cpu.pooling import max_pool
 
 RELU = (0.0, float("inf"))
 RELU6 = (0.0, 6.0)
@@ -33,14 +33,14 @@ CLAMPS: dict[Any, tuple[float, float]] = {
 IN_PLACE = {functional.relu_, torch.relu_, Tensor.relu_, Tensor.__iadd__, Tensor.add_}
 SUMS = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.add_}
 # what can be asked of a tensor without its numbers
-OUTSIDE = {
+METADATA = {
     getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "requires_grad", "is_cpu", "layout")
 }
 DATA: set[Any] = {Tensor.data.__get__, Tensor.data.__set__}  # pyright: ignore[reportAttributeAccessIssue]
-OUTSIDE |= {Tensor.size, Tensor.dim, Tensor.numel, Tensor.stride, Tensor.is_floating_point, Tensor.is_contiguous}
+METADATA |= {Tensor.size, Tensor.dim, Tensor.numel, Tensor.stride, Tensor.is_floating_point, Tensor.is_contiguous}
 
 
-class Normalise(torch.autograd.Function):
+class FusedBatchNorm(torch.autograd.Function):
     """clamp(batch_norm(x) + other, low, high), with the statistics in `table`; see `kernels.moments`.
 
     Where x was made by a 1x1 convolution, the gradient goes to its input and weight, and that by x lives for a block of pixels
@@ -49,17 +49,17 @@ class Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, before: Tensor | None,  # noqa: ARG004
-                matrix: Tensor | None, narrow: Tensor | None, table: Tensor, limits: tuple[float, float],  # noqa: ARG004
-                missing: bool) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+                matrix: Tensor | None, weight_bf16: Tensor | None, table: Tensor, limits: tuple[float, float],  # noqa: ARG004
+                deferred: bool) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """The result; with `missing`, its memory only.  And its twin, where a sum was clamped: the same memory, for a second
         reader, whose gradient then comes by itself and needs no addition of its own.
         """
         y = torch.empty_like(x)
-        if not missing:
+        if not deferred:
             kernels.apply(x, other, y, table, *limits)
         ctx.limits, ctx.summed = limits, other is not None
         clamped = ctx.summed and limits != FREE
-        ctx.save_for_backward(x, table, y if clamped else None, before, narrow)
+        ctx.save_for_backward(x, table, y if clamped else None, before, weight_bf16)
         ctx.set_materialize_grads(False)
         return y, y.detach() if clamped else None
 
@@ -67,103 +67,105 @@ class Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradients by x, weight, bias, other, and the convolution's input and weight."""
-        x, table, y, before, narrow = ctx.saved_tensors
+        x, table, y, before, weight_bf16 = ctx.saved_tensors
         terms = [g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in gradients if g is not None]
         gradient, second = terms[0], terms[1] if len(terms) > 1 else None
         passed, limits = None if y is None else torch.empty_like(x), ctx.limits
-        affine, line = kernels.reduce(gradient, second, x, y, passed, table, *limits)
+        affine, line = kernels.bn_grad_affine(gradient, second, x, y, passed, table, *limits)
         if passed is not None:
             gradient, limits = passed, FREE
         dx = by_before = by_matrix = None
         if before is None:
-            dx = kernels.propagate(gradient, x, table, line, *limits)
+            dx = kernels.bn_grad_input(gradient, x, table, line, *limits)
         else:
             behind = pointwise.Behind(x, table, line, limits)
             by_x, by_weight = ctx.needs_input_grad[4:6]
-            by_before, by_matrix = pointwise.backward(gradient, behind, before, narrow, by_x=by_x, by_weight=by_weight)
+            by_before, by_matrix = pointwise.backward(
+                gradient, behind, before, weight_bf16, by_x=by_x, by_weight=by_weight
+            )
         return dx, *affine, gradient if ctx.summed else None, by_before, by_matrix, *[None] * 4
 
 
 @dataclass
-class Missing:
+class Deferred:
     """What the numbers of a tensor will be, and, once an in-place activation has taken its place, which tensor has them."""
 
-    inputs: tuple[Any, ...]  # of Normalise: x, weight, bias, other, before, matrix, narrow, table
+    inputs: tuple[Any, ...]  # of FusedBatchNorm: x, weight, bias, other, before, matrix, weight_bf16, table
     instead: Tensor | None = None
 
 
-class Fusing(TorchFunctionMode):
+class FusionMode(TorchFunctionMode):
     """While active, batch norms of training are fused with what follows them; leaving it, no number is missing."""
 
-    def __init__(self, copies: Copies | None = None) -> None:
+    def __init__(self, bf16_weights: Bf16Weights | None = None) -> None:
         super().__init__()
-        self.copies = copies
-        self.answers: list[weakref.ref[Tensor]] = []
+        self.bf16_weights = bf16_weights
+        self.deferred: list[weakref.ref[Tensor]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
         """Called by torch in place of `func`."""
         kwargs = kwargs or {}
         if func is functional.batch_norm:
-            return self.batch_norm(*(self.whole(value) for value in args), **kwargs)
+            return self.batch_norm(*(self.materialize(value) for value in args), **kwargs)
         if func is functional.conv2d:
-            first, *others = (self.whole(value) for value in args)
-            return convolve(read(first), *self.rounded(others), **kwargs)
+            first, *others = (self.materialize(value) for value in args)
+            return convolve(next_output(first), *self.round_weight(others), **kwargs)
         if func is functional.linear:
-            first, *others = (self.whole(value) for value in args)
-            return functional.linear(first, *self.rounded(others), **kwargs)
+            first, *others = (self.materialize(value) for value in args)
+            return functional.linear(first, *self.round_weight(others), **kwargs)
         if func is functional.max_pool2d:
-            return max_pool(*(self.whole(value) for value in args), **kwargs)
-        if func in OUTSIDE:
+            return max_pool(*(self.materialize(value) for value in args), **kwargs)
+        if func in METADATA:
             return func(*args, **kwargs)
-        if func in DATA and self.copies is not None:
-            self.copies.leave(args[0])
-        first = missing(args[0]) if args else None
+        if func in DATA and self.bf16_weights is not None:
+            self.bf16_weights.exclude(args[0])
+        first = deferred_of(args[0]) if args else None
         if func in SUMS and len(args) == 2 and not kwargs:
             total = self.add(*args, in_place=func in IN_PLACE)
             if total is not None:
                 return total
-        elif first and first.instead is None and (limits := clamps(func, args, kwargs)):
-            y, y._twin = Normalise.apply(*first.inputs, limits, False)
+        elif first and first.instead is None and (limits := clamp_limits(func, args, kwargs)):
+            y, y._second_output = FusedBatchNorm.apply(*first.inputs, limits, False)
             if func in IN_PLACE or kwargs.get("inplace") or args[-1] is True:
                 first.instead = y
             return y
-        return func(*self.whole(args), **{key: self.whole(value) for key, value in kwargs.items()})
+        return func(*self.materialize(args), **{key: self.materialize(value) for key, value in kwargs.items()})
 
     def __exit__(self, *error: Any) -> None:
         """Computes what hooks and the caller may still read."""
         super().__exit__(*error)
-        for answer in self.answers:
-            if (tensor := answer()) is not None and (now := self.whole(tensor)) is not tensor:
+        for reference in self.deferred:
+            if (tensor := reference()) is not None and (now := self.materialize(tensor)) is not tensor:
                 tensor.data.copy_(now)  # an in-place activation, and somebody kept the tensor it was called on
-        self.answers.clear()
+        self.deferred.clear()
 
-    def whole(self, value: Any) -> Any:
+    def materialize(self, value: Any) -> Any:
         """The value with every number there; lists, tuples and dictionaries are searched."""
         if isinstance(value, list | tuple):
-            parts = [self.whole(part) for part in value]
+            parts = [self.materialize(part) for part in value]
             return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
         if isinstance(value, dict):
-            return {key: self.whole(part) for key, part in value.items()}
-        waiting = missing(value)
+            return {key: self.materialize(part) for key, part in value.items()}
+        waiting = deferred_of(value)
         if waiting is None:
             return value
         if waiting.instead is not None:
-            return self.whole(waiting.instead)
+            return self.materialize(waiting.instead)
         x, _, _, other, *_, table = waiting.inputs
         kernels.apply(x, other, value, table, *FREE)
-        del value._missing
+        del value._deferred
         return value
 
-    def rounded(self, others: list[Any]) -> list[Any]:
+    def round_weight(self, others: list[Any]) -> list[Any]:
         """Weight and what follows it, as they are multiplied."""
-        return others if self.copies is None else [*map(self.copies.of, others[:1]), *others[1:]]
+        return others if self.bf16_weights is None else [*map(self.bf16_weights.rounded, others[:1]), *others[1:]]
 
-    def answer(self, inputs: tuple[Any, ...]) -> Tensor:
+    def defer(self, inputs: tuple[Any, ...]) -> Tensor:
         """A tensor whose numbers are missing."""
-        y, _ = Normalise.apply(*inputs, FREE, True)
-        y._missing = Missing(inputs)
-        self.answers.append(weakref.ref(y))
+        y, _ = FusedBatchNorm.apply(*inputs, FREE, True)
+        y._deferred = Deferred(inputs)
+        self.deferred.append(weakref.ref(y))
         return y
 
     # fmt: off
@@ -176,54 +178,54 @@ class Fusing(TorchFunctionMode):
         if not (training and own and weight is not None and bias is not None and fusable(x) and x.shape[1] < x.numel()):
             return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
         affine, running = (weight.detach(), bias.detach()), (running_mean, running_var, momentum, eps)
-        if (source := made_by(x)) is None:
-            return self.answer((x, weight, bias, *[None] * 4, kernels.moments(x.detach(), *affine, *running)))
-        table = kernels.settle(source.parts, *affine, *running, x.numel() // x.shape[1], pointwise.BLOCK)
-        return self.answer((x.detach(), weight, bias, None, source.x, source.weight, source.narrow, table))
+        if (source := source_of(x)) is None:
+            return self.defer((x, weight, bias, *[None] * 4, kernels.moments(x.detach(), *affine, *running)))
+        table = kernels.finalize_stats(source.parts, *affine, *running, x.numel() // x.shape[1], pointwise.BLOCK)
+        return self.defer((x.detach(), weight, bias, None, source.x, source.weight, source.weight_bf16, table))
 
     def add(self, left: Any, right: Any, *, in_place: bool) -> Tensor | None:
         """The sum, where one term is a batch norm's answer and the other of its kind; else None."""
-        first, second = missing(left), missing(right)
+        first, second = deferred_of(left), deferred_of(right)
         if first and first.inputs[3] is None and first.instead is None:
-            waiting, other = first, self.whole(right)
+            waiting, other = first, self.materialize(right)
         elif second and second.inputs[3] is None and second.instead is None and not in_place:
-            waiting, other = second, self.whole(left)
+            waiting, other = second, self.materialize(left)
         else:
             return None
         x, weight, bias, _, *rest = waiting.inputs
         if not (fusable(other) and other.shape == x.shape and other.dtype == x.dtype):
             return None
-        total = self.answer((x, weight, bias, read(other), *rest))
+        total = self.defer((x, weight, bias, next_output(other), *rest))
         if in_place:
             waiting.instead = total
         return total
 
 
-def missing(value: Any) -> Missing | None:
+def deferred_of(value: Any) -> Deferred | None:
     """What a tensor still lacks."""
-    return getattr(value, "_missing", None) if isinstance(value, Tensor) else None
+    return getattr(value, "_deferred", None) if isinstance(value, Tensor) else None
 
 
-def made_by(value: Tensor) -> Source | None:
+def source_of(value: Tensor) -> Source | None:
     """The convolution that made a tensor, if nobody has written into it or waits for its gradient."""
     source = getattr(value, "_source", None)
     left_alone = source is not None and source.version == value._version
     return source if left_alone and not value._backward_hooks and not value.retains_grad else None
 
 
-def read(value: Any) -> Any:
+def next_output(value: Any) -> Any:
     """The tensor for its first reader, its twin for the second."""
-    twin = getattr(value, "_twin", None)
+    twin = getattr(value, "_second_output", None)
     if twin is None:
         return value
     if not hasattr(value, "_read"):
         value._read = True
         return value
-    value._twin = None
+    value._second_output = None
     return twin
 
 
-def clamps(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float] | None:
+def clamp_limits(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float] | None:
     """The limits of an activation that only clamps; None of any other call."""
     if func is functional.hardtanh:
         given = dict(zip(("min_val", "max_val"), args[1:], strict=False)) | kwargs
@@ -231,29 +233,24 @@ def clamps(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[fl
     return CLAMPS.get(func)
 
 
-def forward(model: Callable[[Any], Any], x: Any, precision: str, *, fused: bool, device: str = "cpu",
-            copies: Copies | None = None) -> Any:  # fmt: skip
-    """The network's outputs for a training step.
+def forward(model: Callable[[Any], Any], x: Any, precision: str, bf16_weights: Bf16Weights | None = None) -> Any:
+    """Compute a network's outputs for a training step, with batch norms fused with what follows them; see `available`.
 
     Args:
         model: any network.
         x: N C H W, float32, best with the channels innermost.
         precision: "bfloat16" multiplies in bfloat16 (autocast); parameters, gradients and statistics are float32.
-        fused: whether batch norms are fused with what follows them; see `available`.
-        device: the kind of device, as torch names it.
-        copies: of the weights, which are to hand over their gradients afterwards; with `fused`.
+        bf16_weights: copies to multiply by, whose gradients are to be collected after the backward pass.
     """
-    if copies is not None:
-        copies.begin()
-    with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-        if not fused:
-            return model(x)
-        with Fusing(copies) as fusing:
+    if bf16_weights is not None:
+        bf16_weights.begin_forward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        with FusionMode(bf16_weights) as fusing:
             outputs = model(x)
-        return fusing.whole(outputs)
+        return fusing.materialize(outputs)
 
 
-def pays(model: nn.Module) -> bool:
+def has_norms(model: nn.Module) -> bool:
     """Whether a network has something to fuse."""
     return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 

@@ -10,15 +10,15 @@ from torch import nn
 
 from hubel.errors import UsageError
 from hubel.recipe import Recipe
-from hubel.training.copies import Copies
-from hubel.training.freezing import parts
+from hubel.training.execution import Execution
+from hubel.training.freezing import layer_groups
 from hubel.training.muon import Muon
 
 DECOUPLED_BY_ITSELF = ("adamw",)
 
 
-def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimiser of a settled recipe.
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimizer of a settled recipe.
 
     Its groups of parameters carry `decayed`: whether weight decay, l1 and l2 act on them.
     """
@@ -91,45 +91,45 @@ def by_depth(
     if recipe.layer_decay is None and recipe.unfreeze != "gradual":
         return [(1.0, parameters)] if parameters else []
     left, found = set(parameters), []
-    for depth, part in enumerate(parts(model)):
+    for depth, part in enumerate(layer_groups(model)):
         some = [p for module in part for p in module.parameters() if p in left]
         left -= set(some)  # a parameter that two parts share belongs to the upper one
         found += [((recipe.layer_decay or 1.0) ** depth, some)] * bool(some)
     return found
 
 
-def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: int,
-         copies: Copies | None = None) -> None:  # fmt: skip
+def step(optimizer: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: int,
+         execution: Execution | None = None) -> None:  # fmt: skip
     """One step with the gradients at hand, which are gone afterwards.
 
     Args:
-        optimiser: from `build`.
+        optimizer: from `build`.
         recipe: settled.
         lr: learning rate of this step.
         pictures: size of the training part, the n of lambda/n.
-        copies: of the optimiser's weights, where the step multiplied by copies.
+        execution: takes the step in the optimizer's place, where it computed the gradients.
     """
-    moving = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    moving = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     decaying = [
-        p for group in optimiser.param_groups if group["decayed"] for p in group["params"] if p.grad is not None
+        p for group in optimizer.param_groups if group["decayed"] for p in group["params"] if p.grad is not None
     ]
-    penalise(decaying, l1=(recipe.l1 or 0.0) / pictures, l2=(recipe.l2 or 0.0) / pictures)
+    add_penalty_gradients(decaying, l1=(recipe.l1 or 0.0) / pictures, l2=(recipe.l2 or 0.0) / pictures)
     if recipe.clip_norm:
         nn.utils.clip_grad_norm_(moving, recipe.clip_norm)
     if recipe.decay == "decoupled":
         with torch.no_grad():
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 for parameter in group["params"] if group["decayed"] else ():
                     if parameter.grad is not None:
                         parameter.mul_(1 - lr * group["depth"] * (recipe.weight_decay or 0.0))
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
-    (copies or optimiser).step()
-    optimiser.zero_grad(set_to_none=True)
+    (execution or optimizer).step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()
-def penalise(parameters: list[nn.Parameter], *, l1: float, l2: float) -> None:
+def add_penalty_gradients(parameters: list[nn.Parameter], *, l1: float, l2: float) -> None:
     """Adds the gradient of l1 x sum |w| + l2 x sum w^2 to the gradients."""
     if not (l1 or l2):
         return
