@@ -136,17 +136,25 @@ def encoded(image: Image.Image, random: np.random.Generator) -> bytes:
     return buffer.getvalue()
 
 
+def image_of(stored: Any) -> Image.Image:
+    return (Image.fromarray(stored) if isinstance(stored, np.ndarray) else Image.open(stored)).convert("RGB")
+
+
+def name_of(stored: list[Any], number: int) -> str:
+    return str(number) if isinstance(stored[number], np.ndarray) else Path(stored[number]).name
+
+
 def measured(folder: Path, seed: int, copies: int, halves: int) -> dict[str, Any]:
     """Copies, searches, counts."""
     opened = open_data(folder, lenient=True)
-    paths = [path for part in opened.source.parts.values() for path in part.pictures]
+    stored = [one for part in opened.source.parts.values() for one in part.pictures]  # paths, or arrays of an .npz
     small, random = thumbnails(opened), np.random.default_rng(seed)
-    held = np.random.default_rng(halves).permutation(len(paths))[len(paths) // 2 :]
+    held = np.random.default_rng(halves).permutation(len(stored))[len(stored) // 2 :]
     sources, pictures = [], [small.images]
     for kind in KINDS:
         chosen = random.choice(held, copies, replace=False)
         sources.append(chosen)
-        pictures.append(np.stack([decode(encoded(kind(Image.open(paths[i]).convert("RGB"), random), random), SIDE, 3, "squash")
+        pictures.append(np.stack([decode(encoded(kind(image_of(stored[i]), random), random), SIDE, 3, "squash")
                                   for i in chosen]))  # fmt: skip
     began, together = time.process_time(), np.concatenate(pictures)
     groups = near_duplicates(together)
@@ -156,7 +164,7 @@ def measured(folder: Path, seed: int, copies: int, halves: int) -> dict[str, Any
         theirs = groups[len(own) + copies * place :][:copies]
         found[kind.__name__] = int((theirs == groups[np.searchsorted(small.which, chosen)]).sum())
     first, count = np.unique(own, return_counts=True)
-    joined = [[Path(paths[small.which[i]]).name for i in np.flatnonzero(own == group)] for group in first[count > 1]]
+    joined = [[name_of(stored, small.which[i]) for i in np.flatnonzero(own == group)] for group in first[count > 1]]
     return {"seed": seed, "photographs": len(own), "copies_of_each_kind": copies, "found": found, "joined_photographs": joined,
             "searched_together": len(together), "cpu_seconds": round(seconds, 1)}  # fmt: skip
 

@@ -4,7 +4,7 @@
 
 The pictures are made up, so that nothing is decoded: smooth colour noise of 8 x 8 knots, 64 px, with grain. One in a hundred gets
 a copy of other brightness and grain, every second copy mirrored. Such pictures are as unlike as chance makes them, so this times
-the search; how real photographs fare is measured by `planted.py`.
+the search among signatures; how real photographs fare is measured by `planted.py` and `moved_copies.py`.
 """
 
 import argparse

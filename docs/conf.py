@@ -36,13 +36,13 @@ DATA = {"MODELS": "The networks of the zoo by their names: a function that build
 
 
 def help_of(name: str) -> str:
-    """What `hubel NAME --help` prints."""
+    """What `hubel NAME --help` prints; of `train`, all keys."""
     from hubel.cli import VERBS
     from hubel.cli.parsing import parsed
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        parsed(["--help"], name, VERBS[name])
+        parsed(["--help", *(["all"] if name == "train" else [])], name, VERBS[name])
     return said.getvalue()
 
 

@@ -19,7 +19,8 @@ from hubel.cli import VERBS, main
 from hubel.cli.parsing import parsed
 from hubel.commands.models import listed, table
 from hubel.errors import UsageError
-from hubel.recipe import Recipe
+from hubel.recipe import OPTIONS, Recipe
+from hubel.recipe.fields import TITLES
 from hubel.terminal import conclude, epoch_line
 
 
@@ -319,15 +320,47 @@ def test_the_version_is_told(capsys):
     assert ended(["--version"], capsys) == (0, f"hubel {hubel.__version__}\n", "")
 
 
-def test_help_names_every_key_once_and_no_default_where_none_is(capsys):
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
-    shown = capsys.readouterr().out
+def help_of(words, capsys):
+    with pytest.raises(SystemExit) as ended_with:
+        main(words)
+    assert ended_with.value.code == 0
+    return capsys.readouterr().out
+
+
+def described_keys(shown):
+    """The keys that have a row of their own."""
+    return re.findall(r"^\W*--([a-z][a-z0-9-]*)", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", ["train --help all", "train --help=all", "help train all", "train help=all"])
+def test_the_whole_help_names_every_key_once_and_no_default_where_none_is(words, capsys):
+    shown = help_of(words.split(), capsys)
     assert shown.startswith("usage: hubel train [-h] [OPTIONS] DATA")
     assert "None" not in shown
     assert "default: False" not in shown
-    for key in [*VERBS["train"].keys()]:
-        assert f"--{key.replace('_', '-')}" in shown
+    keys = {key.replace("_", "-") for key in VERBS["train"].keys()}  # noqa: SIM118
+    assert sorted(described_keys(shown)) == sorted(keys)
+
+
+def test_help_shows_what_matters_first_and_names_the_rest(capsys):
+    shown = help_of(["train", "--help"], capsys)
+    first = {key.replace("_", "-") for key, row in OPTIONS.items() if row.first}
+    assert first <= set(described_keys(shown))
+    assert len(first) <= 14
+    assert not {"beta1", "cutmix", "swa-epochs"} & set(described_keys(shown))
+    assert set(OPTIONS) <= set(re.findall(r"\w+", shown))
+
+
+@pytest.mark.parametrize("group", TITLES)
+def test_help_about_a_group_shows_its_keys_alone(group, capsys):
+    shown = help_of(["train", "--help", group], capsys)
+    keys = {key.replace("_", "-") for key, row in OPTIONS.items() if row.group == group}
+    assert sorted(described_keys(shown)) == sorted(keys)
+
+
+def test_help_about_what_is_no_group_names_the_nearest(capsys):
+    sentence = "hubel: hubel train has no group 'optin' of keys; did you mean optim? See hubel train --help\n"
+    assert ended(["train", "--help", "optin"], capsys) == (2, "", sentence)
 
 
 def test_a_full_disk_stops_training_with_one_sentence(tmp_path):

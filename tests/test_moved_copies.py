@@ -9,10 +9,13 @@ import torch
 from PIL import Image
 from skimage import data as samples
 from sklearn.datasets import load_digits
+from torch.nn import functional
 
 from hubel.data.audit import near_duplicates
+from hubel.data.audit.moved import TURNS, _near, moved_copies
 from hubel.data.audit.signatures import views, within_frame
 from hubel.data.preprocessing import decode
+from hubel.files import silently
 from pictures import encoded
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -61,3 +64,39 @@ def test_pictures_of_few_pixels_are_not_laid_on_each_other():
     digits = load_digits().images[:300].astype(np.uint8) * 15
     enlarged = np.stack([np.asarray(Image.fromarray(image).convert("RGB").resize((64, 64))) for image in digits])
     assert not views(enlarged.astype(np.float32)).waves.any()
+
+
+@pytest.mark.parametrize("quarters", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_turn_that_is_found_lays_one_picture_on_the_other(photographs, quarters, mirrored, first):
+    straight = thumbnails(photographs[:1])[0].astype(np.float32)
+    turned = np.ascontiguousarray(np.rot90(straight[:, ::-1] if mirrored else straight, quarters))
+    pair = np.stack([straight, turned] if first == 0 else [turned, straight])
+    pairs, _, turn = _near(views(pair).waves, silently)
+    assert pairs.tolist() == [[0], [1]]
+    affine = functional.pad(TURNS[turn], (0, 1))
+    planes = torch.from_numpy(pair).permute(0, 3, 1, 2)
+    laid = functional.grid_sample(planes[1:], functional.affine_grid(affine, [1, 3, 64, 64], align_corners=False),
+                                  align_corners=False)  # fmt: skip
+    torch.testing.assert_close(laid, planes[:1], atol=0.1, rtol=0)
+
+
+def test_pictures_that_are_alike_at_a_glance_alone_are_not_fetched_again():
+    random = np.random.default_rng(0)
+
+    def knots(count, side):
+        return functional.interpolate(torch.from_numpy(random.random((count, 3, side, side), np.float32)), size=(64, 64),
+                                      mode="bicubic")  # fmt: skip
+
+    pictures = (100 * knots(1, 4) + 150 * knots(24, 22)).permute(0, 2, 3, 1).numpy()
+    pairs, _, _ = _near(views(pictures).waves, silently)
+    fetched = []
+
+    def fetch(which):
+        fetched.extend(which.tolist())
+        return pictures[which]
+
+    assert pairs.shape[1] > 100
+    assert not moved_copies(fetch, len(pictures), silently).size
+    assert len(fetched) < len(pictures) + pairs.shape[1] / 4

@@ -8,11 +8,10 @@ from dataclasses import fields
 import pytest
 
 from hubel.errors import UsageError
-from hubel.recipe import Recipe
-from hubel.recipe import fields as keys
+from hubel.recipe import OPTIONS, Recipe
 
 
-@pytest.mark.parametrize("key", sorted(keys.RANGES))
+@pytest.mark.parametrize("key", sorted(key for key, row in OPTIONS.items() if row.range))
 def test_values_out_of_range_are_refused(key):
     with pytest.raises(UsageError, match=f"{key} is -1; it lies between"):
         Recipe(**{key: -1})
@@ -85,8 +84,8 @@ def test_settling_leaves_open_only_what_has_no_effect_or_needs_the_data():
     assert Recipe(epochs=8, schedule="multistep").settled().milestone_epochs() == (4, 6)
 
 
-@pytest.mark.parametrize("schedule", [*keys.Schedule.__args__])
-@pytest.mark.parametrize("optimizer", [*keys.Optimizer.__args__])
+@pytest.mark.parametrize("schedule", [*OPTIONS["schedule"].choices])
+@pytest.mark.parametrize("optimizer", [*OPTIONS["optimizer"].choices])
 def test_settling_is_allowed_by_its_own_rules_and_settles(schedule, optimizer):
     for epochs in (2, 3, 40):
         settled = Recipe(epochs=epochs, schedule=schedule, optimizer=optimizer, recipe="a published one").settled()
@@ -94,11 +93,17 @@ def test_settling_is_allowed_by_its_own_rules_and_settles(schedule, optimizer):
         assert Recipe.from_dict(json.loads(json.dumps(settled.to_dict()))) == settled
 
 
-def test_every_key_is_described_and_every_table_names_keys():
-    names = {field.name for field in fields(Recipe)}
+def test_every_field_is_described_and_every_row_names_fields_and_allowed_values():
+    assert list(OPTIONS) == [field.name for field in fields(Recipe)]
     described = (Recipe.__doc__ or "").split("Args:")[1]
-    assert not [name for name in names if f"\n        {name}: " not in described]
-    assert {*keys.RANGES, *keys.NEEDS, *keys.DEFAULTS, *keys.RATHER} <= names
+    for name, row in OPTIONS.items():
+        assert f"\n    {name}: {row.sentence()}." in described
+        for other, words in filter(None, (row.needs, row.default_with)):
+            assert not (set(words) - {*OPTIONS[other].choices}), name
+        assert row.beside is None or row.beside[0] in OPTIONS
+        if row.range and row.default is not None:
+            low, high = row.range
+            assert low <= row.default <= high, name
 
 
 def test_weights_by_name_are_read():

@@ -1,12 +1,14 @@
 """`HubelClassifier`: training behind scikit-learn's protocol, for pipelines, cross-validation and grid searches."""
 
 import hashlib
+import inspect
 import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +21,17 @@ from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands.train import Finished, start
 from hubel.data.preprocessing import fitted, recoloured
-from hubel.errors import HubelError
-from hubel.recipe import Recipe
-from hubel.recipe.fields import Augment, Loss, Monitor, Optimizer, Precision, Schedule
+from hubel.errors import HubelError, nearest
+from hubel.recipe import OPTIONS, Recipe
 from hubel.training.run import Run
 
-OWN = ("random_state", "run_dir")  # parameters that are not keys of a recipe
+OWN = ("random_state", "run_dir")  # parameters that are not fields of a recipe
+FIELDS = tuple(  # the others: how the pictures of `fit` are divided is not for a recipe to say, and `fit` is a method
+    name
+    for name in OPTIONS
+    if name not in ("fit", "seed", "split_seed", "test_fraction", "group", "folds", "fold", "split", "exclude", "tta",
+                    "checkpoint_seconds")
+)  # fmt: skip
 
 
 class HubelClassifier(ClassifierMixin, BaseEstimator):
@@ -37,7 +44,7 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
     None is chosen for the data and the machine. The labels may be anything that can be sorted.
 
     Args:
-        model, epochs, ..., threads: keys of a recipe; see `Recipe`.
+        model, epochs, ..., threads: fields of a recipe; see `Recipe`.
         random_state: seed of the split, the initial weights, the order, the augmentation and dropout; a number repeats.
         run_dir: folder under which every fit leaves a run, with its report; nothing is left unless given.
 
@@ -54,72 +61,18 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
         self,
         model: str | None = None,
         *,
-        recipe: str | None = None,
-        epochs: int | None = None,
-        steps: int | None = None,
-        budget: float | None = None,
-        batch: int | None = None,
-        optimizer: Optimizer | None = None,
-        lr: float | Literal["auto"] | None = None,
-        momentum: float | None = None,
-        weight_decay: float | None = None,
-        schedule: Schedule | None = None,
-        warmup_epochs: float | None = None,
-        loss: Loss | None = None,
-        label_smoothing: float | None = None,
-        dropout: float | None = None,
-        drop_path: float | None = None,
-        ema: float | None = None,
-        monitor: Monitor | None = None,
-        patience: int | None = None,
-        augment: Augment | None = None,
-        crop_padding: int | None = None,
-        crop_scale: float | None = None,
-        flip: bool | None = None,
-        erasing: float | None = None,
-        mixup: float | None = None,
-        cutmix: float | None = None,
-        size: int | None = None,
-        val_fraction: float | None = None,
-        precision: Precision | None = None,
-        device: str | None = None,
-        threads: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         run_dir: str | Path | None = None,
+        **options: Any,
     ) -> None:
+        if unknown := sorted(set(options) - set(FIELDS)):
+            raise TypeError(f"HubelClassifier has no argument {unknown[0]!r}; {nearest(unknown[0], FIELDS)}")
         self.model = model
-        self.recipe = recipe
-        self.epochs = epochs
-        self.steps = steps
-        self.budget = budget
-        self.batch = batch
-        self.optimizer = optimizer
-        self.lr = lr
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.warmup_epochs = warmup_epochs
-        self.loss = loss
-        self.label_smoothing = label_smoothing
-        self.dropout = dropout
-        self.drop_path = drop_path
-        self.ema = ema
-        self.monitor = monitor
-        self.patience = patience
-        self.augment = augment
-        self.crop_padding = crop_padding
-        self.crop_scale = crop_scale
-        self.flip = flip
-        self.erasing = erasing
-        self.mixup = mixup
-        self.cutmix = cutmix
-        self.size = size
-        self.val_fraction = val_fraction
-        self.precision = precision
-        self.device = device
-        self.threads = threads
         self.random_state = random_state
         self.run_dir = run_dir
+        for name in FIELDS:
+            if name != "model":
+                setattr(self, name, options.get(name))
 
     def fit(self, X: Any, y: Any) -> "HubelClassifier":
         """Trains on pictures X and their labels y.
@@ -245,3 +198,20 @@ def _shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
         return shape[1], shape[2], shape[3]
     hint = "; channels come last: X.transpose(0, 2, 3, 1)" if len(shape) == 4 and shape[1] in (1, 3) else ""
     raise ValueError(f"X has the shape {shape}; pictures are N H W, N H W C with C = 1 or 3, or rows N x S^2{hint}")
+
+
+def _signature() -> inspect.Signature:
+    """Return the constructor's signature with every field of the table: scikit-learn reads its parameters there."""
+    given = inspect.signature(HubelClassifier.__init__)
+    kept = [parameter for parameter in given.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    types = {field.name: field.type for field in fields(Recipe)}
+    own = [parameter for parameter in kept if parameter.name in OWN]
+    rest = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=types[name])
+        for name in FIELDS
+        if name != "model"
+    ]
+    return given.replace(parameters=[*(p for p in kept if p not in own), *rest, *own])
+
+
+HubelClassifier.__init__.__signature__ = _signature()  # type: ignore[attr-defined]

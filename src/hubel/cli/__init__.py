@@ -15,7 +15,8 @@ from importlib.metadata import version
 from hubel import process
 from hubel.cli import benchmark, cache, data, evaluation, faults, networks, sight, training, transfer
 from hubel.cli.arguments import limits
-from hubel.cli.parsing import Verb, parsed, way_out
+from hubel.cli.help import way_out
+from hubel.cli.parsing import Verb, parsed
 from hubel.errors import UsageError, nearest
 from hubel.foreign import plain
 
@@ -222,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     if arguments[:1] and arguments[0] in ("-h", "--help", "help"):
-        arguments = [*arguments[1:2], "--help"] if arguments[1:] else []
+        arguments = [*arguments[1:2], "--help", *arguments[2:3]] if arguments[1:] else []
     if not arguments:
         print(overview(), flush=True)
         return 0

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from hubel.documents import Range
 from hubel.recipe import Recipe
 
 Positional = tyro.conf.Positional
 Engine = Literal["auto", "eager", "folded", "native", "openvino", "onnxruntime", "inductor"]  # of `inference.ENGINES`
+Seed = Annotated[int, Range(0, 2**32 - 1)]  # what every library that draws takes
 MAX_PIXELS = "HUBEL_MAX_PIXELS"  # of `data.image_file.pixel_limit`
 Choices = Annotated[Recipe, tyro.conf.arg(name="")]  # the keys of a recipe, without a prefix
 Inputs = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]  # a key that is given once for each
@@ -22,7 +24,7 @@ File = Annotated[bool | str, tyro.conf.arg(metavar="[FILE]", help_behavior_hint=
 class Pictures:
     """What verbs that read picture files have in common."""
 
-    max_pixels: int | None = None
+    max_pixels: Annotated[int | None, Range(1, 2**40)] = None
     """pictures of more pixels are not read: 200,000,000 unless given; the largest take memory and time"""
 
 

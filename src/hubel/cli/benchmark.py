@@ -3,8 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from hubel.cli.arguments import Positional
+from hubel.documents import Range
 from hubel.foreign import plain
 from hubel.recipe.fields import Precision
 
@@ -17,17 +19,17 @@ class Benchmark:
     """train, infer, data, summary; all of them unless given"""
     model: str | None = None
     """measure this network (train, infer, summary) instead of the usual ones"""
-    batch: int | None = None
+    batch: Annotated[int | None, Range(1, 65_536)] = None
     """pictures at once (train, infer, data)"""
-    size: int | None = None
+    size: Annotated[int | None, Range(1, 8192)] = None
     """side of a picture [px] (train, infer, summary); as published unless given"""
     precision: Precision | None = None
     """of Hubel's arithmetic (train, infer); the quicker one unless given"""
-    rounds: int = 7
+    rounds: Annotated[int, Range(1, 1000)] = 7
     """turns of each contender"""
-    seconds: float = 90.0
+    seconds: Annotated[float, Range(0, 100_000)] = 90.0
     """of turns per case; it ends earlier than its rounds when this is over, but not before two"""
-    threads: int | None = None
+    threads: Annotated[int | None, Range(1, 4096)] = None
     """cores to compute with; all of them unless given"""
     chart: str = "benchmark.png"
     """draw bars to this .png or .svg"""

@@ -4,11 +4,13 @@ import json
 import shlex
 import sys
 from dataclasses import asdict, dataclass, fields, make_dataclass
+from typing import Annotated
 
-from hubel.cli.arguments import File, Pictures, Positional, file_of
+from hubel.cli.arguments import File, Pictures, Positional, Seed, file_of
+from hubel.documents import Range
 from hubel.foreign import plain
-from hubel.recipe import Recipe
-from hubel.recipe.fields import AUGMENTATION
+from hubel.recipe import AUGMENTATION, Recipe
+from hubel.recipe.fields import described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +21,9 @@ class Data(Pictures):
     """as for train"""
     output: str = "contact_sheet.png"
     """the PNG to write"""
-    columns: int = 8
+    columns: Annotated[int, Range(1, 100)] = 8
     """pictures per class"""
-    seed: int = 0
+    seed: Seed = 0
     """of which pictures are shown"""
     json: bool = False
     """print one JSON object"""
@@ -62,7 +64,7 @@ class Check(Pictures):
     """write a list of pictures to leave out, for hubel train DATA exclude=FILE; your files stay as they are"""
     html: File = False
     """write a page with the pictures (check.html)"""
-    seed: int = 0
+    seed: Seed = 0
     """of the folds in which labels are judged"""
     json: bool = False
     """print one JSON object"""
@@ -85,9 +87,9 @@ def check(arguments: Check) -> int:
     return 1 if checked.findings else 0
 
 
-Keys = make_dataclass("Keys", [(f.name, f.type, None) for f in fields(Recipe) if f.name in AUGMENTATION], frozen=True,
+Keys = make_dataclass("Keys", [(f.name, f.type, f) for f in fields(Recipe) if f.name in AUGMENTATION], frozen=True,
                       kw_only=True)  # fmt: skip
-Keys.__doc__ = Recipe.__doc__  # their help
+Keys.__doc__ = described("", Keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +100,11 @@ class Augment(Keys, Pictures):
     """as for train"""
     auto: bool = False
     """measure on the validation part which augmentations keep the labels, and show those"""
-    columns: int = 8
+    columns: Annotated[int, Range(1, 100)] = 8
     """pictures per row"""
-    size: int | None = None
+    size: Annotated[int | None, Range(1, 2048)] = None
     """side of the pictures [px]; as training would choose it unless given"""
-    seed: int = 0
+    seed: Seed = 0
     """of the pictures shown and the draws"""
     output: str = "augment.png"
     """the PNG to write"""
@@ -134,9 +136,9 @@ class Shard(Pictures):
     """as for train"""
     folder: Positional[str]
     """of the shards, a new one; `hubel train` reads it"""
-    megabytes: float = 256
+    megabytes: Annotated[float, Range(0.001, 1_000_000)] = 256
     """size of a shard"""
-    seed: int = 0
+    seed: Seed = 0
     """of the order in which pictures lie in the shards"""
     json: bool = False
     """print one JSON object"""
@@ -172,11 +174,11 @@ class Baseline(Pictures):
     """a list of pictures to leave out, as hubel check DATA --fix FILE writes it"""
     methods: str | None = None
     """some of majority,colour,hog,words,pixels,knn_l1,knn_l2,mlp; all of them unless given"""
-    most: int = 5000
+    most: Annotated[int, Range(1, 10_000_000)] = 5000
     """training pictures that are learnt from; of more, so many are drawn by class"""
-    size: int | None = None
+    size: Annotated[int | None, Range(1, 1024)] = None
     """side of the pictures [px]; their own up to 64 unless given"""
-    seed: int = 0
+    seed: Seed = 0
     """of the splits, the pictures that are learnt from, the codebook and the MLP"""
     html: File = False
     """write a page with the table and the templates of the linear classifier (baseline.html)"""

@@ -1,59 +1,19 @@
-"""The door: what every verb's numbers, files and names may be, as tables, and the one place where they are checked.
+"""The door: the one place where every verb's numbers, files and names are checked.
 
-A recipe's own numbers have theirs in `recipe.fields`; a recipe checks itself wherever it is made.
+What a number may be stands beside it, in the verb's arguments; a recipe checks itself wherever it is made.
 """
 
-import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hubel import files
+from hubel.documents import Range
 from hubel.errors import UsageError
-from hubel.recipe.fields import RANGES
+from hubel.recipe import OPTIONS
 
-SEED = (0, 2**32 - 1)  # what every library that draws takes
-
-# fmt: off
-NUMBERS: dict[str, tuple[float, float]] = {  # key, or verb and key: both ends included
-    "seed":               SEED,
-    "moments":            SEED,
-    "seeds":              (2, 1000),
-    "low":                (0, 1000),
-    "high":               (0, 1_000_000),
-    "lr-find samples":    (1, 100_000),
-    "gradcheck samples":  (1, 1_000_000),
-    "tolerance":          (0, 1),
-    "kills":              (1, 10_000),
-    "risk":               (0, 1),
-    "coverage":           (0, 1),
-    "top":                (1, 1_000_000),
-    "count":              (1, 100_000),
-    "channels":           (1, 10_000),
-    "features steps":     (0, 100_000),
-    "stride":             (1, 10_000),
-    "padding":            (0, 10_000),
-    "arithmetic seconds": (0, 3600),
-    "most":               (1, 10_000_000),
-    "columns":            (1, 100),
-    "augment size":       (1, 2048),
-    "baseline size":      (1, 1024),
-    "megabytes":          (0.001, 1_000_000),
-    "max_pixels":         (1, 2**40),
-    "k":                  (1, 1_000_000),
-    "shown":              (1, 10_000),
-    "neighbours":         (1, 1000),
-    "classes":            (1, 10_000_000),
-    "depth":              (0, 1000),
-    "batch":              (1, 65_536),
-    "benchmark size":     (1, 8192),
-    "rounds":             (1, 1000),
-    "benchmark seconds":  (0, 100_000),
-    "threads":            (1, 4096),
-}
-# fmt: on
 FILES = (
     "html",
     "markdown",
@@ -83,7 +43,7 @@ LONGEST = 255  # bytes of a file's name that every file system takes
 ROOM = 60  # of them that a number or an ending may take
 
 
-def reasonable(arguments: Any, verb: str) -> None:
+def reasonable(arguments: Any) -> None:
     """Refuses a number out of its range, and a file or a name that cannot be written, before anything is done.
 
     Raises:
@@ -93,7 +53,7 @@ def reasonable(arguments: Any, verb: str) -> None:
     for field in fields(arguments):
         key, value = field.name, getattr(arguments, field.name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            _in_range(key, value, *range_of(verb, key))
+            _in_range(key, value, *range_of(field.type, key))
         elif isinstance(value, str) and key in (*FILES, *FOLDERS, *NAMES):
             _can_be_named(key.replace("_", "-"), value)
             if key in FILES:
@@ -102,9 +62,19 @@ def reasonable(arguments: Any, verb: str) -> None:
                 raise UsageError(f"{key} is {value}, which is no folder; give a folder, or the name of a new one")
 
 
-def range_of(verb: str, key: str) -> tuple[float, float]:
-    """What a verb's number may be; a key of a recipe that stands alone means what it means there."""
-    return NUMBERS.get(f"{verb} {key}") or NUMBERS.get(key) or RANGES[key]
+def range_of(kind: Any, key: str) -> tuple[float, float]:
+    """Return what a verb's number may be: what its type says, or what the field of a recipe of this name may be.
+
+    Raises:
+        LookupError: neither says it.
+    """
+    for part in get_args(kind):
+        if isinstance(part, Range):
+            return part.low, part.high
+    bounds = OPTIONS[key].range
+    if bounds is None:
+        raise LookupError(f"{key} has no range")
+    return bounds
 
 
 def _in_range(key: str, value: float, low: float, high: float) -> None:
@@ -179,6 +149,3 @@ def words(arguments: Iterable[str]) -> None:
         if not argument or (equals and not value and key.lstrip("-").replace("-", "_").isidentifier()):
             what = f"{key} has no value" if key else "an argument is empty"
             raise UsageError(f"{what}; write {key.lstrip('-') or 'key'}=VALUE, or leave it out")
-
-
-assert all(low <= high and not math.isnan(low + high) for low, high in NUMBERS.values())

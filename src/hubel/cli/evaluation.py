@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from hubel.cli.arguments import Engine, Pictures, Positional
+from hubel.documents import Range
 from hubel.errors import UsageError
 from hubel.recipe.fields import Fit
 
@@ -17,9 +18,9 @@ class Answering:
     """the mean over several views: flips, shift, six, crops, ten; unless given, val takes the run's own and predict one"""
     fit: Fit | None = None
     """how pictures that are not square become so; as in training unless given"""
-    risk: float | None = None
+    risk: Annotated[float | None, Range(0, 1)] = None
     """answer 'none of these' below the lowest probability at which this share of the validation answers was wrong"""
-    coverage: float | None = None
+    coverage: Annotated[float | None, Range(0, 1)] = None
     """the same below the highest probability at which this share of the validation pictures was answered"""
     engine: Engine = "auto"
     """what computes; the quickest that agrees with eager, if the pictures are many enough for it to pay"""
@@ -133,7 +134,7 @@ class Predict(Answering, Pictures):
     """folder of the run, a classifier file, or the .json file of an ensemble"""
     images: Positional[tuple[str, ...]]
     """picture files, or folders of them"""
-    top: int = 3
+    top: Annotated[int, Range(1, 1_000_000)] = 3
     """how many classes to show"""
     json: bool = False
     """print one JSON object"""

@@ -5,9 +5,10 @@ import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from hubel.cli.arguments import File, Inputs, Positional, file_of
+from hubel.cli.arguments import File, Inputs, Positional, Seed, file_of
+from hubel.documents import Range
 from hubel.errors import UsageError
 from hubel.foreign import plain
 
@@ -48,9 +49,9 @@ class Summary:
     input: Inputs = ()
     """channels x height x width of a picture, such as 3x224x224; as published unless given; of a network of several
     inputs each in its own --input, with its kind of numbers where they are no real ones, 20:int64"""
-    classes: int | None = None
+    classes: Annotated[int | None, Range(1, 10_000_000)] = None
     """logits of the network; as published unless given"""
-    depth: int | None = None
+    depth: Annotated[int | None, Range(0, 1000)] = None
     """show modules down to this depth, calls inside added up"""
     arithmetic: str | None = None
     """show the sums behind a layer, or every layer of a module, with their numbers, as the lectures do"""
@@ -225,11 +226,11 @@ class Gradcheck:
     """channels x height x width of a picture; the smallest the network takes unless given"""
     loss: Literal["cross_entropy", "hinge", "bce"] = "cross_entropy"
     """whose gradient"""
-    samples: int = 4
+    samples: Annotated[int, Range(1, 1_000_000)] = 4
     """parameters of every weight and every bias"""
-    tolerance: float = 1e-4
+    tolerance: Annotated[float, Range(0, 1)] = 1e-4
     """largest relative error that passes"""
-    seed: int = 0
+    seed: Seed = 0
     """of pictures, weights and samples"""
     json: bool = False
     """print one JSON object"""

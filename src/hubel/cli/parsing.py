@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin
 
 import tyro
 
-from hubel.cli import door
+from hubel.cli import door, help
 from hubel.cli.arguments import File, Inputs
 from hubel.cli.synonyms import ALIASES, ELSEWHERE
 from hubel.errors import UsageError, lookup, nearest
@@ -68,11 +68,14 @@ class Verb:
     call: Callable[[Any], int]
     examples: tuple[str, ...]
 
+    def has_recipe(self) -> bool:
+        """Return whether the fields of a recipe are among its keys."""
+        return any(field.name == "recipe" and is_dataclass(field.default) for field in fields(self.arguments))
+
     def keys(self) -> dict[str, type]:
         """Every key the verb knows, with its type."""
         own = {f.name: f.type for f in fields(self.arguments) if f.name not in (*self.positional, "recipe")}
-        recipe = any(f.name == "recipe" for f in fields(self.arguments))
-        return own | ({f.name: f.type for f in fields(Recipe)} if recipe else {})  # type: ignore[return-value]
+        return own | ({f.name: f.type for f in fields(Recipe)} if self.has_recipe() else {})  # type: ignore[return-value]
 
 
 def parsed(arguments: Sequence[str], name: str, verb: Verb) -> Any:
@@ -82,14 +85,25 @@ def parsed(arguments: Sequence[str], name: str, verb: Verb) -> Any:
         UsageError: a key or a value that is unknown, missing, or one too many; the sentence names the way out.
     """
     door.words(arguments)
+    if help.is_asked(arguments):
+        _print_help(help.topic(arguments, name) if verb.has_recipe() else None, name, verb)
     others, named = _named_words(arguments, verb)
     rest = _placed(normalised(others, name, verb), named, name, verb)
-    if not {"-h", "--help"} & set(rest):
-        _refuse_incomplete(rest, name, verb)
-    described = f"{verb.arguments.__doc__}\n\nexamples:\n" + "\n".join(f"  {example}" for example in verb.examples)
-    words = tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, description=described, config=HELP, registry=OPEN)
-    door.reasonable(words, name)
+    _refuse_incomplete(rest, name, verb)
+    words = tyro.cli(verb.arguments, prog=f"hubel {name}", args=rest, config=HELP, registry=OPEN)
+    door.reasonable(words)
     return words
+
+
+def _print_help(topic: str | None, name: str, verb: Verb) -> NoReturn:
+    """Prints the help, and ends as tyro does."""
+    kind = help.with_groups(verb.arguments, topic) if verb.has_recipe() else verb.arguments
+    lines = [str(verb.arguments.__doc__), "", "examples:", *(f"  {example}" for example in verb.examples)]
+    if verb.has_recipe() and topic is None:
+        lines += ["", help.where_the_others_are(name)]
+    config = (*HELP, tyro.conf.OmitArgPrefixes)
+    tyro.cli(kind, prog=f"hubel {name}", args=["--help"], description="\n".join(lines), config=config, registry=OPEN)
+    raise SystemExit(0)
 
 
 def _named_words(arguments: Sequence[str], verb: Verb) -> tuple[list[str], dict[str, str]]:
@@ -202,17 +216,12 @@ def _translated(written: str, value: str | None, keys: Mapping[str, Any]) -> str
     return key
 
 
-def way_out(hint: str, command: str) -> str:
-    """What may be meant, and where everything stands."""
-    return f"{hint}{' See' if hint.endswith('?') else '; see'} {command} --help"
-
-
 def _unknown(written: str, key: str, name: str, keys: Iterable[str]) -> UsageError:
     """The sentence about a key that the verb does not have."""
     if key.replace("-", "_") in ELSEWHERE and "model" in keys:
         return UsageError(f"hubel {name} has no key {written!r}: {ELSEWHERE[key.replace('-', '_')]}")
     hint = nearest(key, keys).replace("did you mean ", "did you mean --").replace(" or ", " or --")
-    return UsageError(f"hubel {name} has no key {written!r}; {way_out(hint, f'hubel {name}')}")
+    return UsageError(f"hubel {name} has no key {written!r}; {help.way_out(hint, f'hubel {name}')}")
 
 
 def _refuse_incomplete(rest: Sequence[str], name: str, verb: Verb) -> None:
@@ -241,7 +250,7 @@ def _refuse_incomplete(rest: Sequence[str], name: str, verb: Verb) -> None:
             why = f"a file for {option} ends in {' or '.join(endings)}" if endings else f"{option} takes no value"
         elif key in verb.keys():  # noqa: SIM118
             why = f"did you mean {key}=VALUE?"
-        raise UsageError(f"{word!r} is a word too many for hubel {name}; {way_out(why, f'hubel {name}')}")
+        raise UsageError(f"{word!r} is a word too many for hubel {name}; {help.way_out(why, f'hubel {name}')}")
 
 
 class _Plain(NamedTuple):
@@ -312,6 +321,8 @@ def _value(key: str, value: str, kind: Any) -> str:
 
 def _kinds(kind: Any) -> set[Any]:
     """What a type consists of: `int | Literal["head", "all"] | None` of int, "head" and "all"."""
+    if get_origin(kind) is Annotated:
+        return _kinds(get_args(kind)[0])
     parts = get_args(kind)
     if get_origin(kind) is Literal:
         return set(parts)

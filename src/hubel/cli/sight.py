@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from hubel.cli.arguments import File, Pictures, Positional, file_of
+from hubel.cli.arguments import File, Pictures, Positional, Seed, file_of
+from hubel.documents import Range
 from hubel.errors import UsageError
 from hubel.foreign import in_markup, plain
 
@@ -27,15 +28,15 @@ class Explain(Pictures):
     """a .png for a sheet or an .html for a page; explain.png, or explain.html in the run's folder, unless given"""
     overlays: str | None = None
     """also write every map on its picture at the picture's own size, as files into this folder"""
-    count: int = 12
+    count: Annotated[int, Range(1, 100_000)] = 12
     """validation pictures, where no images are given"""
     data: str | None = None
     """where the run's data lie now, if not where it has recorded"""
     faithfulness: bool = False
     """test instead whether the maps tell the truth: deletion, insertion, lost weights, a planted object"""
-    top: int = 3
+    top: Annotated[int, Range(1, 1_000_000)] = 3
     """how many answers to show"""
-    seed: int = 0
+    seed: Seed = 0
     """of SmoothGrad's noise"""
     model: str | None = None
     """the network, where the file does not tell: a name of the zoo, or FILE.py:NAME"""
@@ -95,13 +96,13 @@ class Features(Pictures):
     """look among these pictures for those that excite a channel; the run's validation part unless given"""
     layers: str | None = None
     """with commas, names of modules; every stage with maps unless given"""
-    channels: int = 6
+    channels: Annotated[int, Range(1, 10_000)] = 6
     """per layer"""
     target: str | None = None
     """the class whose best picture is looked for (also class=NAME); the first few unless given"""
-    steps: int | None = None
+    steps: Annotated[int | None, Range(0, 100_000)] = None
     """of activation maximisation; 0 leaves it out, 96 unless given"""
-    seed: int = 0
+    seed: Seed = 0
     """of activation maximisation"""
     output: str = "features.html"
     """a .html for a page or a .png for a sheet"""
@@ -136,9 +137,9 @@ class Kernels(Pictures):
 
     image: Positional[str | None] = None
     """a picture file; scikit-image's cat unless given"""
-    stride: int = 1
+    stride: Annotated[int, Range(1, 10_000)] = 1
     """of the window [px]"""
-    padding: int | None = None
+    padding: Annotated[int | None, Range(0, 10_000)] = None
     """zeros on each side [px]; what keeps the size at stride 1 unless given"""
     output: str = "kernels.png"
     """a .png for a sheet or an .html for a page"""
@@ -166,15 +167,15 @@ class Arithmetic:
     """height x width [px]"""
     kernel: str = "3x3"
     """height x width [px]"""
-    stride: int = 1
+    stride: Annotated[int, Range(1, 10_000)] = 1
     """[px]"""
-    padding: int = 0
+    padding: Annotated[int, Range(0, 10_000)] = 0
     """zeros on each side [px]"""
-    seed: int = 0
+    seed: Seed = 0
     """of the numbers"""
     gif: File = False
     """also draw it to this .gif (steps.gif)"""
-    seconds: float = 0.6
+    seconds: Annotated[float, Range(0, 3600)] = 0.6
     """per step in the terminal"""
     json: bool = False
     """print one JSON object"""
@@ -214,9 +215,9 @@ class Map(Pictures):
     """whose features: a number, stem, last, penultimate, or the name of a module"""
     method: Literal["tsne", "pca"] = "tsne"
     """t-SNE keeps neighbours, PCA distances"""
-    most: int = 1000
+    most: Annotated[int, Range(1, 10_000_000)] = 1000
     """pictures at most, drawn at random"""
-    seed: int = 0
+    seed: Seed = 0
     """of the draw and of t-SNE"""
     output: str = "map.png"
     """a .png for a sheet or an .html for a page"""

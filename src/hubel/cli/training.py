@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from hubel import compiled, process
-from hubel.cli.arguments import Choices, File, Pictures, Positional, file_of
+from hubel.cli.arguments import Choices, File, Pictures, Positional, Seed, file_of
+from hubel.documents import Range
 from hubel.errors import UsageError
 from hubel.foreign import in_markup, plain
 from hubel.recipe import Recipe
@@ -26,7 +27,7 @@ class Train(Pictures):
     """of the run; data, model and a number unless given"""
     project: str = "runs"
     """folder of the runs"""
-    seeds: int | None = None
+    seeds: Annotated[int | None, Range(2, 1000)] = None
     """train so many runs on the same splits, with seeds from the recipe's on, and show mean and spread"""
     plot_schedule: File = False
     """draw the learning rate of every step to this .png (schedule.png) instead, and train nothing"""
@@ -122,11 +123,11 @@ class LrFind(Pictures):
 
     data: Positional[str]
     """as for train"""
-    low: float = 1e-5
+    low: Annotated[float, Range(0, 1000)] = 1e-5
     """first rate"""
-    high: float = 10.0
+    high: Annotated[float, Range(0, 1_000_000)] = 10.0
     """last rate"""
-    samples: int = 100
+    samples: Annotated[int, Range(1, 100_000)] = 100
     """rates tried, from one to the other"""
     plot: File = False
     """draw loss against rate to this .png (rates.png)"""
@@ -227,9 +228,9 @@ class VerifyResume:
 
     data: Positional[str] = "digits"
     """as for train"""
-    kills: int = 5
+    kills: Annotated[int, Range(1, 10_000)] = 5
     """SIGKILLs at random moments"""
-    moments: int = 0
+    moments: Seed = 0
     """seed of the moments"""
     recipe: Choices = Recipe()  # noqa: RUF009 -- frozen
     json: bool = False

@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from hubel.cli.arguments import Engine, Pictures, Positional
+from hubel.cli.arguments import Engine, Pictures, Positional, Seed
+from hubel.documents import Range
 from hubel.errors import UsageError
 from hubel.foreign import in_markup
 from hubel.recipe import Recipe
@@ -44,19 +45,19 @@ class Knn(Pictures):
     """by number, "stem", "last", "penultimate" (the vector before the logits), or any module's name"""
     query: tuple[str, ...] = ()
     """picture files of your own, or folders of them, to find the neighbours of"""
-    k: int | None = None
+    k: Annotated[int | None, Range(1, 1_000_000)] = None
     """how many vote; what does best on held-out pictures unless given"""
     metric: Literal["l2", "cosine"] | None = None
     """of distance; the better unless given"""
     split: Literal["val", "test"] = "val"
     """what is judged; test with k and metric chosen before, a look that a run records"""
-    shown: int = 24
+    shown: Annotated[int, Range(1, 10_000)] = 24
     """queries on the page"""
-    neighbours: int = 8
+    neighbours: Annotated[int, Range(1, 1000)] = 8
     """of each on the page"""
     output: str = "neighbours.html"
     """the page"""
-    seed: int = 0
+    seed: Seed = 0
     """of the splits and of what is shown"""
     include_trained: bool = False
     """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
@@ -123,7 +124,7 @@ class Probe(Pictures):
     """accuracy by stage, .png or .svg"""
     save: str | None = None
     """write the best one as a classifier to this .safetensors, for predict, val and the rest"""
-    seed: int = 0
+    seed: Seed = 0
     """of the splits"""
     include_trained: bool = False
     """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
@@ -166,7 +167,7 @@ class Advise(Pictures):
     """also do it"""
     output: str = "advised.safetensors"
     """the classifier file, where a probe is advised"""
-    seed: int = 0
+    seed: Seed = 0
     """of the splits"""
     include_trained: bool = False
     """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""

@@ -11,7 +11,7 @@ from hubel.errors import DataError, listed
 
 EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-    ".jp2", ".ico", ".heic", ".heif", ".avif",
+    ".pam", ".jp2", ".ico", ".heic", ".heif", ".avif",
 })  # fmt: skip
 RECORDS = ("run.json", "series.json", "baseline.json")  # a folder with one of these holds results
 NOT_DATA = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from hubel.data import pam
 from hubel.data.levels import Extent, Levels
 from hubel.data.png import without_large_texts
 from hubel.data.samples import Samples, deep, scaled_key
@@ -113,7 +114,7 @@ QUIET = _Quiet()
 def open_image(raw: bytes) -> Any:
     """The opened picture, header read, pixels not yet; use it inside `QUIET`.
 
-    A Pillow image, or `TiffSamples` of a TIFF that Pillow does not know; both have a size, a format and a mode.
+    A Pillow image, or `Samples` of a TIFF or PAM that Pillow does not know; both have a size, a format and a mode.
 
     Raises:
         Unreadable: the bytes are no picture of a format that is read.
@@ -135,6 +136,11 @@ def open_image(raw: bytes) -> Any:
     if raw[:4] in MAGIC:
         with suppress(Exception):  # damaged headers raise many kinds here too
             return TiffSamples(raw)
+    if raw.startswith(pam.MAGIC):
+        try:
+            return pam.PamSamples(raw)
+        except ValueError as error:
+            raise Unreadable(f"a PAM that is not read: {error}; convert it to PNG") from error
     raise Unreadable(_why_not(raw))
 
 
@@ -155,7 +161,7 @@ def orientation(image: Any, raw: bytes) -> int:
 
     Pillow turns a TIFF while loading it and forgets the tag then, so pixels that are loaded are asked afterwards.
     """
-    if isinstance(image, TiffSamples):
+    if isinstance(image, Samples):
         return image.orientation
     # a PNG may have it behind the pixels, and Pillow decodes them all to look there
     if image.format == "PNG" and not any(word in raw for word in (b"eXIf", b"Raw profile type", b"XML:com.adobe")):

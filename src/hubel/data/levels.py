@@ -2,7 +2,8 @@
 
 A file of 16 or 32 bits seldom says how many of them were used: a 12-bit X-ray fills the lowest sixteenth of 16 bits. The
 whole set decides, never a picture by itself, so that dark pictures stay darker than bright ones, and the classifier
-remembers it. Integers from 0 are read as the fewest of 8, 10, 12, 14, 16, 20, 24 and 32 bits that hold the set's largest.
+remembers it. Integers from 0 are read as the fewest of 8, 10, 12, 14, 16, 20, 24 and 32 bits that hold the set's largest, but
+as no more than their kind has: signed numbers of 16 bits end at 32,767.
 Integers below 0 too, as in tomography, run from the power of two that holds the smallest to the one that holds the largest.
 Floating-point numbers run to 1 or to 255 where those are the largest, within a tenth, and else to a power of two.
 """
@@ -26,11 +27,12 @@ Bounds = tuple[float, float]  # what is black and what is white
 
 
 class Extent(NamedTuple):
-    """The kind of a picture's numbers, the smallest and the largest; (0, 0, 0) where they are 8 bits."""
+    """The kind of a picture's numbers, the smallest and the largest; all 0 where they are 8 bits."""
 
     kind: int = PLAIN
     low: float = 0.0
     high: float = 0.0
+    bits: int = 0  # of the largest integer that their type holds, 15 of int16; 0 where that is not known
 
 
 class Levels(NamedTuple):
@@ -52,8 +54,7 @@ class Levels(NamedTuple):
         seen: dict[int, list[Extent]] = {}
         for extent in extents:
             seen.setdefault(extent.kind, []).append(extent)
-        bounds = {kind: _BOUNDS[kind](min(one.low for one in some), max(one.high for one in some))
-                  for kind, some in seen.items() if kind != PLAIN}  # fmt: skip
+        bounds = {kind: _bounds(joined(some)) for kind, some in seen.items() if kind != PLAIN}
         return Levels(bounds.get(WHOLE), bounds.get(REAL)) if bounds else None
 
     @staticmethod
@@ -64,7 +65,7 @@ class Levels(NamedTuple):
     def bounds(self, extent: Extent) -> Bounds:
         """Black and white of a picture; by its own values where none of its kind has been seen."""
         known = self.whole if extent.kind == WHOLE else self.real
-        return known or _BOUNDS[extent.kind](extent.low, extent.high)
+        return known or _bounds(extent)
 
     def filled(self, own: "Levels | None") -> "Levels":
         """These, and what other pictures have where these say nothing."""
@@ -89,16 +90,17 @@ class Levels(NamedTuple):
         return f"{' and '.join(said)}, by the range of all values in {what}"
 
 
-def whole_bounds(low: float, high: float) -> Bounds:
-    """Black and white of integers from `low` to `high`.
+def whole_bounds(low: float, high: float, bits: int = 0) -> Bounds:
+    """Black and white of integers from `low` to `high`, of a type whose largest has so many bits.
 
-    >>> whole_bounds(0, 255), whole_bounds(17, 3071), whole_bounds(-1024, 3071)
-    ((0, 255), (0, 4095), (-1024, 4095))
+    >>> whole_bounds(0, 255), whole_bounds(17, 3071), whole_bounds(-1024, 3071), whole_bounds(0, 32000, bits=15)
+    ((0, 255), (0, 4095), (-1024, 4095), (0, 32767))
     """
     low, high = int(low), int(high)
     if low < 0:
         return -(1 << (-low - 1).bit_length()), (1 << max(high, 127).bit_length()) - 1
-    return 0, (1 << next((bits for bits in BITS if high < 1 << bits), 64)) - 1
+    depth = next((depth for depth in BITS if high < 1 << depth), 64)
+    return 0, (1 << min(depth, bits or depth)) - 1
 
 
 def real_bounds(low: float, high: float) -> Bounds:
@@ -121,7 +123,10 @@ def _power(value: float) -> float:
     return 2.0 ** math.ceil(math.log2(value / TOLERANCE))
 
 
-_BOUNDS = {WHOLE: whole_bounds, REAL: real_bounds}
+def _bounds(extent: Extent) -> Bounds:
+    if extent.kind == REAL:
+        return real_bounds(extent.low, extent.high)
+    return whole_bounds(extent.low, extent.high, extent.bits)
 
 
 def extent_of(values: NDArray[Any]) -> Extent:
@@ -129,19 +134,23 @@ def extent_of(values: NDArray[Any]) -> Extent:
     kind = REAL if values.dtype.kind == "f" else WHOLE
     if kind == REAL and not np.isfinite(values.sum(dtype=np.float64)):
         values = values[np.isfinite(values)]
-    return Extent(kind, float(values.min()), float(values.max())) if values.size else Extent(kind)
+    bits = 0 if kind == REAL else int(np.iinfo(values.dtype).max).bit_length()
+    return Extent(kind, float(values.min()), float(values.max()), bits) if values.size else Extent(kind)
 
 
 def joined(extents: Iterable[Extent]) -> Extent:
     """The extent of several arrays together."""
     some = list(extents)
-    return Extent(some[0].kind, min(one.low for one in some), max(one.high for one in some))
+    bits = [one.bits for one in some]
+    return Extent(
+        some[0].kind, min(one.low for one in some), max(one.high for one in some), max(bits) if all(bits) else 0
+    )
 
 
 def refuse_two_scales(parts: Mapping[str, Iterable[Extent]]) -> None:
     """Raises DataError where floating-point pictures run to 1 in one part and to 255 in another, so that one would be black."""
     real = {name: [extent for extent in extents if extent.kind == REAL] for name, extents in parts.items()}
-    white = {name: real_bounds(*joined(extents)[1:])[1] for name, extents in real.items() if extents}
+    white = {name: _bounds(joined(extents))[1] for name, extents in real.items() if extents}
     of = {bound: name for name, bound in white.items()}
     if {1.0, 255.0} <= set(of):
         raise DataError(f"the floating-point numbers of the {of[1.0]} part run from 0 to 1 and those of the {of[255.0]} part "
@@ -170,8 +179,8 @@ def eight_bits(values: NDArray[Any], bounds: Bounds) -> NDArray[np.uint8]:
         spread = np.nan_to_num((values.astype(np.float64) - black) * (255 / (white - black)), nan=0.0)
         return np.rint(np.clip(spread, 0, 255)).astype(np.uint8)
     bits = (int(white) + 1).bit_length() - 1
-    if black == 0 and white == (1 << bits) - 1:
-        return (np.clip(values, 0, min(white, np.iinfo(values.dtype).max)) >> max(bits - 8, 0)).astype(np.uint8)
+    if black == 0 and bits >= 8 and white == (1 << bits) - 1:
+        return (np.clip(values, 0, min(white, np.iinfo(values.dtype).max)) >> bits - 8).astype(np.uint8)
     spread = np.floor((values.astype(np.float64) - black) * (256 / (white + 1 - black)))
     return np.clip(spread, 0, 255).astype(np.uint8)
 

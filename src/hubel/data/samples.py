@@ -60,7 +60,7 @@ def _form(image: Image.Image) -> Form | None:
     raw = args if isinstance(args, str) else args[0] if isinstance(args, tuple) and args else ""
     tags: Any = getattr(image, "tag_v2", {})
     inverted = bool(tags) and tags.get(PHOTOMETRIC, 0) == 0
-    signed = max(np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)).tolist()) == 2 if tags else False
+    signed = _signed(tags)
     if image.mode in GREY:
         unsigned = bool(tags) and image.mode == "I" and not signed
         # libtiff gives this machine's order, and Pillow takes some of it for the file's
@@ -75,6 +75,10 @@ def _form(image: Image.Image) -> Form | None:
         straight = raw.replace("RGBa", "RGBA")
         return Form(mode, straight, straight[:-1] + OTHER_ORDER[raw[-1]]) if mode in COLOURS else None
     return None
+
+
+def _signed(tags: Any) -> bool:
+    return bool(tags) and max(np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)).tolist()) == 2
 
 
 def deep(image: Any, raw: bytes, reopen: Callable[[bytes], Any]) -> "Samples | None":
@@ -94,6 +98,8 @@ class Samples:
         inverted: whether the smallest number is white.
         key: the number or the colour that is transparent.
     """
+
+    orientation = 1  # as the tag of TIFF has it
 
     def __init__(self, size: tuple[int, int], mode: str, *, inverted: bool = False, key: Any = None) -> None:
         self.size, self.mode, self._inverted, self._key = size, mode, inverted, key
@@ -166,7 +172,7 @@ class PillowSamples(Samples):
         if self._form.other:
             brightest = max(high for _, high in np.atleast_2d(self._upper.getextrema())[: self._colours].tolist())
             if brightest >= 64:
-                return Extent(WHOLE, 0, 256 * brightest + 255)
+                return Extent(WHOLE, 0, 256 * brightest + 255, 16)
         return super().extent()
 
     def declared(self, found: Extent) -> Extent:
@@ -178,11 +184,12 @@ class PillowSamples(Samples):
             high = 65535
         tags: Any = getattr(self._upper, "tag_v2", None) or {}
         bits = max(np.atleast_1d(tags.get(BITS, 16)).tolist())
+        holds = bits - _signed(tags) if tags and found.kind == WHOLE else found.bits  # Pillow's array may hold more
         if found.kind == WHOLE and bits not in (8, 16, 32):
-            high = max(high, (1 << bits) - 1)
+            high = max(high, (1 << holds) - 1)
         said = [np.atleast_1d(tags[tag]).tolist() for tag in (*SMALLEST, *LARGEST) if tag in tags]
         numbers = [float(n) for some in said for n in some if isinstance(n, (int, float)) and np.isfinite(n)]
-        return Extent(found.kind, min([low, *numbers]), max([high, *numbers]))
+        return Extent(found.kind, min([low, *numbers]), max([high, *numbers]), holds)
 
     def block(self, box: Box) -> Image.Image:
         """See `Samples.block`; where the upper bytes are all that is wanted, there is no second pass."""

@@ -25,12 +25,12 @@ from hubel.data.levels import Extent
 from hubel.data.workers import in_threads
 from hubel.files import Track, cache_folder, silently
 
-HEADERS = 6  # raise it when reading headers changes: what older versions remembered is then forgotten
+HEADERS = 7  # raise it when reading headers changes: what older versions remembered is then forgotten
 RACY = 2_000_000_000  # ns; the coarsest clock of a file system in use, FAT's, ticks every two seconds
 STATUS = np.dtype([("size", "i8"), ("modified", "i8"), ("changed", "i8"), ("inode", "u8")])
 CONTENT = np.dtype([
     ("digest", "u1", 16), ("width", "i4"), ("height", "i4"), ("grey", "?"), ("read", "?"),
-    ("kind", "u1"), ("low", "f8"), ("high", "f8"),
+    ("kind", "u1"), ("low", "f8"), ("high", "f8"), ("bits", "u1"),
 ])  # fmt: skip
 CHUNK = 32  # files a thread reads before it takes the next
 
@@ -56,7 +56,8 @@ class Scans:
         """The numbers of the files that have more than 8 bits."""
         deep = self.content[(self.content["kind"] > 0) & (self.content["width"] > 0)]
         return [
-            Extent(int(kind), float(low), float(high)) for kind, low, high in deep[["kind", "low", "high"]].tolist()
+            Extent(int(kind), float(low), float(high), int(bits))
+            for kind, low, high, bits in deep[["kind", "low", "high", "bits"]].tolist()
         ]
 
     def digest(self) -> bytes:
@@ -143,7 +144,7 @@ def _read(
             raw = limits.read(paths[number], limits.PICTURE)
             entry["digest"] = np.frombuffer(digest(raw), np.uint8)
             entry["width"], entry["height"], entry["grey"], extent = read_header(raw)
-            entry["kind"], entry["low"], entry["high"] = extent
+            entry["kind"], entry["low"], entry["high"], entry["bits"] = extent
         except Unreadable as error:
             reasons[number] = str(error)
         except OSError as error:  # it may be readable again: what is said of it is not remembered

@@ -1,4 +1,5 @@
-"""TIFF files of kinds that Pillow does not know, by tifffile: 64 bits, floating-point colours, 16 bits with alpha and others.
+"""TIFF files of kinds that Pillow does not know, by tifffile: 64 bits, floating-point colours, 16 bits with alpha, palettes of
+65,536 colours and others.
 
 Among them are colours of 16 bits that lie in planes, one behind the other as NumPy's C H W: Pillow takes the bytes of a number
 for two pixels.
@@ -16,7 +17,7 @@ from hubel.data.samples import Box, Samples
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COMPRESSIONS = (1, 8, 32946, 32773)  # none, deflate, deflate, PackBits: what tifffile undoes without further packages
-GREY, COLOUR, INKS = (0, 1), 2, 5  # photometric interpretations
+GREY, COLOUR, PALETTE, INKS = (0, 1), 2, 3, 5  # photometric interpretations
 BITS, SAMPLES, PLANES = 258, 277, 284  # tags of TIFF 6.0
 PREMULTIPLIED, ALPHA = 1, 2  # kinds of extra samples
 
@@ -46,14 +47,16 @@ class TiffSamples(Samples):
             depth = page.samplesperpixel - len(extra)
             if page.dtype is None or page.compression not in COMPRESSIONS or page.imagedepth != 1:
                 raise ValueError("neither Pillow nor tifffile reads it")
+            self._palette = page.colormap if photometric == PALETTE and not extra else None
             if (photometric in GREY, photometric, depth) not in (
                 (True, photometric, 1),
                 (False, COLOUR, 3),
+                (self._palette is None, PALETTE, 1),
                 (False, INKS, 4),
             ):
-                raise ValueError("neither grey, RGB nor CMYK")
+                raise ValueError("neither grey, RGB, CMYK nor of a palette")
             self.orientation = int(page.tags[274].value) if 274 in page.tags else 1
-            mode = {1: "L", 3: "RGB", 4: "CMYK"}[depth]
+            mode = "RGB" if photometric == PALETTE else {1: "L", 3: "RGB", 4: "CMYK"}[depth]
             if extra and depth < 4:
                 mode += {PREMULTIPLIED: "a", ALPHA: "A"}.get(extra[0], "")
             super().__init__((page.imagewidth, page.imagelength), mode, inverted=photometric == 0)
@@ -73,6 +76,8 @@ class TiffSamples(Samples):
                 array = page.asarray()
                 array = np.moveaxis(array, 0, -1) if page.planarconfig == 2 and array.ndim == 3 else array
             array = array.reshape(self.size[1], self.size[0], -1)[..., : self._bands]
+            if self._palette is not None:  # its colours have 16 bits, whatever the index has
+                array = (self._palette >> 8).astype(np.uint8).T[array[..., 0]]
             self._array = array.astype(np.uint8) * np.uint8(255) if array.dtype == bool else array
         left, top, right, bottom = box
         return self._array[top:bottom, left:right]

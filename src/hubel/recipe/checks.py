@@ -9,24 +9,6 @@ from hubel.recipe import fields
 if TYPE_CHECKING:
     from hubel.recipe import Recipe
 
-CHOICES = {
-    "fit": fields.Fit,
-    "optimizer": fields.Optimizer,
-    "decay": fields.Decay,
-    "decay_on": fields.DecayOn,
-    "schedule": fields.Schedule,
-    "loss": fields.Loss,
-    "sampler": fields.Sampler,
-    "monitor": fields.Monitor,
-    "augment": fields.Augment,
-    "policy": fields.Policy,
-    "precision": fields.Precision,
-    "freeze_batch_norm": fields.FreezeBatchNorm,
-    "edge": fields.Edge,
-    "tta": fields.Views,
-}
-CLASS_WEIGHTS = ("none", "balanced", "sqrt")
-
 
 def check(recipe: "Recipe") -> None:
     """Raises a UsageError with the first reason not to train with these values."""
@@ -36,16 +18,20 @@ def check(recipe: "Recipe") -> None:
 
 
 def _values(recipe: "Recipe") -> Iterator[str]:
-    for name, words in CHOICES.items():
+    for name, row in fields.options(type(recipe)).items():
         value = getattr(recipe, name)
-        if value is not None and value not in get_args(words):
-            yield f"{name} is {value!r}; {nearest(str(value), get_args(words))}"
-    for name, (low, high) in fields.RANGES.items():
-        value = getattr(recipe, name)
+        if value is None:
+            continue
+        if row.choices and value not in row.choices:
+            words = [str(word) for word in row.choices]
+            yield f"{name} is {value!r}; {nearest(str(value), words)}"
+        if row.range is None:
+            continue
+        low, high = row.range
         if isinstance(value, str):
             if (name, value) != ("lr", "auto"):
                 yield f"{name} is {value!r}; it is a number between {low:,} and {high:,}"
-        elif value is not None and not low <= value <= high:  # also refuses nan
+        elif not low <= value <= high:  # also refuses nan
             yield f"{name} is {value}; it lies between {low:,} and {high:,}"
     recipe.milestone_epochs()
     recipe.named_weights()
@@ -53,9 +39,10 @@ def _values(recipe: "Recipe") -> Iterator[str]:
 
 
 def _without_effect(recipe: "Recipe") -> Iterator[str]:
-    for name, (other, wanted) in fields.NEEDS.items():
-        value, chosen = getattr(recipe, name), recipe.chosen(other)
-        if not value or chosen is None or chosen in wanted:  # 0 turns a key off
+    for name, row in fields.options(type(recipe)).items():
+        other, wanted = row.needs or ("", ())
+        value, chosen = getattr(recipe, name), recipe.chosen(other) if other else None
+        if not value or chosen is None or chosen in wanted:  # 0 turns a field off
             continue
         yield (f"{name}={value} would have no effect with {other}={chosen}; use {other}={' or '.join(wanted)}, or leave "
                f"{name} out")  # fmt: skip
@@ -75,8 +62,9 @@ def _of_transfer(recipe: "Recipe") -> Iterator[str]:
     unfreeze, words = recipe.unfreeze, get_args(fields.Unfreeze)
     if unfreeze is not None and unfreeze not in words and not (isinstance(unfreeze, int) and unfreeze > 0):
         yield f"unfreeze is {unfreeze!r}; give {', '.join(words)}, or a number of stages from 1 on"
-    for name, (other, _) in fields.COMPANIONS.items():
-        if getattr(recipe, name) is not None and getattr(recipe, other) is None:
+    for name, row in fields.options(type(recipe)).items():
+        other = row.beside[0] if row.beside else ""
+        if other and getattr(recipe, name) is not None and getattr(recipe, other) is None:
             spelled = {"weights": "from=WEIGHTS"}.get(other, f"{other}=RUN")
             yield f"{name}={getattr(recipe, name)} would have no effect without {spelled}"
     if recipe.freeze_batch_norm == "frozen" and unfreeze in (None, "all"):

@@ -1,9 +1,12 @@
-"""The keys of a recipe as tables: their words, their ranges, what they depend on, what they are when left open.
+"""What a field of a recipe is: its group, range, default, help, and what it needs.
 
 No torch here, so that the command line starts quickly.
 """
 
-from typing import Any, Literal
+import dataclasses
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, get_args
 
 from hubel.errors import UsageError
 
@@ -25,129 +28,90 @@ Precision = Literal["float32", "bfloat16"]
 Unfreeze = Literal["head", "all", "gradual"]
 FreezeBatchNorm = Literal["none", "frozen", "all"]
 
-# fmt: off
-STRENGTHS: dict[str, tuple[float, float]] = {  # of augmentation
-    "crop_padding":       (0, 1000),
-    "crop_scale":         (0.01, 1),
-    "scale":              (0, 0.9),
-    "rotate":             (0, 180),
-    "shear":              (0, 80),
-    "translate":          (0, 1),
-    "brightness":         (0, 1),
-    "contrast":           (0, 1),
-    "saturation":         (0, 1),
-    "hue":                (0, 0.5),
-    "grey":               (0, 1),
-    "pca":                (0, 10),
-    "noise":              (0, 1),
-    "erasing":            (0, 1),
-    "cutout":             (0, 8192),
-    "mixup":              (0, 100),
-    "cutmix":             (0, 100),
-    "policy_count":       (1, 20),
-    "policy_magnitude":   (0, 30),
-}
-AUGMENTATION = ("flip", *STRENGTHS, "policy")  # what changes training pictures, and a recipe shares with `hubel augment`
-
-RANGES: dict[str, tuple[float, float]] = {  # both ends included
-    "epochs":             (1, 100_000),
-    "steps":              (1, 1_000_000_000),
-    "batch":              (1, 1_000_000),
-    "accumulate":         (1, 100_000),
-    "lr":                 (0, 1000),
-    "momentum":           (0, 0.9999),
-    "alpha":              (0, 0.99999),
-    "beta1":              (0, 0.99999),
-    "beta2":              (0, 0.99999),
-    "eps":                (1e-15, 10),
-    "weight_decay":       (0, 10),
-    "layer_decay":        (0.01, 1),
-    "distill_temperature": (0.01, 1000),
-    "distill_weight":     (0.0001, 1),
-    "l1":                 (0, 1e6),
-    "l2":                 (0, 1e6),
-    "clip_norm":          (0, 1e6),
-    "warmup_epochs":      (0, 100_000),
-    "lr_end":             (0, 1),
-    "step_epochs":        (0.001, 100_000),
-    "gamma":              (0.0001, 1),
-    "plateau_patience":   (1, 100_000),
-    "label_smoothing":    (0, 0.99),
-    "dropout":            (0, 0.99),
-    "drop_path":          (0, 0.99),
-    "ema":                (0, 0.999999),
-    "swa_epochs":         (0, 100_000),
-    "patience":           (0, 100_000),
-    **STRENGTHS,
-    "size":               (1, 8192),
-    "threads":            (1, 4096),
-    "prefetch":           (0, 1024),
-    "budget":             (0.001, 1e9),
-    "checkpoint_seconds": (0, 1e9),
-    "folds":              (2, 1000),
-    "fold":               (1, 1000),
-    "split_seed":         (0, 2**62),
-    "seed":               (0, 2**62),
+CLASS_WEIGHTS = ("none", "balanced", "sqrt")
+Group = Literal["model", "transfer", "length", "optim", "schedule", "loss", "augment", "data", "system"]
+TITLES: dict[Group, str] = {  # for --help
+    "model": "the network",
+    "transfer": "starting from weights, and learning from a teacher",
+    "length": "how long",
+    "optim": "the step",
+    "schedule": "the learning rate's schedule",
+    "loss": "the loss, and what else keeps a network from learning by heart",
+    "augment": "augmentation of the training pictures",
+    "data": "pictures and splits",
+    "system": "the machine, and the seed",
 }
 
-NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {  # key: the other key, and its values with which this one has an effect
-    "momentum":         ("optimizer", ("momentum", "nesterov", "rmsprop", "muon")),
-    "alpha":            ("optimizer", ("rmsprop",)),
-    "beta1":            ("optimizer", ("adam", "adamw")),
-    "beta2":            ("optimizer", ("adam", "adamw")),
-    "eps":              ("optimizer", ("rmsprop", "adam", "adamw")),
-    "lr_end":           ("schedule", ("cosine", "linear")),
-    "step_epochs":      ("schedule", ("step", "exponential")),
-    "milestones":       ("schedule", ("multistep",)),
-    "gamma":            ("schedule", ("step", "multistep", "plateau", "exponential")),
-    "plateau_patience": ("schedule", ("plateau",)),
-    "label_smoothing":  ("loss", ("cross_entropy", "bce")),
-    "mixup":            ("loss", ("cross_entropy", "bce")),
-    "cutmix":           ("loss", ("cross_entropy", "bce")),
-    "policy_count":     ("policy", ("randaugment",)),
-    "policy_magnitude": ("policy", ("randaugment",)),
-}
 
-COMPANIONS: dict[str, tuple[str, Any]] = {  # key: the one without which it has no effect, and its default beside that one
-    "unfreeze":            ("weights", "all"),
-    "freeze_batch_norm":   ("weights", "frozen"),
-    "teacher_model":       ("teacher", None),
-    "distill_temperature": ("teacher", 4.0),
-    "distill_weight":      ("teacher", 0.9),
-}
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One row of the table of fields.
 
-DEFAULTS: dict[str, Any] = {  # what needs neither data nor machine; a key of NEEDS stays open where it has no effect
-    "accumulate":      1,
-    "optimizer":       "nesterov",
-    "momentum":        0.9,
-    "alpha":           0.99,
-    "beta1":           0.9,
-    "beta2":           0.999,
-    "eps":             1e-8,
-    "weight_decay":    5e-4,
-    "l1":              0.0,
-    "l2":              0.0,
-    "decay_on":        "all",
-    "clip_norm":       0.0,
-    "schedule":        "cosine",
-    "lr_end":          0.0,
-    "gamma":           0.1,
-    "loss":            "cross_entropy",
-    "label_smoothing": 0.0,
-    "class_weight":    "none",
-    "sampler":         "shuffle",
-    "ema":             0.0,
-    "swa_epochs":      0,
-    "monitor":         "top1",
-    "patience":        0,
-}
+    Args:
+        group: where it stands in --help.
+        help: one sentence, without its default.
+        range: smallest and largest value, both included.
+        choices: every value it may have, where they are words.
+        default: what it is where it is left open and needs neither data nor machine; None where it needs them.
+        default_with: another field, and the defaults where that one has one of these values.
+        needs: another field, and its values with which this one has an effect.
+        beside: the field without which this one has no effect, and the default beside it.
+        first: whether --help shows it before the groups.
+    """
 
-RATHER: dict[str, tuple[str, dict[str, Any]]] = {  # key: another key, and the default where that one has a value
-    "momentum":     ("optimizer", {"rmsprop": 0.0, "muon": 0.6}),
-    "weight_decay": ("optimizer", {"rmsprop": 0.0, "adam": 0.0, "adamw": 0.01, "muon": 0.0}),
-    "gamma":        ("schedule", {"exponential": 0.9}),
-}
-# fmt: on
+    group: Group
+    help: str
+    range: tuple[float, float] | None = None
+    choices: tuple[Any, ...] = ()
+    default: Any = None
+    default_with: tuple[str, dict[str, Any]] | None = None
+    needs: tuple[str, tuple[str, ...]] | None = None
+    beside: tuple[str, Any] | None = None
+    first: bool = False
+
+    def sentence(self) -> str:
+        """Return the help with the default.
+
+        >>> Option(group="optim", help="step size", default=0.1, default_with=("optimizer", {"adam": 0.001})).sentence()
+        'step size; 0.1 unless given, with adam 0.001'
+        """
+        default = self.default if self.beside is None else self.beside[1]
+        if default in (None, 0, "none"):  # what is off needs no word
+            return self.help
+        others = "".join(f", with {word} {value:g}" for word, value in (self.default_with or ("", {}))[1].items())
+        return f"{self.help}; {default if isinstance(default, str) else f'{default:g}'} unless given{others}"
+
+
+def option(group: Group, *, value: Any = None, **words: Any) -> Any:
+    """Describe a field of a dataclass; `value` is what it holds where nothing is given, `words` are those of `Option`."""
+    return dataclasses.field(default=value, metadata={"option": Option(group=group, **words)})
+
+
+@cache
+def options(table: type) -> dict[str, Option]:
+    """Return what is known of the fields of a dataclass whose fields were made by `option`, by name."""
+    return {
+        field.name: dataclasses.replace(field.metadata["option"], choices=_choices(field.type))
+        for field in dataclasses.fields(table)
+    }
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """Return the words of a type that has nothing but words: `Literal["a", "b"] | None` has a and b."""
+    words, others = [], set[Any]()
+    for part in get_args(kind) or (kind,):
+        if get_args(part):
+            words += get_args(part)
+        else:
+            others.add(part)
+    return tuple(words) if words and others <= {type(None)} else ()
+
+
+def described(summary: str, table: type) -> str:
+    """Return a docstring whose Args section is made from the table."""
+    rows = (f"    {name}: {option.sentence()}." for name, option in options(table).items())
+    return "\n".join([summary, "", "Args:", *rows, ""])
+
 
 UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
 

@@ -3,8 +3,7 @@
 from typing import Any
 
 from hubel.data import Augmentation, Split
-from hubel.recipe import Recipe
-from hubel.recipe.fields import AUGMENTATION
+from hubel.recipe import AUGMENTATION, Recipe
 
 
 def build_augmentation(recipe: Recipe, split: Split) -> Augmentation:

@@ -20,8 +20,7 @@ from hubel.data.batches import Share
 from hubel.errors import UsageError
 from hubel.layers import Network
 from hubel.machine import memory_bytes
-from hubel.recipe import Recipe
-from hubel.recipe.fields import AUGMENTATION
+from hubel.recipe import AUGMENTATION, Recipe
 from hubel.training.freezing import norms
 from hubel.training.records import FeaturesComputed
 from hubel.training.validation import EVALUATION_BATCH

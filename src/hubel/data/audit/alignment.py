@@ -6,6 +6,7 @@ compared apart from their mean: two shirts on one carpet can be laid on each oth
 while a watermark leaves most blocks as they are. So the block decides that comes at 70 % of those with something to see.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ class Laid(NamedTuple):
     """Pictures to be laid on each other.
 
     Args:
-        one, other: luma, N 1 64 64, smoothed.
+        one, other: luma, N 1 S S, `smoothed`.
         box, other_box: what is compared of each: top, left, bottom, right, from -1 to 1, N 4.
     """
 
@@ -42,30 +43,28 @@ class Laid(NamedTuple):
 
 
 def alike(
-    one: NDArray[np.float32], other: NDArray[np.float32], box: Tensor, other_box: Tensor, start: Tensor
-) -> NDArray[np.bool_]:
-    """Whether pictures show the same, N.
+    pair: Laid, start: Tensor, steps: Sequence[tuple[int, int, float]] = STEPS
+) -> tuple[NDArray[np.bool_], Tensor]:
+    """Whether pictures show the same, N, and the maps that lay those on each other, M 3 3.
 
     Args:
-        one: N 64 64 3.
-        other: N 64 64 3.
-        box: what the first one shows within its frame: top, left, bottom, right, from -1 to 1, N 4.
-        other_box: what the other one does.
+        pair: the pictures.
         start: maps x, y, 1 of `one`, from -1 to 1, about to those of `other`, N 3 3.
+        steps: of `STEPS`; after the first ones alone few are left of those that show something else.
     """
     inset = EDGE * torch.tensor([1, 1, -1, -1])
-    pair = Laid(_smooth(one), _smooth(other), box + inset, other_box + inset)
-    left, same = torch.arange(len(one)), torch.zeros(len(one), dtype=torch.bool)
-    for side, count, bound in STEPS:
+    pair = Laid(pair.one, pair.other, pair.box + inset, pair.other_box + inset)
+    left, same = torch.arange(len(start)), torch.zeros(len(start), dtype=torch.bool)
+    for side, count, bound in steps:
         start = _refined(pair, start, side, count)
         near = _difference(pair, start) < bound
         left, start, pair = left[near], start[near], Laid(*(of[near] for of in pair))
     same[left] = True
-    return same.numpy()
+    return same.numpy(), start
 
 
-def _smooth(pictures: NDArray[np.float32]) -> Tensor:
-    """Luma, N 1 S S, under a binomial filter of 3 x 3, which takes away how sharply a copy was resampled."""
+def smoothed(pictures: NDArray[np.float32]) -> Tensor:
+    """Luma of pictures N S S 3, N 1 S S, under a binomial filter of 3 x 3: it takes away how sharply a copy was resampled."""
     luma = functional.pad((torch.from_numpy(pictures) @ LUMA)[:, None], (1, 1, 1, 1), mode="replicate")
     across = luma[:, :, :, 1:-1] / 2 + (luma[:, :, :, 2:] + luma[:, :, :, :-2]) / 4
     return across[:, :, 1:-1] / 2 + (across[:, :, 2:] + across[:, :, :-2]) / 4
@@ -108,7 +107,7 @@ def _standard(picture: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _refined(pair: Laid, affine: Tensor, side: int, count: int) -> Tensor:
     """The map after Gauss-Newton steps on pictures of a side."""
-    one, other = (functional.avg_pool2d(picture, SIDE // side) for picture in pair[:2])
+    one, other = (functional.avg_pool2d(picture, picture.shape[-1] // side) for picture in pair[:2])
     x, y = _grid(side)
     within, gradient, trust = _inside(x, y, pair.box), _gradient(one[:, 0]), torch.ones(())
     for _ in range(count):
@@ -118,19 +117,29 @@ def _refined(pair: Laid, affine: Tensor, side: int, count: int) -> Tensor:
         theirs, other_deviation = _standard(seen, mask * trust)
         off = mine - theirs
         slope = (gradient / deviation[:, None] + _gradient(seen) / other_deviation[:, None]) / 2
-        jacobian = torch.cat([slope, slope * x[:, None], slope * y[:, None]], dim=1).flatten(2)  # N 6 S*S
         typical = (off.abs() * mask).sum((1, 2), keepdim=True) / mask.sum((1, 2), keepdim=True).clamp(min=1)
         trust = 1 / (1 + (off / (1.5 * typical.clamp(min=0.05))) ** 2)  # Cauchy's weights
-        affine = affine @ _step(jacobian, off.flatten(1), (mask * trust).flatten(1))
+        affine = affine @ _step(slope, off, mask * trust)
     return affine
 
 
-def _step(jacobian: Tensor, off: Tensor, weight: Tensor) -> Tensor:
-    """A Gauss-Newton step as a map, N 3 3."""
-    weighted = jacobian * weight[:, None]
-    normal = weighted @ jacobian.transpose(1, 2)
+def _step(slope: Tensor, off: Tensor, weight: Tensor) -> Tensor:
+    """A Gauss-Newton step as a map, N 3 3.
+
+    The columns of the Jacobian are both slopes times 1, x and y, so its products are sums of three products of slopes times the
+    six monomials up to the second degree: one product of matrices, and no Jacobian.
+    """
+    x, y = (of.flatten() for of in _grid(off.shape[-1]))
+    weighted = slope * weight[:, None]
+    slopes = torch.stack(
+        [weighted[:, 0] * slope[:, 0], weighted[:, 0] * slope[:, 1], weighted[:, 1] * slope[:, 1]], dim=1
+    )
+    sums = slopes.flatten(2) @ torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], dim=1)  # N 3 6
+    normal = sums[:, [[0, 1], [1, 2]]][..., [[0, 1, 2], [1, 3, 4], [2, 4, 5]]]  # N, slope, slope, monomial, monomial
+    normal = normal.permute(0, 3, 1, 4, 2).reshape(-1, 6, 6)
+    moment = (weighted * off[:, None]).flatten(2) @ torch.stack([torch.ones_like(x), x, y], dim=1)  # N 2 3
     damping = 1e-3 * normal.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-6)
-    step = torch.linalg.solve(normal + damping[:, None, None] * torch.eye(6), weighted @ off[:, :, None])
+    step = torch.linalg.solve(normal + damping[:, None, None] * torch.eye(6), moment.transpose(1, 2).reshape(-1, 6, 1))
     moved = step.reshape(-1, 3, 2).clamp(-0.15, 0.15).transpose(1, 2)[:, :, [1, 2, 0]]  # N 2 3: by x, by y, constant
     return torch.eye(3) + functional.pad(moved, (0, 0, 0, 1))
 
@@ -138,30 +147,25 @@ def _step(jacobian: Tensor, off: Tensor, weight: Tensor) -> Tensor:
 def _difference(pair: Laid, affine: Tensor) -> Tensor:
     """By how much the block at SHARE differs, in its contrasts; more where few show something.  N"""
     seen, at_x, at_y = _warped(pair.other, affine)
-    mask = _inside(*_grid(SIDE), pair.box) * _inside(at_x, at_y, pair.other_box)
-    inside, mine, theirs = (_blocks(of) for of in (mask, pair.one[:, 0], seen))
-    count = inside.sum(2)
-    mine, theirs = (
-        (of - (of * inside).sum(2, keepdim=True) / count.clamp(min=1)[:, :, None]) * inside for of in (mine, theirs)
-    )
-    gain = (mine.square().sum((1, 2)) / theirs.square().sum((1, 2)).clamp(min=1)).sqrt()
-    theirs = theirs * gain[:, None, None]
-    energy = (mine.square() + theirs.square()).sum(2) / 2 / count.clamp(min=1)
-    apart = ((mine - theirs).square().sum(2) / count.clamp(min=1) / (energy + NOISE**2)).sqrt()
-    shown = (count >= inside.shape[2] / 2) & (energy > NOISE**2)
+    mask = _inside(*_grid(pair.one.shape[-1]), pair.box) * _inside(at_x, at_y, pair.other_box)
+    one, other = (pair.one[:, 0] - 128) * mask, (seen - 128) * mask  # around 0, so that squares stay exact
+    planes = torch.stack([mask, one, other, one * one, other * other, one * other], dim=1)
+    means = functional.avg_pool2d(planes, mask.shape[-1] // BLOCKS).flatten(2)
+    inside, *sums = means.unbind(1)  # N 64, each over its whole block
+    first, second, mine, theirs, both = (of / inside.clamp(min=1e-6) for of in sums)
+    mine, theirs = (mine - first**2).clamp(min=0), (theirs - second**2).clamp(min=0)  # apart from the means
+    both = both - first * second
+    gain = ((mine * inside).sum(1) / (theirs * inside).sum(1).clamp(min=1e-3)).sqrt()[:, None]
+    energy = (mine + gain**2 * theirs) / 2
+    apart = ((2 * energy - 2 * gain * both).clamp(min=0) / (energy + NOISE**2)).sqrt()
+    shown = (inside >= 0.5) & (energy > NOISE**2)
     order = apart.masked_fill(~shown, torch.inf).sort(1).values
     at = (shown.sum(1) * SHARE).ceil().long().clamp(min=1) - 1
-    shared, own = 4 * mask.mean((1, 2)), _area(pair.box)  # of 2 x 2
+    shared, own = 4 * inside.mean(1), _area(pair.box)  # of 2 x 2
     theirs_here = _area(pair.other_box) / torch.linalg.det(affine).abs().clamp(min=1e-3)
     held = (shared >= HELD * torch.minimum(own, theirs_here)) & (shared >= OVERLAP * torch.maximum(own, theirs_here))
     few = (SEEN / shown.sum(1)).clamp(min=1)
     return (order.gather(1, at[:, None])[:, 0] * few).masked_fill(~held, torch.inf)
-
-
-def _blocks(pictures: Tensor) -> Tensor:
-    """N S S as N 64 pixels."""
-    side = SIDE // BLOCKS
-    return pictures.reshape(-1, BLOCKS, side, BLOCKS, side).transpose(2, 3).reshape(-1, BLOCKS**2, side**2)
 
 
 def _area(box: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 Of a picture and its crop two views come near each other. What the eight turns and mirrorings do to cosine waves is a change of
 signs and of rows for columns: sorted by whether they are odd along each direction, four products of matrices answer for four
 mirrorings. No tree prunes at these distances, so many pictures are first sorted into cells by what no turn changes, the sizes of
-their waves, and searched in the nearest cells. The pairs that come near are laid on each other by `alignment.alike`.
+their waves, and searched in the nearest cells. The pairs that come near are laid on each other by `alignment.alike`, first as they
+look in 32 px, which are kept of every picture; few are left to be fetched in 64 px.
 
 The bounds were set on one half of the 3,409 photographs of `clothing` and measured on the other: benchmarks/README.md.
 """
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from hubel.data.audit.alignment import alike
-from hubel.data.audit.signatures import FREQUENCIES, views
+from hubel.data.audit.alignment import SIDE, STEPS, Laid, alike, smoothed
+from hubel.data.audit.signatures import FREQUENCIES, TAKEN, views
 from hubel.files import Track
 
 NEAR = 0.57  # distance of two views' signatures; 2 is the largest
@@ -27,6 +28,7 @@ CELL = 501  # views in a cell, about; odd, so that centres are views of both kin
 CELLS = 16  # searched for each view
 ROWS = 256  # of a product of matrices: what the processor's cache holds
 CHUNK = 256  # pairs at once
+SMALL = 32  # px: kept of every picture; that tells most pairs apart that show something else
 MIRRORS = torch.tensor([[[across, 0.0], [0.0, down]] for down in (1.0, -1.0) for across in (1.0, -1.0)])
 TURNS = torch.cat(
     [MIRRORS, torch.tensor([[0.0, 1.0], [1.0, 0.0]]) @ MIRRORS]
@@ -43,20 +45,27 @@ def moved_copies(
         count: how many there are.
         track: shows the progress.
     """
-    starts = range(0, count, CHUNK)
-    found = [views(pictures(np.arange(start, min(start + CHUNK, count))))
-             for start in track(starts, "looking at parts of pictures", len(starts))]  # fmt: skip
+    starts, found, small = range(0, count, CHUNK), [], []
+    for start in track(starts, "looking at parts of pictures", len(starts)):
+        some = pictures(np.arange(start, min(start + CHUNK, count)))
+        found.append(views(some))
+        small.append(functional.avg_pool2d(smoothed(some), SIDE // SMALL).half())
     if not found:
         return np.zeros((2, 0), np.int64)
-    boxes = torch.cat([of.boxes for of in found])
+    boxes, shrunk = torch.cat([of.boxes for of in found]), torch.cat(small)
     pairs, view, turn = _near(np.concatenate([of.waves for of in found]), track)
-    starts, same = range(0, len(turn), CHUNK), [np.zeros(0, bool)]
-    for start in track(starts, "laying pictures on each other", len(starts)):
-        some = slice(start, start + CHUNK)
-        one, other = pairs[:, some]
-        begin = _map(boxes[one, view[0, some]], boxes[other, view[1, some]], TURNS[turn[some]])
-        same.append(alike(pictures(one), pictures(other), boxes[one, 0], boxes[other, 0], begin))
-    return pairs[:, np.concatenate(same)]
+    maps = _map(boxes[pairs[0], view[0]], boxes[pairs[1], view[1]], TURNS[turn])
+    for look, steps in ((lambda which: shrunk[which].float(), STEPS[:1]),
+                        (lambda which: smoothed(pictures(which)), STEPS[1:])):  # fmt: skip
+        starts, same, laid = range(0, pairs.shape[1], CHUNK), [np.zeros(0, bool)], [maps[:0]]
+        for start in track(starts, "laying pictures on each other", len(starts)):
+            one, other = pairs[:, start : start + CHUNK]
+            pair = Laid(look(one), look(other), boxes[one, 0], boxes[other, 0])
+            near, refined = alike(pair, maps[start : start + CHUNK], steps)
+            same.append(near)
+            laid.append(refined)
+        pairs, maps = pairs[:, np.concatenate(same)], torch.cat(laid)
+    return pairs
 
 
 def _map(box: Tensor, other_box: Tensor, turn: Tensor) -> Tensor:
@@ -82,10 +91,12 @@ def _near(waves: NDArray[np.float32], track: Track[Any]) -> tuple[NDArray[np.int
     for cell in track(range(int(cells.max()) + 1), "comparing turned pictures", int(cells.max()) + 1):
         mine, all_rows = np.flatnonzero(cells[:, 0] == cell), np.flatnonzero((cells == cell).any(axis=1))
         across = [part[mine] for part in keys]
-        for start in range(0, len(all_rows), ROWS):
-            rows = all_rows[start : start + ROWS]
-            hits = np.concatenate([_hits([part[rows] for part in query], across) for query in queries])
-            found.append(_nearest(_turned(waves, np.stack([rows[hits[:, 0]], mine[hits[:, 1]]]))))
+        hits = [np.zeros((6, 0))]
+        for rows in np.split(all_rows, range(ROWS, len(all_rows), ROWS)):
+            for transposed, query in enumerate(queries):
+                row, column, turn, product = _hits([part[rows] for part in query], across)
+                hits.append(_pairs(rows[row], mine[column], turn, product, bool(transposed)))
+        found.append(_nearest(np.concatenate(hits, axis=1)))
     best = _nearest(np.concatenate(found, axis=1)).astype(np.int64)
     return best[:2], best[2:4], best[4]
 
@@ -106,35 +117,38 @@ def _cells(flat: NDArray[np.float32]) -> NDArray[np.int64]:
 def _by_parity(waves: NDArray[np.float32]) -> list[Tensor]:
     """Waves N 7 7 3 that are even along both directions, odd along both, along one, along the other."""
     return [
-        torch.from_numpy(np.ascontiguousarray(waves[:, down::2, across::2].reshape(len(waves), -1)))
+        torch.from_numpy(np.ascontiguousarray(waves[:, down::2, across::2][:, TAKEN[down::2, across::2]]))
         for down, across in ((0, 0), (1, 1), (0, 1), (1, 0))
     ]
 
 
-def _hits(query: list[Tensor], key: list[Tensor]) -> NDArray[np.int64]:
-    """Row and column of the signatures that lie near each other, one of them mirrored or not, H 2."""
+def _hits(query: list[Tensor], key: list[Tensor]) -> tuple[NDArray[Any], ...]:
+    """Signatures that lie near each other, one of them mirrored or not: row, column, how the key is mirrored, their product."""
     even, odd, across, down = (one @ other.T for one, other in zip(query, key, strict=True))
-    nearest = torch.maximum(even + odd + (across + down).abs_(), even.sub_(odd).add_(across.sub_(down).abs_()))
-    return (nearest > 1 - NEAR**2 / 2).nonzero().numpy()
+    both, one = even + odd, even.sub_(odd)  # of those mirrored along both directions or none, and along one
+    both_odd, one_odd = across + down, across.sub_(down)
+    nearest = torch.maximum(both + both_odd.abs(), one + one_odd.abs())
+    row, column = (nearest > 1 - NEAR**2 / 2).nonzero(as_tuple=True)
+    both, one, both_odd, one_odd, nearest = (of[row, column] for of in (both, one, both_odd, one_odd, nearest))
+    turn = torch.where(both + both_odd.abs() >= one + one_odd.abs(), 3 * (both_odd < 0), 2 - (one_odd < 0).int())
+    return row.numpy(), column.numpy(), turn.numpy(), nearest.numpy()
 
 
-def _turned(waves: NDArray[np.float32], hits: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of hits among all views, 2 H: one picture, the other, which views, how the second is turned, how near they come; 6 P."""
-    hits = np.unique(np.sort(hits[:, hits[0] // 2 != hits[1] // 2], axis=0), axis=1)
-    (one, other), (view, other_view) = hits // 2, hits % 2
-    sign = np.where(np.arange(FREQUENCIES) % 2, -1, 1).astype(np.float32)
-    left, right = waves[one, view], waves[other, other_view]
-    product = np.stack([
-        np.einsum("nhwc,nhwc,h,w->n", left, turned, sign**down, sign**across)
-        for turned in (right, right.transpose(0, 2, 1, 3)) for down in (0, 1) for across in (0, 1)
-    ])  # fmt: skip
-    return np.stack([one, other, view, other_view, product.argmax(axis=0), product.max(axis=0)])
+def _pairs(query: NDArray[np.int64], key: NDArray[np.int64], turn: NDArray[Any], product: NDArray[Any],
+           transposed: bool) -> NDArray[np.float64]:  # fmt: skip
+    """Hits among all views as pairs of pictures: one, the other, which views, how the second is turned, their product; 6 P."""
+    if transposed:  # of the query; where that is the first one, directions are exchanged in the second
+        turn = 4 + np.where(query < key, (turn & 1) << 1 | turn >> 1, turn)
+    first, second = np.minimum(query, key), np.maximum(query, key)
+    pairs = np.stack([first // 2, second // 2, first % 2, second % 2, turn, product])
+    return pairs[:, pairs[0] != pairs[1]]
 
 
 def _nearest(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each pair once, by its nearest views, and of each picture the nearest pairs; see `_turned`."""
-    pairs = pairs[:, np.lexsort([-pairs[5]])]
-    pairs = pairs[:, np.sort(np.unique(pairs[:2], axis=1, return_index=True)[1])]
+    """Each pair once, by its nearest views, and of each picture the nearest pairs; see `_pairs`."""
+    pairs = pairs[:, np.argsort(-pairs[5], kind="stable")]
+    number = pairs[0] * (pairs[:2].max(initial=0) + 1) + pairs[1]
+    pairs = pairs[:, np.sort(np.unique(number, return_index=True)[1])]
     near = np.zeros(pairs.shape[1], bool)
     for end in (0, 1):
         order = np.argsort(pairs[end], kind="stable")

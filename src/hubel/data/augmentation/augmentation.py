@@ -17,30 +17,9 @@ from hubel.data.augmentation.tint import Statistics, Tint
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Split
 from hubel.errors import UsageError
+from hubel.recipe import AUGMENTATION, OPTIONS
 
-# fmt: off
-RANGES = {
-    "crop_padding":     (0, 1000),  # px
-    "crop_scale":       (0.01, 1),  # share of the area
-    "scale":            (0, 0.9),   # largest change of size
-    "rotate":           (0, 180),   # degrees
-    "shear":            (0, 80),    # degrees
-    "translate":        (0, 1),     # share of the side
-    "brightness":       (0, 1),
-    "contrast":         (0, 1),
-    "saturation":       (0, 1),
-    "hue":              (0, 0.5),   # of a full turn
-    "grey":             (0, 1),     # probability
-    "pca":              (0, 10),    # standard deviation
-    "noise":            (0, 1),     # standard deviation, share of the full range
-    "erasing":          (0, 1),     # probability
-    "cutout":           (0, 8192),  # px
-    "mixup":            (0, 100),   # alpha
-    "cutmix":           (0, 100),   # alpha
-    "policy_count":     (1, 20),
-    "policy_magnitude": (0, policies.STRONGEST),
-}
-# fmt: on
+RANGES = {name: row.range for name in AUGMENTATION if (row := OPTIONS[name]).range is not None}
 COLOURED = ("saturation", "hue", "grey")  # keys that grey pictures cannot have
 CACHED = (
     2_500_000  # values worked on at once on a processor, so that one step finds what the last one left in its cache

@@ -19,13 +19,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from hubel.data.augmentation import colour, geometry
+from hubel.recipe import OPTIONS
 
 Policy = Literal["randaugment", "trivialaugment"]
 OPERATIONS = (
     "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "saturation", "contrast",
     "sharpness", "posterise", "solarise", "autocontrast", "equalise",
 )  # fmt: skip
-STRONGEST = 30  # magnitudes are 0..30
+STRONGEST = int((OPTIONS["policy_magnitude"].range or (0, 0))[1])
 # fmt: off
 RANGES = {                 # at the strongest: randaugment    trivialaugment
     "shear":       {"randaugment": 0.3,       "trivialaugment": 0.99},      # tangent
