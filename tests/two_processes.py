@@ -11,7 +11,7 @@ from hubel.data import load, open_data
 from hubel.layers import Network
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
-from hubel.training.distributed.ranks import Ranks, join, leave
+from hubel.training.distributed.ranks import ALONE, Ranks, join, leave
 from hubel.training.loop import train_steps
 from hubel.training.records import Epoch, Step
 from hubel.training.validation import validate
@@ -43,7 +43,7 @@ KEPT = RECIPE.with_(weights="own.pth", unfreeze="head", crop_padding=0, flip=Fal
 THAWING = RECIPE.with_(weights="own.pth", unfreeze="gradual", layer_decay=0.5)
 
 
-def curve(recipe: Recipe, dropout: float, ranks: Ranks | None = None) -> list[float]:
+def curve(recipe: Recipe, dropout: float, ranks: Ranks = ALONE) -> list[float]:
     """The loss of every step and both losses of every epoch."""
     data = load(open_data("digits"), size=8, channels=1)
     with seeded(0):
@@ -55,12 +55,12 @@ def curve(recipe: Recipe, dropout: float, ranks: Ranks | None = None) -> list[fl
     return found
 
 
-def figures(ranks: Ranks | None = None) -> list[float]:
+def figures(ranks: Ranks = ALONE) -> list[float]:
     """Of an untrained network on the validation part, in batches that are more than one."""
     data = load(open_data("digits"), size=8, channels=1)
     with seeded(0):
         model = Small(0.0)
-    found = validate(model, data, RECIPE, *([ranks] if ranks else []))
+    found = validate(model, data, RECIPE, ranks)
     return [found.loss, found.top1, found.macro_f1, found.balanced_accuracy]
 
 

@@ -191,7 +191,7 @@ def _resumed(run: Run, ranks: Ranks, track: Track[Any], data: str | None, model:
 
 @contextmanager
 def _held(run: Run, ranks: Ranks) -> Iterator[None]:
-    """The run for this ranks alone: its first process holds it, and all are refused where it cannot."""
+    """The run for these processes alone: the main one holds it, and all are refused where it cannot."""
     with ExitStack() as stack:
         refused = None
         try:

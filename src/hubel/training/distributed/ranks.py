@@ -1,7 +1,7 @@
 """Several processes that train one network: `torchrun --nproc-per-node N -m hubel train ...`.
 
-A batch is cut into equal shares, one per process, and a share into `accumulate` parts, one after the other. Part k of a
-step has the same pictures, augmentation and dropout however the parts are spread, so N processes and accumulate=N draw
+A batch is cut into equal shards, one per process, and a shard into `accumulate` microbatches, one after the other. Microbatch k
+of a step has the same images, augmentation and dropout however the microbatches are spread, so N processes and accumulate=N draw
 the same loss curve. Between two steps every process holds the same state, to the last bit.
 """
 
@@ -54,7 +54,7 @@ class Ranks:
         return self.rank == 0
 
     def sum(self, *values: float) -> list[float]:
-        """Each value summed over the processes."""
+        """Sum each value over the processes."""
         if self.size == 1:
             return list(values)
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -63,7 +63,7 @@ class Ranks:
         return summed.tolist()
 
     def mean(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The mean of each tensor over the processes, one message for all."""
+        """Average each tensor over the processes, in one message for all."""
         if self.size == 1 or not tensors:
             return tensors
         together = torch.cat([tensor.flatten() for tensor in tensors])
@@ -72,7 +72,7 @@ class Ranks:
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process gives, in the order of their ranks."""
+        """Collect what each process gives, in the order of their ranks."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -80,7 +80,7 @@ class Ranks:
         return values
 
     def broadcast(self, value: Any) -> Any:
-        """What the first process gives, in every process."""
+        """Return in every process what the main process gives."""
         if self.size == 1:
             return value
         said = [value]
@@ -89,7 +89,7 @@ class Ranks:
 
     @contextmanager
     def main_first(self, work: str) -> Iterator[None]:
-        """The first process goes through alone, the others after it, however long that takes: what it leaves, they find.
+        """Let the main process go through alone, and the others after it, however long that takes: what it leaves, they find.
 
         Args:
             work: a name that is used once.
@@ -107,17 +107,17 @@ class Ranks:
             yield
 
     def store_set(self, name: str, value: str) -> None:
-        """Keeps a value for the processes that torchrun starts in place of these."""
+        """Leave a value for the processes that torchrun starts in place of these."""
         if self.store is not None:
             self.store.set(f"hubel/left/{name}", value)
 
     def store_get(self, name: str) -> str | None:
-        """What the processes before these have left, if there were any."""
+        """Read what the processes before these have left, if there were any."""
         key = f"hubel/left/{name}"
         return self.store.get(key).decode() if self.store is not None and self.store.check([key]) else None
 
     def data_parallel(self, model: nn.Module, *, unused: bool) -> nn.Module:
-        """The network whose gradients become the mean over the processes, bucket by bucket while backward goes on.
+        """Wrap a network so that its gradients become the mean over the processes, bucket by bucket while backward goes on.
 
         Args:
             model: with the same weights everywhere.
@@ -133,7 +133,7 @@ class Ranks:
 
     @contextmanager
     def watch_peers(self) -> Iterator[None]:
-        """Turns the error of talking to a process that has ended into one sentence.
+        """Turn the error of talking to a process that has ended into one sentence.
 
         Raises:
             PeerLost: another process of the run has ended.
@@ -149,11 +149,11 @@ class Ranks:
 
 
 ALONE = Ranks()
-_here: list[Ranks] = []  # the ranks that this process has joined
+_here: list[Ranks] = []  # what this process has joined
 
 
 def join(device: str | None = None) -> Ranks:
-    """Meets the other processes that torchrun started; alone where it started none.
+    """Meet the other processes that torchrun started. Returns a single rank where it started none.
 
     Args:
         device: of the computation; a GPU where there are any unless given.
@@ -198,14 +198,14 @@ def join(device: str | None = None) -> Ranks:
 
 
 def leave() -> None:
-    """Ends the rendezvous, so that the process can end."""
+    """Part from the other processes, so that this one can end."""
     if _here:
         _here.clear()
         dist.destroy_process_group()
 
 
 def is_reported() -> bool:
-    """Whether another process has said already why the run ends; the one that asks first is to say it."""
+    """Tell whether another process has reported already why the run ends. The one that asks first is to report it."""
     if not _here:
         return False
     ranks = _here[0]
@@ -216,7 +216,7 @@ def is_reported() -> bool:
 
 
 def select_gpu(device: str) -> None:
-    """Makes this process compute on the GPU of its number on this machine.
+    """Make this process compute on the GPU of its number on this machine.
 
     Raises:
         UsageError: there are fewer GPUs than processes, or the device names one.
