@@ -146,7 +146,7 @@ def test_every_parameter_of_the_zoo_belongs_to_one_part(name):
     with torch.device("meta"):
         model = zoo.create(name if name in zoo.MODELS else "squeezenet1_1")
     freezing = Freezing(model, dataclasses.replace(BASE, unfreeze="head"))
-    found = [id(p) for part in freezing.parts for module in part for p in module.parameters()]
+    found = [id(p) for group in freezing.groups for module in group for p in module.parameters()]
     assert sorted(found) == sorted(id(p) for p in model.parameters())
 
 

@@ -1,8 +1,8 @@
-"""How many steps a run takes, and where on its learning-rate schedule a step stands.
+"""The number of steps of a run, and the position of a step on its learning-rate schedule.
 
-A run with a budget corrects the number of its steps on the way. Every correction is kept in the checkpoint at once, so
-that a resumed run takes the same course; from a correction on the rest of the schedule is stretched over the rest of
-the steps, without a jump in the learning rate.
+A run with a budget corrects the number of its steps on the way. Every correction is saved in the checkpoint at once, so
+that a resumed run takes the same steps. From a correction on, the rest of the schedule is stretched over the remaining steps,
+without a jump in the learning rate.
 """
 
 from hubel.recipe import Recipe
@@ -12,18 +12,18 @@ CORRECTIONS = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.85, 0.93)  # of the schedule
 
 
 def planned_steps(recipe: Recipe, steps: int) -> int:
-    """Optimiser steps as decided before training, with `steps` of them per epoch."""
+    """Return the optimizer steps that were decided before training, with `steps` of them per epoch."""
     assert recipe.epochs is not None
     return recipe.steps or recipe.epochs * steps
 
 
 def total_steps(recipe: Recipe, progress: Progress, steps: int) -> int:
-    """Optimiser steps in all, as far as is known by now."""
+    """Return the optimizer steps in all, as far as is known by now."""
     return int(progress.corrections[-1][1]) if progress.corrections else planned_steps(recipe, steps)
 
 
 def schedule_position(step: int, corrections: list[tuple[int, int, float]], planned: int) -> float:
-    """Where on the planned schedule a step stands.
+    """Return the position of a step on the planned schedule.
 
     >>> [schedule_position(step, [(50, 70, 9.9)], 100) for step in (30, 60, 70)]
     [30, 75.0, 100.0]
@@ -41,7 +41,7 @@ def _between(at: float, start: int, total: int, step: int, planned: int) -> floa
 
 
 def correct(progress: Progress, recipe: Recipe, steps: int, seconds: float | None) -> bool:
-    """Decides anew, where that is due, how many steps fit in; whether it did.
+    """Decide anew, where that is due, how many steps fit into the time. Returns whether it did.
 
     Args:
         progress: with the time that has elapsed; the correction is written into it.

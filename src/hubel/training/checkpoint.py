@@ -27,7 +27,7 @@ from hubel.training.averaging import Average
 
 @dataclass
 class Progress:
-    """Where a run stands; together with the tensors it is all that resuming needs."""
+    """The position of a run. Together with the tensors it is all that resuming needs."""
 
     epoch: int = 0  # finished epochs
     step: int = 0  # finished steps of the epoch under way
@@ -88,7 +88,7 @@ class KeptProgress(TypedDict, total=False):
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU in plain row-major memory, each with storage of its own."""
+    """Copy tensors to the CPU in plain row-major memory, each with storage of its own."""
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
@@ -97,7 +97,7 @@ PIECE = 1 << 22  # bytes that are hashed at a time
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Writes tensors and a JSON-able description, whole or not at all.
+    """Write tensors and a JSON-able description, whole or not at all.
 
     Raises:
         FileError: the disk is full or the folder cannot be written; an older file at `path` is untouched.
@@ -115,7 +115,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) ->
 
 
 def read(path: Path, shape: Any = dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the description of a file written by `save`.
+    """Read a file written by `save`. Returns its tensors and its description.
 
     Args:
         path: of the file.
@@ -132,7 +132,7 @@ def read(path: Path, shape: Any = dict[str, Any]) -> tuple[dict[str, Tensor], di
             described = (file.metadata() or {}).get("hubel")
             about = json.loads(described) if described is not None else None
             if about is not None:
-                _refuse_altered(path, about)
+                _check_digest(path, about)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a dictionary
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path} is damaged ({error}); restore it from a copy{ADVICE.get(path.name, '')}") from error
@@ -142,7 +142,7 @@ def read(path: Path, shape: Any = dict[str, Any]) -> tuple[dict[str, Tensor], di
 
 
 def read_progress(path: Path) -> tuple[dict[str, Tensor], Progress]:
-    """The tensors of a checkpoint and where its run stands.
+    """Read a checkpoint. Returns its tensors and the position of its run.
 
     Raises:
         FileError: as `read`.
@@ -171,8 +171,8 @@ def _header_end(first: bytes | memoryview) -> int:
     return 8 + int.from_bytes(first, "little")
 
 
-def _refuse_altered(path: Path, about: dict[str, Any]) -> None:
-    """Takes the digest out of a description; a ValueError where it is not the file's.  Older versions wrote none."""
+def _check_digest(path: Path, about: dict[str, Any]) -> None:
+    """Take the digest out of a description. Raises a ValueError where it is not the file's; older versions wrote none."""
     if not isinstance(about, dict):
         raise ValueError("its description is not one")
     key, sealed = next(iter(about.items()), ("", None))
@@ -191,7 +191,7 @@ def _refuse_altered(path: Path, about: dict[str, Any]) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file was written by `save`; true also of a damaged .safetensors file, so that `read` tells what is wrong."""
+    """Tell whether a file was written by `save`. A damaged .safetensors file counts, so that `read` tells what is wrong."""
     try:
         with safe_open(path, framework="pt") as file:
             return "hubel" in (file.metadata() or {})
@@ -200,7 +200,7 @@ def is_ours(path: Path) -> bool:
 
 
 def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None) -> dict[str, Tensor]:
-    """Every tensor of the training state, by a flat name."""
+    """Collect every tensor of the training state, by a flat name."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
@@ -213,7 +213,7 @@ def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: Average 
 
 def scatter(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer,
             average: Average | None = None) -> None:  # fmt: skip
-    """The inverse of `gather`; tensors take the memory layout of what they replace, so that sums keep their order."""
+    """Put the tensors of `gather` back. They take the memory layout of what they replace, so that sums keep their order."""
     with torch.no_grad():
         for name, value in model.state_dict().items():
             value.copy_(tensors[f"model/{name}"])

@@ -1,4 +1,4 @@
-"""What a run minimises: the loss of its recipe, weighted by class."""
+"""The loss that a run minimizes, weighted by class."""
 
 from collections.abc import Sequence
 
@@ -30,16 +30,16 @@ def build_criterion(
     weight = None if weight is None else weight.to(device)
     smoothing = recipe.label_smoothing or 0.0
 
-    def per_picture(logits: Tensor, targets: Tensor) -> Tensor:
+    def per_image(logits: Tensor, targets: Tensor) -> Tensor:
         if recipe.loss == "hinge":
             return hinge(logits, targets, weight)
         return (binary_cross_entropy if recipe.loss == "bce" else cross_entropy)(logits, targets, weight, smoothing)
 
-    return lambda logits, targets: per_picture(logits, targets).mean()
+    return lambda logits, targets: per_image(logits, targets).mean()
 
 
 def class_weights(recipe: Recipe, classes: Sequence[str], labels: NDArray[np.int64]) -> Tensor | None:
-    """One weight per class, scaled so that a training picture weighs 1 on average; None where all weigh the same.
+    """Compute one weight per class, so that a training image weighs 1 on average. Returns None where all weigh the same.
 
     Raises:
         UsageError: a weight for a class that the data do not have.
@@ -61,5 +61,5 @@ def class_weights(recipe: Recipe, classes: Sequence[str], labels: NDArray[np.int
 
 
 def chance_loss(loss: str | None, classes: int) -> float:
-    """What a network that knows nothing loses per picture: all logits equal [nats; hinge: margin]."""
+    """Return the loss per image of a network that knows nothing: all logits equal [nats; hinge: margin]."""
     return {"hinge": classes - 1.0, "bce": classes * float(np.log(2))}.get(loss or "", float(np.log(classes)))

@@ -1,4 +1,6 @@
-"""Which parts of a network train when it starts from weights, from the head down: head, last stage, ..., first stage, stem.
+"""Which layer groups of a network train when it starts from weights.
+
+The groups are counted from the head down: head, last stage, ..., first stage, stem.
 
 Sources: Yosinski et al., "How transferable are features in deep neural networks?", NIPS 2014 (frozen layers); Howard &
 Ruder, "Universal Language Model Fine-tuning", ACL 2018, sections 3.2 (rates by layer) and 3.3 (gradual unfreezing).
@@ -14,7 +16,7 @@ from hubel.recipe import Recipe
 
 
 def layer_groups(model: nn.Module) -> list[list[nn.Module]]:
-    """The parts of a network from the head down; what is neither stem nor stage, such as auxiliary heads, is the head's.
+    """Split a network into layer groups, from the head down. Whatever is neither stem nor stage belongs to the head.
 
     Raises:
         UsageError: the network is not made of stem, stages and head.
@@ -32,17 +34,17 @@ def layer_groups(model: nn.Module) -> list[list[nn.Module]]:
 
 
 def needs_layer_groups(recipe: Recipe) -> bool:
-    """Whether a recipe tells parts apart."""
+    """Tell whether a recipe treats layer groups differently."""
     return recipe.unfreeze not in (None, "all") or recipe.layer_decay is not None
 
 
 def num_trained(recipe: Recipe, count: int, epoch: int) -> int:
-    """How many of `count` parts train in an epoch, counted from the head.
+    """Return how many of `count` layer groups train in an epoch, counted from the head.
 
     Args:
-        recipe: settled. With unfreeze=gradual the head trains alone at first, and the other parts join it at equal
+        recipe: settled. With unfreeze=gradual the head trains alone at first, and the other groups join it at equal
             distances during the first half of the epochs.
-        count: parts of the network.
+        count: layer groups of the network.
         epoch: from 0.
 
     Raises:
@@ -69,14 +71,14 @@ def num_trained(recipe: Recipe, count: int, epoch: int) -> int:
 
 
 class Freezing:
-    """Keeps parts of a network as they are: no gradient, no dropout, and batch norm by the statistics of the weights.
+    """Keeps layer groups of a network as they are: no gradient, no dropout, and batch norm by its running statistics.
 
     Args:
         model: the network.
         recipe: settled.
 
     Raises:
-        UsageError: the recipe tells parts apart, and the network has none, or fewer.
+        UsageError: the recipe treats layer groups differently, and the network has none, or fewer.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
@@ -87,39 +89,39 @@ class Freezing:
         self.disabled: list[nn.Parameter] = []
 
     def begin(self, epoch: int) -> bool:
-        """Training mode as an epoch has it; whether other parts train than before."""
+        """Put the network into the training mode of an epoch. Returns whether other groups train than before."""
         before, self.num_trained = self.num_trained, num_trained(self.recipe, len(self.groups), epoch)
         self.thaw()
         self.model.train()
-        for part in self.frozen():
-            part.eval()
-            self.disabled += [parameter for parameter in part.parameters() if parameter.requires_grad]
+        for module in self.frozen():
+            module.eval()
+            self.disabled += [parameter for parameter in module.parameters() if parameter.requires_grad]
         for parameter in self.disabled:
             parameter.requires_grad_(False)
-        moving = set(self.updating_norms())
+        updating = set(self.updating_norms())
         for norm in norms(self.model):
-            norm.train(norm in moving)
+            norm.train(norm in updating)
         return self.num_trained != before
 
     def thaw(self) -> None:
-        """Parameters may have gradients again, those that could before."""
+        """Let the parameters have gradients again that could before."""
         for parameter in self.disabled:
             parameter.requires_grad_(True)
         self.disabled = []
 
     def frozen(self) -> list[nn.Module]:
-        """The modules that do not train."""
-        return [module for part in self.groups[self.num_trained :] for module in part]
+        """Return the modules that do not train."""
+        return [module for group in self.groups[self.num_trained :] for module in group]
 
     def updating_norms(self) -> list[_BatchNorm]:
-        """The batch norms whose statistics are those of the batch."""
+        """Return the batch norms that use and update the statistics of the batch."""
         if self.recipe.freeze_batch_norm == "all":
             return []
-        still = self.frozen() if self.recipe.freeze_batch_norm != "none" else []
-        kept = {norm for part in still for norm in norms(part)}
+        frozen = self.frozen() if self.recipe.freeze_batch_norm != "none" else []
+        kept = {norm for module in frozen for norm in norms(module)}
         return [norm for norm in norms(self.model) if norm not in kept]
 
 
 def norms(model: nn.Module) -> Iterator[_BatchNorm]:
-    """The batch norms of a network."""
+    """Iterate over the batch norms of a network."""
     return (module for module in model.modules() if isinstance(module, _BatchNorm))

@@ -44,17 +44,17 @@ class Finding:
     diverged: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
 def find(model: nn.Module, data: Splits, recipe: Recipe, *, low: float = 1e-5, high: float = 10.0,
          steps: int = 100) -> Finding:  # fmt: skip
-    """Trains the model for a while at growing rates; it is of no use afterwards.
+    """Train a model for a while at growing rates. The model is of no use afterwards.
 
     Args:
         model: freshly made, for this alone.
-        data: whose training part is used.
+        data: whose training split is used.
         recipe: with nothing left to choose; its optimizer, loss, batch and augmentation are what is tried.
         low: first rate.
         high: last rate.
@@ -86,7 +86,7 @@ def find(model: nn.Module, data: Splits, recipe: Recipe, *, low: float = 1e-5, h
 
 
 def conclude(rates: list[float], losses: list[float], smoothed: list[float], diverged: float | None) -> Finding:
-    """The suggestion that follows: the geometric mean of where the loss falls fastest and a tenth of where it is lowest.
+    """Suggest the geometric mean of the rate where the loss falls fastest and a tenth of the rate where it is lowest.
 
     Either rule alone is common, and fails in its own way: the first where the curve is ragged, the second where it is flat.
     """
@@ -102,7 +102,7 @@ def conclude(rates: list[float], losses: list[float], smoothed: list[float], div
 
 
 def steepest(rates: Sequence[float], smoothed: Sequence[float], reach: int = 3) -> float:
-    """The rate before the lowest loss around which the loss falls most per factor of the rate.
+    """Return the rate before the lowest loss around which the loss falls most per factor of the rate.
 
     >>> steepest([1, 2, 4, 8, 16, 32, 64, 128], [5, 5, 5, 4.9, 3, 1, 0.9, 0.9], reach=1)
     16
@@ -113,7 +113,7 @@ def steepest(rates: Sequence[float], smoothed: Sequence[float], reach: int = 3) 
 
 
 def _endless(state: TrainState) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of one epoch after the other."""
+    """Iterate over the batches of one epoch after the other."""
     while True:
         yield from state.batches(0)
         state.progress.epoch += 1

@@ -125,7 +125,7 @@ DECIDED = ("epochs", "batch", "accumulate", "optimizer", "lr", "schedule", "loss
 
 
 def kept_recipe(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A recipe from a file, with every key that this version knows.
+    """Check a recipe from a file. Returns it with every key that this version knows.
 
     Raises:
         FileError: a value is out of range, or a key is not known.
@@ -145,7 +145,7 @@ class Run:
 
     @staticmethod
     def create(folder: Path, about: dict[str, Any]) -> "Run":
-        """Makes the folder with its run.json; a run exists from the moment that file does.
+        """Make the folder with its run.json. A run exists from the moment that file does.
 
         Raises:
             UsageError: a run of that name, or something else, stands there.
@@ -172,7 +172,7 @@ class Run:
 
     @staticmethod
     def open(folder: str | os.PathLike[str]) -> "Run":
-        """The run in a folder.
+        """Open the run in a folder.
 
         Raises:
             FileError: there is none.
@@ -197,7 +197,7 @@ class Run:
         return os.path.isfile(self.folder / "summary.json")
 
     def summary(self) -> dict[str, Any]:
-        """The result.
+        """Read the result.
 
         Raises:
             FileError: there is none, or the file is damaged.
@@ -205,7 +205,7 @@ class Run:
         return documents.read(self.folder / "summary.json", Summary)
 
     def held(self) -> AbstractContextManager[None]:
-        """For this process alone: of two that train one run, each would overwrite what the other keeps.
+        """Lock the run for this process: of two that train one run, each would overwrite what the other keeps.
 
         Raises:
             Taken: another process holds it.
@@ -215,7 +215,7 @@ class Run:
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None,
                 ranks: Ranks = ALONE) -> Progress | None:  # fmt: skip
-        """Puts the last kept state into model, optimizer and average; None where nothing was kept yet.
+        """Put the last checkpoint into model, optimizer and average. Returns None where there is none yet.
 
         Only the main process needs the file; the others are told what it holds.
         """
@@ -229,22 +229,22 @@ class Run:
 
     def save_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress,
              average: Average | None = None) -> None:  # fmt: skip
-        """Replaces the kept state, then the metrics that follow from it."""
+        """Replace the checkpoint, then the metrics that follow from it."""
         tensors = checkpoint.gather(model, optimizer, average)
         checkpoint.save(self.folder / "last.safetensors", tensors, asdict(progress))
         self.write_metrics(progress)
 
     def write_metrics(self, progress: Progress) -> None:
-        """One line of JSON per finished epoch."""
+        """Write one line of JSON per finished epoch."""
         files.write(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
 
     def progress(self) -> Progress:
-        """Where the run stands; at its beginning where nothing was kept yet."""
+        """Read where the run stands: at its beginning where there is no checkpoint yet."""
         path = self.folder / "last.safetensors"
         return checkpoint.read_progress(path)[1] if os.path.exists(path) else Progress()
 
     def save_best(self, model: nn.Module, epoch: int) -> None:
-        """Writes the classifier of the best epoch so far."""
+        """Write the classifier of the best epoch so far."""
         kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights")
         card = {key: self.about.get(key) for key in kept}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
@@ -255,18 +255,18 @@ class Run:
         return os.path.isfile(self.folder / "best.safetensors")
 
     def describe_best(self, said: dict[str, Any]) -> None:
-        """Adds to the description of the best epoch's classifier; said twice, it is the same file."""
+        """Add to the description of the best epoch's classifier. Said twice, it is the same file."""
         path = self.folder / "best.safetensors"
         tensors, about = checkpoint.read(path)
         checkpoint.save(path, tensors, {**about, **said})
 
     def openings(self) -> list[dict[str, str]]:
-        """Every time the test part was looked at, oldest first."""
+        """Read every time the test split was looked at, oldest first."""
         path = self.folder / "openings.jsonl"
         return documents.read_lines(path, Opening) if os.path.exists(path) else []
 
     def record_opening(self, by: str) -> None:
-        """Notes that the test part is about to be looked at."""
+        """Note that the test split is about to be looked at."""
         when = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         path = self.folder / "openings.jsonl"
         with locked(path, wait=True):  # of two processes each adds its line
@@ -275,7 +275,7 @@ class Run:
 
 
 def create_numbered(parent: Path, stem: str, about: dict[str, Any]) -> Run:
-    """Makes the first of stem-1, stem-2, ... that no run in `parent` has, also when several processes ask at once."""
+    """Make the first of stem-1, stem-2, ... that no run in `parent` has, also when several processes ask at once."""
     number = 1
     while True:
         folder = parent / f"{stem}-{number}"

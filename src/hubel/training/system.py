@@ -39,7 +39,7 @@ class System:
 
 
 def choose(recipe: Recipe, model: nn.Module, macs: int) -> System:
-    """The machine's part of a recipe, with None replaced.
+    """Choose the machine's part of a recipe. Returns it with None replaced.
 
     Args:
         recipe: its device, precision, threads, fused and fused_input.
@@ -75,7 +75,7 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> System:
 
 
 def _needed(device: str) -> str:
-    """What keeps batch norms from being fused, for a person."""
+    """Say what keeps batch norms from being fused, for a person."""
     if device != "cpu":
         return f"device=cpu (here it is {device}, whose own kernels are used)"
     if kernels.available() and pictures.available():
@@ -85,7 +85,7 @@ def _needed(device: str) -> str:
 
 
 def prepare(system: System) -> None:
-    """Sets torch up for the run: threads, and kernels that give the same bits every time."""
+    """Set torch up for the run: threads, and kernels that give the same bits every time."""
     torch.set_num_threads(system.threads)
     if system.device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -18,14 +18,14 @@ from hubel.training.cpu import kernels
 
 
 def supports(recipe: Recipe) -> bool:
-    """Whether a settled recipe trains in a way that `Bf16Weights` can: SGD, in bfloat16, by gradients as they come."""
+    """Tell whether `Bf16Weights` can train a settled recipe: SGD, in bfloat16, by gradients as they come."""
     altered = recipe.l1 or recipe.l2 or recipe.clip_norm
     sgd = recipe.optimizer in ("sgd", "momentum", "nesterov")
     return recipe.precision == "bfloat16" and bool(recipe.fused) and sgd and not altered
 
 
 class Bf16Weights:
-    """The bfloat16 copies of an optimizer's weights, made at their first use, and anew when a weight was changed by others.
+    """The bfloat16 copies of an optimizer's weights. They are made at their first use, and anew when others changed a weight.
 
     A copy is what autograd differentiates by; `collect_grads` gives its gradient to the weight.
 
@@ -41,13 +41,13 @@ class Bf16Weights:
         self.excluded: set[nn.Parameter] = set()  # to changes that nothing counts
 
     def begin_forward(self) -> None:
-        """A forward pass begins."""
+        """Prepare for a forward pass."""
         self.used.clear()
         for copy in self.copies.values():
             copy.grad = None  # of a step that failed
 
     def rounded(self, weight: Any) -> Any:
-        """What to multiply with in the place of a weight: its copy at the first use in a forward pass, else itself."""
+        """Return what to multiply by in place of a weight: its copy at the first use in a forward pass, else the weight itself."""
         wanted = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
         if not (wanted and isinstance(weight, nn.Parameter) and weight.dtype == torch.float32):
             return weight
@@ -68,19 +68,19 @@ class Bf16Weights:
         return copy.requires_grad_(weight.requires_grad)
 
     def exclude(self, weight: Any) -> None:
-        """Makes no copy of a weight from here on, for its `data` was asked for, and what changes there changes no version."""
+        """Make no copy of a weight from here on: its `data` was asked for, and a change there changes no version."""
         if isinstance(weight, nn.Parameter):
             self.excluded.add(weight)
 
     def collect_grads(self) -> None:
-        """Gives the weights their gradients, after a backward pass; one that comes to another is added in float32."""
+        """Give the weights their gradients after a backward pass. A second gradient is added in float32."""
         for weight, copy in self.copies.items():
             if copy.grad is not None:
                 weight.grad = copy.grad if weight.grad is None else weight.grad.float().add_(copy.grad)
                 copy.grad = None
 
     def step(self) -> None:
-        """A step of the optimizer; what has a gradient in bfloat16 is taken by a kernel of ours, to the bits of torch's."""
+        """Take a step of the optimizer. A kernel of ours updates weights with a gradient in bfloat16, to the bits of torch's."""
         for group in self.optimizer.param_groups:
             copied = [p for p in group["params"] if p in self.copies]
             weights = [p for p in copied if p.grad is not None and p.grad.dtype == torch.bfloat16]
@@ -98,7 +98,7 @@ class Bf16Weights:
                 del self.versions[weight]
 
     def _momentum_buffer(self, weight: nn.Parameter) -> Tensor:
-        """What the optimizer remembers of past gradients."""
+        """Return the optimizer's sum of past gradients, zeros before the first step."""
         state = self.optimizer.state[weight]
         if state.get("momentum_buffer") is None:
             state["momentum_buffer"] = torch.zeros_like(weight, requires_grad=False)
@@ -106,5 +106,5 @@ class Bf16Weights:
 
 
 def _version(weight: nn.Parameter) -> tuple[int, int]:
-    """What changes when a weight does."""
+    """Return what changes when a weight does."""
     return weight.data_ptr(), weight._version

@@ -1,9 +1,9 @@
 """Batch norm, the sum after it and the activation as one operation, for any network, while it trains on a CPU.
 
-Nothing of the network is changed. While it runs forward, `FusionMode` sees every call of torch's functions: a batch norm only
-reads its statistics and answers with a tensor whose numbers are still missing; a sum adds its other term to what is
-missing; an activation computes the whole in one pass over memory. Anything else that meets such a tensor gets its
-numbers first, so what cannot be fused is as right as before, only not faster. Some convolutions get gradients of our own
+Nothing of the network is changed. While it runs forward, `FusionMode` sees every call of torch's functions. A batch norm only
+reads its statistics and returns a tensor whose numbers are deferred; a sum adds its other term to what is deferred; an
+activation computes everything in one pass over memory. Anything else that meets such a tensor gets its numbers first, so
+what cannot be fused is as right as before, only not faster. Some convolutions get gradients of our own
 (`training.cpu.convolution`), and max pooling is done in our own passes (`training.cpu.pooling`).
 """
 
@@ -41,7 +41,7 @@ METADATA |= {Tensor.size, Tensor.dim, Tensor.numel, Tensor.stride, Tensor.is_flo
 
 
 class FusedBatchNorm(torch.autograd.Function):
-    """clamp(batch_norm(x) + other, low, high), with the statistics in `table`; see `kernels.moments`.
+    """Computes clamp(batch_norm(x) + other, low, high), with the statistics in `table`; see `kernels.moments`.
 
     Where x was made by a 1x1 convolution, the gradient goes to its input and weight, and that by x lives for a block of pixels
     only.
@@ -51,8 +51,8 @@ class FusedBatchNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, before: Tensor | None,  # noqa: ARG004
                 matrix: Tensor | None, weight_bf16: Tensor | None, table: Tensor, limits: tuple[float, float],  # noqa: ARG004
                 deferred: bool) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """The result; with `missing`, its memory only.  And its twin, where a sum was clamped: the same memory, for a second
-        reader, whose gradient then comes by itself and needs no addition of its own.
+        """Compute the result; with `deferred`, allocate its memory only. Returns it twice where a sum was clamped: the second
+        output is the same memory for a second reader, whose gradient then needs no addition of its own.
         """
         y = torch.empty_like(x)
         if not deferred:
@@ -66,7 +66,7 @@ class FusedBatchNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients by x, weight, bias, other, and the convolution's input and weight."""
+        """Compute the gradients by x, weight, bias, other, and the convolution's input and weight."""
         x, table, y, before, weight_bf16 = ctx.saved_tensors
         terms = [g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in gradients if g is not None]
         gradient, second = terms[0], terms[1] if len(terms) > 1 else None
@@ -88,14 +88,14 @@ class FusedBatchNorm(torch.autograd.Function):
 
 @dataclass
 class Deferred:
-    """What the numbers of a tensor will be, and, once an in-place activation has taken its place, which tensor has them."""
+    """What a tensor is to be computed from, and, once an in-place activation has replaced it, the tensor that has the numbers."""
 
     inputs: tuple[Any, ...]  # of FusedBatchNorm: x, weight, bias, other, before, matrix, weight_bf16, table
     instead: Tensor | None = None
 
 
 class FusionMode(TorchFunctionMode):
-    """While active, batch norms of training are fused with what follows them; leaving it, no number is missing."""
+    """Fuses batch norms of training with what follows them, while active. On leaving, every deferred tensor is computed."""
 
     def __init__(self, bf16_weights: Bf16Weights | None = None) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class FusionMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
-        """Called by torch in place of `func`."""
+        """Run in place of `func`; torch calls this."""
         kwargs = kwargs or {}
         if func is functional.batch_norm:
             return self.batch_norm(*(self.materialize(value) for value in args), **kwargs)
@@ -133,7 +133,7 @@ class FusionMode(TorchFunctionMode):
         return func(*self.materialize(args), **{key: self.materialize(value) for key, value in kwargs.items()})
 
     def __exit__(self, *error: Any) -> None:
-        """Computes what hooks and the caller may still read."""
+        """Compute what hooks and the caller may still read."""
         super().__exit__(*error)
         for reference in self.deferred:
             if (tensor := reference()) is not None and (now := self.materialize(tensor)) is not tensor:
@@ -141,7 +141,7 @@ class FusionMode(TorchFunctionMode):
         self.deferred.clear()
 
     def materialize(self, value: Any) -> Any:
-        """The value with every number there; lists, tuples and dictionaries are searched."""
+        """Return the value with every deferred tensor computed. Lists, tuples and dictionaries are searched."""
         if isinstance(value, list | tuple):
             parts = [self.materialize(part) for part in value]
             return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
@@ -158,11 +158,11 @@ class FusionMode(TorchFunctionMode):
         return value
 
     def round_weight(self, others: list[Any]) -> list[Any]:
-        """Weight and what follows it, as they are multiplied."""
+        """Replace the weight, the first of `others`, by its bfloat16 copy where there is one."""
         return others if self.bf16_weights is None else [*map(self.bf16_weights.rounded, others[:1]), *others[1:]]
 
     def defer(self, inputs: tuple[Any, ...]) -> Tensor:
-        """A tensor whose numbers are missing."""
+        """Return a tensor whose numbers are deferred."""
         y, _ = FusedBatchNorm.apply(*inputs, FREE, True)
         y._deferred = Deferred(inputs)
         self.deferred.append(weakref.ref(y))
@@ -173,7 +173,7 @@ class FusionMode(TorchFunctionMode):
                    weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
                    momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
     # fmt: on
-        """As torch.nn.functional.batch_norm."""
+        """Compute what torch.nn.functional.batch_norm does, later where it can be fused."""
         own = all(value is None or value.dtype == torch.float32 for value in (running_mean, running_var, weight, bias))
         if not (training and own and weight is not None and bias is not None and fusable(x) and x.shape[1] < x.numel()):
             return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -184,7 +184,7 @@ class FusionMode(TorchFunctionMode):
         return self.defer((x.detach(), weight, bias, None, source.x, source.weight, source.weight_bf16, table))
 
     def add(self, left: Any, right: Any, *, in_place: bool) -> Tensor | None:
-        """The sum, where one term is a batch norm's answer and the other of its kind; else None."""
+        """Defer a sum of which one term is a deferred batch norm and the other of its kind. Returns None of other sums."""
         first, second = deferred_of(left), deferred_of(right)
         if first and first.inputs[3] is None and first.instead is None:
             waiting, other = first, self.materialize(right)
@@ -202,31 +202,31 @@ class FusionMode(TorchFunctionMode):
 
 
 def deferred_of(value: Any) -> Deferred | None:
-    """What a tensor still lacks."""
+    """Return what a tensor is to be computed from; None where its numbers are there."""
     return getattr(value, "_deferred", None) if isinstance(value, Tensor) else None
 
 
 def source_of(value: Tensor) -> Source | None:
-    """The convolution that made a tensor, if nobody has written into it or waits for its gradient."""
+    """Return the convolution that made a tensor, if nobody has written into it or waits for its gradient."""
     source = getattr(value, "_source", None)
     left_alone = source is not None and source.version == value._version
     return source if left_alone and not value._backward_hooks and not value.retains_grad else None
 
 
 def next_output(value: Any) -> Any:
-    """The tensor for its first reader, its twin for the second."""
-    twin = getattr(value, "_second_output", None)
-    if twin is None:
+    """Return the tensor to its first reader, its second output to the second."""
+    second = getattr(value, "_second_output", None)
+    if second is None:
         return value
     if not hasattr(value, "_read"):
         value._read = True
         return value
     value._second_output = None
-    return twin
+    return second
 
 
 def clamp_limits(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float] | None:
-    """The limits of an activation that only clamps; None of any other call."""
+    """Return the limits of an activation that only clamps; None of any other call."""
     if func is functional.hardtanh:
         given = dict(zip(("min_val", "max_val"), args[1:], strict=False)) | kwargs
         return float(given.get("min_val", -1)), float(given.get("max_val", 1))
@@ -251,11 +251,11 @@ def forward(model: Callable[[Any], Any], x: Any, precision: str, bf16_weights: B
 
 
 def has_norms(model: nn.Module) -> bool:
-    """Whether a network has something to fuse."""
+    """Tell whether a network has something to fuse."""
     return any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
 def available(model: nn.Module, device: str) -> bool:
-    """Whether `forward` can fuse: on a CPU with a C compiler, for a network whose forward pass is Python."""
+    """Tell whether `forward` can fuse: on a CPU with a C compiler, for a network whose forward pass is Python."""
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
     return device == "cpu" and not scripted and kernels.available()

@@ -1,5 +1,5 @@
 /* Batch norm in training with the activation and the sum around it, max pooling, the input gradient of a strided
-   depthwise convolution, and the optimiser's step: passes over memory that a chain of single operators makes two or three times over.
+   depthwise convolution, and the optimizer's step: passes over memory that a chain of single operators makes two or three times over.
 
    Tensors are dense with the channels innermost: `count` elements, element i belongs to channel i % channels. The same
    code is compiled for float and for bfloat16 storage; every sum is made in float within a block and in double between

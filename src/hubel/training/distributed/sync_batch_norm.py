@@ -10,32 +10,32 @@ from torch.overrides import TorchFunctionMode
 
 
 class SyncBatchNorm(TorchFunctionMode):
-    """While active, batch norms of training take their statistics over the parts of all processes, which are equally large.
+    """Lets batch norms of training take their statistics over the equally large microbatches of all processes, while active.
 
     torch's own module of this name computes on GPUs only, and would have to take the place of the network's modules.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
                            kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
-        """Called by torch in place of `func`."""
+        """Run in place of `func`; torch calls this."""
         if func is functional.batch_norm:
             return sync_batch_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over the processes; each process's share of a gradient is the sum of all gradients."""
+    """Sums a tensor over the processes. The gradient in each process is the sum of all gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
-        """The sum."""
+        """Compute the sum."""
         total = x.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        """Its gradient."""
+        """Compute its gradient."""
         total = gradients[0].clone()
         dist.all_reduce(total)
         return total
@@ -49,7 +49,7 @@ def _summed(x: Tensor) -> Tensor:
 def sync_batch_norm(x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
                             bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
                             eps: float = 1e-5) -> Tensor:  # fmt: skip
-    """As torch.nn.functional.batch_norm of the batch that the processes hold together  (Ioffe & Szegedy 2015)."""
+    """Compute torch.nn.functional.batch_norm of the batch that the processes hold together  (Ioffe & Szegedy 2015)."""
     if not training:
         return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     over, size = [0, *range(2, x.ndim)], dist.get_world_size()
