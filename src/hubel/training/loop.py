@@ -11,7 +11,7 @@ What a run may need besides stands behind one call each, which does nothing wher
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ def train(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None
 
 
 def train_steps(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None, ranks: Ranks = ALONE,
-                teacher: nn.Module | None = None) -> Iterator[Record]:  # fmt: skip
+                teacher: nn.Module | None = None) -> Generator[Record, None, None]:  # fmt: skip
     """Train as `train` does, and yield a record of every step too.
 
     Closing the generator between two records saves a checkpoint first, so that nothing is lost. All `ranks` yield the same
