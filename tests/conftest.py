@@ -1,6 +1,7 @@
 """What the whole suite shares: real data where the checkout has it, one core per worker, a cache of its own."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,41 @@ process.tune()  # before torch is loaded, as the command line does
 import hypothesis  # noqa: E402
 import torch  # noqa: E402
 
+from hubel import machine  # noqa: E402
+from hubel.training import system  # noqa: E402
 from pictures import encoded, noise  # noqa: E402
 
 hypothesis.settings.register_profile("hubel", deadline=None, derandomize=True)  # no test asserts a duration
 hypothesis.settings.load_profile("hubel")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _cores():
+    """A worker has one core, also for a training that takes as many as there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        if WORKER:
+            for room in (machine, system):
+                patch.setattr(room, "physical_cores", lambda: 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _common_cache(tmp_path_factory):
+    """What the fixtures of several tests keep goes to a folder of this run that the workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if WORKER else folder) / "common-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBEL_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
 def _threads():
-    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+    """A training leaves torch with the threads it took."""
+    torch.set_num_threads(1 if WORKER else 2)
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +56,16 @@ def cache_folder(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HUBEL_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def kernels(_common_cache, cache_folder):
+    """A fresh process finds the libraries that every training calls in its cache, and need not compile them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBEL_CACHE", str(_common_cache))
+        made = [path for path in map(compiled._made, compiled.TRAINING) if path]
+    for library in made:
+        shutil.copytree(library.parent, cache_folder / "kernels", dirs_exist_ok=True)
 
 
 @pytest.fixture
@@ -65,10 +100,12 @@ def avx512():
         if missing:
             patch.setenv("HUBEL_KERNELS", "portable")
             compiled.library.cache_clear()
-            assert pointwise.available()
+            assert all((pointwise.available(), native.available("float32"), native.available("bfloat16")))
         yield
     if missing:
         compiled.library.cache_clear()
+        for source in compiled.TRAINING:  # found in the common cache, which the next test has not
+            compiled.library(source)
 
 
 def pytest_terminal_summary(terminalreporter):

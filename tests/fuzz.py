@@ -34,7 +34,7 @@ from hubel import zoo
 from hubel.cli import VERBS, main
 from hubel.cli.arguments import File
 from hubel.cli.door import FILES, FOLDERS
-from hubel.cli.parsing import _kinds, _takes_several
+from hubel.cli.values import kinds_of, takes_several
 from hubel.data.preprocessing import Preprocessing
 from hubel.training import checkpoint
 
@@ -175,7 +175,7 @@ def _line(draw: random.Random, name: str, found: Material, *, wrong: bool) -> li
     for key in verb.positional:
         if own[key].default is MISSING or draw.random() < 0.6:
             words += [
-                _place(draw, key, found) for _ in range(draw.choice((1, 1, 2)) if _takes_several(own[key].type) else 1)
+                _place(draw, key, found) for _ in range(draw.choice((1, 1, 2)) if takes_several(own[key].type) else 1)
             ]
     keys = {key: kind for key, kind in verb.keys().items() if key not in ASKED}
     drawn = draw.sample(sorted(keys), k=min(len(keys), draw.choice((0, 1, 1, 2, 3) if not wrong else (1, 2))))
@@ -213,7 +213,7 @@ def _value(draw: random.Random, key: str, kind: Any, found: Material) -> str | N
         ending = draw.choice((".png", ".html", ".csv", ".json", ".npz", ".safetensors", ".svg", ".gif", ".md", ""))
         return draw.choice((f"out{ending}", f"new/out{ending}", f"{draw.choice(WORDS)}{ending}", draw.choice(found.bad[-8:]),
                             "/dev/stdout", "/dev/full"))  # fmt: skip
-    kinds = _kinds(kind)
+    kinds = kinds_of(kind)
     if draw.random() < 0.5:
         literal = sorted(str(word) for word in kinds if not isinstance(word, type))
         if literal:

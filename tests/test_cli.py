@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from PIL import Image
 from rich.console import Console
 
 import hubel
+from forked import Forked
 from hubel.cli import VERBS, main
 from hubel.cli.parsing import parsed
+from hubel.commands import verify_resume
 from hubel.commands.models import listed, table
 from hubel.errors import UsageError
 from hubel.recipe import OPTIONS, Recipe
@@ -40,20 +43,12 @@ def ended(arguments, capsys) -> tuple[int, str, str]:
 def finished(tmp_path_factory):
     """A short finished run on digits, and what it printed."""
     folder = tmp_path_factory.mktemp("finished")
-    command = [
-        sys.executable,
-        "-m",
-        "hubel",
-        "train",
-        "digits",
-        "epochs=2",
-        "--name",
-        "a",
-        f"--project={folder}",
-        "--json",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return folder / "a", done
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBEL_CACHE", str(folder / "cache"))
+        done = Forked(["train", "digits", "epochs=2", "--name", "a", f"--project={folder}", "--json"])
+    out, err = done.communicate()
+    assert done.returncode == 0, err
+    return folder / "a", SimpleNamespace(stdout=out, stderr=err)
 
 
 # ---------------------------------------------------------------------------------------- a whole run
@@ -138,6 +133,7 @@ def test_predict_answers_and_names_what_it_cannot_read(finished, capsys, tmp_pat
 # ------------------------------------------------------------------------------ stopping and going on
 
 
+@pytest.mark.usefixtures("kernels")
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on(tmp_path):
     command = [sys.executable, "-u", "-m", "hubel", "train", "digits", "epochs=200", "--name", "a"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -162,7 +158,13 @@ def test_ctrl_c_before_training_leaves_nothing(monkeypatch, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verify_resume_proves_equality_after_kills(capsys):
+def test_verify_resume_proves_equality_after_kills(capsys, monkeypatch):
+    def started(command, **_):
+        python, *options, module = command[:4]
+        assert (python, options, module) == (sys.executable, ["-u", "-m"], "hubel")
+        return Forked(command[4:])
+
+    monkeypatch.setattr(verify_resume, "subprocess", SimpleNamespace(Popen=started, PIPE=subprocess.PIPE))
     code, out, _ = ended(["verify-resume", "digits", "epochs=2", "kills=3", "checkpoint_seconds=0.1", "--json"], capsys)
     verdict = json.loads(out)
     assert (code, verdict["same"]) == (0, True)
@@ -365,12 +367,11 @@ def test_help_about_what_is_no_group_names_the_nearest(capsys):
 
 def test_a_full_disk_stops_training_with_one_sentence(tmp_path):
     """A real limit on file size: the checkpoint cannot be written whole, and nothing half-written stays."""
-    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
-            "from hubel.cli import main; sys.exit(main(['train', 'digits', 'epochs=1', '--name', 'a']))")  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = Forked(["train", "digits", "epochs=1", "--name", "a"], limits={resource.RLIMIT_FSIZE: 200_000})
+    _, said = done.communicate()
     assert done.returncode == 3
-    assert re.search(r"^hubel: cannot write .*safetensors: File too large", done.stderr)
-    assert done.stderr.count("\n") == 1
+    assert re.search(r"^hubel: cannot write .*safetensors: File too large", said)
+    assert said.count("\n") == 1
     assert sorted(path.name for path in (tmp_path / "runs" / "a").iterdir()) == ["run.json", "split.json"]
 
 

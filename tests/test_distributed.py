@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from forked import Forked
 from hubel.cli import main
 from hubel.data import Augmentation, load, open_data
 from hubel.data.batches import Share, training_batches
@@ -37,9 +38,14 @@ def digits():
     return load(open_data("digits"), size=8, channels=1)
 
 
-def environment(rank: int, port: int, **more: str) -> dict[str, str]:
-    return {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            "OMP_NUM_THREADS": "1", **more}  # fmt: skip
+def environment(rank: int | str, port: int | str) -> dict[str, str]:
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def free_port() -> int:
@@ -52,9 +58,10 @@ def free_port() -> int:
 def two(tmp_path_factory):
     """What two processes found, in each of them."""
     folder, port = tmp_path_factory.mktemp("two"), free_port()
-    command = [sys.executable, str(HERE / "two_processes.py"), str(folder)]
-    processes = [subprocess.Popen(command, env=environment(rank, port)) for rank in range(2)]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    command = [str(HERE / "two_processes.py"), str(folder)]
+    processes = [Forked(command, **environment(rank, port)) for rank in range(2)]
+    said = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -113,6 +120,7 @@ def test_a_batch_that_cannot_be_shared_is_one_sentence(digits):
 # ------------------------------------------------------------------------------------------ one run
 
 
+@pytest.mark.usefixtures("kernels")
 def test_a_killed_worker_is_replaced_and_the_run_goes_on(tmp_path):
     """One worker dies by SIGKILL once a checkpoint is there; torchrun starts both again, and they end the same run."""
     command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "hubel", "train",
@@ -156,7 +164,7 @@ def lonely(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(rendezvous, "PATIENCE", 0.6)
 
     def said(rank: str, port: int | str) -> str:
-        for name, value in environment(0, 0, RANK=rank, MASTER_PORT=str(port)).items():
+        for name, value in environment(rank, port).items():
             monkeypatch.setenv(name, value)
         assert main(["train", "digits"]) == 2
         assert not list(tmp_path.iterdir())

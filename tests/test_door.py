@@ -14,8 +14,9 @@ import pytest
 from hubel import files, zoo
 from hubel.cli import VERBS, door, faults, main
 from hubel.cli.arguments import File
-from hubel.cli.parsing import _kinds
-from hubel.errors import FileError
+from hubel.cli.parsing import normalised
+from hubel.cli.values import kinds_of, may_repeat
+from hubel.errors import FileError, UsageError
 from hubel.recipe import Recipe
 
 
@@ -28,8 +29,8 @@ def numbers():
     """Every verb's number of its own: verb, key, type."""
     for verb, entry in VERBS.items():
         for field in fields(entry.arguments):
-            if not is_dataclass(field.default) and _kinds(field.type) & {int, float}:
-                yield verb, field.name, float if float in _kinds(field.type) else int
+            if not is_dataclass(field.default) and kinds_of(field.type) & {int, float}:
+                yield verb, field.name, float if float in kinds_of(field.type) else int
 
 
 def least(verb: str) -> list[str]:
@@ -70,7 +71,7 @@ def test_every_number_of_every_verb_has_a_range(verb, key, kind, capsys):
     assert f"{key} is " in refused([*least(verb), f"{key}={'9' * 5000}"], capsys)
 
 
-@pytest.mark.parametrize("key", [f.name for f in fields(Recipe) if _kinds(f.type) & {int, float}])
+@pytest.mark.parametrize("key", [f.name for f in fields(Recipe) if kinds_of(f.type) & {int, float}])
 def test_every_number_of_a_recipe_has_a_range(key, capsys):
     """Those of the door's table in `recipe.fields`; shares of the data are judged with the data."""
     if key not in ("val_fraction", "test_fraction"):
@@ -114,7 +115,7 @@ def test_every_file_and_folder_a_verb_writes_is_known_to_the_door():
     for verb, entry in VERBS.items():
         for field in fields(entry.arguments):
             own = field.name not in {f.name for f in fields(Recipe)} or verb in ("augment", "check")
-            if own and (str in _kinds(field.type) or field.type is File) and not is_dataclass(field.default):
+            if own and (str in kinds_of(field.type) or field.type is File) and not is_dataclass(field.default):
                 assert field.name in known or typing.get_origin(field.type) is typing.Literal or verb == "augment", (
                     field.name
                 )
@@ -368,3 +369,34 @@ def test_a_closed_output_is_no_fault(monkeypatch):
     assert main(["nonsense"]) == 2
     for stream in (sys.stdout, sys.stderr):
         stream.close()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_key_that_is_given_twice_is_refused_unless_it_takes_several(verb):
+    keys = VERBS[verb].keys()
+    for key, kind in keys.items():
+        kinds = kinds_of(kind)
+        words = [str(kind) for kind in kinds if not isinstance(kind, type)]
+        value = [*words, "true" if bool in kinds else "1"][0]
+        for written in ([f"{key}={value}", f"{key}={value}"], [f"--{key.replace('_', '-')}"] * 2):
+            if may_repeat(kind):
+                assert normalised([f"{key}=a", f"{key}=b"], verb, VERBS[verb])[-1] == "b"
+            elif written[0].startswith(key) or bool in kinds:
+                with pytest.raises(UsageError, match=f"^{key} is given twice(, as .*)?; give it once$"):
+                    normalised(written, verb, VERBS[verb])
+
+
+def test_other_ways_to_write_one_key_are_the_same_key(capsys):
+    for words in (["lr=1", "learning_rate=2"], ["learning-rate=1", "--lr", "2"], ["lr=1", "lr=1"]):
+        assert main(["train", "digits", *words]) == 2
+        assert capsys.readouterr().err.startswith("hubel: lr is given twice")
+    assert main(["summary", "resnet8_cifar", "--json", "--no-json"]) == 2
+    assert "json is given twice, as --json and as --no-json" in " ".join(capsys.readouterr().err.split())
+    assert main(["train", "data=a", "data=b"]) == 2
+    assert "data is given twice, as 'a' and as 'b'" in capsys.readouterr().err
+
+
+def test_a_key_of_several_values_gathers_them():
+    words = ["x", "data", "--stage", "1", "2", "--seed", "3", "--stage", "last", "stage=stem"]
+    gathered = ["x", "data", "--stage", "1", "2", "last", "stem", "--seed", "3"]
+    assert normalised(words, "probe", VERBS["probe"]) == gathered

@@ -151,6 +151,8 @@ def test_a_field_of_another_kind_is_one_sentence(home, run, name):
     lines = name.endswith(".jsonl")
     document = header(path) if path.suffix == ".safetensors" else \
         [json.loads(line) for line in path.read_text().splitlines()] if lines else json.loads(path.read_text())  # fmt: skip
+    if isinstance(document, dict):
+        document.pop("sha256", None)  # as who edits on purpose does
     for _, _, changed in mutations(document, 6 if "go on" in FILES[name] else 16, seed=0):
         if path.suffix == ".safetensors":
             with_header(path, changed)

@@ -23,6 +23,7 @@ from hubel.commands.probe import probe_stages
 from hubel.commands.train import resume, start
 from hubel.commands.val import ready, val
 from hubel.data import open_data
+from hubel.data.likeness import copied, looks
 from hubel.errors import DataError, FileError, HubelError, UsageError
 from hubel.recipe import Recipe
 from hubel.training.run import Run
@@ -43,6 +44,14 @@ def written(folder: Path, numbers, name="{label}/{number:03}.png", of=lambda num
     return folder
 
 
+def edited(path: Path, change) -> None:
+    """Changes a document on purpose: its digest is removed."""
+    about = json.loads(path.read_text())
+    change(about)
+    del about["sha256"]
+    path.write_text(json.dumps(about))
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """run, and far of another seed: trained by heart on eighty pictures of noise; old keeps no digests, as older versions."""
@@ -56,9 +65,7 @@ def home(tmp_path_factory):
             )
             list(start(folder / "data", recipe, name=name, project=str(folder), drawn=False))
     shutil.copytree(folder / "run", folder / "old")
-    split = json.loads((folder / "old" / "split.json").read_text())
-    del split["contents"]
-    (folder / "old" / "split.json").write_text(json.dumps(split))
+    edited(folder / "old" / "split.json", lambda split: split.pop("contents"))
     return folder
 
 
@@ -176,8 +183,7 @@ def test_nothing_new_to_judge_by_is_one_sentence(home, tmp_path, capsys):
 
 def test_what_cannot_be_known_is_said(home, tmp_path):
     shutil.copytree(home / "old", tmp_path / "old")
-    about = json.loads((tmp_path / "old" / "run.json").read_text())
-    (tmp_path / "old" / "run.json").write_text(json.dumps(about | {"data": str(tmp_path / "gone")}))
+    edited(tmp_path / "old" / "run.json", lambda about: about.update(data=str(tmp_path / "gone")))
     written(tmp_path / "c", range(10), "{label}/{other}.png")
     assert "is not known" in " ".join(ready(tmp_path / "old", str(tmp_path / "c"), engine="eager").notes)
     shutil.copy(home / "run" / "best.safetensors", tmp_path / "alone.safetensors")
@@ -225,7 +231,7 @@ def test_probes_neighbours_and_maps_judge_by_new_pictures_only(home, tmp_path):
     assert "left out" in probed.notes[0]
     drawn = embedding_map(home / "run", str(tmp_path / "c"), method="pca", output=str(tmp_path / "m.png"))
     assert len(drawn.names) == NEW + len(own["test"])
-    assert met(run, open_data(str(tmp_path / "c")), ["all"])["all"].shape == (OLD + NEW,)
+    assert met(run, open_data(str(tmp_path / "c")), ["all"])["all"].part.shape == (OLD + NEW,)
 
 
 def test_weights_that_know_the_pictures_held_out_are_refused_also_from_a_copy(home, tmp_path):
@@ -236,6 +242,143 @@ def test_weights_that_know_the_pictures_held_out_are_refused_also_from_a_copy(ho
     assert not (tmp_path / "x").exists()
 
 
+# ------------------------------------------------------------------------------------------ copies encoded anew
+
+
+def photograph(number: int, side: int = 150) -> Image.Image:
+    """Something smooth of a number, as photographs are, and larger than a network sees it."""
+    coarse = np.random.default_rng(number).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((side * 4 // 3, side), Image.Resampling.BICUBIC)
+
+
+def photographs(folder: Path, numbers, ending: str, **how) -> Path:
+    for number in numbers:
+        path = folder / "ab"[number % 2] / f"{number:03}.{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photograph(number).save(path, **how)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[16, 64])
+def reduced(request, tmp_path_factory):
+    """A run on forty JPEGs, which a network of 16 px decodes at a quarter."""
+    folder = tmp_path_factory.mktemp("reduced")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUBEL_CACHE", str(folder / "cache"))
+        photographs(folder / "data", range(40), "jpg", quality=95)
+        recipe = Recipe(model="linear", epochs=1, threads=1, augment="none", size=request.param)
+        list(start(folder / "data", recipe, name="run", project=str(folder), drawn=False))
+    return folder
+
+
+def as_png(path: Path, out: Path) -> None:
+    Image.open(path).save(out.with_suffix(".png"))
+
+
+def as_jpeg(path: Path, out: Path) -> None:
+    Image.open(path).save(out.with_suffix(".jpg"), quality=85)
+
+
+def at_half_size(path: Path, out: Path) -> None:
+    whole = Image.open(path)
+    whole.resize((whole.width // 2, whole.height // 2)).save(out.with_suffix(".webp"), quality=80)
+
+
+@pytest.mark.parametrize("anew", [as_png, as_jpeg, at_half_size], ids=lambda make: make.__name__)
+def test_copies_that_were_encoded_anew_are_left_out_and_named(reduced, tmp_path, anew, request):
+    for path in sorted((reduced / "data").glob("*/*.jpg")):
+        (tmp_path / "c" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        anew(path, tmp_path / "c" / path.parent.name / path.name)
+    photographs(tmp_path / "c", range(100, 110), "png")
+    found = ready(reduced / "run", str(tmp_path / "c"), engine="eager")
+    kept = {name: len(places) for name, places in json.loads((reduced / "run/split.json").read_text())["parts"].items()}
+    assert found.left_out == kept["train"] + kept["val"]
+    assert len(found.part) == 10 + kept["test"]
+    exact = anew is as_png and "64" in request.node.name  # decoded whole: the very pixels
+    told = f"({found.left_out} of these are copies that were encoded anew or resized)" in " ".join(found.notes)
+    assert told is not exact
+
+
+def test_what_is_known_of_a_run_is_enough_without_its_data(reduced, tmp_path):
+    """And the other way round: without digests the data are."""
+    shutil.copytree(reduced / "run", tmp_path / "old")
+    edited(tmp_path / "old" / "split.json", lambda split: split.pop("contents"))
+    for path in sorted((reduced / "data").glob("*/*.jpg"))[::3]:
+        (tmp_path / "c" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        as_jpeg(path, tmp_path / "c" / path.parent.name / path.name)
+    opened = open_data(str(tmp_path / "c"))
+    from_data = met(Run.open(tmp_path / "old"), opened, ["all"])["all"]
+    (reduced / "data").rename(reduced / "away")
+    from_digests = met(Run.open(reduced / "run"), opened, ["all"])["all"]
+    (reduced / "away").rename(reduced / "data")
+    assert (from_digests.part >= 0).all()
+    assert from_digests.anew.all()
+    assert np.array_equal(from_digests.part, from_data.part)
+
+
+def test_pictures_that_only_resemble_each_other_are_no_copies():
+    generator = np.random.default_rng(0)
+    digits = open_data("digits").source.parts["all"].pictures
+    coarse = looks(digits, 8, 1)
+    assert not copied(coarse[::2], coarse[1::2]).any()
+    assert copied(coarse, coarse).all()
+    blank = np.full((20, 32, 32, 3), 200, np.uint8) + generator.integers(0, 3, (20, 32, 32, 3), dtype=np.uint8)
+    shades = np.linspace(0, 255, 20).astype(np.uint8)[:, None, None, None] * np.ones((1, 32, 32, 3), np.uint8)
+    noise = generator.integers(0, 256, (40, 224, 224, 3), dtype=np.uint8)
+    small = generator.integers(0, 256, (400, 8, 8, 3), dtype=np.uint8)
+    for pictures, size in ((blank, 32), (shades, 32), (noise, 224), (small, 8)):
+        seen = looks(pictures, size, 3)
+        assert not copied(seen[::2], seen[1::2]).any()
+
+
+def test_a_thing_on_the_same_ground_is_another_picture():
+    """A product before a wall: the wall is all but a block."""
+    ground = np.asarray(photograph(0, 60).resize((64, 64)))
+    other = ground.copy()
+    other[24:36, 24:36] = 255 - other[24:36, 24:36]
+    first, second = (looks(each[None], 64, 3) for each in (ground, other))
+    assert not copied(first, second).any()
+
+
+def test_the_runs_own_near_duplicates_do_not_stand_in_the_way(tmp_path):
+    """Who goes on from weights divides the data as they were, whatever the parts have in common."""
+    photographs(tmp_path / "data", range(24), "jpg", quality=95)
+    for number in range(24):  # each twice
+        photograph(number).save(tmp_path / "data" / "ab"[number % 2] / f"{number:03}.png")
+    recipe = Recipe(model="linear", epochs=1, threads=1, augment="none", size=64)
+    list(start(tmp_path / "data", recipe, name="a", project=str(tmp_path), drawn=False))
+    further = Recipe(weights=str(tmp_path / "a"), split=str(tmp_path / "a"), epochs=1, threads=1, size=64)
+    list(start(tmp_path / "data", further, name="b", project=str(tmp_path), drawn=False))
+    assert Run.open(tmp_path / "b").finished
+
+
+def test_a_darker_part_of_deep_pictures_is_read_by_the_runs_black_and_white(tmp_path):
+    """12 bits in all, but 10 in the part that is looked at: by its own values it would be four times brighter."""
+    dark = []
+    for number in range(40):
+        top = 1000 if number < 20 else 4000
+        values = np.random.default_rng(number).integers(0, top, (SIDE, SIDE)).astype(np.uint16)
+        path = tmp_path / "data" / "ab"[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(path)
+        if number < 20:
+            dark.append(values)
+            other = tmp_path / "dark" / "ab"[number % 2] / f"{number:02}.tif"
+            other.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(other)
+    np.savez(tmp_path / "dark.npz", images=np.stack(dark)[..., None], labels=np.arange(20) % 2, classes=["a", "b"])
+    recipe = Recipe(model="linear", epochs=1, threads=1, augment="none", size=SIDE)
+    list(start(tmp_path / "data", recipe, name="run", project=str(tmp_path), drawn=False))
+    for name in ("dark", "dark.npz"):
+        found = met(Run.open(tmp_path / "run"), open_data(str(tmp_path / name)), ["all"])["all"]
+        assert (found.part >= 0).all()
+        assert not found.anew.any()
+    shown = ready(tmp_path / "run", str(tmp_path / "dark.npz"), engine="eager", include_trained=True)
+    as_files = ready(tmp_path / "run", str(tmp_path / "dark"), engine="eager", include_trained=True)
+    order = np.argsort(as_files.part.labels, kind="stable"), np.argsort(shown.part.labels, kind="stable")
+    assert np.array_equal(as_files.part.take(order[0]), shown.part.take(order[1]))
+
+
 # ------------------------------------------------------------------------------------------------ moved data
 
 
@@ -244,8 +387,7 @@ def moved(home, tmp_path):
     """The run as it was stopped before its result, its data gone from where they lay, and where they lie now."""
     shutil.copytree(home / "data", tmp_path / "there")
     shutil.copytree(home / "run", tmp_path / "run")
-    about = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps(about | {"data": str(tmp_path / "here")}))
+    edited(tmp_path / "run" / "run.json", lambda about: about.update(data=str(tmp_path / "here")))
     return tmp_path / "run", str(tmp_path / "there")
 
 
@@ -347,6 +489,7 @@ def test_code_planted_into_a_run_is_not_run(tmp_path, own, where):
     code, mark = own
     run = started(tmp_path, model="linear")
     about = json.loads((run / "run.json").read_text())
+    del about["sha256"]
     about["recipe"] |= {"teacher": str(run), "distill_weight": 0.5, "distill_temperature": 2.0}
     about["teacher"] = {"from": str(run), "model": "linear", "sha256": "0"}
     *outer, key = where.split(".")
@@ -406,6 +549,7 @@ def test_a_series_whose_code_is_planted_does_not_run_it(tmp_path, own):
         text = path.read_text()
         about = json.loads(text)
         about["recipe"]["model"] = code
+        about.pop("sha256", None)
         path.write_text(json.dumps(about | ({"model": code} if "model" in about else {})))
         with pytest.raises((UsageError, FileError)):
             ended(series.go_on(tmp_path / "s"))

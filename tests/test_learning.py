@@ -38,18 +38,23 @@ def logits(net: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return out if isinstance(out, tuple) else (out,)
 
 
-def smallest_side(builder, name: str) -> int:
-    """The smallest side of `SIDES` that the layers let through, and at least an eleventh of the published one.  [px]"""
+def smallest(builder, name: str) -> tuple[int, nn.Module, tuple[torch.Tensor, ...]]:
+    """The smallest side of `SIDES` that the layers let through, and at least an eleventh of the published one [px]; the network,
+    and its logits of two black pictures.
+
+    Where a network is small it computes: a thousand layers are ten times faster so than on the meta device.
+    """
     channels, published, _ = FACTS[name]["input"]
+    device = "cpu" if FACTS[name]["params"] < 70e6 else "meta"
     for side in SIDES:
         if 11 * side < published:
             continue
         try:
-            with torch.device("meta"):
-                build(builder, channels, side)(torch.empty(2, channels, side, side))
+            with torch.device(device):
+                net = build(builder, channels, side)
+            return side, net, logits(net, torch.zeros(2, channels, side, side, device=device))
         except (ShapeError, RuntimeError):
             continue
-        return side
     raise AssertionError(f"{name} takes no picture of {SIDES} px")
 
 
@@ -58,12 +63,9 @@ def smallest_side(builder, name: str) -> int:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_receives_a_gradient(name):
-    """The whole network, auxiliary heads included; which parameters the loss reaches needs no values: meta device."""
-    builder, channels = zoo.MODELS[name], FACTS[name]["input"][0]
-    side = smallest_side(builder, name)
-    with torch.device("meta"):
-        net = build(builder, channels, side)
-        sum(out.sum() for out in logits(net, torch.empty(2, channels, side, side))).backward()
+    """The whole network, auxiliary heads included; which parameters the loss reaches needs no values."""
+    _, net, outs = smallest(zoo.MODELS[name], name)
+    sum(out.sum() for out in outs).backward()
     assert not [name for name, value in net.named_parameters() if value.requires_grad and value.grad is None]
 
 
@@ -140,7 +142,7 @@ TRAININGS = [pytest.param(names[0], id="=".join(names)) for names in TRAINED.val
 def test_one_batch_can_be_overfitted(name):
     """Until the loss is a third of what guessing costs, ln 3, on a picture of noise for every class."""
     builder, channels = reduced(name), FACTS[name]["input"][0]
-    side = smallest_side(builder, name)
+    side, _, _ = smallest(builder, name)
     torch.manual_seed(0)
     net = build(builder, channels, side)
     if name.startswith("squeezenet"):  # a ReLU stands behind its logits: one that starts below 0 everywhere is dead

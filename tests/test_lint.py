@@ -177,3 +177,26 @@ def test_what_only_training_uses_is_counted_apart():
         alone = zoo.create("googlenet").auxiliary
     assert entry.training_params == sum(p.numel() for p in alone.parameters())
     assert "6,379,984 more parameters in layers that only training uses" in compare(["googlenet"]).text()
+
+
+@pytest.mark.parametrize(("last", "what"), [
+    (nn.Softmax(1), "a softmax, and cross entropy takes it for logits: it is applied twice"),
+    (nn.LogSoftmax(1), "a log-softmax, and cross entropy takes it for logits: a second log-softmax changes nothing"),
+    (nn.Sigmoid(), "a sigmoid, and cross entropy takes it for logits: all logits lie between 0 and 1"),
+    (nn.Sequential(nn.Softmax(1), nn.Dropout(), nn.Flatten()), "a softmax"),
+])  # fmt: skip
+def test_an_output_that_is_no_logits_any_more(last, what):
+    found = findings(nn.Sequential(stack(nn.Conv2d(3, 32, 3)), last))["logits"]
+    assert found.layer.startswith("1")
+    assert what in found.message
+    for inside in (nn.Softmax(1), nn.Sigmoid()):
+        assert "logits" not in findings(stack(nn.Conv2d(3, 32, 3), inside))
+
+
+@pytest.mark.parametrize("scripted", [nn.Conv2d(3, 32, 3), nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU())])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_scripted_layer_is_read(scripted):
+    net = stack(torch.jit.script(scripted))
+    assert "dead" not in findings(net)
+    rows = summary(net, (3, 64, 64)).rows
+    assert sum(row.params for row in rows if row.op != "not called") == sum(p.numel() for p in net.parameters())

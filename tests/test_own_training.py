@@ -1,5 +1,6 @@
 """Networks of one's own: what they have to be is found by one pass, before anything is trained or written."""
 
+import json
 from collections import namedtuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from hubel.analysis.network_check import refuse_single_values, require_logits
 from hubel.commands.gradcheck import gradcheck
 from hubel.commands.lr_find import find
 from hubel.commands.train import start
-from hubel.errors import HubelError, ShapeError, UsageError
+from hubel.errors import FileError, HubelError, ShapeError, UsageError
 from hubel.estimator import HubelClassifier
 from hubel.recipe import Recipe
 from hubel.zoo.own import from_file
@@ -265,7 +266,30 @@ def test_a_shape_error_stays_one():
 def test_what_goes_on_with_a_run_names_its_code(keys, words):
     from pathlib import Path
 
-    from hubel.commands.named_code import resume_command
     from hubel.recipe import Recipe
+    from hubel.recipe.resuming import resume_command
 
     assert resume_command(Path("my runs/a"), Recipe(**keys)) == words
+
+
+def test_every_hint_to_go_on_names_the_code_that_the_folder_needs(tmp_path):
+    from hubel.classifier import Classifier
+    from hubel.recipe.resuming import resume_command
+    from hubel.training.run import Run
+
+    folder = tmp_path / "my runs" / "a"
+    folder.mkdir(parents=True)
+    about = {"recipe": {"model": "/code/my net.py:Net", "teacher": "runs/t", "teacher_model": "t.py:Big"}}
+    (folder / "run.json").write_text(json.dumps(about))
+    words = f"hubel resume '{folder}' 'model=/code/my net.py:Net' teacher_model=t.py:Big"
+    assert resume_command(folder) == words
+    with pytest.raises(UsageError, match="go on with it: ") as taken:
+        Run.create(folder, about)
+    assert words in str(taken.value)
+    with pytest.raises(FileError, match="no finished epoch yet") as early:
+        Classifier.load(folder)
+    assert words in str(early.value)
+    (folder / "run.json").rename(folder / "series.json")
+    assert resume_command(folder) == words
+    (folder / "series.json").write_text("[]")
+    assert resume_command(folder) == f"hubel resume '{folder}'"

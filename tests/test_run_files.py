@@ -453,3 +453,82 @@ def test_help_may_lose_its_reader():
     with nobody_reads(), pytest.raises(SystemExit) as ended:
         main(["train", "--help"])
     assert ended.value.code == 0
+
+
+# ------------------------------------------------------------------------------------------ a result without its pages
+
+
+def test_data_for_a_finished_run_are_refused(trained):
+    with pytest.raises(
+        UsageError, match=r"data=elsewhere would have no effect: .* is finished, and nothing is left to train"
+    ):
+        list(resume(trained, data="elsewhere"))
+    assert isinstance(list(resume(trained))[-1], Finished)
+
+
+def test_a_chart_that_cannot_be_written_costs_no_result(data, tmp_path, monkeypatch, capsys):
+    plain = files.replacing
+
+    @contextmanager
+    def full(path, **keys):
+        with plain(path, **keys) as temporary:
+            yield temporary
+            if path.name in ("curves.png", "report.html", "evaluation.json"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "replacing", full)
+    assert (
+        main(
+            ["train", str(data), "name=a", *(f"{k}={getattr(SHORT, k)}" for k in ("model", "epochs", "batch", "seed"))]
+        )
+        == 0
+    )
+    summary = json.loads((tmp_path / "runs" / "a" / "summary.json").read_text())
+    assert len(summary["not_written"]) == 2
+    assert "curves.png" in summary["not_written"][0]
+    printed = capsys.readouterr().out
+    assert "the result is kept, but not all of its pages" in printed
+    assert "report: " not in printed
+
+
+def test_a_checkpoint_of_another_network_is_one_sentence(run):
+    (run / "summary.json").unlink()
+    (run / "best.safetensors").unlink()
+    path = run / "last.safetensors"
+    tensors, about = checkpoint.read(path)
+    compiled = {name.replace("model/", "model/_orig_mod."): value for name, value in tensors.items()}
+    for changed, sentence in ((compiled, "is of a compiled network, whose tensors an older version kept"),
+                              ({**tensors, "model/x": torch.zeros(1)}, "has too much: x: it is of another network"),
+                              (dict(list(tensors.items())[1:]), "lacks ")):  # fmt: skip
+        checkpoint.save(path, changed, about)
+        with pytest.raises(FileError, match=sentence):
+            list(resume(run))
+
+
+def test_locks_work_where_the_system_has_none(tmp_path):
+    """As on Windows: `fcntl` is not there."""
+    code = """if True:
+        import sys
+        sys.modules["fcntl"] = None  # its import fails
+        from pathlib import Path
+        import hubel
+        from hubel import caching, files, locks
+        assert locks.fcntl is None
+        path = Path(sys.argv[1])
+        with locks.locked(path):
+            try:
+                with locks.locked(path):
+                    sys.exit("taken twice")
+            except locks.Taken as error:
+                assert "in use by another process" in str(error), error
+        with locks.locked(path):
+            files.write(path, "x")
+        hold = caching.Hold(path, alone=True)
+        assert not hold.known
+        hold.close()
+        assert [each.name for each in path.parent.iterdir()] == [path.name]
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.json")], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

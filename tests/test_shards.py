@@ -3,6 +3,7 @@
 import gc
 import itertools
 import shutil
+import tarfile
 import threading
 
 import numpy as np
@@ -245,3 +246,42 @@ def test_shards_are_packed_into_a_new_folder_only(photos, packed, tmp_path):
     shard(photos, packed)
     assert len(list(packed.glob("*.tar"))) == 1
     assert len(open_data(packed).source.parts["all"].labels) == 40
+
+
+ODD = {  # what stands in a header, and where
+    "another name": (0, b"../../x\0"), "a name of no text": (0, b"\xff\xfe\xfd.jpg"), "an owner of no text": (265, b"\xff\xff"),
+    "the target of a link": (156, b"2\xff\xff"), "a link": (156, b"1"), "a device": (156, b"3"), "a sparse file": (156, b"S"),
+    "a long name": (156, b"L"), "another size": (124, b"\x80" + b"\xff" * 11), "less than nothing": (124, b"\xff" * 12),
+    "no date": (136, b"zzzzzzzzzzz\0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_member_that_is_no_plain_file_is_named(packed, kind):
+    place, written = ODD[kind]
+    path = min(packed.glob("*.tar"))
+    raw = bytearray(path.read_bytes())
+    raw[place : place + len(written)] = written
+    raw[148:156] = b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw[:512])  # of a header that whoever changed it made good
+    path.write_bytes(raw)
+    pictures = next(iter(read_index(packed).parts.values()))[0]
+    with pytest.raises(DataError, match=rf"{path.name}, member 00000000 is not where index.npz says"):
+        pictures.read(0)
+    assert pictures.read(1)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "only/train-000000.tar"])
+def test_tar_files_that_hubel_did_not_make_are_not_opened(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
+        for member in ("../../x.png", "/abs/y.png", "a/1.png", "a/1.png"):
+            tar.addfile(tarfile.TarInfo(member))
+    whole = path.read_bytes()
+    for raw in (whole, whole[:700], b""):
+        path.write_bytes(raw)
+        with pytest.raises(
+            DataError, match=r"unpack it first|holds tar files but no index.npz; make shards with hubel shard"
+        ):
+            open_data(path if path.parent == tmp_path else path.parent)

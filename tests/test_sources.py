@@ -77,6 +77,7 @@ def said(source) -> dict[str, list[tuple[str, object]]]:
     return found
 
 
+THIRDS = {"train": [0, 1], "val": [2, 3], "test": [4, 5]}
 PLAIN = list(zip(PATHS, LABELS, strict=True))
 
 
@@ -99,6 +100,13 @@ PLAIN = list(zip(PATHS, LABELS, strict=True))
         ("fold", lambda i: "dev" if i > 3 else "training", {"train": [0, 1, 2, 3], "val": [4, 5]}),
         ("usage", lambda i: "test" if i > 3 else "train", {"train": [0, 1, 2, 3], "test": [4, 5]}),
         ("split,is_valid", lambda i: f"{'val,1' if i > 3 else 'train,0'}", {"train": [0, 1, 2, 3], "val": [4, 5]}),
+        ("Is Valid", lambda i: "On" if i > 3 else "off", {"train": [0, 1, 2, 3], "val": [4, 5]}),
+        ("Usage", lambda i: ("Training", "PublicTest", "PrivateTest")[i // 2], THIRDS),
+        ("partition", lambda i: str(i // 2), THIRDS),
+        ("split", lambda i: str(i // 2), THIRDS),
+        ("evaluation_status", lambda i: ("train", "val", "Hold-out")[i // 2], THIRDS),
+        ("split", lambda i: ("train", "evaluation", "test")[i // 2], THIRDS),
+        ("phase", lambda i: ("train", "val", "eval")[i // 2], THIRDS),
     ],
 )
 def test_a_column_that_says_the_part_is_heeded(table, header, cells, expected):
@@ -119,11 +127,48 @@ def test_a_column_that_says_the_part_is_heeded(table, header, cells, expected):
         ("valid", lambda i: str(i > 0), r"valid of .* is true of 10 of 12 pictures: call it is_valid if"),
         ("is_valid", lambda i: "1", "has no training pictures, only val"),
         ("split", lambda i: "tran", "line 2 of .* names the split 'tran'; use train, val or test"),
+        ("partition", lambda i: str(i // 3), "line 2 of .* names the split '0'; use train, val or test"),
+        (
+            "split",
+            lambda i: ("train", "eval")[i // 3],
+            "has the part eval, which may be the one to validate or the one to",
+        ),
+        ("split", lambda i: ("train", "eval", "holdout")[i // 2], "has the part eval, holdout, which may be"),
+        ("split", lambda i: ("train", "val", "test", "hold-out")[i % 4], "has the part hold-out beside val and test"),
     ],
 )
 def test_parts_that_contradict_each_other_are_refused(table, header, cells, sentence):
     with pytest.raises(DataError, match=sentence):
         table(lines(f"path,label,{header}", lambda n, path, label: f"{path},{label},{cells(n % 6)}"))
+
+
+def test_words_for_parts_that_depend_on_the_others_are_said(table):
+    def note(header: str, *words: str) -> str:
+        source = table(lines(f"path,label,{header}", lambda n, path, label: f"{path},{label},{words[n % 6 // 2]}"))
+        return next(note for note in source.notes if "taken for" in note)
+
+    assert "0, 1 and 2 of the column partition of" in note("partition", "0", "1", "2")
+    assert "eval of the column phase of" in note("phase", "train", "eval", "test")
+
+
+def test_paths_that_are_written_as_in_addresses_are_found(table, tmp_path):
+    (tmp_path / "a b").symlink_to(tmp_path / "cat")
+    (tmp_path / "c%20d").symlink_to(tmp_path / "dog")
+    source = table(
+        "path,label\n" + "".join(f"{folder}/{n}.png,{n % 2}\n" for n in range(6) for folder in ("a%20b", "c%20d"))
+    )
+    assert {path.split(os.sep)[-2] for path in source.parts["all"].pictures} == {"a b", "c%20d"}
+    assert any(note.startswith("6 paths of") and "%20 for a blank" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("text", ["emotion,pixels,Usage\n" + f"1,{' 12' * 64},Training\n" * 3,
+                                  "\n".join(["label," + ",".join(f"pixel{n}" for n in range(64)), *["7," + "0,9," * 32] * 3]),
+                                  "\n".join(["7" + ",0" * 784] * 3)])  # fmt: skip
+def test_a_table_of_pixels_is_refused(table, text):
+    with pytest.raises(
+        DataError, match=r"holds pixels as numbers, and a table lists the files of pictures; save them as an"
+    ):
+        table(text)
 
 
 def test_what_is_not_read_is_named(table, pets, tmp_path):
@@ -358,14 +403,16 @@ def test_pictures_that_are_no_files_are_broken_ones(pets, tmp_path):
 @pytest.mark.parametrize(
     "labels",
     [20260101 + TWO, 2**40 + 3 * TWO, np.array([2**63, 2**64 - 1], np.uint64)[TWO], TWO + 1, 5 * TWO, TWO.astype(np.uint8),
-     TWO.astype(bool), TWO[:, None], np.eye(2)[TWO], np.eye(2, dtype=int)[TWO], np.array([b"no", b"yes"])[TWO],
+     TWO.astype(bool), TWO.astype(np.float32), 5.0 * TWO,
+     TWO[:, None], np.eye(2)[TWO], np.eye(2, dtype=int)[TWO], np.array([b"no", b"yes"])[TWO],
      np.array(["no", "yes"])[TWO]],
 )  # fmt: skip
 def test_labels_of_any_size_are_classes(tmp_path, labels):
     np.savez(tmp_path / "a.npz", images=IMAGES, labels=labels)
     source = open_source(tmp_path / "a.npz")
     np.testing.assert_array_equal(source.parts["all"].labels, TWO)
-    words = np.unique(labels) if labels.ndim == 1 and labels.dtype.kind != "b" else [0, 1]
+    whole = labels.astype(int) if labels.dtype.kind == "f" else labels
+    words = np.unique(whole) if labels.ndim == 1 and labels.dtype.kind != "b" else [0, 1]
     assert source.classes == tuple(w.decode() if isinstance(w, bytes) else str(w) for w in words)
 
 
@@ -388,11 +435,14 @@ def test_several_classes_a_picture(tmp_path):
 
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
-    [({"labels": TWO - 1}, "labels of the all part run from -1 to 0"), ({"labels": TWO * 0.5}, "labels are float64"),
+    [({"labels": TWO - 1}, "labels of the all part run from -1 to 0"),
+     ({"labels": TWO * 0.5}, "labels are float64, such as 0.5; store"),
+     ({"labels": np.where(TWO, np.inf, 0)}, "labels are float64"), 
+     ({"labels": np.where(TWO, np.nan, 0)}, "float64, such as nan"),
      ({"labels": RNG.integers(0, 9, (20, 2))}, r"labels has shape \(20, 2\); labels are one number or word"),
      ({"labels": TWO[:19]}, "20 pictures but 19 labels"), ({"labels": np.array(["a", "b"])}, "20 pictures but 2 labels"),
      ({"labels": np.array(["x" * 100_000, "y"])[TWO]}, "class name of 100,000 characters"),
-     ({"labels": np.array([1, "a"] * 10, object)}, "array of Python objects"),
+     ({"labels": np.array([1, "a"] * 10, object)}, r"Python objects.*; store words as labels.astype\(str\)"),
      ({"labels": np.array(["", "y"])[TWO]}, "without a name"),
      ({"images": np.array([IMAGES[0], IMAGES[0, 1:]], object)}, "pictures of several sizes"),
      ({"images": IMAGES[:, :0]}, "pictures without pixels"), ({"images": IMAGES[:, 0]}, r"has shape \(20, 8\)"),

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from hubel.errors import DataError, FileError, UsageError, listed
 from hubel.hashing import file_sha256, weights_sha256
 from hubel.inference import Choice, choose
 from hubel.recipe.fields import Precision
+from hubel.recipe.resuming import resume_command
 from hubel.training import checkpoint
+from hubel.training.bound import RUN_ID, refuse_foreign
 from hubel.training.described import Described
 from hubel.weights import fetch, refuse_broken
 from hubel.zoo import foreign
@@ -108,8 +110,8 @@ class Classifier:
             if os.path.isfile(path / "run.json") and not os.path.isfile(path / "best.safetensors"):
                 done, kept = (os.path.isfile(path / name) for name in ("summary.json", "last.safetensors"))
                 raise FileError(f"the run {path} has lost its best.safetensors; restore it, or "
-                                f"{f'have it made again: hubel resume {path}' if kept else 'train again'}" if done else
-                                f"the run {path} has no finished epoch yet; go on with it: hubel resume {path}")  # fmt: skip
+                                f"{f'have it made again: {resume_command(path)}' if kept else 'train again'}" if done else
+                                f"the run {path} has no finished epoch yet; go on with it: {resume_command(path)}")  # fmt: skip
             runs = [] if os.path.isfile(path / "best.safetensors") else sorted(path.glob("*/run.json"))
             if runs:
                 names = listed([os.fspath(each.parent) for each in runs])
@@ -133,6 +135,8 @@ class Classifier:
         preprocessing = Preprocessing.from_dict(about["preprocessing"])
         classes = tuple(about["classes"])
         own = ".py:" in about["model"]
+        if path.name == "best.safetensors":
+            _refuse_foreign(path, about)
         if ours and not own:  # code of one's own may have counted on in a buffer when the result was computed
             _refuse_exchanged(path, weights)
         if own and model is None:
@@ -310,6 +314,15 @@ def lasting(name: str) -> str:
     if hub.is_named(name):
         return hub.fetch(name).name
     return str(Path(name).resolve()) if os.path.exists(name) else located(name)
+
+
+def _refuse_foreign(path: Path, about: Mapping[str, Any]) -> None:
+    """Raises a FileError where the file is not of the run in whose folder it lies."""
+    try:
+        run = documents.read(path.parent / "run.json", dict[str, Any])
+    except FileError:  # no run, or a damaged one, which who opens it tells
+        return
+    refuse_foreign(path, about.get(RUN_ID), run.get(RUN_ID))
 
 
 def _refuse_exchanged(path: Path, weights: dict[str, Tensor]) -> None:

@@ -165,7 +165,7 @@ def write(path: Path, content: str | bytes, *, exclusive: bool = False) -> None:
 
 def sealed(about: Mapping[str, Any]) -> dict[str, Any]:
     """What is to be written as JSON, with a digest of it."""
-    return {**about, "sha256": _digest(about)}
+    return {**about, "sha256": _digest(json.loads(json.dumps(about)))}  # as it is read again: keys are texts
 
 
 def is_whole(about: Mapping[str, Any]) -> bool:

@@ -62,8 +62,8 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
     Raises:
         Stopped: Ctrl-C was pressed; its text says how to go on.
     """
-    from hubel.commands.named_code import resume_command
     from hubel.commands.train import Finished, Started
+    from hubel.recipe.resuming import resume_command
     from hubel.training.records import Epoch, FeaturesComputed, MicrobatchHalved, Step
 
     bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
@@ -177,7 +177,11 @@ def conclude(record: Any, console: Console, while_training: float | None = None)
                       f"{percent(high)}, n = {test['n']:,})", highlight=False)  # fmt: skip
     else:
         console.print("no test part: the validation figure chose the epoch and is optimistic", highlight=False)
-    console.print(f"report: {in_markup(record.run.folder / 'report.html')}", highlight=False, soft_wrap=True)
+    for reason in summary.get("not_written", ()):
+        console.print(f"[yellow]the result is kept, but not all of its pages: {in_markup(reason)}[/]", highlight=False,
+                      soft_wrap=True)  # fmt: skip
+    if (record.run.folder / "report.html").exists():
+        console.print(f"report: {in_markup(record.run.folder / 'report.html')}", highlight=False, soft_wrap=True)
 
 
 def room(console: Console) -> int | None:

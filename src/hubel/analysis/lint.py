@@ -237,7 +237,32 @@ def dead_parameters(case: Case) -> Iterator[Finding]:
                 f"{count:,} parameters are read, but the result never reaches the output"))  # fmt: skip
 
 
+def normalised_outputs(case: Case) -> Iterator[Finding]:
+    """An output that has gone through a softmax or a sigmoid already: the losses of classes take logits."""
+    makers = {key: call for call in case.trace.calls if not operators.is_view(call) for key in call.writes}
+    for tensor in case.trace.outputs:
+        call = makers.get(storage(tensor))
+        if (
+            call is None
+            or tensor.dim() != 2
+            or (found := next((NORMALISED[n] for n in NORMALISED if n in call.name), None)) is None
+        ):
+            continue
+        what, effect = found
+        yield Finding(rule="logits", layer=call.path, message=(
+            f"the output is a {what}, and cross entropy takes it for logits: {effect}; return what comes before it, as "
+            f"hubel train expects"))  # fmt: skip
+
+
+NORMALISED = {
+    "log_softmax": ("log-softmax", "a second log-softmax changes nothing but the time it takes"),
+    "softmax": ("softmax", "it is applied twice, so the loss stays high and gradients are small"),
+    "log_sigmoid": ("log-sigmoid", "all logits are below 0, and large ones have no gradient"),
+    "sigmoid": ("sigmoid", "all logits lie between 0 and 1, so the loss stays high and gradients are small"),
+}  # operators, those before others whose names they hold
+
 RULES: dict[str, Callable[[Case], Iterator[Finding]]] = {
     "bottleneck": bottlenecks, "receptive-field": small_field, "large-filter": large_filters, "idle-bias": idle_biases,
     "dense-layer": dense_layers, "stride": skipped_pixels, "fit": uneven_windows, "channels": channels, "dead": dead_parameters,
+    "logits": normalised_outputs,
 }  # fmt: skip

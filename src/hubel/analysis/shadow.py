@@ -102,7 +102,8 @@ class Shadow:
         own["_modules"] = {name: replace(child) for name, child in children.items()} if children else {}
         for kind in ("_parameters", "_buffers"):
             if own[kind]:
-                own[kind] = {name: replace(tensor) for name, tensor in own[kind].items()}
+                own[kind] = {name: tensor if isinstance(module, torch.jit.ScriptModule) else replace(tensor)
+                             for name, tensor in own[kind].items()}  # fmt: skip  # TorchScript reads its own
                 self._name(own[kind], f"{path}." if path else "", learnable=kind == "_parameters")
             else:
                 own[kind] = {}

@@ -64,6 +64,7 @@ class Recorder(TorchDispatchMode):
         """Forgets what earlier passes wrote down, the memory of the weights apart."""
         self.calls: list[Call] = []
         self.memory = dict(memory)
+        self.owned = frozenset(memory.values())
         self.sizes = dict(sizes)
         self.meddled = False
         self.unsure = ""
@@ -94,7 +95,7 @@ class Recorder(TorchDispatchMode):
             inputs += tensors(kwargs)
         on_meta = {tensor.is_meta for tensor in inputs}
         if len(on_meta) == 2:
-            args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+            args, kwargs = tree_map_only(Tensor, self._on_meta, (args, kwargs))
             inputs = tensors(args) + tensors(kwargs)
             self.meddled = True  # autograd keeps the one that was given, not the one on the meta device
         if "device" in kwargs and inputs and inputs[0].is_meta:
@@ -128,6 +129,15 @@ class Recorder(TorchDispatchMode):
         self.meddled |= not is_grad_enabled() or packing_hooks(True) is not None
         if torch.is_autocast_enabled("cpu") or traits.name in cpu.UNSURE:
             self.unsure = cpu.UNSURE.get(traits.name, cpu.MIXED)
+
+    def _on_meta(self, tensor: Tensor) -> Tensor:
+        """A tensor without its numbers, which passes for the parameter that it is a copy of: TorchScript reads its own."""
+        if tensor.is_meta:
+            return tensor
+        key, copy = tensor.untyped_storage()._cdata, tensor.to("meta")
+        if key in self.owned:
+            self.memory[id(copy)] = key
+        return copy
 
     def looks_at(self, tensor: Tensor) -> int:
         """The memory of a tensor that stays alive as long as this record, so that its id stays its own."""

@@ -7,21 +7,20 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import tyro
 
 from hubel.cli import door, help
-from hubel.cli.arguments import File, Inputs
+from hubel.cli.arguments import File
 from hubel.cli.synonyms import ALIASES, ELSEWHERE
+from hubel.cli.values import TRUTH, kinds_of, may_repeat, takes_several, value_of
 from hubel.errors import UsageError, lookup, nearest
 from hubel.recipe import Recipe
 from hubel.recipe.fields import seconds
 
-TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 ENDINGS = {
     "html": (".html", ".htm"), "markdown": (".md",), "csv": (".csv",), "gif": (".gif",), "chart": PICTURES, "plot": PICTURES,
@@ -107,7 +106,11 @@ def _print_help(topic: str | None, name: str, verb: Verb) -> NoReturn:
 
 
 def _named_words(arguments: Sequence[str], verb: Verb) -> tuple[list[str], dict[str, str]]:
-    """The arguments without those that name a word which needs no key, `data=PLACE` or `--data PLACE`; and these."""
+    """The arguments without those that name a word which needs no key, `data=PLACE` or `--data PLACE`; and these.
+
+    Raises:
+        UsageError: a word is named twice.
+    """
     others, named, words = [], dict[str, str](), list(arguments)
     places = [key for key in verb.positional if key not in verb.keys()]  # noqa: SIM118 -- a method, not a dict's
     while words:
@@ -116,7 +119,10 @@ def _named_words(arguments: Sequence[str], verb: Verb) -> tuple[list[str], dict[
         if key not in places or os.path.exists(word) or not (equals or (word.startswith("--") and words)):
             others.append(word)
         else:
-            named[key] = value if equals else words.pop(0)
+            value = value if equals else words.pop(0)
+            if key in named:
+                raise UsageError(f"{key} is given twice, as {named[key]!r} and as {value!r}; give it once")
+            named[key] = value
     return others, named
 
 
@@ -144,17 +150,17 @@ def normalised(arguments: Sequence[str], name: str, verb: Verb) -> list[str]:
     """Arguments with `key=value` turned into `--key value`, other tools' names translated, unknown keys refused.
 
     Raises:
-        UsageError: an unknown key, with the nearest right one.
+        UsageError: an unknown key, with the nearest right one, or a key that is given twice.
     """
     keys, on = verb.keys(), {f.name for f in fields(verb.arguments) if f.default is True}
-    result: list[str] = []
+    result, given = list[str](), dict[str, str]()  # and how each key was written
     for argument in _files_joined(arguments, keys):
         before = result[-1][2:].replace("-", "_") if result and result[-1].startswith("--") else ""
         if before == "budget":
             result.append(str(seconds(argument)))
             continue
         if before in keys and keys[before] is not bool and not argument.startswith("--"):
-            result.append(_value(before, argument, keys[before]))
+            result.append(value_of(before, argument, keys[before]))
             continue
         match = re.fullmatch(r"(--)?([A-Za-z][\w-]*)(?:=(.*))?", argument, re.DOTALL)
         if match is None and re.match(r"-[^\d.]", argument) and argument != "-h":
@@ -169,7 +175,16 @@ def normalised(arguments: Sequence[str], name: str, verb: Verb) -> list[str]:
         positive = key.removeprefix("no_") if key not in keys else key
         if key not in keys and key != "help" and not (keys.get(positive) is bool and value is None):
             raise _unknown(key, key, name, keys)
+        if positive in given and not may_repeat(keys[positive]):
+            ways = (
+                ""
+                if given[positive] == argument
+                else f", as {door.shown(given[positive])} and as {door.shown(argument)}"
+            )
+            raise UsageError(f"{positive} is given twice{ways}; give it once")
         option = f"--{positive.replace('_', '-')}"
+        if key != "help":
+            given[positive] = argument
         if key == "help":
             result.append("--help")
         elif keys[positive] is bool:
@@ -181,12 +196,30 @@ def normalised(arguments: Sequence[str], name: str, verb: Verb) -> list[str]:
         elif key == "budget":
             result += [option, str(seconds(value))]
         else:
-            result += [option, _value(key, value, keys[key])]
+            result += [option, value_of(key, value, keys[key])]
     for option, following in pairwise([*result, "--"]):
         key = option[2:].replace("-", "_")
         if option.startswith("--") and following.startswith("--") and key in keys and keys[key] is not bool:
             raise UsageError(f"{key} has no value; write {key}=VALUE, see hubel {name} --help")
-    return result
+    return _gathered(result, keys)
+
+
+def _gathered(words: Sequence[str], keys: Mapping[str, Any]) -> list[str]:
+    """The arguments with all values of an option that takes several behind its first: tyro keeps those of the last."""
+    groups = list[list[str]]()
+    first = dict[str, list[str]]()
+    for word in words:
+        several = word.startswith("--") and takes_several(keys.get(word[2:].replace("-", "_")))
+        if several and word in first:
+            groups.append(first[word])
+        elif word.startswith("--") or not groups:
+            groups.append([word])
+            if several:
+                first[word] = groups[-1]
+        else:
+            groups[-1].append(word)
+    once = {id(group): group for group in groups}
+    return [word for group in once.values() for word in group]
 
 
 def _files_joined(arguments: Sequence[str], keys: Mapping[str, Any]) -> Iterator[str]:
@@ -208,7 +241,7 @@ def _translated(written: str, value: str | None, keys: Mapping[str, Any]) -> str
         UsageError: a truth where the other tool has a switch and Hubel a value.
     """
     key = ALIASES[written]
-    kinds = _kinds(keys[key])
+    kinds = kinds_of(keys[key])
     if value is not None and value.lower() in ("true", "false") and bool not in kinds:
         words = sorted(kind for kind in kinds if not isinstance(kind, type))
         what = "a number" if float in kinds else "a whole number" if int in kinds else "a name"
@@ -240,7 +273,7 @@ def _refuse_incomplete(rest: Sequence[str], name: str, verb: Verb) -> None:
             f"hubel {name} needs {' and '.join(missing)}; see hubel {name} --help, or try: {verb.examples[0]}"
         )
     surplus = plain[len(verb.positional) :]
-    if surplus and not any(_takes_several(own[key].type) for key in verb.positional):
+    if surplus and not any(takes_several(own[key].type) for key in verb.positional):
         option, word, _ = surplus[0]
         key = ALIASES.get(word, word) if word not in verb.keys() else word  # noqa: SIM118 -- a method, not a dict's
         taken = [f"{key.upper()} {had.word!r}" for key, had in zip(verb.positional, plain, strict=False)]
@@ -273,7 +306,7 @@ def _plain(rest: Sequence[str], keys: Mapping[str, Any]) -> list[_Plain]:
     for at, word in enumerate(rest):
         if word.startswith("--"):
             kind = keys.get(word[2:].replace("-", "_"), bool)  # --no-KEY
-            room = 0 if kind is bool else math.inf if _takes_several(kind) else 1
+            room = 0 if kind is bool else math.inf if takes_several(kind) else 1
             flag = word if kind in (bool, File) else ""
         elif room:
             room -= 1
@@ -282,48 +315,3 @@ def _plain(rest: Sequence[str], keys: Mapping[str, Any]) -> list[_Plain]:
             found.append(_Plain(flag, word, at))
             flag = ""
     return found
-
-
-def _takes_several(kind: Any) -> bool:
-    if kind == Inputs:
-        return False
-    while get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    return get_origin(kind) is tuple
-
-
-def _value(key: str, value: str, kind: Any) -> str:
-    """The value of a key as tyro reads it.
-
-    Raises:
-        UsageError: none of the key's words, or no number.
-    """
-    if kind is File:
-        return str(TRUTH.get(value.lower(), value))
-    kinds = _kinds(kind)
-    words = sorted(str(word) for word in kinds if not isinstance(word, type))
-    if str in kinds or value in words:
-        return value
-    if bool in kinds:
-        return str(lookup(value.lower(), TRUTH, f"value of {key}"))
-    for number in kinds & {int, float}:
-        with suppress(ValueError):
-            number(value)
-            return value
-    number = "a number" if float in kinds else "a whole number"
-    if not words:
-        raise UsageError(f"{key} is {door.shown(value)!r}; it is {number}")
-    raise UsageError(
-        f"{key} is {door.shown(value)!r}; {nearest(value, words)}"
-        + (f" Or give {number}" if kinds & {int, float} else "")
-    )
-
-
-def _kinds(kind: Any) -> set[Any]:
-    """What a type consists of: `int | Literal["head", "all"] | None` of int, "head" and "all"."""
-    if get_origin(kind) is Annotated:
-        return _kinds(get_args(kind)[0])
-    parts = get_args(kind)
-    if get_origin(kind) is Literal:
-        return set(parts)
-    return set().union(*map(_kinds, parts)) if parts else {kind} - {type(None), ...}

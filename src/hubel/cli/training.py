@@ -196,8 +196,8 @@ def _watch(json_output: bool, begin: Callable[[Any], Any]) -> int:
 
 
 def _watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
-    from hubel.commands.named_code import resume_command
     from hubel.commands.series import Turn, show
+    from hubel.recipe.resuming import resume_command
     from hubel.terminal import Stopped, console_for, show_training, tracker
 
     console = console_for(json_output)

@@ -24,12 +24,12 @@ from hubel.classic.templates import draw_templates, templates
 from hubel.commands.preparation import division as division_of
 from hubel.data import Division, Splits, load, open_data
 from hubel.data.arrays import BUILT_IN
-from hubel.data.division import FILE as SPLIT
 from hubel.errors import DataError, FileError, UsageError, lookup
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.machine import versions
 from hubel.recipe import Recipe
+from hubel.recipe.resuming import resume_command
 from hubel.report import baseline as page
 from hubel.training.run import Run
 
@@ -147,16 +147,15 @@ def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str
 def _finished(folder: Path) -> Run:
     run = Run.open(folder)
     if not run.finished:
-        raise FileError(f"the run {folder} has no result yet; go on with it: hubel resume {folder}")
+        raise FileError(f"the run {folder} has no result yet; go on with it: {resume_command(folder)}")
     return run
 
 
 def _division(ours: Run | None, split: str | None, seed: int) -> Division:
     if ours is None:
         return Division(file=split) if split else Division(seed)
-    if os.path.exists(ours.folder / SPLIT):
-        return Division(file=str(ours.folder))
-    return division_of(Recipe.from_dict(ours.about["recipe"]))
+    kept = ours.own_split()
+    return Division(file=str(kept)) if kept else division_of(Recipe.from_dict(ours.about["recipe"]))
 
 
 def _made(project: Path, stem: str, about: dict[str, Any]) -> Path:

@@ -283,8 +283,9 @@ def conclude(checked: Checked, console: Console, *, fix: str | None, html: str |
         console.print(f"page: {in_markup(html)}", highlight=False, soft_wrap=True)
     if fix:
         count = write_fix(checked, fix)
-        name = checked.audit.inventory.opened.source.name
-        advice = f"{count:,} pictures to leave out: {fix}; hubel train {name} exclude={fix}" if count else (
+        name = shlex.quote(checked.audit.inventory.opened.source.name)
+        exclude = shlex.quote(f"exclude={fix}")
+        advice = f"{count:,} pictures to leave out: {fix}; hubel train {name} {exclude}" if count else (
             f"nothing has to be left out; what is in doubt is in {fix}: where exclude says yes, hubel train {name} "
-            f"exclude={fix} leaves it out")  # fmt: skip
+            f"{exclude} leaves it out")  # fmt: skip
         console.print(in_markup(advice), highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hubel.commands.origin import Origin
 from hubel.commands.preparation import opened_of, splits_of
 from hubel.data import Opened, Splits, open_data
-from hubel.data.content import PARTS, Contents, read_contents
+from hubel.data.content import PARTS, Contents, Met, read_contents
 from hubel.data.exclusions import renumbered
 from hubel.data.opened import restricted
 from hubel.data.splits import fingerprint
@@ -77,6 +77,7 @@ def unmet(opened: Opened, runs: Sequence[Run], names: Sequence[str], *, include:
     """
     total = sum(len(opened.source.parts[name].labels) for name in names)
     worst = {name: np.full(len(opened.source.parts[name].labels), len(PARTS), np.int8) for name in names}
+    anew = {name: np.zeros(len(numbers), bool) for name, numbers in worst.items()}
     notes: list[str] = []
     meeting: list[str] = []
     for run in {run.folder.resolve(): run for run in runs}.values():
@@ -85,19 +86,22 @@ def unmet(opened: Opened, runs: Sequence[Run], names: Sequence[str], *, include:
             notes.append(f"whether {run.folder} was trained on some of these pictures is not known: it keeps no digests of its "
                          f"pictures that they could be compared with, and its data are not at {run.about['data']}")  # fmt: skip
             continue
-        if any((numbers >= 0).any() for numbers in found.values()):
+        if any((one.part >= 0).any() for one in found.values()):
             meeting.append(str(run.folder))
-        tested = sum(int((numbers == TESTED).sum()) for numbers in found.values())
+        tested = sum(int((one.part == TESTED).sum()) for one in found.values())
         if tested and by:
             run.record_opening(by)
             notes.append(f"{tested:,} of the pictures are of the test part of {run.folder}, which records the look")
-        for name, numbers in found.items():
-            worst[name] = np.where(numbers >= 0, np.minimum(worst[name], numbers), worst[name])
+        for name, one in found.items():
+            nearer = (one.part >= 0) & (one.part < worst[name])
+            worst[name], anew[name] = np.where(nearer, one.part, worst[name]), np.where(nearer, one.anew, anew[name])
     counts = [sum(int((numbers == kind).sum()) for numbers in worst.values()) for kind in (TRAINED, CHOSEN)]
     if not sum(counts):
         return Unmet(opened, tuple(notes))
     who = listed(meeting, 3)
     what = f"{who} was trained on {counts[TRAINED]:,} of them and chosen by {counts[CHOSEN]:,}"
+    if copies := sum(int((anew[name] & (numbers <= CHOSEN)).sum()) for name, numbers in worst.items()):
+        what += f" ({copies:,} of these are copies that were encoded anew or resized)"
     if include:
         notes.append(f"{sum(counts):,} of the {total:,} pictures are not new, and the figures optimistic: {what}")
         return Unmet(opened, tuple(notes))
@@ -111,28 +115,33 @@ def unmet(opened: Opened, runs: Sequence[Run], names: Sequence[str], *, include:
     )
 
 
-def met(run: Run, opened: Opened, names: Sequence[str],
-        track: Track[Any] = silently) -> dict[str, NDArray[np.int8]] | None:  # fmt: skip
-    """In which part of a run each picture of some parts of other data was, see `Contents.part_of_each`; None if unknown."""
-    kept = read_contents(run.folder)
-    found = _compared(kept, opened, names, track) if kept is not None else None
+def met(run: Run, opened: Opened, names: Sequence[str], track: Track[Any] = silently, *,
+        anew: bool = True) -> dict[str, Met] | None:  # fmt: skip
+    """In which part of a run each picture of some parts of other data was, see `Contents.part_of_each`; None if unknown.
+
+    Among the run's own data, which may hold copies of each other, pictures are not recognised by their looks: not `anew`.
+    """
+    kept = run.own_split()
+    contents = read_contents(kept) if kept else None
+    found = _compared(contents, opened, names, track, anew) if contents else None
     if found is None:
         try:
-            found = _compared(Contents.of(splits_of(run, track)), opened, names, track)
+            own = Contents.of(splits_of(run, track), opened_of(run, track), track)
+            found = _compared(own, opened, names, track, anew)
         except (DataError, FileError):
             return None
     return found
 
 
 def _compared(
-    contents: Contents, opened: Opened, names: Sequence[str], track: Track[Any]
-) -> dict[str, NDArray[np.int8]] | None:
+    contents: Contents, opened: Opened, names: Sequence[str], track: Track[Any], anew: bool
+) -> dict[str, Met] | None:
     found = {}
     for name in names:
-        numbers = contents.part_of_each(opened, name, track)
-        if numbers is None:
+        one = contents.part_of_each(opened, name, track, anew=anew)
+        if one is None:
             return None
-        found[name] = numbers
+        found[name] = one
     return found
 
 
@@ -179,8 +188,9 @@ def trained_on(run: Run, other: Run, name: str, places: NDArray[np.int64], track
     """
     opened = opened_of(run, track, data)
     whole = name if name in opened.source.parts else "train" if "train" in opened.source.parts else "all"
-    found = met(other, opened, [whole], track)
-    return None if found is None else int((found[whole][places] == TRAINED).sum())
+    same = run.about["splits"]["fingerprint"] == other.about["splits"]["fingerprint"]
+    found = met(other, opened, [whole], track, anew=not same)
+    return None if found is None else int((found[whole].part[places] == TRAINED).sum())
 
 
 def refuse_known(splits: Splits, opened: Opened, origin: Origin | None, track: Track[Any] = silently) -> None:
@@ -191,12 +201,12 @@ def refuse_known(splits: Splits, opened: Opened, origin: Origin | None, track: T
     held = {name: part for name in ("val", "test") if (part := getattr(splits, name)) is not None}
     whole = "train" if "train" in opened.source.parts else "all"
     sources = {name: name if name in opened.source.parts else whole for name in held}
-    found = met(run, opened, list(dict.fromkeys(sources.values())), track) or {}
+    same = splits.fingerprint == run.about["splits"]["fingerprint"]
+    found = met(run, opened, list(dict.fromkeys(sources.values())), track, anew=not same) or {}
     for name, part in held.items():
-        numbers = found.get(sources[name])
-        known = 0 if numbers is None else int((numbers[part.places] == TRAINED).sum())
+        one = found.get(sources[name])
+        known = 0 if one is None else int((one.part[part.places] == TRAINED).sum())
         if known:
-            same = splits.fingerprint == run.about["splits"]["fingerprint"]
             way = f"divide the data as it did: split={origin.name}" if same else \
                 "hold out pictures that are new to it: list path,label,split in a .csv, or start from other weights"  # fmt: skip
             raise UsageError(f"{known:,} of the {len(part):,} {name} pictures were training pictures of {origin.name}, whose "

@@ -14,6 +14,7 @@ from hubel.errors import FileError
 from hubel.evaluation import Evaluation
 from hubel.evaluation.challenges import CHALLENGES
 from hubel.evaluation.robustness import Level, Robustness
+from hubel.training import bound
 
 Between = tuple[Finite, Finite]
 Positive = Annotated[float, Range(1e-12, 1e12)]
@@ -142,13 +143,13 @@ class KeptEnsemble(TypedDict):
     notes: list[str]
 
 
-def read_page(path: Path, classes: int) -> dict[str, Any]:
+def read_page(path: Path, classes: int, run_id: str | None) -> dict[str, Any]:
     """What evaluation.json holds, with every figure that this version knows.
 
     Raises:
-        FileError: it cannot be read, or has another shape.
+        FileError: it cannot be read, has another shape, was edited, or is another run's.
     """
-    kept = documents.read(path, KeptPage)
+    kept = bound.read(path, KeptPage, run_id)
     given = kept["evaluation"]
     table, curve = given["confusion"], given.get("risk_coverage")
     if table is not None and (len(table) != classes or any(len(row) != classes for row in table)):
@@ -182,15 +183,15 @@ def with_pictures(rows: list[dict[str, Any]], part: Split, path: Path) -> list[d
     return [row | {"picture": picture} for row, picture in zip(rows, pictures, strict=True)]
 
 
-def read_robustness(path: Path) -> dict[str, Any] | None:
+def read_robustness(path: Path, run_id: str | None) -> dict[str, Any] | None:
     """What robustness.json holds; None where there is none.
 
     Raises:
-        FileError: it cannot be read, or has another shape.
+        FileError: it cannot be read, has another shape, was edited, or is another run's.
     """
     if not os.path.exists(path):
         return None
-    kept = documents.read(path, KeptRobustness)
+    kept = bound.read(path, KeptRobustness, run_id)
     if kept["split"] not in ("train", "val", "test"):
         raise FileError(
             f"{path}: split is {kept['split']!r}, not one of train, val, test; restore the file from a copy"

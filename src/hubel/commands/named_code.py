@@ -1,37 +1,13 @@
 """Code is run where the user names it, never because a file does: what a folder says of FILE.py:NAME is only compared."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hubel.errors import UsageError
-from hubel.recipe import Recipe
+from hubel.recipe.resuming import is_code
 from hubel.training.run import Run
 from hubel.zoo.own import located
-
-
-def is_code(name: str | None) -> bool:
-    """Whether a name stands for a network of the user's own code."""
-    return name is not None and ".py:" in name
-
-
-def code_of_model(recipe: Recipe) -> str | None:
-    """The FILE.py:NAME that builds a recipe's network; None where it is the zoo's."""
-    return recipe.model if is_code(recipe.model) else None
-
-
-def code_of_teacher(recipe: Recipe) -> str | None:
-    """The FILE.py:NAME that builds a recipe's teacher; None where none does."""
-    return next((name for name in (recipe.teacher_model, recipe.teacher) if is_code(name)), None)
-
-
-def resume_command(folder: Path, recipe: Recipe) -> str:
-    """What goes on with a run or a series of this recipe, with the code that it has to name."""
-    named = {"model": code_of_model(recipe), "teacher_model": code_of_teacher(recipe)}
-    words = [str(folder), *(f"{key}={name}" for key, name in named.items() if name is not None)]
-    return f"hubel resume {shlex.join(words)}"
 
 
 def with_named_code(run: Run, model: str | None, teacher_model: str | None) -> Run:

@@ -22,7 +22,6 @@ from hubel.commands.origin import (
 )
 from hubel.data import Division, Evidence, Opened, Preprocessing, Splits, load, open_data, safe
 from hubel.data.arrays import BUILT_IN
-from hubel.data.division import FILE as SPLIT
 from hubel.data.splits import fingerprint
 from hubel.errors import DataError, FileError, OtherData, UsageError
 from hubel.files import Track, silently
@@ -199,10 +198,8 @@ def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None) -
     assert recipe.size is not None
     assert recipe.channels is not None
     opened = opened_of(run, track, data)
-    kept = run.folder / SPLIT
-    how = (
-        Division(file=str(kept)) if os.path.exists(kept) else division(recipe)
-    )  # killed before it was kept: drawn again
+    kept = run.own_split()
+    how = Division(file=str(kept)) if kept else division(recipe)  # killed before it was kept: drawn again
     try:
         splits = load(opened, size=recipe.size, channels=recipe.channels, fit=recipe.fit or "pad", division=how,
                       stream=recorded["streamed"], track=track)  # fmt: skip

@@ -1,6 +1,7 @@
 """`hubel probe`: a linear classifier on every stage: which depth transfers best; the best one as a classifier file."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -171,5 +172,7 @@ def show(result: Probed, console: Console) -> None:
     if result.saved:
         path, model = result.saved
         console.print(
-            in_markup(f"{path}: {model}; use it: hubel predict {path} PICTURE"), highlight=False, soft_wrap=True
+            in_markup(f"{path}: {model}; use it: hubel predict {shlex.quote(path)} PICTURE"),
+            highlight=False,
+            soft_wrap=True,
         )

@@ -1,6 +1,5 @@
 """The page of a run: what it shows is kept beside it, so that it can be drawn again when something is added."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from hubel.evaluation import Evaluation, most_uncertain, worst_errors
 from hubel.evaluation.cost import latencies, peak_bytes, peak_device_bytes
 from hubel.evaluation.robustness import samples
 from hubel.locks import locked
+from hubel.training import bound
 from hubel.training.run import Run
 
 KEPT, ROBUSTNESS, ENSEMBLES = "evaluation.json", "robustness.json", "ensembles.json"
@@ -37,7 +37,7 @@ def keep(run: Run, shown: Evaluation, logits: Tensor, part: Split, classifier: C
         "uncertain": [_without_picture(row) for row in most_uncertain(logits, part, classifier.classes)],
         "cost": cost(run, classifier, part),
     }
-    files.write(run.folder / KEPT, json.dumps(kept))
+    bound.write(run.folder / KEPT, kept, run.run_id)
 
 
 def _without_picture(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,9 +77,9 @@ def _drawn(run: Run, splits: Splits, summary: Mapping[str, Any] | None) -> bool:
     if not os.path.exists(path) or (summary is None and not run.finished):
         return False
     known = run.summary() if summary is None else summary
-    kept = read_page(path, len(known["classes"]))
+    kept = read_page(path, len(known["classes"]), run.run_id)
     shown = splits.test if kept["evaluation"]["split"] == "test" and splits.test is not None else splits.val
-    progress, robustness = run.progress(), read_robustness(run.folder / ROBUSTNESS)
+    progress, robustness = run.progress(), read_robustness(run.folder / ROBUSTNESS, run.run_id)
     harder = getattr(splits, robustness["split"]) if robustness else None
     page = report.RunPage(
         name=run.about["name"],

@@ -1,17 +1,28 @@
 """The result of a run: the best epoch scored, once on the test part, and what the run folder keeps of it."""
 
-import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hubel import files, report
+from hubel import report
 from hubel.classifier import Classifier
 from hubel.commands import report as page
 from hubel.data import Splits
+from hubel.errors import FileError
 from hubel.evaluation import evaluate
 from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
 from hubel.hashing import weights_sha256
+from hubel.training import bound
 from hubel.training.run import Run
+
+
+def _refused(job: Callable[[], object]) -> str:
+    """Does what the result can be without, and returns why it could not be written; empty where it was."""
+    try:
+        job()
+    except FileError as error:
+        return str(error)
+    return ""
 
 
 def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
@@ -56,8 +67,11 @@ def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
         "weights_sha256": weights_sha256(classifier.network.state_dict()),
     }
     if drawn:
-        report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png")
-        page.keep(run, shown, logits, shown_split, classifier)
-        page.draw(run, splits, summary)
-    files.write(run.folder / "summary.json", json.dumps(summary, indent=2))
-    return summary
+        jobs = (
+            lambda: report.draw_curves(progress.history, progress.best_epoch, run.folder / "curves.png"),
+            lambda: page.keep(run, shown, logits, shown_split, classifier),
+            lambda: page.draw(run, splits, summary),
+        )
+        if lacking := list(filter(None, map(_refused, jobs))):
+            summary["not_written"] = lacking
+    return bound.write(run.folder / "summary.json", summary, run.run_id, indent=2)

@@ -1,13 +1,11 @@
 """`hubel val RUN --robustness`: measured, kept in the run, drawn on one sheet and on the run's page."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from hubel import files
 from hubel.commands import report
 from hubel.commands.val import Ready
 from hubel.evaluation.challenges import CHALLENGES, STRENGTHS
@@ -16,6 +14,7 @@ from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.report.robustness import draw_robustness
 from hubel.report.words import percent
+from hubel.training import bound
 
 
 def robustness(found: Ready, track: Track[Any] = silently) -> tuple[Robustness, Path]:
@@ -29,7 +28,7 @@ def robustness(found: Ready, track: Track[Any] = silently) -> tuple[Robustness, 
     sheet = folder / "robustness.png"
     draw_robustness(measured.to_dict(), samples(found.part), sheet)
     if found.run is not None and found.splits is not None:
-        files.write(folder / report.ROBUSTNESS, json.dumps(measured.to_dict()))
+        bound.write(folder / report.ROBUSTNESS, measured.to_dict(), found.run.run_id)
         report.draw(found.run, found.splits)
     return measured, sheet
 

@@ -7,7 +7,6 @@ goes on with the first run that has no result.
 import csv
 import datetime
 import io
-import json
 import os
 import re
 from collections.abc import Generator, Iterator
@@ -18,26 +17,28 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from hubel import documents, files
+from hubel import files
 from hubel.classifier import Classifier
 from hubel.commands.identity import refuse_known
-from hubel.commands.named_code import code_of_model, code_of_teacher, is_code, recipe_with_named_code
+from hubel.commands.named_code import recipe_with_named_code
 from hubel.commands.origin import Origin, followed
 from hubel.commands.preparation import split, splits_of
-from hubel.commands.train import Record, resume, start
+from hubel.commands.train import Record, refuse_data, resume, start
 from hubel.data import Opened, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.splits import fingerprint
-from hubel.errors import DataError, UsageError
+from hubel.errors import DataError, FileError, UsageError
 from hubel.evaluation import spread, wilson_interval
 from hubel.files import Track, silently
 from hubel.foreign import in_csv, in_markup
 from hubel.machine import versions
 from hubel.recipe import Recipe
+from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
 from hubel.recipes import filled, plan_input
+from hubel.training import bound
 from hubel.training.checks import check_batch
 from hubel.training.run import Run
-from hubel.training.series import SUMMARY, Series, SeriesSummary, found_or_made, open_series
+from hubel.training.series import SUMMARY, Series, found_or_made, open_series
 from hubel.zoo.own import code_sha256
 
 PREDICTIONS = "predictions.csv"
@@ -165,6 +166,8 @@ def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None
 def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
         teacher_model: str | None) -> Iterator[Turn | Completed]:  # fmt: skip
     try:
+        if series.finished and data is not None:
+            refuse_data(series.folder, data)
         if not series.finished:
             recipe = recipe_with_named_code(series.about["recipe"], str(series.folder), model, teacher_model)
             if is_code(recipe["model"]) and series.about.get("code") not in (None, code_sha256(recipe["model"])):
@@ -187,6 +190,7 @@ def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[Turn
     for number, (name, recipe) in enumerate(runs, start=1):
         folder = series.folder / name
         if (folder / "run.json").is_file():
+            _refuse_other(folder, recipe)
             records = resume(folder, track, data=data, **code)
         else:
             records = start(place, recipe, name=name, project=str(series.folder), command=about["command"], track=track)
@@ -195,8 +199,18 @@ def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[Turn
         made = [Run.open(series.folder / name) for name, _ in runs]
         answers = _out_of_fold(series, made, track, data, code["model"]) if about["kind"] == "folds" else None
         summary = _summary(series, made, answers)
-        files.write(series.folder / SUMMARY, json.dumps(summary, indent=2))
-    yield Completed(series, documents.read(series.folder / SUMMARY, SeriesSummary))
+        bound.write(series.folder / SUMMARY, summary, about.get(bound.RUN_ID), indent=2)
+    yield Completed(series, series.summary())
+
+
+def _refuse_other(folder: Path, recipe: Recipe) -> None:
+    """Raises a FileError where a run stands in the place of another one of its series."""
+    found = Run.open(folder).about["recipe"]
+    for key in ("fold", "seed"):
+        if found[key] != getattr(recipe, key):
+            raise FileError(f"{folder} holds a run of {key}={found[key]}, where its series has the one of "
+                            f"{key}={getattr(recipe, key)}; put that back from a copy, or remove the folder and it is trained "
+                            f"again")  # fmt: skip
 
 
 def _seen(about: dict[str, Any], place: str, track: Track[Any]) -> str:

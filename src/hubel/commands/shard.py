@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,4 +161,4 @@ def show(made: Sharded, console: Console) -> None:
     pictures = ", ".join(f"{count:,} {part}" for part, count in written["pictures"].items())
     console.print(f"{plural(written['shards'], 'shard')} of {len(written['classes'])} classes ({pictures} pictures, "
                   f"{written['bytes'] / 1e6:,.1f} MB) in {in_markup(written['folder'])}; train on them: "
-                  f"hubel train {in_markup(written['folder'])}", highlight=False, soft_wrap=True)  # fmt: skip
+                  f"hubel train {in_markup(shlex.quote(written['folder']))}", highlight=False, soft_wrap=True)  # fmt: skip

@@ -3,6 +3,7 @@
 import datetime
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -14,11 +15,11 @@ from torch import nn
 
 from hubel.commands.calibrate import measure
 from hubel.commands.identity import refuse_known
-from hubel.commands.named_code import code_of_model, code_of_teacher, is_code, with_named_code
+from hubel.commands.named_code import with_named_code
 from hubel.commands.origin import Origin, followed, taught_by, teacher_of
-from hubel.commands.preparation import initial, prepared, refuse_small_parts, split, splits_of
+from hubel.commands.preparation import initial, opened_of, prepared, refuse_small_parts, split, splits_of
 from hubel.commands.result import finish
-from hubel.data import Splits, open_data
+from hubel.data import Opened, Splits, open_data
 from hubel.data.arrays import BUILT_IN
 from hubel.data.audit import glance, in_short
 from hubel.data.content import Contents
@@ -27,6 +28,7 @@ from hubel.data.division import write_division
 from hubel.errors import DataError, FileError, UsageError
 from hubel.files import Track, silently
 from hubel.recipe import Recipe
+from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
 from hubel.recipes import filled
 from hubel.training.checks import check_fits
 from hubel.training.distributed.ranks import Ranks, join, leave
@@ -138,7 +140,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         ranks.store_set("run", str(run.folder.resolve()))
     run = ranks.broadcast(run)
     with _held(run, ranks):
-        yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), ranks, taught, drawn=drawn)
+        yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), ranks, taught, opened, drawn=drawn)
 
 
 def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None,
@@ -155,7 +157,7 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data
     Raises:
         FileError: no run there, its checkpoint is damaged, or another process trains it.
         DataError: the data, or the code, are not what the run was started with.
-        UsageError: the code has to be named.
+        UsageError: the code has to be named, or data are for a run that is finished.
     """
     run = Run.open(folder)
     ranks = join(run.about["recipe"]["device"])
@@ -172,6 +174,8 @@ def _resumed(run: Run, ranks: Ranks, track: Track[Any], data: str | None, model:
              teacher_model: str | None) -> Iterator[Record]:  # fmt: skip
     if _complete(run):
         leave()
+        if data is not None:
+            refuse_data(run.folder, data)
         yield Finished(run, run.summary())
         return
     run = with_named_code(run, model, teacher_model)
@@ -186,7 +190,13 @@ def _resumed(run: Run, ranks: Ranks, track: Track[Any], data: str | None, model:
     origin = Origin.load(given["from"], recipe.model, given["sha256"]) if given else None
     teacher = taught_by(recipe, splits, run.about["teacher"])
     network, _ = initial(run.about["model"], splits, recipe, origin)
-    yield from _go(run, network, splits, recipe, ranks, teacher_of(teacher, splits))
+    yield from _go(run, network, splits, recipe, ranks, teacher_of(teacher, splits), opened_of(run, track, data))
+
+
+def refuse_data(folder: Path, data: str) -> None:
+    """Raises a UsageError about data for what is finished: nothing would read them."""
+    raise UsageError(f"data={data} would have no effect: {folder} is finished, and nothing is left to train; to evaluate it on "
+                     f"other data: hubel val {shlex.join([str(folder), f'data={data}'])}")  # fmt: skip
 
 
 @contextmanager
@@ -204,11 +214,11 @@ def _held(run: Run, ranks: Ranks) -> Iterator[None]:
 
 
 def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, ranks: Ranks,
-        teacher: nn.Module | None, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
+        teacher: nn.Module | None, opened: Opened, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
     assert recipe.threads is not None
     if ranks.is_main and not (run.folder / SPLIT).exists():
         write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division,
-                       Contents.of(splits).to_dict())  # fmt: skip
+                       Contents.of(splits, opened).to_dict(), run.run_id)  # fmt: skip
     prepare(choose(recipe, model, run.about["macs"]))
     done, summary = ranks.broadcast(run.progress().epoch if ranks.is_main else None), None
     with ranks.watch_peers():

@@ -264,8 +264,10 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(member)
         if dtype.hasobject:
+            called = name.removesuffix(".npy")
             raise ValueError(
-                f"{name} is an array of Python objects, such as pictures of several sizes; store plain numbers"
+                f"{called} is an array of Python objects, such as words or pictures of several sizes, which only a pickle holds, "
+                f"and a pickle may run code; store words as {called}.astype(str), pictures of one size as np.stack({called})"
             )
         if dtype.itemsize * math.prod(shape) != info.file_size - member.tell() or not dtype.itemsize:
             raise ValueError(
@@ -291,8 +293,13 @@ def _plain_labels(path: Path, name: str, labels: NDArray[Any]) -> NDArray[Any]:
     if labels.ndim != 1 and labels.shape[1:] != (1,) * (labels.ndim - 1):
         raise DataError(f"{path}: {name} has shape {labels.shape}; labels are one number or word a picture, or 0 and 1 for each "
                         f"class")  # fmt: skip
+    odd = ""
+    if labels.dtype.kind == "f":  # as a table that had gaps, or a framework without whole numbers, writes them
+        whole = (labels == np.trunc(labels)) & (np.abs(labels) < 2**53)
+        odd = "" if whole.all() else f", such as {labels[~whole][0]:g}"
+        labels = labels if odd else labels.astype(np.int64)
     if labels.dtype.kind not in "biuUS":
-        raise DataError(f"{path}: labels are {labels.dtype}; store whole numbers from 0, or words")
+        raise DataError(f"{path}: {name} are {labels.dtype}{odd}; store whole numbers from 0, or words")
     return labels.reshape(-1).astype(np.uint8 if labels.dtype.kind == "b" else labels.dtype)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubel.data.folders import EXTENSIONS
-from hubel.data.listings import SPLIT_NAMES
+from hubel.data.listings import EITHER, SPLIT_NAMES, word
 from hubel.errors import DataError, listed
 
 SAMPLE = 200  # rows from which the meaning of a column is told
@@ -20,11 +20,12 @@ PATH = ("path", "file", "filename", "image", "filepath", "file_path", "file_name
 IDENTITY = ("id", "image_id", "img_id", "name")  # paths only where nothing else is
 LABEL = ("label", "class", "category", "target", "class_name", "classname", "label_name", "category_name")
 SEVERAL = ("labels", "classes", "categories", "tags")
-SPLIT = ("split", "subset", "set")
+SPLIT = ("split", "subset", "set", "partition", "eval_partition", "evaluation_status")
 KNOWN = frozenset({*PATH, *IDENTITY, *LABEL, *SEVERAL})
 FLAG = re.compile(r"is_?(train|training|val|valid|validation|dev|test|testing)(_?(set|image|split))?")
-TRUTH = {word: truth for truth, words in ((True, "1 1.0 true yes t y"), (False, "0 0.0 false no f n"))
+TRUTH = {word: truth for truth, words in ((True, "1 1.0 true yes on t y"), (False, "0 0.0 false no off f n"))
          for word in words.split()} | {"": False}  # fmt: skip
+PIXELS = re.compile(r"\s*(\d{1,3}[\s,]+){15}\d")
 SHOWN = {"0": False, "1": True, "-1": False, "0.0": False, "1.0": True,
          "true": True, "false": False}  # cells in lower case under the name of a class  # fmt: skip
 
@@ -60,11 +61,6 @@ class Columns:
         return [(column, title) for column, title in enumerate(self.header) if column not in used]
 
 
-def word(cell: str) -> str:
-    """The name of a column as it is looked up."""
-    return re.sub(r"[\s-]+", "_", cell.strip().lower())
-
-
 def _is_picture(cell: str) -> bool:
     return os.path.splitext(cell)[1].lower() in EXTENSIONS
 
@@ -80,8 +76,8 @@ def of_pictures(rows: Sequence[list[str]], column: int) -> bool:
 
 
 def _of_parts(rows: Sequence[list[str]], column: int) -> bool:
-    found = {cell.lower() for cell in _cells(rows, column)}
-    return found <= set(SPLIT_NAMES) and len(found) > 1
+    found = {word(cell) for cell in _cells(rows, column)}
+    return found <= {*SPLIT_NAMES, *EITHER} and len(found) > 1 and not found <= EITHER
 
 
 def columns_of(rows: Sequence[list[str]], folder: Path, name: str) -> Columns:
@@ -90,6 +86,7 @@ def columns_of(rows: Sequence[list[str]], folder: Path, name: str) -> Columns:
     Raises:
         DataError: it is not clear which column holds the pictures or their classes.
     """
+    _refuse_pixels(rows[1 : SAMPLE + 1], name)
     first = [word(cell) for cell in rows[0]]
     width = range(len(first))
     body = rows[1 : SAMPLE + 1]
@@ -114,6 +111,16 @@ def columns_of(rows: Sequence[list[str]], folder: Path, name: str) -> Columns:
     if label is None and sets is None:
         return _classes_told(meaning, rows, name)
     return Columns(meaning.header, path, sets if label is None else label, label is None, (), split, flags)
+
+
+def _refuse_pixels(body: Sequence[list[str]], name: str) -> None:
+    """Raises a DataError where cells hold the pixels themselves: all of a picture in one, or each in a column of its own."""
+    together = any(PIXELS.match(cell) for cells in body[:1] for cell in cells)
+    numbers = sum(cell.isdecimal() for cell in body[0]) if body else 0
+    apart = numbers > 63 and numbers > len(body[0]) - 3 and not any(map(_is_picture, body[0]))
+    if together or apart:
+        raise DataError(f"{name} holds pixels as numbers, and a table lists the files of pictures; save them as an .npz with "
+                        f"images (N H W, uint8) and labels (N), or each as a .png")  # fmt: skip
 
 
 def _untitled(rows: Sequence[list[str]], name: str) -> Columns:

@@ -1,22 +1,26 @@
-"""Which pictures are the same, wherever they lie and whatever they are called: by digests of their files and their pixels.
+"""Which pictures are the same, wherever they lie and whatever they are called: by their files, their pixels and their looks.
 
 A file that was copied, renamed, listed in a .csv or put into shards keeps its bytes; one that was saved anew without loss, or
-put into an array, keeps its pixels. `split.json` holds both digests of every picture of a run, eight bytes each.
+put into an array, keeps its pixels; one that was encoded anew with loss, or decoded at another scale, its looks (`likeness`).
+`split.json` holds digests of the bytes and of the pixels of every picture of a run, eight bytes each, and 96 bytes of looks.
+
+Pixels are compared as the run's network reads them, by the run's own black and white: two pictures of 16 bits that differ only
+in what its 8 bits leave out are one picture to it.
 """
 
 import base64
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel import documents
 from hubel.data.cache import DECODER
-from hubel.data.division import FILE, Kept
+from hubel.data.division import read_kept
+from hubel.data.levels import Levels
+from hubel.data.likeness import LEAST, Looking, Looks, copied, looks, nothing
 from hubel.data.opened import Opened
 from hubel.data.scans import digest
 from hubel.data.splits import Split, Splits, decode_part, streaming
@@ -30,27 +34,44 @@ CHUNK = 256  # streamed pictures decoded at a time
 Digests = NDArray[np.int64]
 
 
+class Met(NamedTuple):
+    """In which part of a run pictures were.
+
+    Args:
+        part: a number in `PARTS` for each, or -1 for new ones, N.
+        anew: whether it was recognised by its looks alone, N.
+    """
+
+    part: NDArray[np.int8]
+    anew: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Contents:
     """What the pictures of a run are.
 
     Args:
-        size, channels, fit: of the pixels that were digested, see `preprocessing.decode`.
+        size, channels, fit, levels: of the pixels that were digested, see `preprocessing.decode`.
         decoder: the version of decoding.
         files: per part a digest of every picture's file; none where the pictures were arrays.
         pixels: per part a digest of every picture's pixels; none where they were streamed.
+        looking: how pictures were decoded to be looked at.
+        looks: per part what every picture looks like; none where they were streamed.
     """
 
     size: int
     channels: int
     fit: str
+    levels: Levels | None
     decoder: int
     files: Mapping[str, Digests]
     pixels: Mapping[str, Digests]
+    looking: tuple[int, str]
+    looks: Mapping[str, Looks]
 
     @staticmethod
-    def of(splits: Splits) -> "Contents":
-        """The contents of the pictures of some splits."""
+    def of(splits: Splits, opened: Opened, track: Track[Any] = silently) -> "Contents":
+        """The contents of the pictures of some splits, which are of the opened data."""
         parts = {name: part for name in PARTS if (part := getattr(splits, name)) is not None}
         files = {name: _short(part.files[part.places]) for name, part in parts.items()
                  if part.files is not None and part.places is not None}  # fmt: skip
@@ -58,13 +79,19 @@ class Contents:
             name: _short(part.pixel_digests()) for name, part in parts.items() if not isinstance(part.images, Streamed)
         }
         wanted = splits.preprocessing
-        return Contents(wanted.size, wanted.channels, wanted.fit, DECODER, files, pixels)
+        reduced = wanted.size < LEAST and opened.side > wanted.size
+        looking = (LEAST, "squash") if reduced else (wanted.size, wanted.fit)
+        seen = {} if splits.streamed else _looks(splits, opened, Looking(looking[0], wanted.channels, looking[1], wanted.levels),
+                                                 reduced, track)  # fmt: skip
+        return Contents(wanted.size, wanted.channels, wanted.fit, wanted.levels, DECODER, files, pixels, looking, seen)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; digests in base64."""
-        how = {"size": self.size, "channels": self.channels, "fit": self.fit, "decoder": self.decoder}
-        return how | {kind: {part: base64.b64encode(of.astype("<i8").tobytes()).decode() for part, of in digests.items()}
-                      for kind, digests in (("files", self.files), ("pixels", self.pixels))}  # fmt: skip
+        """Plain values, for JSON; digests and looks in base64."""
+        how = {"size": self.size, "channels": self.channels, "fit": self.fit, "decoder": self.decoder, "levels": self.levels,
+               "looking": self.looking}  # fmt: skip
+        kinds = (("files", self.files, "<i8"), ("pixels", self.pixels, "<i8"), ("looks", self.looks, "u1"))
+        return how | {kind: {part: base64.b64encode(of.astype(dtype).tobytes()).decode() for part, of in each.items()}
+                      for kind, each, dtype in kinds}  # fmt: skip
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Contents":
@@ -75,41 +102,77 @@ class Contents:
         """
         files, pixels = ({part: np.frombuffer(base64.b64decode(text, validate=True), "<i8").astype(np.int64)
                           for part, text in values[kind].items()} for kind in ("files", "pixels"))  # fmt: skip
-        return Contents(values["size"], values["channels"], values["fit"], values["decoder"], files, pixels)
+        width = nothing(values["channels"]).shape[1]
+        seen = {part: np.frombuffer(base64.b64decode(text, validate=True), np.uint8).reshape(-1, width)
+                for part, text in values["looks"].items()}  # fmt: skip
+        size, fit = values["looking"]
+        return Contents(values["size"], values["channels"], values["fit"], Levels.from_json(values.get("levels")),
+                        values["decoder"], files, pixels, (size, fit), seen)  # fmt: skip
 
-    def part_of_each(self, opened: Opened, name: str, track: Track[Any] = silently) -> NDArray[np.int8] | None:
-        """In which part of the run each picture of a part of other data was: its number in `PARTS`, or -1 for new ones.
+    def part_of_each(self, opened: Opened, name: str, track: Track[Any] = silently, *, anew: bool = True) -> Met | None:
+        """In which part of the run each picture of a part of other data was.
+
+        Args:
+            opened: the data.
+            name: of the part.
+            track: shows the progress.
+            anew: whether to recognise pictures by their looks too.
 
         Returns:
-            One number per picture of the source; None where that cannot be told, because only files were digested and these
+            An entry per picture of the source; None where that cannot be told, because only files were digested and these
             pictures are arrays, or because pictures are decoded differently now.
         """
         part, scans = opened.source.parts[name], opened.scans.get(name)
-        found = np.full(len(part.labels), -1, np.int8)
+        found, alike = np.full(len(part.labels), -1, np.int8), np.zeros(len(part.labels), bool)
         if scans is not None and self.files:
             found = _which(self.files, _short(scans.content["digest"]))
             if (found >= 0).all():
-                return found
+                return Met(found, alike)
         if not self.pixels or self.decoder != DECODER:
-            return found if scans is not None and self.files else None
-        split, _ = decode_part(part, scans, self.size, self.channels, self.fit, track,
+            return Met(found, alike) if scans is not None and self.files else None
+        split, _ = decode_part(part, scans, self.size, self.channels, self.fit, track, levels=self.levels,
                                stream=bool(streaming(opened.source, self.size, self.channels)))  # fmt: skip
         assert split.places is not None
         by_pixels = _which(self.pixels, _short(_pixel_digests(split)))
         found[split.places] = np.where(found[split.places] >= 0, found[split.places], by_pixels)
-        return found
+        left = split.places[found[split.places] < 0]
+        if anew and self.looks and len(left):
+            size, fit = self.looking
+            asked = Looking(size, self.channels, fit, self.levels).at(part, left, track)
+            for number, known in reversed(list(enumerate(PARTS))):
+                if known in self.looks:
+                    found[left[copied(self.looks[known], asked)]] = number
+            alike[left] = found[left] >= 0
+        return Met(found, alike)
 
 
-def read_contents(folder: Path) -> Contents | None:
-    """The contents that the `split.json` of a run holds; None where it is too old to hold them, or there is none.
+def _looks(splits: Splits, opened: Opened, looking: Looking, reduced: bool, track: Track[Any]) -> dict[str, Looks]:
+    """What the pictures of every part look like; decoded for it where the run's own pixels are too few."""
+    found = {}
+    for name in PARTS:
+        part: Split | None = getattr(splits, name)
+        if part is None:
+            continue
+        if reduced:
+            assert part.places is not None
+            whole = name if name in splits.given else "train" if "train" in opened.source.parts else "all"
+            found[name] = looking.at(opened.source.parts[whole], part.places, track)
+        else:
+            starts = range(0, len(part), CHUNK)
+            some = (part.take(slice(start, start + CHUNK)) for start in starts)
+            found[name] = np.concatenate([
+                nothing(looking.channels), *(looks(images, looking.size, looking.channels) for images in some)
+            ])  # fmt: skip
+    return found
+
+
+def read_contents(path: Path) -> Contents | None:
+    """The contents that the `split.json` of a run holds; None where it holds none.
 
     Raises:
-        FileError: the file is damaged.
+        FileError: the file is damaged, or was edited.
     """
-    path = folder / FILE
-    if not os.path.exists(path):
-        return None
-    kept: Kept = documents.read(path, Kept)
+    kept = read_kept(path)
     if "contents" not in kept:
         return None
     try:

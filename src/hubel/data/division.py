@@ -17,7 +17,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from hubel import documents, files
-from hubel.documents import Count, Range, Size
+from hubel.documents import Count, Finite, Length, Range, Size
 from hubel.errors import DataError, FileError, OtherData, UsageError
 
 DEFAULT_FRACTION = 0.15
@@ -208,6 +208,8 @@ class Kept(TypedDict):
     fingerprint: str
     parts: dict[str, list[int]]
     contents: NotRequired["KeptContents"]
+    run_id: NotRequired[str | None]
+    sha256: NotRequired[str]
 
 
 class KeptContents(TypedDict):
@@ -217,20 +219,45 @@ class KeptContents(TypedDict):
     channels: Annotated[int, Range(1, 4)]
     fit: str
     decoder: Count
+    levels: NotRequired[Annotated[list[Annotated[list[Finite], Length(2, 2)] | None], Length(2, 2)] | None]
     files: dict[str, str]
     pixels: dict[str, str]
+    looking: tuple[Size, str]
+    looks: dict[str, str]
 
 
 def write_division(path: Path, places: Mapping[str, NDArray[np.int64]], fingerprint: str, division: Division,
-                   contents: Mapping[str, Any] | None = None) -> None:  # fmt: skip
+                   contents: Mapping[str, Any] | None = None, run_id: str | None = None) -> None:  # fmt: skip
     """Keeps a division as a file: the numbers of the pictures of each part in the order of their source, and what they are.
+
+    Args:
+        path: of the file.
+        places: the numbers.
+        fingerprint: of the data.
+        division: how they were drawn.
+        contents: what the pictures are, see `content.Contents`.
+        run_id: of the run that it belongs to.
 
     Raises:
         FileError: it cannot be written.
     """
     how = {key: value for key, value in asdict(division).items() if value is not None}
-    kept = {"fingerprint": fingerprint, "division": how, "parts": {k: v.tolist() for k, v in places.items()}}
-    files.write(path, json.dumps(kept | ({"contents": contents} if contents else {})))
+    kept = {"run_id": run_id, "fingerprint": fingerprint, "division": how,
+            "parts": {k: v.tolist() for k, v in places.items()}}  # fmt: skip
+    files.write(path, json.dumps(files.sealed(kept | ({"contents": contents} if contents else {}))))
+
+
+def read_kept(path: Path) -> Kept:
+    """What a file holds that `write_division` wrote, or somebody else.
+
+    Raises:
+        FileError: no such file, no division in it, or it was edited.
+    """
+    kept: Kept = documents.read(path, Kept)
+    if not files.is_whole(kept):
+        raise FileError(f"{path} was edited since it was written: its digest is another; restore it from a copy, or remove its "
+                        f"line sha256 where you edited it yourself")  # fmt: skip
+    return kept
 
 
 def read_division(path: Path, fingerprint: str, count: int, name: str) -> dict[str, NDArray[np.int64]]:
@@ -248,7 +275,7 @@ def read_division(path: Path, fingerprint: str, count: int, name: str) -> dict[s
     """
     path = path / FILE if os.path.isdir(path) else path
     try:
-        kept: Kept = documents.read(path, Kept)
+        kept = read_kept(path)
     except FileError as error:
         raise FileError(f"{path} is not a split that can be read; a run keeps its own in {FILE} ({error})") from error
     parts = {part: np.array(numbers, dtype=np.int64) for part, numbers in kept["parts"].items()}

@@ -185,6 +185,26 @@ def eight_bits(values: NDArray[Any], bounds: Bounds) -> NDArray[np.uint8]:
     return np.clip(spread, 0, 255).astype(np.uint8)
 
 
+def reread(images: NDArray[np.uint8], own: Levels | None, wanted: Levels | None) -> NDArray[np.uint8]:
+    """Bytes that were made of deeper numbers by their `own` black and white, as others make them; integers lose nothing.
+
+    Whole numbers and floating-point ones at once cannot be told apart any more, and stay as they are.
+
+    >>> reread(np.array([4, 255], np.uint8), Levels((0, 1023)), Levels((0, 4095)))
+    array([ 1, 63], dtype=uint8)
+    """
+    if own is None or wanted is None or (own.whole is None) == (own.real is None):
+        return images
+    then, now, every = own.whole or own.real, wanted.whole if own.whole else wanted.real, np.arange(256)
+    if then is None or now is None or then == now:
+        return images
+    black, white = then
+    values = black + every * ((white - black) / 255)
+    if own.whole:
+        values = np.ceil(black + every * ((white + 1 - black) / 256)).astype(np.int64)
+    return eight_bits(values, now)[images]
+
+
 def as_bytes(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[np.uint8]], Levels | None]:
     """The arrays of a set as uint8, and by which levels; those that are uint8 stay as they are, truths are black and white."""
     deep = {name: array for name, array in arrays.items() if array.dtype not in (np.uint8, bool) and array.size}

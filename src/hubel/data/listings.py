@@ -16,7 +16,47 @@ SPLIT_NAMES = {
     "train": "train", "training": "train", "train_set": "train", "training_set": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val", "val_set": "val", "validation_set": "val",
     "test": "test", "testing": "test", "test_set": "test",
+    "publictest": "val", "privatetest": "test",  # FER2013, on whose private part its competition was decided
 }  # fmt: skip
+EITHER = frozenset(
+    {"eval", "evaluation", "holdout", "hold_out", "heldout", "held_out"}
+)  # some validate, some test on it
+NUMBERED = {"0": "train", "1": "val", "2": "test"}  # as CelebA and WILDS number the parts
+
+
+def word(cell: str) -> str:
+    """The name of a column or of a part as it is looked up."""
+    return re.sub(r"[\s-]+", "_", cell.strip().lower())
+
+
+def parts_called(written: Iterable[str], where: str, *, numbered: bool = False) -> tuple[dict[str, str], list[str]]:
+    """The part that each word means, and notes where the other words decide it; words that mean none are left out.
+
+    Args:
+        written: the words, as they stand there.
+        where: they stand, for messages.
+        numbered: whether 0, 1 and 2 are parts, where all three occur.
+
+    Raises:
+        DataError: a word means the validation part to some and the test part to others, and nothing tells which.
+    """
+    names = {name: word(name) for name in sorted({*written})}
+    meant = NUMBERED if numbered and set(names.values()) == {*NUMBERED} else SPLIT_NAMES
+    parts = {name: meant[plain] for name, plain in names.items() if plain in meant}
+    notes = [f"0, 1 and 2 of {where} are taken for train, val and test"] if meant is NUMBERED else []
+    unclear = [name for name, plain in names.items() if plain in EITHER]
+    left = [part for part in ("val", "test") if part not in parts.values()]
+    if unclear and len(unclear) + len(left) > 2:
+        raise DataError(f"{where} has the part {listed(unclear)}, which may be the one to validate or the one to test on; call it "
+                        f"val or test")  # fmt: skip
+    if unclear and not left:
+        raise DataError(
+            f"{where} has the part {listed(unclear)} beside val and test; call it one of the two, or leave it out"
+        )
+    for name in unclear:
+        parts[name] = left[0]
+        notes.append(f"{name} of {where} is taken for the {left[0]} part, which has no other")
+    return parts, notes
 
 
 @dataclass

@@ -68,8 +68,9 @@ class Packed:
             raise DataError(f"{self.where(number)} cannot be read: {(error.strerror or str(error)).lower()}") from error
         try:
             header = tarfile.TarInfo.frombuf(raw[:BLOCK], "utf-8", "strict")
-            right = (header.name.partition(".")[0], header.size, len(raw)) == (f"{sample:08}", size, BLOCK + size)
-        except tarfile.HeaderError:
+            found = (header.name.partition(".")[0], header.type in tarfile.REGULAR_TYPES, header.size, len(raw))
+            right = found == (f"{sample:08}", True, size, BLOCK + size) and header.type != tarfile.GNUTYPE_SPARSE
+        except (tarfile.HeaderError, UnicodeError):  # a name of no text
             right = False
         if not right:
             raise DataError(f"{self.where(number)} is not where {INDEX} says; the two are not of one making, so copy both "

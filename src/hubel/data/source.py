@@ -155,8 +155,9 @@ def _from_shards(held: Entries, name: str) -> Source:
 
 def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], found: arrays.Arrays) -> Source:
     pictures, levels = as_bytes({split: images for split, (images, _) in found.parts.items()})
-    parts = {split: Part(pictures[split], labels, [f"{split}[{row}]" for row in range(len(labels))], levels=levels)
-             for split, (_, labels) in found.parts.items()}  # fmt: skip
+    parts = {split: Part(pictures[split], labels, [f"{split}[{row}]" for row in range(len(labels))],
+                         levels=None if images.dtype in (np.uint8, bool) else levels)
+             for split, (images, labels) in found.parts.items()}  # fmt: skip
     said = (levels.sentence() if levels else "", faint(images for images, _ in found.parts.values()))
     notes = (*filter(None, said), *found.notes, *alike(found.classes))
     return _checked(Source(name, kind, found.classes, parts, notes, found.foreign))

@@ -14,7 +14,7 @@ from hubel import files
 from hubel.data import cache
 from hubel.data.audit import look_alikes
 from hubel.data.division import NEAR_DUPLICATES, Division, pictures_per_class, read_division
-from hubel.data.levels import Levels
+from hubel.data.levels import Levels, reread
 from hubel.data.opened import Opened, refuse_if_many
 from hubel.data.preprocessing import Fit, Preprocessing, fitted, recoloured
 from hubel.data.scans import Scans, digest
@@ -150,7 +150,7 @@ def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: 
     said = levels.departure(part.levels) if levels else ""
     levels = levels.filled(part.levels) if levels else part.levels
     if isinstance(part.pictures, np.ndarray):
-        images = part.pictures
+        images = reread(part.pictures, part.levels, levels)
         if images.shape[1:] != (size, size, channels):
             pictures = track(images, "resizing pictures", len(images))
             images = np.stack([fitted(recoloured(picture, channels), size, fit) for picture in pictures])
@@ -304,9 +304,8 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
         raise DataError(f"{source.name} has too few pictures ({len(everything):,}){groups} to draw a validation part; "
                         f"add pictures or raise val_fraction")  # fmt: skip
     mean, std = _statistics(train)
-    preprocessing = Preprocessing(
-        size=size, channels=channels, fit=fit, mean=mean, std=std, levels=levels or source.parts[whole].levels
-    )
+    seen_by = levels or next((part.levels for part in source.parts.values() if part.levels), None)
+    preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std, levels=seen_by)
     return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, seen,
                   broken, (*source.notes, *notes, *_discarded(opened, fit), *[why] * (stream and bool(why))), tuple(given),
                   division, stream)  # fmt: skip

@@ -6,14 +6,15 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from urllib.parse import unquote
 from urllib.request import url2pathname
 
 from hubel import limits
-from hubel.data.columns import KNOWN, SAMPLE, SHOWN, SPLIT, TRUTH, Columns, columns_of, of_pictures, word
-from hubel.data.listings import SPLIT_NAMES, Listing, in_short
+from hubel.data.columns import KNOWN, SAMPLE, SHOWN, SPLIT, TRUTH, Columns, columns_of, of_pictures
+from hubel.data.listings import Listing, in_short, parts_called, word
 from hubel.errors import DataError, listed
 
 MARKS = ",;\t"  # between cells, as spreadsheets export them
@@ -121,8 +122,10 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
         between, how = _between(written, titles[columns.label])
     listings: dict[str, Listing] = {}
     others = {title: column for column, title in reversed(columns.others)}  # the first of each name
-    folder, lacking, backslashes = os.fspath(path.parent), [], 0
-    for line, row in rows[1:] if columns.header else rows:
+    folder, lacking, backslashes, escaped = os.fspath(path.parent), [], 0, 0
+    body = rows[1:] if columns.header else rows
+    parts, of_parts = _parts(columns, body, name)
+    for line, row in body:
         if any(row[width:]):
             raise DataError(f"line {line} of {name} has {len(row)} cells where line {rows[0][0]} has {width}; a path or label that "
                             f"holds what separates the cells stands in double quotes")  # fmt: skip
@@ -131,11 +134,17 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
         if not cells[columns.path] or label == "":
             lacking.append(f"line {line} of {name} lacks a path or a label and was passed over")
             continue
-        part = _part(columns, cells, f"line {line} of {name}") if columns.flags or columns.split is not None else "all"
+        part = (
+            _part(columns, cells, parts, f"line {line} of {name}")
+            if columns.flags or columns.split is not None
+            else "all"
+        )
         listing = listings.setdefault(part, Listing())
         where = os.path.join(folder, os.path.expanduser(_plain_path(cells[columns.path], f"line {line} of {name}")))
         if "\\" in where and os.sep != "\\" and not os.path.lexists(where):
             where, backslashes = where.replace("\\", os.sep), backslashes + 1
+        if "%" in where and not os.path.lexists(where) and os.path.lexists(plain := unquote(where)):
+            where, escaped = plain, escaped + 1
         listing.paths.append(where)
         listing.labels.append(label)
         for title, column in others.items():
@@ -147,7 +156,9 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
         notes.append(
             f"the backslashes of {backslashes:,} paths of {name} are read as those of Windows, between folders"
         )
-    return listings, [*notes, *_of_flags(columns, listings, name), *_unused(columns, name)]
+    if escaped:
+        notes.append(f"{escaped:,} paths of {name} are written as in web addresses, %20 for a blank, and are read so")
+    return listings, [*notes, *of_parts, *_of_flags(columns, listings, name), *_unused(columns, name)]
 
 
 def _label(columns: Columns, cells: list[str], titles: list[str], between: str) -> str | frozenset[str]:
@@ -190,14 +201,23 @@ def _plain_path(written: str, where: str) -> str:
     return written
 
 
-def _part(columns: Columns, cells: list[str], where: str) -> str:
+def _parts(columns: Columns, rows: Sequence[Row], name: str) -> tuple[dict[str, str], list[str]]:
+    """The part that each word in the column of the parts means, and notes."""
+    if columns.split is None:
+        return {}, []
+    column = columns.header[columns.split] if columns.header else str(columns.split + 1)
+    written = {cells[columns.split] for _, cells in rows if columns.split < len(cells)}
+    return parts_called(written, f"the column {column} of {name}", numbered=bool(columns.header))
+
+
+def _part(columns: Columns, cells: list[str], parts: Mapping[str, str], where: str) -> str:
     """Which part a row belongs to, by its split and its flags; `all` where the table has neither."""
     said: dict[str, str] = {}
     if columns.split is not None:
         cell = cells[columns.split]
-        if cell.lower() not in SPLIT_NAMES:
+        if cell not in parts:
             raise DataError(f"{where} names the split {cell[:100]!r}; use train, val or test")
-        said[SPLIT_NAMES[cell.lower()]] = f"split {cell}"
+        said[parts[cell]] = f"split {cell}"
     elsewhere = {}
     for column, part in columns.flags:
         cell = cells[column]

@@ -23,6 +23,7 @@ from hubel import documents, files
 from hubel.documents import Count, Finite, Range
 from hubel.errors import FileError
 from hubel.training.averaging import Average
+from hubel.training.bound import ADVICE, RUN_ID, refuse_foreign
 
 
 @dataclass
@@ -85,6 +86,7 @@ class KeptProgress(TypedDict, total=False):
     history: list[Row]
     elapsed: Finite
     corrections: list[tuple[Count, Count, Finite]]
+    run_id: str | None
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,6 +94,7 @@ def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
+COMPILED = "_orig_mod."  # what torch.compile writes before the names of a network's tensors
 SEAL, UNSEALED = "file_sha256", "0" * 64
 PIECE = 1 << 22  # bytes that are hashed at a time
 
@@ -141,13 +144,14 @@ def read(path: Path, shape: Any = dict[str, Any]) -> tuple[dict[str, Tensor], di
     return tensors, documents.checked(about, shape, path)
 
 
-def read_progress(path: Path) -> tuple[dict[str, Tensor], Progress]:
+def read_progress(path: Path, run_id: str | None) -> tuple[dict[str, Tensor], Progress]:
     """Read a checkpoint. Returns its tensors and the position of its run.
 
     Raises:
-        FileError: as `read`.
+        FileError: as `read`, or the checkpoint is of another run than `run_id`.
     """
     tensors, about = read(path, KeptProgress)
+    refuse_foreign(path, about.pop(RUN_ID, None), run_id)
     history, best = about.get("history", []), about.get("best_epoch", 0)
     unknown = sorted(set(about) - set(Progress.__dataclass_fields__))
     if unknown:
@@ -159,12 +163,6 @@ def read_progress(path: Path) -> tuple[dict[str, Tensor], Progress]:
         raise FileError(f"{path}: history has {len(history):,} epochs that do not follow each other up to epoch "
                         f"{about.get('epoch', 0):,} (the best is {best:,}); restore the file from a copy")  # fmt: skip
     return tensors, Progress(**about)
-
-
-ADVICE = {
-    "last.safetensors": ", or delete it and the run starts again from the beginning",
-    "best.safetensors": ", or delete it, and hubel resume makes it again where the last epoch was the best",
-}
 
 
 def _header_end(first: bytes | memoryview) -> int:
@@ -197,6 +195,26 @@ def is_ours(path: Path) -> bool:
             return "hubel" in (file.metadata() or {})
     except (SafetensorError, OSError):
         return path.suffix == ".safetensors"
+
+
+def check_tensors(path: Path, kept: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Check that the tensors of a checkpoint are those of the network it is for.
+
+    Raises:
+        FileError: says which is missing, too much, or of another shape.
+    """
+    held, needed = ({name: value.shape for name, value in tensors.items() if not name.startswith("optimizer/")}
+                    for tensors in (kept, own))  # fmt: skip
+    if held == needed:
+        return
+    again = "start the run again"
+    if any(COMPILED in name for name in held) and not any(COMPILED in name for name in needed):
+        raise FileError(f"{path} is of a compiled network, whose tensors an older version kept under torch.compile's names "
+                        f"({COMPILED}...); this version does not read them: go on with that version, or {again}")  # fmt: skip
+    name = next(name for name in [*needed, *held] if held.get(name) != needed.get(name))
+    what = "lacks" if name not in held else "has another shape of" if name in needed else "has too much:"
+    raise FileError(f"{path} {what} {name.partition('/')[2]}: it is of another network than the run's; put the file back from a "
+                    f"copy, or {again}")  # fmt: skip
 
 
 def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None) -> dict[str, Tensor]:

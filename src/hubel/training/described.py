@@ -38,3 +38,4 @@ class Described(TypedDict):
     versions: NotRequired[dict[str, str | int | None] | None]
     weights: NotRequired[Source | None]
     epoch: NotRequired[Count]
+    run_id: NotRequired[str | None]

@@ -1,6 +1,6 @@
 """A run on disk: a folder whose files are replaced, never rewritten in place; it exists from its run.json on.
 
-run.json            recipe, data, classes, preprocessing, versions, the command
+run.json            recipe, data, classes, preprocessing, versions, the command; the run_id that all others repeat
 split.json          which pictures are in which part, with the fingerprint of the data
 metrics.jsonl       one line per finished epoch
 best.safetensors    the classifier of the best epoch, description in its header
@@ -22,13 +22,17 @@ import torch
 from torch import nn
 
 from hubel import documents, files
+from hubel.data.division import FILE as SPLIT
+from hubel.data.division import read_kept
 from hubel.data.preprocessing import KeptPreprocessing, refuse_ill_matched
 from hubel.documents import Count, Finite, Length, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import locked
 from hubel.recipe import Recipe
-from hubel.training import checkpoint
+from hubel.recipe.resuming import resume_command
+from hubel.training import bound, checkpoint
 from hubel.training.averaging import Average
+from hubel.training.bound import RUN_ID
 from hubel.training.checkpoint import Progress
 from hubel.training.distributed.ranks import ALONE, Ranks
 
@@ -81,6 +85,7 @@ class KeptRun(TypedDict):
     plan: NotRequired[dict[str, Any] | None]
     command: NotRequired[str]
     created: NotRequired[str]
+    run_id: NotRequired[str | None]
 
 
 class Opening(TypedDict):
@@ -88,6 +93,7 @@ class Opening(TypedDict):
 
     when: str
     by: str
+    run_id: NotRequired[str | None]
 
 
 class Figures(TypedDict):
@@ -152,7 +158,7 @@ class Run:
             FileError: the folder cannot be made.
         """
         taken = UsageError(
-            f"there is a run {folder} already; choose another name, or go on with it: hubel resume {folder}"
+            f"there is a run {folder} already; choose another name, or go on with it: {resume_command(folder)}"
         )
         if os.path.exists(folder / "run.json"):
             raise taken
@@ -160,8 +166,9 @@ class Run:
             os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())
         ):
             raise UsageError(f"{folder} holds other files; choose another name for the run")
+        about = {RUN_ID: bound.new_id(), **about}
         try:
-            files.write(folder / "run.json", json.dumps(about, indent=2), exclusive=True)
+            files.write(folder / "run.json", json.dumps(files.sealed(about), indent=2), exclusive=True)
         except FileExistsError as error:  # another process was quicker
             raise taken from error
         except FileError:
@@ -175,7 +182,7 @@ class Run:
         """Open the run in a folder.
 
         Raises:
-            FileError: there is none.
+            FileError: there is none, or its run.json is damaged or was edited.
         """
         path = Path(folder)
         if not os.path.exists(path / "run.json"):
@@ -184,12 +191,19 @@ class Run:
             raise FileError(f"{path} is not a run: it has no readable run.json{hint}")
         about = documents.read(path / "run.json", KeptRun)
         refuse_ill_matched(about["preprocessing"], path / "run.json")
-        about["recipe"] = kept_recipe(about["recipe"], path / "run.json")
+        recipe = kept_recipe(about["recipe"], path / "run.json")
+        bound.refuse_edited(path / "run.json", about)
+        about = {key: value for key, value in about.items() if key != "sha256"} | {"recipe": recipe}
         if open_ones := [key for key in DECIDED if about["recipe"][key] is None]:
             raise FileError(f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file "
                             f"from a copy")  # fmt: skip
         files.sweep(path)
         return Run(path, about)
+
+    @property
+    def run_id(self) -> str | None:
+        """What all files of the run say of whose they are; None where run.json is too old to say it."""
+        return self.about.get(RUN_ID)
 
     @property
     def finished(self) -> bool:
@@ -200,9 +214,21 @@ class Run:
         """Read the result.
 
         Raises:
-            FileError: there is none, or the file is damaged.
+            FileError: there is none, or the file is damaged, was edited, or is another run's.
         """
-        return documents.read(self.folder / "summary.json", Summary)
+        return bound.read(self.folder / "summary.json", Summary, self.run_id)
+
+    def own_split(self) -> Path | None:
+        """The split.json of the run; None where it was stopped before there was one.
+
+        Raises:
+            FileError: it is damaged, was edited, or is another run's.
+        """
+        path = self.folder / SPLIT
+        if not os.path.exists(path):
+            return None
+        bound.refuse_foreign(path, read_kept(path).get(RUN_ID), self.run_id)
+        return path
 
     def held(self) -> AbstractContextManager[None]:
         """Lock the run for this process: of two that train one run, each would overwrite what the other keeps.
@@ -220,10 +246,13 @@ class Run:
         Only the main process needs the file; the others are told what it holds.
         """
         path = self.folder / "last.safetensors"
-        kept = ranks.broadcast(checkpoint.read_progress(path) if ranks.is_main and os.path.exists(path) else None)
+        kept = ranks.broadcast(
+            checkpoint.read_progress(path, self.run_id) if ranks.is_main and os.path.exists(path) else None
+        )
         if kept is None:
             return None
         tensors, progress = kept
+        checkpoint.check_tensors(path, tensors, checkpoint.gather(model, optimizer, average))
         checkpoint.scatter(tensors, model, optimizer, average)
         return progress
 
@@ -231,7 +260,7 @@ class Run:
              average: Average | None = None) -> None:  # fmt: skip
         """Replace the checkpoint, then the metrics that follow from it."""
         tensors = checkpoint.gather(model, optimizer, average)
-        checkpoint.save(self.folder / "last.safetensors", tensors, asdict(progress))
+        checkpoint.save(self.folder / "last.safetensors", tensors, {**asdict(progress), RUN_ID: self.run_id})
         self.write_metrics(progress)
 
     def write_metrics(self, progress: Progress) -> None:
@@ -241,11 +270,11 @@ class Run:
     def progress(self) -> Progress:
         """Read where the run stands: at its beginning where there is no checkpoint yet."""
         path = self.folder / "last.safetensors"
-        return checkpoint.read_progress(path)[1] if os.path.exists(path) else Progress()
+        return checkpoint.read_progress(path, self.run_id)[1] if os.path.exists(path) else Progress()
 
     def save_best(self, model: nn.Module, epoch: int) -> None:
         """Write the classifier of the best epoch so far."""
-        kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights")
+        kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights", RUN_ID)
         card = {key: self.about.get(key) for key in kept}
         checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
 
@@ -258,12 +287,16 @@ class Run:
         """Add to the description of the best epoch's classifier. Said twice, it is the same file."""
         path = self.folder / "best.safetensors"
         tensors, about = checkpoint.read(path)
+        bound.refuse_foreign(path, about.get(RUN_ID), self.run_id)
         checkpoint.save(path, tensors, {**about, **said})
 
     def openings(self) -> list[dict[str, str]]:
         """Read every time the test split was looked at, oldest first."""
         path = self.folder / "openings.jsonl"
-        return documents.read_lines(path, Opening) if os.path.exists(path) else []
+        lines = documents.read_lines(path, Opening) if os.path.exists(path) else []
+        for line in lines:
+            bound.refuse_foreign(path, line.pop(RUN_ID, None), self.run_id)
+        return lines
 
     def record_opening(self, by: str) -> None:
         """Note that the test split is about to be looked at."""
@@ -271,7 +304,7 @@ class Run:
         path = self.folder / "openings.jsonl"
         with locked(path, wait=True):  # of two processes each adds its line
             lines = [*self.openings(), {"when": when, "by": by}]
-            files.write(path, "".join(json.dumps(line) + "\n" for line in lines))
+            files.write(path, "".join(json.dumps({**line, RUN_ID: self.run_id}) + "\n" for line in lines))
 
 
 def create_numbered(parent: Path, stem: str, about: dict[str, Any]) -> Run:

@@ -15,6 +15,8 @@ from hubel.documents import Count, Finite, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import Taken, locked
 from hubel.recipe import Recipe
+from hubel.recipe.resuming import resume_command
+from hubel.training import bound
 from hubel.training.run import kept_recipe
 
 FILE, SUMMARY = "series.json", "summary.json"
@@ -34,6 +36,7 @@ class KeptSeries(TypedDict):
     created: NotRequired[str]
     versions: dict[str, str | int | None]
     code: NotRequired[str | None]
+    run_id: NotRequired[str | None]
 
 
 class Spread(TypedDict):
@@ -83,6 +86,14 @@ class Series:
         """Whether the series has its figures."""
         return os.path.isfile(self.folder / SUMMARY)
 
+    def summary(self) -> dict[str, Any]:
+        """Its figures.
+
+        Raises:
+            FileError: there are none, or the file is damaged, was edited, or is another series'.
+        """
+        return bound.read(self.folder / SUMMARY, SeriesSummary, self.about.get(bound.RUN_ID), "series")
+
     def runs(self) -> list[tuple[str, Recipe]]:
         """Return names and recipes of its runs."""
         recipe = Recipe.from_dict(self.about["recipe"])
@@ -101,7 +112,7 @@ def found_or_made(project: Path, name: str | None, stem: str, about: dict[str, A
         if not os.path.isfile(folder / FILE):
             return _made(folder, about)
         taken = UsageError(f"there is another series {folder} already; choose another name, or go on with it: "
-                           f"hubel resume {folder}")  # fmt: skip
+                           f"{resume_command(folder)}")  # fmt: skip
         try:
             series = open_series(folder)
         except Taken as error:
@@ -133,7 +144,8 @@ def _made(folder: Path, about: dict[str, Any]) -> Series:
     ):
         raise UsageError(f"{folder} holds other files; choose another name for the series")
     try:
-        files.write(folder / FILE, json.dumps(about, indent=2), exclusive=True)
+        whole = files.sealed({bound.RUN_ID: bound.new_id(), **about})
+        files.write(folder / FILE, json.dumps(whole, indent=2), exclusive=True)
         return open_series(folder)
     except (FileExistsError, Taken) as error:  # another process was quicker
         raise UsageError(f"another process has begun the series {folder}; choose another name") from error
@@ -149,7 +161,9 @@ def open_series(folder: Path) -> Series:
     if not os.path.exists(path):
         raise FileError(f"{folder} is not a series: it has no readable {FILE}")
     about = documents.read(path, KeptSeries)
-    about["recipe"] = kept_recipe(about["recipe"], path)
+    recipe = kept_recipe(about["recipe"], path)
+    bound.refuse_edited(path, about)
+    about["recipe"] = recipe
     series = Series(folder, about)
     files.sweep(folder)
     if not series.finished:

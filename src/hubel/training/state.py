@@ -16,6 +16,7 @@ from hubel.data.batches import Share, delivered, steps_per_epoch, visited
 from hubel.errors import Diverged, FileError, UsageError
 from hubel.losses import Criterion
 from hubel.recipe import Recipe
+from hubel.recipe.resuming import resume_command
 from hubel.training import budget_schedule, cached_features, optimizers
 from hubel.training.augmentation import build_augmentation
 from hubel.training.averaging import Average
@@ -247,8 +248,8 @@ class TrainState:
             return
         if progress.best_epoch != progress.epoch or progress.step or self.recipe.swa_epochs:
             raise FileError(f"{run.folder} has lost its best.safetensors, of epoch {progress.best_epoch}, and its checkpoint has "
-                            f"gone on; put it back from a copy, or delete {run.folder / 'last.safetensors'} too and hubel resume "
-                            f"{run.folder} trains to the same bits from the beginning")  # fmt: skip
+                            f"gone on; put it back from a copy, or delete {run.folder / 'last.safetensors'} too and "
+                            f"{resume_command(run.folder, self.recipe)} trains to the same bits from the beginning")  # fmt: skip
         with self.average.swapped_into(self.model) if self.average else nullcontext():
             run.save_best(self.model, progress.epoch)
 
