@@ -13,7 +13,7 @@ execution.py, cpu/   the arithmetic of a step, torch's or the fused path of a CP
 cached_features.py   the features of a frozen body
 budget_schedule.py   as many steps as fit into a time
 checks.py            whether a recipe fits its data; divergence.py the sentence where a training cannot go on
-checkpoint.py        the state in a file; run.py, series.py and described.py folders and headers on disk
+checkpoint.py        the state in a file; run.py and series.py folders on disk
 system.py            device, precision, threads, chosen by the machine
 lr_find.py           a learning rate by trial; gradient_check.py numeric against analytic gradients
 """
