@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import hubel
-from hubel import classifier as classifiers
 from hubel import zoo
 from hubel.classifier import Classifier
+from hubel.classifier import classifier as classifiers
 from hubel.data import Preprocessing
 from hubel.ensemble import Ensemble
 from hubel.ensemble.together import described, reading
