@@ -39,7 +39,7 @@ from hubel.pipeline.labelled_images import placed, seen
 from hubel.pipeline.prepare import prepare_from_path
 from hubel.pipeline.train import start
 from hubel.recipe import Recipe
-from hubel.training.loop import Step
+from hubel.training.records import Step
 from hubel.transfer.features import Features
 
 EPOCHS = 10  # of the fine-tuning that the probe is compared with

@@ -11,8 +11,8 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "foreign", "process", "locks", "limits", "files", "documents", "run_files", "caching", "drawing", "compiled",
-    "hashing", "seeding", "machine", "model_ref", "recipe", "arithmetic", "losses", "layers", "hub", "weights", "zoo",
+    "errors", "foreign", "formatting", "process", "locks", "limits", "files", "documents", "run_files", "caching", "drawing",
+    "compiled", "hashing", "seeding", "machine", "model_ref", "recipe", "arithmetic", "losses", "layers", "hub", "weights", "zoo",
     "analysis", "data",
     "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report",
     "pipeline", "benchmark", "commands", "estimator", "terminal",
@@ -55,3 +55,15 @@ def test_what_a_server_needs_does_not_load_the_trainer(name):
     code = f"import sys, hubel.{name}; print(*[m for m in sys.modules if m.startswith('hubel.training')])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+@pytest.mark.parametrize("words", ["", "models", "models --json", "recipes", "train --help", "train --help optim", "val --help",
+                                   "models nothing", "trian", "train digits lr=fast", "val", "summary"], ids=str)  # fmt: skip
+def test_what_needs_no_network_does_not_wait_for_torch(words):
+    code = (
+        f"import sys; from hubel.cli import main\ntry: main({words.split()!r})\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'sklearn', 'scipy'}\n"
+        "print('loaded:', *heavy & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "loaded:"

@@ -28,7 +28,7 @@ from hubel.pipeline.load_for_eval import evaluate_run
 from hubel.pipeline.resume import resume
 from hubel.pipeline.train import start
 from hubel.recipe import Recipe
-from hubel.training.loop import Step
+from hubel.training.records import Step
 from hubel.training.run import Run
 from hubel.training.series import SeriesInfo, found_or_made
 from hubel.weights import tensor_file

@@ -11,10 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from hubel import process
-from hubel.data.augmentation.safety import told
-from hubel.evaluation.words import percent
 from hubel.foreign import in_markup
-from hubel.report.words import plural
+from hubel.formatting import fixed_percent, plural
 
 T = TypeVar("T")
 HEADER = (
@@ -64,9 +62,7 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
     """
     from hubel.pipeline.execute import Finished, Started
     from hubel.recipe.resuming import resume_command
-    from hubel.training.frozen import Computed
-    from hubel.training.loop import Epoch, Step
-    from hubel.training.memory import Halved
+    from hubel.training.records import Epoch, FeaturesComputed, MicrobatchHalved, Step
 
     bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
                    TextColumn("time left"), TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
@@ -79,8 +75,10 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
             if isinstance(record, Started):
                 started = record
                 again = resume_command(record.run.folder, record.recipe)
-                team = record.team
-                stack.enter_context(interruptible(team.presses, team.size > 1))  # before this there is nothing to keep
+                ranks = record.ranks
+                stack.enter_context(
+                    interruptible(ranks.stop_requests, ranks.size > 1)
+                )  # before this there is nothing to keep
                 introduce(record, console)
             elif isinstance(record, Step) and started is not None:
                 total = record.steps * (started.recipe.epochs or 0) if started.recipe.budget is None else None
@@ -92,13 +90,13 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                     records.close()
                     raise Stopped(f"stopped in epoch {record.epoch + 1} after step {record.step + 1} of {record.steps}; "
                                   f"nothing is lost, go on with: {again}")  # fmt: skip
-            elif isinstance(record, Computed) and started is not None:
-                bar.update(task, description="features", total=record.pictures, completed=record.done,
+            elif isinstance(record, FeaturesComputed) and started is not None:
+                bar.update(task, description="features", total=record.images, completed=record.done,
                            rate=f"{record.done / record.seconds:,.0f} images/s")  # fmt: skip
                 if record.stop:
                     records.close()
                     raise Stopped(f"stopped before the first step; go on with: {again}")
-            elif isinstance(record, Halved):
+            elif isinstance(record, MicrobatchHalved):
                 console.print(f"[yellow]note[/] {in_markup(shortage(record))}", highlight=False, soft_wrap=True)
             elif isinstance(record, Epoch) and started is not None:
                 console.print(epoch_line(record, started.recipe), highlight=False)
@@ -125,6 +123,8 @@ def introduce(record: Any, console: Console) -> None:
         console.print(f"[yellow]left out[/] {len(data.broken) - 10} more, listed in the report", highlight=False)
     for note in data.notes:
         console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
+    from hubel.data.augmentation.safety import told  # with torch, which other verbs do not wait for
+
     for line in told(record.run.info.augmentation):
         console.print(f"augment=auto {in_markup(line)}", highlight=False, soft_wrap=not console.is_terminal)
     if said := (record.run.info.weights or {}).get("said"):
@@ -145,25 +145,26 @@ def introduce(record: Any, console: Console) -> None:
 
 def shortage(record: Any) -> str:
     """What became of the batch when memory was short."""
-    norms = "; batch norm normalises each part by itself" if record.normalised else ""
+    norms = "; batch norm normalises each part by itself" if record.has_batch_norm else ""
     return (f"out of memory in epoch {record.epoch + 1}, step {record.step + 1}: from here on the batch is computed in "
-            f"{record.parts} parts of {record.images} pictures, one after the other; the step stays the same{norms}")  # fmt: skip
+            f"{record.microbatches} parts of {record.images} pictures, one after the other; the step stays the same"
+            f"{norms}")  # fmt: skip
 
 
 def epoch_line(record: Any, recipe: Any) -> str:
     """One epoch as a line under `HEADER`; a star marks the best so far.  How many a budget allows changes on the way."""
     of = f"/{recipe.epochs}" if recipe.budget is None else ""
-    return (f"{record.epoch:>4}{of:<5}  {record.train_loss:>10.4f}  {percent(record.train_top1):>9}  "
-            f"{record.val_loss:>10.4f}  {percent(record.val_top1):>9}  {record.images_per_second:>9,.0f}  "
+    return (f"{record.epoch:>4}{of:<5}  {record.train_loss:>10.4f}  {fixed_percent(record.train_top1):>9}  "
+            f"{record.val_loss:>10.4f}  {fixed_percent(record.val_top1):>9}  {record.images_per_second:>9,.0f}  "
             f"{record.seconds:>6.1f}{' *' if record.best else ''}")  # fmt: skip
 
 
 def conclude(record: Any, console: Console, while_training: float | None = None) -> None:
     """The result in words, and where to look; `while_training` is the best epoch's accuracy as its line said it."""
     summary = record.summary
-    top1 = percent(summary["validation"]["top1"])
-    again = "" if while_training is None or percent(while_training) == top1 else (
-        f" (scored again in float32; {percent(while_training)} above is in the arithmetic of training)")  # fmt: skip
+    top1 = fixed_percent(summary["validation"]["top1"])
+    again = "" if while_training is None or fixed_percent(while_training) == top1 else (
+        f" (scored again in float32; {fixed_percent(while_training)} above is in the arithmetic of training)")  # fmt: skip
     if summary["stopped"]:
         console.print(f"stopped early: {in_markup(summary['stopped'])}", highlight=False)
     console.print(f"trained {plural(summary['epochs'], 'epoch')} in {summary['seconds']:.1f} s "
@@ -172,8 +173,8 @@ def conclude(record: Any, console: Console, while_training: float | None = None)
     test = summary["test"]
     if test:
         low, high = test["interval"]
-        console.print(f"[bold green]test accuracy {percent(test['top1'])}[/]  (95 % interval {percent(low)} to "
-                      f"{percent(high)}, n = {test['n']:,})", highlight=False)  # fmt: skip
+        console.print(f"[bold green]test accuracy {fixed_percent(test['top1'])}[/]  (95 % interval {fixed_percent(low)} to "
+                      f"{fixed_percent(high)}, n = {test['n']:,})", highlight=False)  # fmt: skip
     else:
         console.print("no test part: the validation figure chose the epoch and is optimistic", highlight=False)
     for reason in summary.get("not_written", ()):

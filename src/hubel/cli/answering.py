@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from hubel.cli.arguments import Engine
 from hubel.documents import Range
 from hubel.foreign import in_markup
+from hubel.formatting import fixed_percent
 from hubel.recipe.fields import Fit
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ def show_choice(choice: "Choice | None", console: "Console") -> None:
     """The engines that were tried, fastest first, and which one computes."""
     from rich.table import Table
 
-    from hubel.evaluation.words import percent
-
     if choice is None:
         return
     table = Table(box=None, pad_edge=False)
@@ -64,7 +63,7 @@ def show_choice(choice: "Choice | None", console: "Console") -> None:
     table.add_column("", overflow="fold")
     for trial in choice.trials:
         figures = [f"{trial.images_per_second:,.0f}", f"{trial.prepare_seconds:.1f} s", f"{100 * trial.difference:.2g} %",
-                   percent(trial.agreement)] if trial.images_per_second else [""] * 4  # fmt: skip
+                   fixed_percent(trial.agreement)] if trial.images_per_second else [""] * 4  # fmt: skip
         table.add_row(trial.engine, trial.precision, f"{trial.streams} of {trial.chunk}" if trial.chunk else "", *figures,
                       in_markup(trial.dropped))  # fmt: skip
     console.print(table)

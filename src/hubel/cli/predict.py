@@ -8,6 +8,7 @@ from hubel.cli.answering import Answering, show_choice, speed
 from hubel.cli.arguments import Pictures, Positional
 from hubel.documents import Range
 from hubel.foreign import in_markup
+from hubel.formatting import fixed_percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,14 +57,12 @@ def predict(arguments: Predict) -> int:
 
 def show(prediction: "Prediction", console: "Console") -> None:
     """One picture's answer, or why there is none."""
-    from hubel.evaluation.words import percent
-
     if prediction.answer is None:
         console.print(
             f"{in_markup(prediction.path)}: [red]{in_markup(prediction.reason)}[/]", highlight=False, soft_wrap=True
         )
         return
     pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
-    said = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
+    said = ", ".join(f"{name} {fixed_percent(probability)}" for name, probability in pairs)
     said = f"none of these (likeliest {said})" if prediction.rejected else said
     console.print(in_markup(f"{prediction.path}: {said}"), highlight=False, soft_wrap=True)

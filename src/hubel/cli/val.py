@@ -8,6 +8,7 @@ from hubel.cli.answering import Answering, show_choice, speed
 from hubel.cli.arguments import Pictures, Positional
 from hubel.errors import UsageError
 from hubel.foreign import in_markup
+from hubel.formatting import fixed_percent, percent
 from hubel.model_ref import ModelRef
 
 if TYPE_CHECKING:
@@ -113,20 +114,20 @@ def show_evaluation(evaluation: "Evaluation", console: "Console") -> None:
     """The figures of `hubel val`."""
     from rich.table import Table
 
-    from hubel.evaluation import words
-    from hubel.evaluation.words import percent
+    from hubel.evaluation import text
 
     low, high = evaluation.interval
-    console.print(f"[bold]accuracy {percent(evaluation.top1)}[/]  (95 % interval {percent(low)} to {percent(high)}, "
-                  f"n = {evaluation.n:,}, split {in_markup(evaluation.split)})", highlight=False)  # fmt: skip
+    between = f"95 % interval {fixed_percent(low)} to {fixed_percent(high)}"
+    console.print(f"[bold]accuracy {fixed_percent(evaluation.top1)}[/]  ({between}, n = {evaluation.n:,}, split "
+                  f"{in_markup(evaluation.split)})", highlight=False)  # fmt: skip
     console.print(f"computed by {evaluation.computed_by}", highlight=False)
     table = Table("figure", box=None, pad_edge=False)
     for column in ("value", "95 % interval"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in words.rows(evaluation):
+    for row in text.rows(evaluation):
         table.add_row(*row)
     console.print(table)
-    for sentence in words.sentences(evaluation):
+    for sentence in text.sentences(evaluation):
         console.print(in_markup(sentence), highlight=False, soft_wrap=True)
     console.print(_per_class(evaluation))
 
@@ -170,8 +171,6 @@ def show_ensemble(found: "Combined", console: "Console") -> None:
 
 
 def _figures(evaluation: "Evaluation") -> tuple[str, str, str]:
-    from hubel.evaluation.words import percent
-
     low, high = evaluation.interval
     return percent(evaluation.top1), f"{percent(low)} to {percent(high)}", f"{evaluation.loss:.4f}"
 
@@ -181,7 +180,6 @@ def show_robustness(measured: "Robustness", sheet: "Path", console: "Console") -
     from rich.table import Table
 
     from hubel.evaluation.challenges import CHALLENGES, STRENGTHS
-    from hubel.evaluation.words import percent
 
     table = Table("challenge", box=None, pad_edge=False)
     for strength in STRENGTHS:

@@ -15,7 +15,7 @@ from hubel import drawing
 from hubel.classifier import Classifier
 from hubel.data import Split
 from hubel.errors import DataError, UsageError
-from hubel.evaluation import words
+from hubel.evaluation import text
 from hubel.evaluation.comparison import Comparison, compare
 from hubel.evaluation.metrics import logits_of
 from hubel.files import Track, silently
@@ -164,11 +164,11 @@ def show(comparison: Comparison, console: Console) -> None:
     table = Table("run", box=None, pad_edge=False)
     for column in ("accuracy", "95 % interval", "macro F1", "95 % interval"):
         table.add_column(column, justify="right")
-    for row in words.of_scored(comparison):
+    for row in text.of_scored(comparison):
         table.add_row(*map(in_markup, row))
     console.print(f"{comparison.n:,} pictures of {in_markup(comparison.data)}, {comparison.split}", highlight=False)
     console.print(table)
     for note in comparison.notes:
         console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
-    for sentence in words.of_pairs(comparison):
+    for sentence in text.of_pairs(comparison):
         console.print(in_markup(sentence), highlight=False, soft_wrap=True)

@@ -29,7 +29,7 @@ from hubel.inference.fold import fold
 from hubel.layers import Network
 from hubel.machine import memory_bytes, multiplies_bf16, usable
 from hubel.seeding import seeded
-from hubel.training.frozen import SHARE
+from hubel.training.cached_features import MEMORY_FRACTION
 from hubel.training.schedule import onecycle
 
 FOLDS, EPOCHS, BATCH = 4, 5, 32
@@ -120,7 +120,7 @@ def maps(classifier: Classifier, body: nn.Module, images: Images, which: NDArray
 
 def _room(count: int, some: Tensor) -> Tensor:
     """For the maps of so many pictures and their mirror images."""
-    needed, most = 4 * count * some[0].numel(), memory_bytes() * SHARE
+    needed, most = 4 * count * some[0].numel(), memory_bytes() * MEMORY_FRACTION
     if needed > most:
         raise UsageError(f"the maps of {count:,} pictures take {needed / 1e9:,.1f} GB, more than the {most / 1e9:,.1f} GB that "
                          f"are a quarter of the memory; leave thorough=true out, or take a smaller network")  # fmt: skip

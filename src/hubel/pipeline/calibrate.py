@@ -26,7 +26,7 @@ from hubel.pipeline.prepare import Prepared
 from hubel.recipe import Recipe
 from hubel.recipes import fast
 from hubel.recipes.default import batch_for, plan_input
-from hubel.training.loop import records
+from hubel.training.loop import train_steps
 from hubel.training.run import Run
 
 STEPS = 8  # measured per candidate, after WARM_UP
@@ -193,7 +193,7 @@ def _pace(recipe: Recipe, opened: Opened, row: fast.Candidate, batch: int, prepa
     short = recipe.with_(model=row.model, size=row.size, batch=batch, epochs=1, budget=None, recipe=None)
     prepared = prepare(short, data)
     model = prepared.model
-    ends = [time.perf_counter() for _ in records(model, data, prepared.info.recipe)]  # steps, then the epoch
+    ends = [time.perf_counter() for _ in train_steps(model, data, prepared.info.recipe)]  # steps, then the epoch
     steps = [after - before for before, after in itertools.pairwise(ends[WARM_UP - 1 : -1])]
     classifier = Classifier(model.eval(), data.classes, data.preprocessing, row.model, {})
     began = time.perf_counter()
@@ -211,7 +211,7 @@ def _rehearsal(recipe: Recipe, opened: Opened, row: fast.Candidate, batch: int, 
     info = replace(prepared.info, name="rehearsal", data="noise")
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "rehearsal", info)
-        for _ in records(prepared.model, data, info.recipe, run):
+        for _ in train_steps(prepared.model, data, info.recipe, run):
             pass
         began = time.perf_counter()
         finish(run, data)

@@ -16,10 +16,9 @@ from hubel.errors import FileError
 from hubel.pipeline.finish import finish
 from hubel.pipeline.prepare import Prepared
 from hubel.recipe import Recipe
-from hubel.training.distributed import Team, leave
-from hubel.training.frozen import Computed
-from hubel.training.loop import Epoch, Step, records
-from hubel.training.memory import Halved
+from hubel.training.distributed.ranks import Ranks, leave
+from hubel.training.loop import train_steps
+from hubel.training.records import Epoch, FeaturesComputed, MicrobatchHalved, Step
 from hubel.training.run import Run
 
 
@@ -32,7 +31,7 @@ class Started:
     data: SplitsInfo
     why: str  # the machine's choices in one line
     done: int  # epochs finished before
-    team: Team  # the processes that train
+    ranks: Ranks  # the processes that train
 
 
 @dataclass(frozen=True)
@@ -43,19 +42,19 @@ class Finished:
     summary: dict[str, Any]
 
 
-Record = Started | Computed | Step | Halved | Epoch | Finished
+Record = Started | FeaturesComputed | Step | MicrobatchHalved | Epoch | Finished
 
 
 @contextmanager
-def hold(run: Run, team: Team) -> Iterator[None]:
-    """Keeps the run for this team alone: its first process holds it, and all are refused where it cannot."""
+def hold(run: Run, ranks: Ranks) -> Iterator[None]:
+    """Keeps the run for these processes alone: the main one holds it, and all are refused where it cannot."""
     with ExitStack() as stack:
         refused = None
         try:
-            stack.enter_context(run.held() if team.first else nullcontext())
+            stack.enter_context(run.held() if ranks.is_main else nullcontext())
         except FileError as error:
             refused = str(error)
-        if refused := team.told(refused):
+        if refused := ranks.broadcast(refused):
             raise FileError(refused)
         yield
 
@@ -64,7 +63,7 @@ def train_to_result(
     run: Run,
     model: nn.Module,
     splits: Splits,
-    team: Team,
+    ranks: Ranks,
     teacher: nn.Module | None,
     opened: Opened,
     *,
@@ -72,17 +71,17 @@ def train_to_result(
 ) -> Iterator[Record]:
     """Trains the network of a run from where it stands, scores the best epoch, and yields a record of all that happens."""
     recipe = run.info.recipe
-    if team.first and not (run.folder / SPLIT).exists():
+    if ranks.is_main and not (run.folder / SPLIT).exists():
         write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division,
                        Contents.of(splits, opened).to_dict(), run.run_id)  # fmt: skip
     Prepared(model, run.info).set_up_torch()
-    done, summary = team.told(run.progress().epoch if team.first else None), None
-    with team.whole():
-        yield Started(run, recipe, run.info.splits, run.info.machine, done, team)
-        yield from records(model, splits, recipe, run, team, teacher)
-        with team.first_before_others("result"):
-            if team.first:
+    done, summary = ranks.broadcast(run.progress().epoch if ranks.is_main else None), None
+    with ranks.watch_peers():
+        yield Started(run, recipe, run.info.splits, run.info.machine, done, ranks)
+        yield from train_steps(model, splits, recipe, run, ranks, teacher)
+        with ranks.main_first("result"):
+            if ranks.is_main:
                 summary = finish(run, splits, drawn=drawn)
-        summary = team.told(summary)
+        summary = ranks.broadcast(summary)
     leave()
     yield Finished(run, summary)

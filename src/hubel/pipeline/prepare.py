@@ -27,11 +27,12 @@ from hubel.pipeline.pretrained import (
     transfer_weights,
 )
 from hubel.recipe import Recipe
-from hubel.recipes import complete, filled, plan_input
+from hubel.recipes import filled
+from hubel.recipes.default import complete, plan_input
 from hubel.seeding import seeded
 from hubel.training import lr_find
+from hubel.training.cached_features import decide_caching
 from hubel.training.freezing import Freezing, norms
-from hubel.training.frozen import decided
 from hubel.training.run import Run
 from hubel.training.run_info import RunInfo
 from hubel.training.system import choose, prepare
@@ -94,7 +95,7 @@ def prepare_training(recipe: Recipe, opened: Opened, splits: Splits, pretrained:
         raise UsageError(
             f"freeze_batch_norm={recipe.freeze_batch_norm} would have no effect: {plan.model} has no batch norm"
         )
-    recipe, of_body = decided(keep_folded_norms(recipe, pretrained), model, splits)
+    recipe, of_body = decide_caching(keep_folded_norms(recipe, pretrained), model, splits)
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     weights = None
     if pretrained:
@@ -142,7 +143,7 @@ def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Reci
     together = share // parts * (processes if recipe.sync_batch_norm else 1)
     moving = [] if recipe.freeze_batch_norm == "all" else list(norms(model))
     if recipe.unfreeze != "gradual":
-        moving = Freezing(model, recipe).moving_norms()
+        moving = Freezing(model, recipe).updating_norms()
     wanted = splits.preprocessing
     refuse_single_values(model, name, (wanted.channels, wanted.size, wanted.size), moving, together,
                          f"{why} computes pictures one by one")  # fmt: skip

@@ -13,7 +13,7 @@ from hubel.pipeline.execute import Finished, Record, hold, train_to_result
 from hubel.pipeline.named_code import with_named_code
 from hubel.pipeline.prepare import build_model, opened_of, splits_of
 from hubel.pipeline.pretrained import Pretrained, align_teacher, load_teacher
-from hubel.training.distributed import Team, join, leave
+from hubel.training.distributed.ranks import Ranks, join, leave
 from hubel.training.run import Run
 from hubel.zoo.user_code import code_sha256
 
@@ -35,9 +35,9 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data
         UsageError: the code has to be named, or data are for a run that is finished.
     """
     run = Run.open(folder)
-    team = join(run.info.recipe.device)
-    with nullcontext() if _complete(run) else hold(run, team):
-        yield from _resumed(run, team, track, data, model, teacher_model)
+    ranks = join(run.info.recipe.device)
+    with nullcontext() if _complete(run) else hold(run, ranks):
+        yield from _resumed(run, ranks, track, data, model, teacher_model)
 
 
 def _complete(run: Run) -> bool:
@@ -45,7 +45,7 @@ def _complete(run: Run) -> bool:
     return run.finished and (run.has_best or not (run.folder / "last.safetensors").is_file())
 
 
-def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: str | None,
+def _resumed(run: Run, ranks: Ranks, track: Track[Any], data: str | None, model: str | None,
              teacher_model: str | None) -> Iterator[Record]:  # fmt: skip
     if _complete(run):
         leave()
@@ -58,14 +58,14 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
         raise DataError(f"{run.model.file} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
     recipe = run.info.recipe
-    with team.first_before_others("data"):
+    with ranks.main_first("data"):
         splits = splits_of(run, track, data)
-    begun = team.told((run.folder / "last.safetensors").exists() if team.first else None)
+    begun = ranks.broadcast((run.folder / "last.safetensors").exists() if ranks.is_main else None)
     given = run.info.weights if recipe.weights and not begun else None
     pretrained = Pretrained.load(given["from"], recipe.model, given["sha256"]) if given else None
     teacher = load_teacher(recipe, splits, run.info.teacher)
     network, _ = build_model(run.model, splits, recipe, pretrained)
-    yield from train_to_result(run, network, splits, team, align_teacher(teacher, splits), opened_of(run, track, data))
+    yield from train_to_result(run, network, splits, ranks, align_teacher(teacher, splits), opened_of(run, track, data))
 
 
 def refuse_data(folder: Path, data: str) -> None:

@@ -25,9 +25,9 @@ from hubel.pipeline.resume import resume
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher
 from hubel.recipes import filled
-from hubel.training.distributed import join
+from hubel.training.checks import check_fits
+from hubel.training.distributed.ranks import join
 from hubel.training.run import Run, create_numbered
-from hubel.training.state import refuse_what_does_not_fit
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
@@ -50,21 +50,21 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
 
     Raises:
         UsageError, DataError, FileError, Diverged: see `errors`; nothing half-made stays behind.
-        Lost: another process has ended.
+        PeerLost: another process has ended.
     """
     began = time.monotonic() if began is None else began
     recipe = filled(recipe)
-    team = join(recipe.device)
-    begun = team.left_word("run")
+    ranks = join(recipe.device)
+    begun = ranks.store_get("run")
     if begun is not None:
         yield from resume(begun, track, model=code_of_model(recipe), teacher_model=code_of_teacher(recipe))
         return
-    if recipe.sync_batch_norm and team.size == 1:
+    if recipe.sync_batch_norm and ranks.size == 1:
         raise UsageError("sync_batch_norm would have no effect in one process; start several: torchrun --nproc-per-node N "
                          "-m hubel train ...")  # fmt: skip
-    if recipe.budget is not None and team.size > 1:
+    if recipe.budget is not None and ranks.size > 1:
         raise UsageError("a budget is planned for one process; leave it out, or start without torchrun")
-    with team.first_before_others("data"):  # so that the pictures are decoded once
+    with ranks.main_first("data"):  # so that the pictures are decoded once
         opened = open_data(data, track, exclude=recipe.exclude)
         pretrained = Pretrained.load(recipe.weights, recipe.model)
         recipe = apply_pretrained(recipe, pretrained)
@@ -89,12 +89,12 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     prepared = prepare_training(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, pretrained)
     chosen = prepared.info.recipe.batch or 1
-    if recipe.batch is None and chosen % team.size:  # a batch of our choice is one that can be shared
-        recipe = recipe.with_(batch=max(chosen // team.size, 1) * team.size)
+    if recipe.batch is None and chosen % ranks.size:  # a batch of our choice is one that can be shared
+        recipe = recipe.with_(batch=max(chosen // ranks.size, 1) * ranks.size)
         prepared = prepare_training(recipe, opened, splits, pretrained)
     model, info = prepared.model, prepared.info
-    refuse_what_does_not_fit(info.recipe, splits, team)
-    refuse_small_parts(model, info.model, splits, info.recipe, team.size)
+    check_fits(info.recipe, splits, ranks)
+    refuse_small_parts(model, info.model, splits, info.recipe, ranks.size)
     info = replace(
         info,
         name=name,
@@ -106,9 +106,9 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     )
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{ModelRef.parse(info.model).stem}")
     run = None
-    if team.first:
+    if ranks.is_main:
         run = Run.create(Path(project) / name, info) if name else create_numbered(Path(project), stem, info)
-        team.leave_word("run", str(run.folder.resolve()))
-    run = team.told(run)
-    with hold(run, team):
-        yield from train_to_result(run, model, splits, team, taught, opened, drawn=drawn)
+        ranks.store_set("run", str(run.folder.resolve()))
+    run = ranks.broadcast(run)
+    with hold(run, ranks):
+        yield from train_to_result(run, model, splits, ranks, taught, opened, drawn=drawn)

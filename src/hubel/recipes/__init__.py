@@ -10,9 +10,8 @@ from hubel import zoo
 from hubel.errors import lookup
 from hubel.recipe import Recipe
 from hubel.recipes import ours, published
-from hubel.recipes.default import complete, plan_input
 
-__all__ = ["RECIPES", "complete", "cost", "described", "filled", "plan_input"]
+__all__ = ["RECIPES", "cost", "described", "filled"]
 
 RECIPES: dict[str, Callable[..., Recipe]] = {**ours.RECIPES, **published.RECIPES}
 

@@ -106,7 +106,7 @@ class Series:
     held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     def release(self) -> None:
-        """Lets other processes go on with it."""
+        """Let other processes go on with it."""
         self.held.close()
 
     @property
@@ -175,7 +175,7 @@ def _made(folder: Path, info: SeriesInfo) -> Series:
 
 
 def open_series(folder: Path) -> Series:
-    """The series in a folder, for this process alone where it still has runs to train.
+    """Open the series in a folder, for this process alone where it still has runs to train.
 
     Raises:
         FileError: there is none; `Taken` where another process trains it.
