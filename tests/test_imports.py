@@ -13,8 +13,8 @@ SOURCE = Path(hubel.__file__).parent
 ORDER = [
     "errors", "foreign", "process", "locks", "limits", "files", "documents", "caching", "drawing", "compiled",
     "hashing", "seeding", "machine", "recipe", "arithmetic", "losses", "layers", "hub", "weights", "zoo", "analysis", "data",
-    "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "explanation", "report",
-    "benchmark", "commands", "estimator", "terminal",
+    "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "audit",
+    "explanation", "report", "benchmark", "commands", "estimator", "terminal",
     "cli", "__main__",
 ]  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

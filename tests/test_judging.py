@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hubel import zoo
+from hubel.audit import fine_tuning
+from hubel.audit.check import check
+from hubel.audit.fine_tuning import Halves, fine_tune_in_folds, halves, maps
+from hubel.audit.label_issues import label_flags, label_issues, out_of_fold, out_of_fold_multilabel
 from hubel.cli import main
-from hubel.commands.check import check
 from hubel.errors import UsageError
-from hubel.evaluation import fine_tuning
-from hubel.evaluation.fine_tuning import Halves, fine_tuned, halves, maps
-from hubel.evaluation.label_errors import of_each_class, out_of_fold, suspects, wrong_marks
 from hubel.seeding import seeded
 from test_check import album  # noqa: F401
 
@@ -79,12 +79,12 @@ def test_what_was_fine_tuned_has_not_seen_what_it_judges(shown, monkeypatch):
     monkeypatch.setattr(fine_tuning, "_steps", watched)
     monkeypatch.setattr(fine_tuning._Learner, "answers", asked)
     state = torch.get_rng_state()
-    found = fine_tuned(views, cut, labels, groups, 3)
+    found = fine_tune_in_folds(views, cut, labels, groups, 3)
     assert torch.equal(state, torch.get_rng_state())
     assert sorted(np.concatenate(judged).tolist()) == list(range(160))
     assert not any(seen & set(groups[asked].tolist()) for seen, asked in zip(learnt, judged, strict=True))
-    np.testing.assert_array_equal(found, fine_tuned(views, cut, labels, groups, 3))
-    assert not np.array_equal(found, fine_tuned(views, cut, labels, groups, 3, seed=1))
+    np.testing.assert_array_equal(found, fine_tune_in_folds(views, cut, labels, groups, 3))
+    assert not np.array_equal(found, fine_tune_in_folds(views, cut, labels, groups, 3, seed=1))
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=0.3)  # of both views the geometric mean
 
 
@@ -93,7 +93,7 @@ def test_fine_tuning_learns_and_doubts_what_is_swapped(shown, monkeypatch):
     monkeypatch.setattr(fine_tuning, "EPOCHS", 20)
     given = labels.copy()
     given[:8] = (labels[:8] + 1) % 3
-    answers = fine_tuned(views, cut, given, np.arange(160), 3)
+    answers = fine_tune_in_folds(views, cut, given, np.arange(160), 3)
     assert (answers.argmax(axis=1) == labels).mean() > 0.9
     assert (answers[np.arange(8), labels[:8]] > answers[np.arange(8), given[:8]]).mean() > 0.8
 
@@ -101,7 +101,7 @@ def test_fine_tuning_learns_and_doubts_what_is_swapped(shown, monkeypatch):
 def test_a_class_that_nobody_else_knows_is_not_judged(shown):
     views, cut, labels = shown
     given = np.where(np.arange(160) == 5, 3, labels)
-    answers = fine_tuned(views, cut, given, np.arange(160), 4)
+    answers = fine_tune_in_folds(views, cut, given, np.arange(160), 4)
     assert np.flatnonzero(np.isnan(answers).any(axis=1)).tolist() == [5]
 
 
@@ -149,7 +149,7 @@ def test_thorough(album, tmp_path, capsys, monkeypatch):  # noqa: F811
     assert not np.isnan(checked.own).any()
     with pytest.raises(UsageError, match="thorough=true would have no effect without weights"):
         check(album, thorough=True)
-    monkeypatch.setattr(fine_tuning, "memory", lambda: 1000)
+    monkeypatch.setattr(fine_tuning, "memory_bytes", lambda: 1000)
     assert main(["check", str(album), "from=resnet.safetensors", "model=resnet8_cifar", "thorough=true"]) == 2
     assert "the maps of 40 pictures take" in capsys.readouterr().err
 
@@ -163,7 +163,7 @@ def test_one_judgement_answers_for_every_swap():
         for wrong in set(range(4)) - {labels[picture]}:
             given = labels.copy()
             given[picture] = wrong
-            found += picture in {suspect.picture for suspect in suspects(answers, given)}
+            found += picture in {suspect.picture for suspect in label_issues(answers, given)}
     assert 0 < found < 3 * len(which)
     assert expected(answers, labels, which) == pytest.approx(found / (3 * len(which)))
 
@@ -179,10 +179,10 @@ def test_marks_of_several_classes_are_judged_each_alone():
     wrong = [(10, 0), (20, 1), (30, 0), (40, 1)]
     for picture, label in wrong:
         labels[picture, label] ^= 1
-    shown = of_each_class(values, labels, np.arange(300))
+    shown = out_of_fold_multilabel(values, labels, np.arange(300))
     assert np.isnan(shown[:, 3]).all()
     assert ((shown[:, :3] > 0.5) == truth[:, :3]).mean() > 0.97
-    marks = {(mark.picture, mark.label): mark for mark in wrong_marks(shown, labels)}
+    marks = {(mark.picture, mark.label): mark for mark in label_flags(shown, labels)}
     assert set(wrong) <= set(marks)
     assert len(marks) - len(wrong) <= 0.03 * 300
     for picture, label in wrong:

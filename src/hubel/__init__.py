@@ -21,6 +21,7 @@
     evaluation   figures with their intervals
     transfer     features, nearest neighbours, linear probes, advice
     ensemble     several classifiers as one
+    audit        every finding about data, label issues included
     report       a run as one self-contained page
     benchmark    Hubel beside its peers, measured in turns
     commands     one file per job of the command line

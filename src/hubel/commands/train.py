@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from hubel.audit import glance, in_short
 from hubel.commands.calibrate import measure
 from hubel.commands.identity import refuse_known
 from hubel.commands.named_code import with_named_code
@@ -21,7 +22,6 @@ from hubel.commands.preparation import initial, opened_of, prepared, refuse_smal
 from hubel.commands.result import finish
 from hubel.data import Opened, Splits, open_data
 from hubel.data.arrays import BUILT_IN
-from hubel.data.audit import glance, in_short
 from hubel.data.content import Contents
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division

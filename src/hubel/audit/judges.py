@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hubel.audit import Audit
+from hubel.audit.descriptors import edges_and_colours
+from hubel.audit.fine_tuning import Halves, fine_tune_in_folds, halves, maps
+from hubel.audit.label_issues import combine_features, out_of_fold
 from hubel.classifier import Classifier
 from hubel.data import Opened
-from hubel.data.audit import Audit
-from hubel.data.audit.descriptors import edges_and_colours
 from hubel.data.splits import decode_part
-from hubel.evaluation.fine_tuning import Halves, fine_tuned, halves, maps
-from hubel.evaluation.label_errors import out_of_fold, side_by_side
 from hubel.files import Track, silently
 from hubel.transfer import extract, stages
 from hubel.transfer.features import Features, example_of
@@ -25,7 +25,7 @@ CELLS, WIDEST = 3, 4096  # the first of them also in 3 x 3 parts of the picture,
 
 
 @dataclass(frozen=True)
-class Looked:
+class JudgeData:
     """What is seen on the pictures whose labels are judged.
 
     Args:
@@ -41,8 +41,9 @@ class Looked:
     network: tuple[Halves, Tensor] | None = None
 
 
-def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: Track[Any] = silently, *,
-           thorough: bool = False) -> Looked:  # fmt: skip
+def judge_data(
+    found: Audit, classifier: Classifier | None, opened: Opened, track: Track[Any] = silently, *, thorough: bool = False
+) -> JudgeData:
     """What there is to see on the pictures whose labels are judged.
 
     A network sees whole pictures, also one whose weights are published for the centre: a hem or a sleeve is at the border.
@@ -52,7 +53,7 @@ def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: T
     """
     described = edges_and_colours(found.thumbnails.images, track)
     if classifier is None:
-        return Looked(found.thumbnails.which, side_by_side([described]), "edges and colours")
+        return JudgeData(found.thumbnails.which, combine_features([described]), "edges and colours")
     wanted, parts, before = classifier.preprocessing, [], 0
     if wanted.fit.startswith("crop"):
         wanted = replace(wanted, fit="pad")
@@ -81,18 +82,30 @@ def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: T
     shared = np.array([i for i, number in enumerate(which.tolist()) if number in known])
     described = described[[known[number] for number in which[shared].tolist()]]
     blocks = [described, *(values[place.name][shared] for place in read)]
-    seen = Looked(which[shared], side_by_side(blocks), f"features of {classifier.model}, edges and colours")
+    seen = JudgeData(which[shared], combine_features(blocks), f"features of {classifier.model}, edges and colours")
     if cut is None:
         return seen
     views = maps(classifier, cut.body, pictures, shared, track)
     return replace(seen, judge=f"{classifier.model} fine-tuned, its features, edges and colours", network=(cut, views))
 
 
-def judged(seen: Looked, labels: NDArray[np.int64], groups: NDArray[np.int64], classes: int, seed: int = 0,
-           track: Track[Any] = silently) -> NDArray[np.float64]:  # fmt: skip
+def judge(
+    seen: JudgeData,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    classes: int,
+    seed: int = 0,
+    track: Track[Any] = silently,
+) -> NDArray[np.float64]:
     """Class probabilities of every picture by judges that did not train on it, N K; see `out_of_fold`."""
     if seen.network is None:
         return out_of_fold(seen.values, labels, groups, classes, seed)
     cut, views = seen.network
-    return out_of_fold(seen.values, labels, groups, classes, seed,
-                       fine_tuned(views, cut, labels, groups, classes, seed=seed, track=track))  # fmt: skip
+    return out_of_fold(
+        seen.values,
+        labels,
+        groups,
+        classes,
+        seed,
+        fine_tune_in_folds(views, cut, labels, groups, classes, seed=seed, track=track),
+    )

@@ -57,7 +57,7 @@ RIDGE, SHRINKAGE = 0.2, 0.2  # regularisation of the two judges
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelIssue:
     """A picture whose label is doubted.
 
     Args:
@@ -75,7 +75,7 @@ class Suspect:
     other: float
 
 
-def side_by_side(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def combine_features(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Several descriptions of the same pictures as one: every block weighs the same, however many numbers it has.
 
     Args:
@@ -94,8 +94,14 @@ def side_by_side(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return reduction.transform(both).astype(np.float32)
 
 
-def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], classes: int,
-                seed: int = 0, further: NDArray[np.float64] | None = None) -> NDArray[np.float64]:  # fmt: skip
+def out_of_fold(
+    values: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    classes: int,
+    seed: int = 0,
+    further: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
     """Class probabilities of every picture by judges that trained on the other folds, N K.
 
     One is the linear discriminant, the other ridge regression on the likeness to landmarks (a Gaussian kernel, in the
@@ -103,7 +109,7 @@ def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: 
     averaged. The temperatures by which scores become probabilities are fitted to all out-of-fold answers.
 
     Args:
-        values: features, N d; see `side_by_side`.
+        values: features, N d; see `combine_features`.
         labels: of the pictures, N.
         groups: pictures of one group are in one fold, N; else the copy of a mislabelled picture would speak for it.
         classes: how many there are, K.
@@ -133,12 +139,16 @@ def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: 
     return answers
 
 
-def of_each_class(values: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], seed: int = 0,
-                  ) -> NDArray[np.float64]:  # fmt: skip
+def out_of_fold_multilabel(
+    values: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    seed: int = 0,
+) -> NDArray[np.float64]:
     """How probable it is that a picture shows each class, by the judges of `out_of_fold`, N K.
 
     Args:
-        values: features, N d; see `side_by_side`.
+        values: features, N d; see `combine_features`.
         labels: whether a class is said to be shown, N K of 0 and 1.
         groups: as in `out_of_fold`.
         seed: of the folds.
@@ -174,8 +184,12 @@ def _together(
     return answers
 
 
-def discriminant(values: NDArray[np.float32], labels: NDArray[np.int64], classes: int, asked: NDArray[np.float32],
-                  ) -> NDArray[np.float64]:  # fmt: skip
+def discriminant(
+    values: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: int,
+    asked: NDArray[np.float32],
+) -> NDArray[np.float64]:
     """Scores of the linear discriminant, N K: log prior and density of Gaussian classes of one shrunk covariance.
 
     As scikit-learn's, which warns of classes of one picture and does not know classes without any.
@@ -220,7 +234,7 @@ def _tempered(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray
 
 
 def bound(probabilities: NDArray[np.float64], alarms: float = ALARMS) -> float:
-    """How improbable a label has to be to be doubted; see `suspects`."""
+    """How improbable a label has to be to be doubted; see `label_issues`."""
     chances = np.sort(probabilities[~np.isnan(probabilities).any(axis=1)], axis=None)
     if not len(chances):
         return 0.0
@@ -228,7 +242,9 @@ def bound(probabilities: NDArray[np.float64], alarms: float = ALARMS) -> float:
     return float(chances[np.searchsorted(np.cumsum(chances), alarms * count).clip(max=len(chances) - 1)])
 
 
-def suspects(probabilities: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS) -> list[Suspect]:
+def label_issues(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS
+) -> list[LabelIssue]:
     """The pictures whose label is least probable, those first.
 
     How improbable is decided by the false alarms it costs: were all labels drawn from the probabilities, the expected
@@ -244,12 +260,14 @@ def suspects(probabilities: NDArray[np.float64], labels: NDArray[np.int64], alar
     own = answers[np.arange(len(usable)), given]
     seen = answers.argmax(axis=1) if len(usable) else given
     doubted = np.flatnonzero((own < bound(probabilities, alarms)) & (seen != given))
-    return [Suspect(int(usable[i]), int(given[i]), int(seen[i]), float(own[i]), float(answers[i, seen[i]]))
-            for i in doubted[np.argsort(own[doubted], kind="stable")].tolist()]  # fmt: skip
+    return [
+        LabelIssue(int(usable[i]), int(given[i]), int(seen[i]), float(own[i]), float(answers[i, seen[i]]))
+        for i in doubted[np.argsort(own[doubted], kind="stable")].tolist()
+    ]
 
 
 @dataclass(frozen=True)
-class Mark:
+class LabelFlag:
     """A class that is wrongly said to be shown, or not, as it seems.
 
     Args:
@@ -265,14 +283,14 @@ class Mark:
     own: float
 
 
-def wrong_marks(shown: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS) -> list[Mark]:
-    """As `suspects`, of pictures that may show several classes: the least probable first.
+def label_flags(shown: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS) -> list[LabelFlag]:
+    """As `label_issues`, of pictures that may show several classes: the least probable first.
 
     Args:
-        shown: see `of_each_class`, N K.
+        shown: see `out_of_fold_multilabel`, N K.
         labels: as they are in the data, N K of 0 and 1.
         alarms: expected number of wrongly doubted marks for a picture.
     """
     count = labels.shape[1]
-    found = suspects(np.stack([1 - shown, shown], axis=2).reshape(-1, 2), labels.reshape(-1), alarms / count)
-    return [Mark(one.picture // count, one.picture % count, one.said == 0, one.own) for one in found]
+    found = label_issues(np.stack([1 - shown, shown], axis=2).reshape(-1, 2), labels.reshape(-1), alarms / count)
+    return [LabelFlag(one.picture // count, one.picture % count, one.said == 0, one.own) for one in found]

@@ -5,7 +5,7 @@ an epoch then costs a fraction of the network. Batch norm is folded into the con
 in a batch.
 
 On 3,409 photographs of clothes, 25 labels swapped, MobileNetV2 at 224 px was right about 90 % of the pictures, the judges of
-`label_errors` about 89 %, both together about 92 %; of 25 swapped labels 23.6, 23.4 and 23.9 are to be expected at 2 % false
+`label_issues` about 89 %, both together about 92 %; of 25 swapped labels 23.6, 23.4 and 23.9 are to be expected at 2 % false
 alarms (geometric mean; arithmetic 23.8; one draw, on which the weights of the judges were chosen). The four folds took 3
 minutes of one core with bfloat16.
 """
@@ -71,8 +71,10 @@ def halves(network: nn.Module, example: Tensor) -> Halves:
         UsageError: it is not made of stem, stages and head.
     """
     if not isinstance(network, Network):
-        raise UsageError(f"a {type(network).__name__} has no stem, stages and head, so it is not known which layers are its last; "
-                         f"thorough=true needs a network of the zoo")  # fmt: skip
+        raise UsageError(
+            f"a {type(network).__name__} has no stem, stages and head, so it is not known which layers are its last; "
+            f"thorough=true needs a network of the zoo"
+        )
     folded: Any = fold(network, example)
     stages = [list(stage) if type(stage) is nn.Sequential else [stage] for stage in folded.stages]
     blocks = [block for stage in stages for block in stage]
@@ -88,8 +90,9 @@ def halves(network: nn.Module, example: Tensor) -> Halves:
     return Halves(nn.Sequential(folded.stem, *blocks[:first]), nn.Sequential(*blocks[first:]), x.shape[1])
 
 
-def maps(classifier: Classifier, body: nn.Module, images: Images, which: NDArray[np.int64],
-         track: Track[Any] = silently) -> Tensor:  # fmt: skip
+def maps(
+    classifier: Classifier, body: nn.Module, images: Images, which: NDArray[np.int64], track: Track[Any] = silently
+) -> Tensor:
     """What the body makes of pictures and of their mirror images: 2 N C H W float16.
 
     Args:
@@ -122,13 +125,23 @@ def _room(count: int, some: Tensor) -> Tensor:
     """For the maps of so many pictures and their mirror images."""
     needed, most = 4 * count * some[0].numel(), memory_bytes() * SHARE
     if needed > most:
-        raise UsageError(f"the maps of {count:,} pictures take {needed / 1e9:,.1f} GB, more than the {most / 1e9:,.1f} GB that "
-                         f"are a quarter of the memory; leave thorough=true out, or take a smaller network")  # fmt: skip
+        raise UsageError(
+            f"the maps of {count:,} pictures take {needed / 1e9:,.1f} GB, more than the {most / 1e9:,.1f} GB that "
+            f"are a quarter of the memory; leave thorough=true out, or take a smaller network"
+        )
     return torch.empty((2 * count, *some.shape[1:]), dtype=torch.float16, memory_format=torch.channels_last)
 
 
-def fine_tuned(views: Tensor, parts: Halves, labels: NDArray[np.int64], groups: NDArray[np.int64], classes: int, *,
-               seed: int = 0, track: Track[Any] = silently) -> NDArray[np.float64]:  # fmt: skip
+def fine_tune_in_folds(
+    views: Tensor,
+    parts: Halves,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    classes: int,
+    *,
+    seed: int = 0,
+    track: Track[Any] = silently,
+) -> NDArray[np.float64]:
     """Log-probabilities of every picture by a tail that was trained on the other folds, N K; nan where nobody knows its class.
 
     Args:
@@ -189,8 +202,13 @@ class _Learner:
         return torch.cat(rows).numpy()
 
 
-def _steps(learner: _Learner, views: Tensor, labels: NDArray[np.int64], rest: NDArray[np.int64], order: np.random.Generator,
-           ) -> Iterator[int]:  # fmt: skip
+def _steps(
+    learner: _Learner,
+    views: Tensor,
+    labels: NDArray[np.int64],
+    rest: NDArray[np.int64],
+    order: np.random.Generator,
+) -> Iterator[int]:
     """Trains step by step; every epoch shows each picture once, as it is or mirrored."""
     peaks = {RATE: learner.tail, HEAD_RATE: learner.head}
     parameters = [{"params": module.parameters(), "lr": rate} for rate, module in peaks.items()]
