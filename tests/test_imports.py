@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,62 @@ def test_what_a_server_needs_does_not_load_the_trainer(name):
     code = f"import sys, hubel.{name}; print(*[m for m in sys.modules if m.startswith('hubel.training')])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+# ------------------------------------------------------------------------------------------------------- no circles
+
+# Imports inside functions and under TYPE_CHECKING count too: the one is a circle put off, the other one that only a reader
+# walks. Where two files cannot do without each other, the import that closes the circle stands here, with its reason.
+CLOSING = {
+    ("hubel.recipe.checks", "hubel.recipe"),  # a Recipe checks itself when it is made, and its checks name its type
+    ("hubel.zoo", "hubel.zoo.recognition"),  # weights that do not fit are recognised by creating other networks
+}
+
+
+def dotted(path: Path, source: Path) -> str:
+    return ".".join(["hubel", *path.relative_to(source).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def import_graph(source: Path) -> dict[str, set[str]]:
+    """Every file and the files that it imports, at its top, inside a function or for its annotations only."""
+    files = {dotted(path, source): path for path in source.rglob("*.py")}
+    graph: dict[str, set[str]] = {name: set() for name in files}
+    for name in files.keys() - {"hubel"}:  # whose names are loaded when they are used
+        for node in ast.walk(ast.parse(files[name].read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                full = [f"{node.module}.{alias.name}" for alias in node.names]
+                graph[name] |= {one if one in files else str(node.module) for one in full}
+        graph[name] &= files.keys() - {name}
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Files that import each other, each the one before it; empty where there are none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_files_import_each_other():
+    graph = import_graph(SOURCE)
+    for name, other in CLOSING:
+        assert other in graph[name], f"{name} imports {other} no more: take it out of CLOSING"
+        graph[name].remove(other)
+    assert circle(graph) == []
+
+
+@pytest.mark.parametrize("closing", [
+    "import hubel.one", "from hubel import one", "from hubel.one import y", "def f():\n    from hubel.one import y",
+    "if TYPE_CHECKING:\n    from hubel.one import y",
+])  # fmt: skip
+def test_a_circle_is_found_wherever_the_import_stands(tmp_path, closing):
+    (tmp_path / "one.py").write_text("from hubel.two import x")
+    (tmp_path / "two.py").write_text("from hubel.three import x")
+    (tmp_path / "three.py").write_text("x = 1")
+    assert circle(import_graph(tmp_path)) == []
+    (tmp_path / "three.py").write_text(closing)
+    assert set(circle(import_graph(tmp_path))) == {"hubel.one", "hubel.two", "hubel.three"}
