@@ -59,11 +59,15 @@ def test_what_a_server_needs_does_not_load_the_trainer(name):
 
 # ------------------------------------------------------------------------------------------------------- no circles
 
-# Imports inside functions and under TYPE_CHECKING count too: the one is a circle put off, the other one that only a reader
-# walks. Where two files cannot do without each other, the import that closes the circle stands here, with its reason.
+# Imports inside functions and under TYPE_CHECKING count too: the one is a circle put off, the other is one that readers walk.
+# Where two files cannot do without each other, the import that closes the circle stands here with its reason.
 CLOSING = {
-    ("hubel.recipe.checks", "hubel.recipe"),  # a Recipe checks itself when it is made, and its checks name its type
     ("hubel.zoo", "hubel.zoo.recognition"),  # weights that do not fit are recognised by creating other networks
+}
+# Values that hand themselves to the files which work on them: these may name the value's type, under TYPE_CHECKING only.
+HANDED_OUT = {
+    "hubel.recipe",  # checks itself when it is made
+    "hubel.training.state",  # what all parts of the loop read and write
 }
 
 
@@ -71,12 +75,20 @@ def dotted(path: Path, source: Path) -> str:
     return ".".join(["hubel", *path.relative_to(source).with_suffix("").parts]).removesuffix(".__init__")
 
 
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def import_graph(source: Path) -> dict[str, set[str]]:
     """Every file and the files that it imports, at its top, inside a function or for its annotations only."""
     files = {dotted(path, source): path for path in source.rglob("*.py")}
     graph: dict[str, set[str]] = {name: set() for name in files}
     for name in files.keys() - {"hubel"}:  # whose names are loaded when they are used
-        for node in ast.walk(ast.parse(files[name].read_text(encoding="utf-8"))):
+        tree = ast.parse(files[name].read_text(encoding="utf-8"))
+        for_types = {node for block in ast.walk(tree) if is_type_checking(block) for node in ast.walk(block)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node in for_types and node.module in HANDED_OUT:
+                continue
             if isinstance(node, ast.Import):
                 graph[name] |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
