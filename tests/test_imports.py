@@ -57,6 +57,15 @@ def test_what_a_server_needs_does_not_load_the_trainer(name):
     assert found.stdout.split() == []
 
 
+@pytest.mark.parametrize("name", ["inference", "evaluation"])
+def test_what_a_server_needs_names_nothing_of_the_trainer(name):
+    """A package loads what its own imports load; what stands in its files is told apart from that."""
+    naming = [
+        str(path.relative_to(SOURCE)) for path in (SOURCE / name).rglob("*.py") if "training" in imported_rooms(path)
+    ]
+    assert naming == []
+
+
 # ------------------------------------------------------------------------------------------------------- no circles
 
 # Imports inside functions and under TYPE_CHECKING count too: the one is a circle put off, the other is one that readers walk.

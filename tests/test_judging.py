@@ -18,6 +18,7 @@ from hubel.audit.label_issues import label_flags, label_issues, out_of_fold, out
 from hubel.cli import main
 from hubel.errors import UsageError
 from hubel.seeding import seeded
+from hubel.training import optimisers
 from test_check import album  # noqa: F401
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -66,7 +67,7 @@ def test_what_was_fine_tuned_has_not_seen_what_it_judges(shown, monkeypatch):
     views, cut, labels = shown
     groups = np.arange(len(labels)) // 2 * 2  # every two show the same
     learnt, judged = [], []
-    steps, answers = fine_tuning._steps, fine_tuning._Learner.answers
+    steps, answers = fine_tuning._train_steps, fine_tuning._Learner.answers
 
     def watched(learner, views, labels, rest, order):
         learnt.append(set(groups[rest].tolist()))
@@ -76,7 +77,7 @@ def test_what_was_fine_tuned_has_not_seen_what_it_judges(shown, monkeypatch):
         judged.append(which)
         return answers(learner, views, which)
 
-    monkeypatch.setattr(fine_tuning, "_steps", watched)
+    monkeypatch.setattr(fine_tuning, "_train_steps", watched)
     monkeypatch.setattr(fine_tuning._Learner, "answers", asked)
     state = torch.get_rng_state()
     found = fine_tune_in_folds(views, cut, labels, groups, 3)
@@ -96,6 +97,23 @@ def test_fine_tuning_learns_and_doubts_what_is_swapped(shown, monkeypatch):
     answers = fine_tune_in_folds(views, cut, given, np.arange(160), 3)
     assert (answers.argmax(axis=1) == labels).mean() > 0.9
     assert (answers[np.arange(8), labels[:8]] > answers[np.arange(8), given[:8]]).mean() > 0.8
+
+
+def test_every_step_of_fine_tuning_is_one_of_the_training_room(shown, monkeypatch):
+    views, cut, labels = shown
+    step, taken = optimisers.step, []
+
+    def counted(optimizer, recipe, lr, images):
+        step(optimizer, recipe, lr, images)
+        taken.append((images, [group["lr"] for group in optimizer.param_groups]))
+
+    monkeypatch.setattr(optimisers, "step", counted)
+    fine_tune_in_folds(views, cut, labels, np.arange(160), 3)
+    images, rates = zip(*taken, strict=True)
+    assert len(taken) == 4 * 5 * 3  # folds, epochs, batches of 32 among 120 pictures
+    assert set(images) == {120}
+    assert max(rates) == pytest.approx([3e-4, 3e-3])
+    assert all(head == pytest.approx(10 * tail) for tail, head in rates)
 
 
 def test_a_class_that_nobody_else_knows_is_not_judged(shown):

@@ -28,12 +28,15 @@ from hubel.files import Track, silently
 from hubel.inference.fold import fold
 from hubel.layers import Network
 from hubel.machine import memory_bytes, multiplies_bf16, usable
+from hubel.recipe import Recipe
 from hubel.seeding import seeded
+from hubel.training import optimisers
 from hubel.training.frozen import SHARE
-from hubel.training.schedule import onecycle
+from hubel.training.schedule import learning_rate
 
 FOLDS, EPOCHS, BATCH = 4, 5, 32
-RATE, HEAD_RATE, WARMUP, DECAY, DROPOUT = 3e-4, 3e-3, 0.2, 0.05, 0.2
+RATE, WARMUP, DECAY, DROPOUT = 3e-4, 0.2, 0.05, 0.2
+HEAD_FACTOR = 10.0  # the new classifier learns so much faster than the tail
 AT_ONCE = 32  # pictures that the body computes together
 
 
@@ -164,7 +167,7 @@ def fine_tune_in_folds(
         with seeded(seed, number):
             learner = _Learner(parts, classes)
             steps = EPOCHS * max(1, len(rest) // BATCH)
-            taken = _steps(learner, views, labels, rest, np.random.default_rng([seed, number]))
+            taken = _train_steps(learner, views, labels, rest, np.random.default_rng([seed, number]))
             for _ in track(taken, f"fine-tuning, fold {number + 1} of {len(folds)}", steps):
                 pass
         answers[judged] = learner.answers(views, judged)
@@ -202,29 +205,32 @@ class _Learner:
         return torch.cat(rows).numpy()
 
 
-def _steps(
+def _train_steps(
     learner: _Learner,
     views: Tensor,
     labels: NDArray[np.int64],
     rest: NDArray[np.int64],
     order: np.random.Generator,
 ) -> Iterator[int]:
-    """Trains step by step; every epoch shows each picture once, as it is or mirrored."""
-    peaks = {RATE: learner.tail, HEAD_RATE: learner.head}
-    parameters = [{"params": module.parameters(), "lr": rate} for rate, module in peaks.items()]
-    optimiser = torch.optim.AdamW(parameters, weight_decay=DECAY, fused=True)
+    """Train step by step; every epoch shows each image once, as it is or mirrored. Yields the number of each step.
+
+    `training.loop` trains a network on images, validates every epoch and keeps the best one; here a tail learns from maps in
+    two views, and what would validate it is what it judges afterwards. Schedule and step are those of `training`.
+    """
     batch = min(BATCH, len(rest))
     each = len(rest) // batch
-    warmup = round(WARMUP * EPOCHS * each)
+    recipe = Recipe(optimizer="adamw", lr=RATE, schedule="onecycle", epochs=EPOCHS, warmup_epochs=WARMUP * EPOCHS)
+    groups = [
+        {"params": module.parameters(), "factor": factor, "decayed": True, "depth": 1.0}
+        for module, factor in ((learner.tail, 1.0), (learner.head, HEAD_FACTOR))
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=DECAY, fused=True)
     for epoch in range(EPOCHS):
         rows = torch.from_numpy(order.permutation(rest)[: each * batch]).split(batch)
         sides = torch.from_numpy(order.integers(0, 2, each * batch)).split(batch)
         for step, (some, side) in enumerate(zip(rows, sides, strict=True), epoch * each):
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["lr"] = peak * onecycle(step, EPOCHS * each, warmup)
             logits = learner(views[side, some], DROPOUT)
             targets = torch.from_numpy(labels[some.numpy()]).to(learner.device)
             functional.cross_entropy(logits, targets).backward()
-            optimiser.step()
-            optimiser.zero_grad()
+            optimisers.step(optimizer, recipe, learning_rate(recipe, step, each), len(rest))
             yield step
