@@ -36,7 +36,7 @@ from hubel.cli.arguments import File
 from hubel.cli.door import FILES, FOLDERS
 from hubel.cli.values import kinds_of, takes_several
 from hubel.data.preprocessing import Preprocessing
-from hubel.training import checkpoint
+from hubel.weights import tensor_file
 
 SECONDS, BYTES = 60.0, 4 << 30  # more of either is wrong
 RIGHT = (0, 1, 2, 3, 130)  # exit codes
@@ -90,7 +90,7 @@ def classifier_file(path: Path, classes: Sequence[str], size: int = 8) -> Path:
         "preprocessing": preparation.to_dict(),
         "data": "photos",
     }
-    checkpoint.save(path, network.state_dict(), about)
+    tensor_file.save(path, network.state_dict(), about)
     return path
 
 

@@ -16,6 +16,7 @@ from hubel.training import checkpoint, copies, kernels
 from hubel.training.loop import Step, records, train, train_step
 from hubel.training.run import Run
 from hubel.training.state import Training
+from hubel.weights import tensor_file
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
 BASE = Recipe(model="own", epochs=2, batch=32, lr=0.05, warmup_epochs=1, crop_padding=1, precision="bfloat16", fused=True,
@@ -187,7 +188,7 @@ def test_resuming_after_any_step_gives_the_same_bits(few, tmp_path, taken, keys)
     about = {"model": "own", "classes": [], "preprocessing": {}, "data": "digits", "versions": {}}
 
     def state(run: Run) -> dict[str, Tensor]:
-        return checkpoint.read(run.folder / "last.safetensors")[0]
+        return tensor_file.read(run.folder / "last.safetensors")[0]
 
     whole = Run.create(tmp_path / "whole", about)
     list(train(network(), few, recipe, whole))

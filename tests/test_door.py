@@ -205,7 +205,7 @@ def test_a_list_that_is_read_may_be_written_with_more_in_it_and_a_page_again(tmp
     for name in ("list.csv", "photos/page.html"):
         (tmp_path / name).write_text("")
     arguments = VERBS["check"].arguments
-    door.reasonable(arguments(data="photos", exclude="list.csv", fix="list.csv", html="photos/page.html"), "check")
+    door.reasonable(arguments(data="photos", exclude="list.csv", fix="list.csv", html="photos/page.html"))
 
 
 # --------------------------------------------------------------------------------------------- where files go

@@ -23,8 +23,8 @@ from hubel.commands.val import ready
 from hubel.documents import checked, read
 from hubel.errors import FileError, HubelError
 from hubel.recipe import Recipe
-from hubel.training import checkpoint
 from hubel.training.run import KeptRun, Run
+from hubel.weights import tensor_file
 from pictures import encoded, noise
 
 WRONG = ["x", None, -1, 0, 1.5, 10**30, float("nan"), [], {}, True, [[]], "\0", 1e308]
@@ -91,15 +91,15 @@ def header(path: Path) -> dict:
     raw = path.read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
     about = json.loads(json.loads(raw[8 : 8 + size])["__metadata__"]["hubel"])
-    del about[checkpoint.SEAL]  # what is saved again is sealed again
+    del about[tensor_file.SEAL]  # what is saved again is sealed again
     return about
 
 
 def with_header(path: Path, about) -> None:
     """The same tensors under another description."""
-    tensors, _ = checkpoint.read(path)
+    tensors, _ = tensor_file.read(path)
     if isinstance(about, dict):
-        checkpoint.save(path, tensors, about)
+        tensor_file.save(path, tensors, about)
     else:  # which nothing of ours writes
         save_file(tensors, path, {"hubel": json.dumps(about)})
 

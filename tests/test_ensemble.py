@@ -27,7 +27,7 @@ from hubel.ensemble.combine import (
     weighted,
 )
 from hubel.errors import DataError, UsageError
-from hubel.training import checkpoint
+from hubel.weights import tensor_file
 
 
 def member(seed, model="resnet8_cifar", classes=("a", "b", "c"), size=12):
@@ -249,10 +249,10 @@ def test_what_has_no_effect_or_nothing_to_do_is_told(runs, capsys):
 def test_a_greedy_soup_of_one_keeps_its_temperature(runs, capsys, tmp_path):
     a = tmp_path / "a"
     shutil.copytree(runs / "a", a)
-    tensors, about = checkpoint.read(a / "best.safetensors")
-    checkpoint.save(a / "best.safetensors", tensors, about | {"temperature": 3.0})
+    tensors, about = tensor_file.read(a / "best.safetensors")
+    tensor_file.save(a / "best.safetensors", tensors, about | {"temperature": 3.0})
     bad = tmp_path / "bad.safetensors"
-    checkpoint.save(bad, {name: -value for name, value in tensors.items()}, about)
+    tensor_file.save(bad, {name: -value for name, value in tensors.items()}, about)
     soup = a / "soup.safetensors"  # beside the run, so that it is judged on the run's own pictures
     made = told(["val", str(a), "--ensemble", str(bad), "combine=greedy_soup", "engine=eager", f"save={soup}"], capsys)
     assert [row["weight"] for row in made["members"]] == [1, 0]

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 import hubel
-from hubel import classifier as classifiers
 from hubel import zoo
 from hubel.classifier import Classifier
+from hubel.classifier import classifier as classifiers
 from hubel.data import Preprocessing
 from hubel.ensemble import Ensemble
 from hubel.ensemble.together import described, reading
 from hubel.errors import FileError, UsageError
-from hubel.training import checkpoint
 from hubel.transfer import features
 from hubel.transfer.probe import Linear
+from hubel.weights import tensor_file
 
 CLASSES = ("a", "b", "c")
 OWN = """
@@ -42,7 +42,7 @@ def member(path, seed, model="resnet8_cifar", size=12, temperature=1.0, classes=
         "preprocessing": preprocessing.to_dict(),
         "temperature": temperature,
     }
-    checkpoint.save(path, net.state_dict(), about)
+    tensor_file.save(path, net.state_dict(), about)
     return Classifier.load(path, model if ".py:" in model else None)
 
 
@@ -110,8 +110,8 @@ def test_a_member_that_is_missing_or_was_changed_is_told_in_a_sentence(which, th
     kept = tmp_path / "all.json"
     Ensemble(members, (1.0,) * 3, names).save(kept)
     path = tmp_path / "runs" / ("a/best.safetensors", "b.safetensors")[which]
-    tensors, about = checkpoint.read(path)
-    checkpoint.save(
+    tensors, about = tensor_file.read(path)
+    tensor_file.save(
         path, tensors, about | {"temperature": 1.5}
     )  # the weights are as they were, the probabilities are not
     with pytest.raises(FileError, match=rf"{names[which]} has changed since .*all.json was written \(sha256 \w+, then"):
@@ -127,7 +127,7 @@ def test_the_head_of_a_fusion_is_checked(three, tmp_path):
     with pytest.raises(FileError, match="the head of the fusion reads"):
         replace(made, members=made.members[:2]).logits(pictures(12, 16))
     assert made.head is not None
-    checkpoint.save(head, {"weight": torch.from_numpy(made.head.weight) + 1, "bias": torch.zeros(3)}, {})
+    tensor_file.save(head, {"weight": torch.from_numpy(made.head.weight) + 1, "bias": torch.zeros(3)}, {})
     with pytest.raises(FileError, match=r"all.head.safetensors has changed since"):
         Ensemble.load(kept)
     head.unlink()

@@ -23,13 +23,14 @@ from hubel.layers import AuxiliaryNetwork, Network
 from hubel.recipe import Recipe
 from hubel.recipes.default import BARE, FINE, InputPlan, _peak
 from hubel.seeding import seeded
-from hubel.training import checkpoint, frozen, optimisers
+from hubel.training import frozen, optimisers
 from hubel.training.distillation import Teacher, soft_loss
 from hubel.training.freezing import Freezing, trained
 from hubel.training.frozen import Computed, decided, halves
 from hubel.training.loop import Epoch, Step, backward, records, train
 from hubel.training.run import Run
 from hubel.training.state import Training
+from hubel.weights import tensor_file
 
 ABOUT = {"model": "own", "classes": [], "preprocessing": {}, "data": "digits", "versions": {}}
 BASE = Recipe(model="own", weights="own.pth", epochs=4, batch=128, lr=0.05, warmup_epochs=0.5, crop_padding=1,
@@ -213,7 +214,7 @@ def test_a_resumed_run_ends_in_the_same_bits(few, tmp_path, keys):
     def finished(run: Run) -> str:
         for _ in records(network(), few, recipe, run, teacher=teacher):
             pass
-        return weights_sha256(checkpoint.read(run.folder / "last.safetensors")[0])
+        return weights_sha256(tensor_file.read(run.folder / "last.safetensors")[0])
 
     whole = finished(Run.create(tmp_path / "whole", ABOUT))
     for stop in range(1, 2 * recipe.epochs):
@@ -486,9 +487,9 @@ def test_a_network_of_ones_own_is_the_start_too_and_the_file_does_not_choose_its
         "    return Network(nn.Conv2d(in_channels, 4, 3), [nn.ReLU()], nn.Sequential(nn.Flatten(), nn.Linear(144, num_classes)))\n"
     )
     (tmp_path / "mine.py").write_text(code)
-    about = checkpoint.read(base / "run" / "best.safetensors")[1] | {"model": str(tmp_path / "mine.py:Net")}
+    about = tensor_file.read(base / "run" / "best.safetensors")[1] | {"model": str(tmp_path / "mine.py:Net")}
     net = zoo.create("mine.py:Net", num_classes=5, in_channels=1)
-    checkpoint.save(tmp_path / "own.safetensors", net.state_dict(), about)
+    tensor_file.save(tmp_path / "own.safetensors", net.state_dict(), about)
     (tmp_path / "mine.py").write_text("raise SystemExit('the code that the file names was run')\n")
     (tmp_path / "moved.py").write_text(code)
     recipe = Recipe(model="moved.py:Net", weights="own.safetensors", unfreeze="head", epochs=1)
@@ -499,11 +500,11 @@ def test_a_network_of_ones_own_is_the_start_too_and_the_file_does_not_choose_its
 
 
 def test_batch_norms_without_statistics_stay_as_they_are(base, tmp_path):
-    tensors, about = checkpoint.read(base / "run" / "best.safetensors")
+    tensors, about = tensor_file.read(base / "run" / "best.safetensors")
     for name, value in tensors.items():
         if "running" in name:
             value.fill_(0 if name.endswith("mean") else 1 - 1e-5)
-    checkpoint.save(tmp_path / "folded.safetensors", tensors, about)
+    tensor_file.save(tmp_path / "folded.safetensors", tensors, about)
     folded = Recipe(weights=str(tmp_path / "folded.safetensors"))
     assert planned(base / "high.npz", folded, silently)[2].freeze_batch_norm == "all"
     assert planned(base / "high.npz", folded.with_(freeze_batch_norm="none"), silently)[2].freeze_batch_norm == "none"
@@ -592,8 +593,8 @@ def test_resuming_with_a_teacher_that_has_changed_is_refused(base, tmp_path):
     )
     next(record for record in running if isinstance(record, Started))
     running.close()
-    tensors, about = checkpoint.read(file)
-    checkpoint.save(
+    tensors, about = tensor_file.read(file)
+    tensor_file.save(
         file, {name: value + 1 if value.is_floating_point() else value for name, value in tensors.items()}, about
     )
     with pytest.raises(DataError, match=r"teacher\.safetensors has changed since the run was started \(sha256"):

@@ -17,7 +17,7 @@ from hubel.commands.val import ready
 from hubel.data import Preprocessing
 from hubel.errors import DataError, FileError, HubelError, UsageError
 from hubel.hashing import weights_sha256
-from hubel.training import checkpoint
+from hubel.weights import tensor_file
 
 NAME, CLASSES = "resnet20_cifar", 10
 GREY = Preprocessing(size=32, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, fit="pad")
@@ -152,7 +152,7 @@ def test_a_classifier_of_ours_with_broken_numbers_is_refused_by_every_verb(tmp_p
     about = {"model": NAME, "classes": [str(k) for k in range(10)], "multilabel": False, "versions": {}, "epoch": 1, "data": "x",
              "preprocessing": {"size": 32, "channels": 3, "mean": [0.5] * 3, "std": [0.2] * 3, "fit": "pad"}}  # fmt: skip
     path = tmp_path / "c.safetensors"
-    checkpoint.save(path, state, about)
+    tensor_file.save(path, state, about)
     for arguments in (["predict", path, "digits"], ["val", path, "digits"], ["embed", path, "digits"], ["knn", path, "digits"],
                       ["train", "digits", f"from={path}"]):  # fmt: skip
         assert main(list(map(str, arguments))) == 3

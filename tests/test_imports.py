@@ -12,7 +12,7 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "foreign", "process", "locks", "limits", "files", "documents", "caching", "drawing", "compiled",
+    "errors", "foreign", "process", "locks", "limits", "files", "documents", "run_files", "caching", "drawing", "compiled",
     "hashing", "seeding", "machine", "recipe", "arithmetic", "losses", "layers", "hub", "weights", "zoo", "analysis", "data",
     "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "audit",
     "explanation", "report", "benchmark", "commands", "estimator", "terminal",
@@ -50,7 +50,7 @@ def test_every_room_has_its_place_in_the_order():
     assert rooms <= set(ORDER)
 
 
-@pytest.mark.parametrize("name", ["inference"])
+@pytest.mark.parametrize("name", ["inference", "classifier"])
 def test_what_a_server_needs_does_not_load_the_trainer(name):
     code = f"import sys, hubel.{name}; print(*[m for m in sys.modules if m.startswith('hubel.training')])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

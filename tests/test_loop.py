@@ -18,10 +18,11 @@ from hubel.files import silently
 from hubel.hashing import weights_sha256
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
-from hubel.training import checkpoint, gradient_check, lr_find
+from hubel.training import gradient_check, lr_find
 from hubel.training.loop import Step, backward, records, train
 from hubel.training.run import Run
 from hubel.training.state import Training
+from hubel.weights import tensor_file
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ MATRIX = [
 
 
 def whole_state(run: Run) -> str:
-    return weights_sha256(checkpoint.read(run.folder / "last.safetensors")[0])
+    return weights_sha256(tensor_file.read(run.folder / "last.safetensors")[0])
 
 
 @pytest.mark.parametrize("keys", MATRIX, ids=lambda keys: "-".join(map(str, list(keys.values())[:2])))
@@ -66,7 +67,7 @@ def test_stopping_after_any_step_and_resuming_gives_the_same_bits_with_every_key
     recipe = dataclasses.replace(BASE, **keys)
     whole = Run.create(tmp_path / "whole", ABOUT)
     history = [dataclasses.asdict(epoch) for epoch in train(network(), few, recipe, whole)]
-    best = checkpoint.read(whole.folder / "best.safetensors")[0]
+    best = tensor_file.read(whole.folder / "best.safetensors")[0]
     for stop in range(1, 2 * len(history) + 1):
         run = Run.create(tmp_path / f"stopped-{stop}", ABOUT)
         running, done = records(network(), few, recipe, run), 0
@@ -78,7 +79,7 @@ def test_stopping_after_any_step_and_resuming_gives_the_same_bits_with_every_key
         assert whole_state(run) == whole_state(whole), f"stopped after step {stop}"
         clock = {"seconds": 0, "images_per_second": 0}
         assert [row | clock for row in run.progress().history] == [row | clock for row in history]
-        found = checkpoint.read(run.folder / "best.safetensors")[0]
+        found = tensor_file.read(run.folder / "best.safetensors")[0]
         assert weights_sha256(found) == weights_sha256(best)
 
 
@@ -87,7 +88,7 @@ def test_what_is_kept_as_best_is_the_average_that_was_validated(few, tmp_path):
         run = Run.create(tmp_path / str(keys), ABOUT)
         model = network()
         history = list(train(model, few, dataclasses.replace(BASE, monitor="loss", **keys), run))
-        kept, about = checkpoint.read(run.folder / "best.safetensors")
+        kept, about = tensor_file.read(run.folder / "best.safetensors")
         own = network()
         own.load_state_dict(kept)
         x = few.preprocessing.normalise(torch.from_numpy(few.val.take(slice(None))))
@@ -154,7 +155,7 @@ def test_divergence_stops_at_the_step_and_the_last_good_checkpoint_stays(few, tm
                        r"clip_norm=1; the last good checkpoint stays in .*run"):  # fmt: skip
         seen.extend(records(Breaks(3, value), few, BASE, run))
     assert run.progress().epoch == 1
-    tensors, _ = checkpoint.read(run.folder / "last.safetensors")
+    tensors, _ = tensor_file.read(run.folder / "last.safetensors")
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -433,6 +433,7 @@ def test_one_huge_loss_leaves_the_others_a_scale():
     st.lists(st.tuples(*[st.none() | st.floats(0, 40), st.none() | st.floats(0, 1)] * 2), min_size=1, max_size=6),
     st.integers(1, 6),
 )
+@example([(40.0, 0.5, 5e-324, 0.5), (5e-324, 0.5, 1e-300, 0.5)], 1)  # of the smallest numbers there are
 def test_no_curve_leaves_its_chart(rows, best):
     epochs = [epoch(i, a, b, c, d) for i, (a, c, b, d) in enumerate(rows, 1)]
     for chart in charts.charts(epochs, best):

@@ -22,8 +22,8 @@ from hubel.evaluation import comparison
 from hubel.evaluation.calibration import fitted_temperature, identity, reliability
 from hubel.evaluation.metrics import logits_of
 from hubel.evaluation.rejection import RiskCoverage, area, chosen_threshold, rejected, risk_coverage
-from hubel.training import checkpoint
 from hubel.training.run import Run
+from hubel.weights import tensor_file
 
 NAMES = ("ant", "bee", "cow", "dog", "eel", "fox", "gnu")
 
@@ -138,9 +138,9 @@ def test_finishing_twice_is_finishing_once_and_old_files_have_temperature_1(runs
     before = (run.folder / "best.safetensors").read_bytes()
     finish(run, splits_of(run))
     assert (run.folder / "best.safetensors").read_bytes() == before
-    tensors, about = checkpoint.read(run.folder / "best.safetensors")
+    tensors, about = tensor_file.read(run.folder / "best.safetensors")
     old = {key: value for key, value in about.items() if key not in ("temperature", "calibrated_on", "risk_coverage")}
-    checkpoint.save(tmp_path / "old.safetensors", tensors, old)
+    tensor_file.save(tmp_path / "old.safetensors", tensors, old)
     assert Classifier.load(tmp_path / "old.safetensors").temperature == 1
     with pytest.raises(UsageError, match="risk-coverage curve"):
         chosen_threshold(Classifier.load(tmp_path / "old.safetensors"), 0.1, None)

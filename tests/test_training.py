@@ -19,11 +19,12 @@ from hubel.hashing import weights_sha256
 from hubel.recipe import Recipe
 from hubel.recipes.default import complete, plan_input
 from hubel.seeding import seeded
-from hubel.training import checkpoint, kernels
+from hubel.training import kernels
 from hubel.training import run as run_on_disk
 from hubel.training.loop import Step, records, train
 from hubel.training.run import Run, create_numbered
 from hubel.training.schedule import learning_rate
+from hubel.weights import tensor_file
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_stopping_after_any_step_and_resuming_gives_the_same_bits(recipe, digits
         rest = list(train(model, digits, recipe, run))
         assert state(model) == state(undisturbed), f"stopped after step {stop}"
         assert run.progress().history[-1]["val_loss"] == history[-1].val_loss
-        same = [weights_sha256(checkpoint.read(r.folder / "last.safetensors")[0]) for r in (run, whole)]
+        same = [weights_sha256(tensor_file.read(r.folder / "last.safetensors")[0]) for r in (run, whole)]
         assert same[0] == same[1]  # the optimiser's state too
         assert [row["epoch"] for row in run.progress().history] == [1, 2]
         assert len(rest) == (2 if stop <= steps // 2 else 1)
@@ -153,7 +154,7 @@ def test_it_learns_and_the_best_epoch_is_kept(digits, tmp_path):
     assert history[-1].val_top1 > 0.9
     best = max(history, key=lambda record: (record.val_top1, -record.epoch))
     assert run.progress().best_epoch == best.epoch
-    assert checkpoint.read(run.folder / "best.safetensors")[1]["epoch"] == best.epoch
+    assert tensor_file.read(run.folder / "best.safetensors")[1]["epoch"] == best.epoch
     assert [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [
         dataclasses.asdict(record) for record in history]  # fmt: skip
 
@@ -173,7 +174,7 @@ def test_a_loss_that_is_not_a_number_is_one_sentence(digits, tmp_path):
     run = Run.create(tmp_path / "run", about(digits))
     with pytest.raises(Diverged, match=r"became (nan|inf|\d\S+) (in|after) epoch \d.*smaller .*lr=\d"):
         list(train(small(), digits, dataclasses.replace(RECIPE, lr=1000.0, warmup_epochs=0, weight_decay=10), run))
-    kept, _ = checkpoint.read(run.folder / "last.safetensors") if run.progress().epoch else ({}, {})
+    kept, _ = tensor_file.read(run.folder / "last.safetensors") if run.progress().epoch else ({}, {})
     assert all(value.isfinite().all() for value in kept.values())  # what was kept is whole
 
 

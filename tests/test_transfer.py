@@ -20,7 +20,6 @@ from hubel.classifier import Classifier
 from hubel.cli import main
 from hubel.data import Preprocessing, Split, load, open_data
 from hubel.errors import UsageError
-from hubel.training import checkpoint
 from hubel.training.run import Run
 from hubel.transfer import Holdout, Place, Probe, extract, features, fitted, holdout, locate, neighbours, probe, stages
 from hubel.transfer.advice import A_LOT, CELLS, Advice, Evidence, Point, advise
@@ -29,6 +28,7 @@ from hubel.transfer.holdout import Joined
 from hubel.transfer.neighbours import nearest, voted
 from hubel.transfer.save import with_head
 from hubel.transfer.stages import pooled
+from hubel.weights import tensor_file
 
 
 def pictures(count, size, channels=3, seed=0):
@@ -339,7 +339,7 @@ def weights(tmp_path_factory):
     preprocessing = Preprocessing(size=8, channels=1, fit="pad", mean=(0.3,), std=(0.3,))
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     about = {"model": "resnet8_cifar", "classes": list("wxyz"), "preprocessing": preprocessing.to_dict()}
-    checkpoint.save(path, network.state_dict(), about)
+    tensor_file.save(path, network.state_dict(), about)
     return str(path)
 
 

@@ -26,12 +26,21 @@ from hubel.recipe import OPTIONS, Recipe
 from hubel.training.run import Run
 
 OWN = ("random_state", "run_dir")  # parameters that are not fields of a recipe
-FIELDS = tuple(  # the others: how the pictures of `fit` are divided is not for a recipe to say, and `fit` is a method
-    name
-    for name in OPTIONS
-    if name not in ("fit", "seed", "split_seed", "test_fraction", "group", "folds", "fold", "split", "exclude", "tta",
-                    "checkpoint_seconds")
-)  # fmt: skip
+# What has no place in `fit`: how its pictures are divided, what scikit-learn has its own word for, and `fit`, a method.
+LEFT_OUT = {
+    "fit",
+    "class_weight",
+    "seed",
+    "split_seed",
+    "test_fraction",
+    "group",
+    "folds",
+    "fold",
+    "split",
+    "exclude",
+    "tta",
+}
+FIELDS = tuple(name for name in OPTIONS if name not in {*LEFT_OUT, "checkpoint_seconds"})
 
 
 class HubelClassifier(ClassifierMixin, BaseEstimator):

@@ -31,7 +31,7 @@ from hubel.locks import locked
 from hubel.machine import use_all_cores
 from hubel.recipe.fields import Precision
 from hubel.report.words import percent
-from hubel.training import checkpoint
+from hubel.weights import tensor_file
 
 
 @dataclass(frozen=True)
@@ -248,4 +248,4 @@ def _save(path: Path, paths: Sequence[str], kept: Ensemble | Classifier) -> None
         kept.save(path)
         return
     about = {key: value for key, value in kept.about.items() if key in CARD}
-    checkpoint.save(path, kept.network.state_dict(), {**about, "soup": [described(path, each) for each in paths]})
+    tensor_file.save(path, kept.network.state_dict(), {**about, "soup": [described(path, each) for each in paths]})

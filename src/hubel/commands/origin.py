@@ -18,9 +18,9 @@ from hubel.errors import DataError, UsageError, listed
 from hubel.hashing import weights_sha256
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
-from hubel.training.checkpoint import is_ours
 from hubel.training.distillation import Teacher
 from hubel.training.freezing import Freezing, norms
+from hubel.weights.tensor_file import is_ours
 from hubel.zoo.own import code_sha256, located
 from hubel.zoo.recognition import by_class
 

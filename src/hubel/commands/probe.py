@@ -16,9 +16,9 @@ from hubel.errors import UsageError
 from hubel.evaluation.intervals import wilson_interval
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
-from hubel.training import checkpoint
 from hubel.transfer import Extracted, Holdout, Linear, Place, Probe, Stage, chart, extract, fitted, probe
 from hubel.transfer.save import with_head
+from hubel.weights import tensor_file
 
 SAMPLE = 8  # pictures on which a saved probe's logits are checked
 
@@ -140,7 +140,7 @@ def save_probe(known: Seen, held: Holdout, best: Probe, linear: Linear, place: P
     about = {"data": known.data, "probe": {"of": known.classifier.model, "stage": best.stage, "c": best.c, "n": best.n,
                                            "validation": best.accuracy, "judged": held.words, "test": test}}  # fmt: skip
     made = with_head(known.classifier, place, linear, held.classes, held.pictures.take(slice(0, SAMPLE)), about)
-    checkpoint.save(path, made.network.state_dict(), made.about)
+    tensor_file.save(path, made.network.state_dict(), made.about)
     return str(path), made.model
 
 

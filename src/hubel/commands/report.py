@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hubel import files, report
+from hubel import files, report, run_files
 from hubel.classifier import Classifier
 from hubel.commands.kept import read_ensembles, read_page, read_robustness, with_pictures
 from hubel.data import Split, Splits
@@ -16,7 +16,6 @@ from hubel.evaluation import Evaluation, most_uncertain, worst_errors
 from hubel.evaluation.cost import latencies, peak_bytes, peak_device_bytes
 from hubel.evaluation.robustness import samples
 from hubel.locks import locked
-from hubel.training import bound
 from hubel.training.run import Run
 
 KEPT, ROBUSTNESS, ENSEMBLES = "evaluation.json", "robustness.json", "ensembles.json"
@@ -37,7 +36,7 @@ def keep(run: Run, shown: Evaluation, logits: Tensor, part: Split, classifier: C
         "uncertain": [_without_picture(row) for row in most_uncertain(logits, part, classifier.classes)],
         "cost": cost(run, classifier, part),
     }
-    bound.write(run.folder / KEPT, kept, run.run_id)
+    run_files.write(run.folder / KEPT, kept, run.run_id)
 
 
 def _without_picture(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hubel import report
+from hubel import report, run_files
 from hubel.classifier import Classifier
 from hubel.commands import report as page
 from hubel.data import Splits
@@ -12,7 +12,6 @@ from hubel.errors import FileError
 from hubel.evaluation import evaluate
 from hubel.evaluation.metrics import CALIBRATED, calibrated, logits_of, scaled
 from hubel.hashing import weights_sha256
-from hubel.training import bound
 from hubel.training.run import Run
 
 
@@ -74,4 +73,4 @@ def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
         )
         if lacking := list(filter(None, map(_refused, jobs))):
             summary["not_written"] = lacking
-    return bound.write(run.folder / "summary.json", summary, run.run_id, indent=2)
+    return run_files.write(run.folder / "summary.json", summary, run.run_id, indent=2)

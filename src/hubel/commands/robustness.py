@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from hubel import run_files
 from hubel.commands import report
 from hubel.commands.val import Ready
 from hubel.evaluation.challenges import CHALLENGES, STRENGTHS
@@ -14,7 +15,6 @@ from hubel.files import Track, silently
 from hubel.foreign import in_markup
 from hubel.report.robustness import draw_robustness
 from hubel.report.words import percent
-from hubel.training import bound
 
 
 def robustness(found: Ready, track: Track[Any] = silently) -> tuple[Robustness, Path]:
@@ -28,7 +28,7 @@ def robustness(found: Ready, track: Track[Any] = silently) -> tuple[Robustness, 
     sheet = folder / "robustness.png"
     draw_robustness(measured.to_dict(), samples(found.part), sheet)
     if found.run is not None and found.splits is not None:
-        bound.write(folder / report.ROBUSTNESS, measured.to_dict(), found.run.run_id)
+        run_files.write(folder / report.ROBUSTNESS, measured.to_dict(), found.run.run_id)
         report.draw(found.run, found.splits)
     return measured, sheet
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from hubel import files
+from hubel import files, run_files
 from hubel.classifier import Classifier
 from hubel.commands.identity import refuse_known
 from hubel.commands.named_code import recipe_with_named_code
@@ -35,7 +35,6 @@ from hubel.machine import versions
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
 from hubel.recipes import filled, plan_input
-from hubel.training import bound
 from hubel.training.run import Run
 from hubel.training.series import SUMMARY, Series, found_or_made, open_series
 from hubel.training.state import refuse_a_large_batch
@@ -199,7 +198,7 @@ def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[Turn
         made = [Run.open(series.folder / name) for name, _ in runs]
         answers = _out_of_fold(series, made, track, data, code["model"]) if about["kind"] == "folds" else None
         summary = _summary(series, made, answers)
-        bound.write(series.folder / SUMMARY, summary, about.get(bound.RUN_ID), indent=2)
+        run_files.write(series.folder / SUMMARY, summary, about.get(run_files.RUN_ID), indent=2)
     yield Completed(series, series.summary())
 
 

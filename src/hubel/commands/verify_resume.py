@@ -16,8 +16,8 @@ from rich.console import Console
 from hubel.errors import HubelError, UsageError
 from hubel.foreign import in_markup
 from hubel.hashing import weights_sha256
-from hubel.training.checkpoint import read
 from hubel.training.run import Run
+from hubel.weights.tensor_file import read
 
 
 @dataclass(frozen=True)

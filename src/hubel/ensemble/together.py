@@ -24,11 +24,10 @@ from hubel.ensemble.combine import in_order, weighted
 from hubel.errors import FileError, UsageError
 from hubel.machine import versions
 from hubel.recipe.fields import Views
-from hubel.training import checkpoint
 from hubel.transfer.features import Features
 from hubel.transfer.probe import Linear
 from hubel.transfer.stages import locate
-from hubel.weights import refuse_broken
+from hubel.weights import refuse_broken, tensor_file
 
 AGAIN = "make the ensemble again: hubel val RUN --ensemble RUN --save"
 
@@ -163,7 +162,7 @@ class Ensemble:
             about["chosen_on"] = dict(zip(("pictures", "identity"), self.chosen_on, strict=True))
         if self.head is not None:
             beside = path.with_suffix(".head.safetensors")
-            checkpoint.save(beside, {"weight": torch.from_numpy(self.head.weight), "bias": torch.from_numpy(self.head.bias)},
+            tensor_file.save(beside, {"weight": torch.from_numpy(self.head.weight), "bias": torch.from_numpy(self.head.bias)},
                             {"head of": path.name, "classes": list(self.classes)})  # fmt: skip
             about["head"] = {"path": beside.name, "sha256": sha256_of(str(beside))}
         files.write(path, json.dumps(files.sealed(about), indent=2))
@@ -267,6 +266,6 @@ def _built(path: Path, name: str, built: str, model: str | None) -> Classifier:
 
 
 def _head(path: Path) -> Linear:
-    tensors, _ = checkpoint.read(path)
+    tensors, _ = tensor_file.read(path)
     refuse_broken(path, tensors)
     return Linear(tensors["weight"].numpy(), tensors["bias"].numpy())

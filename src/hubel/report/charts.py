@@ -157,7 +157,7 @@ def log_scale(values: list[float], first: float, last: float) -> tuple[Callable[
 
     powers = range(floor(start), floor(end) + 1)
     ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
-    ticks = [tick for tick in ticks if start - TINY <= log10(tick) <= end + TINY]
+    ticks = [tick for tick in ticks if tick and start - TINY <= log10(tick) <= end + TINY]  # 1e-324 is 0
     tens = [tick for tick in ticks if log10(tick) % 1 == 0]
     shown = ticks if len(ticks) <= MOST_TICKS else tens[:: -(-len(tens) // MOST_TICKS)]
     return place, [(place(tick), tick) for tick in shown]

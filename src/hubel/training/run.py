@@ -22,7 +22,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import torch
 from torch import Tensor, nn
 
-from hubel import documents, files
+from hubel import documents, files, run_files
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import read_kept
 from hubel.data.preprocessing import KeptPreprocessing, refuse_ill_matched
@@ -31,11 +31,12 @@ from hubel.errors import FileError, UsageError
 from hubel.locks import locked
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import resume_command
-from hubel.training import bound, checkpoint
+from hubel.run_files import RUN_ID
+from hubel.training import checkpoint
 from hubel.training.averaging import Average
-from hubel.training.bound import RUN_ID
 from hubel.training.checkpoint import Progress
 from hubel.training.distributed import ALONE, Team
+from hubel.weights import tensor_file
 
 
 class Sizes(TypedDict):
@@ -168,7 +169,7 @@ class Run:
             os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())
         ):
             raise UsageError(f"{folder} holds other files; choose another name for the run")
-        about = {RUN_ID: bound.new_id(), **about}
+        about = {RUN_ID: run_files.new_id(), **about}
         try:
             files.write(folder / "run.json", json.dumps(files.sealed(about), indent=2), exclusive=True)
         except FileExistsError as error:  # another process was quicker
@@ -194,7 +195,7 @@ class Run:
         about = documents.read(path / "run.json", KeptRun)
         refuse_ill_matched(about["preprocessing"], path / "run.json")
         recipe = kept_recipe(about["recipe"], path / "run.json")
-        bound.refuse_edited(path / "run.json", about)
+        run_files.refuse_edited(path / "run.json", about)
         about = {key: value for key, value in about.items() if key != "sha256"} | {"recipe": recipe}
         if open_ones := [key for key in DECIDED if about["recipe"][key] is None]:
             raise FileError(f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file "
@@ -218,7 +219,7 @@ class Run:
         Raises:
             FileError: there is none, or the file is damaged, was edited, or is another run's.
         """
-        return bound.read(self.folder / "summary.json", Summary, self.run_id)
+        return run_files.read(self.folder / "summary.json", Summary, self.run_id)
 
     def own_split(self) -> Path | None:
         """The split.json of the run; None where it was stopped before there was one.
@@ -229,7 +230,7 @@ class Run:
         path = self.folder / SPLIT
         if not os.path.exists(path):
             return None
-        bound.refuse_foreign(path, read_kept(path).get(RUN_ID), self.run_id)
+        run_files.refuse_foreign(path, read_kept(path).get(RUN_ID), self.run_id)
         return path
 
     def held(self) -> AbstractContextManager[None]:
@@ -260,7 +261,7 @@ class Run:
              average: Average | None = None) -> None:  # fmt: skip
         """Replaces the kept state, then the metrics that follow from it."""
         tensors = checkpoint.gather(model, optimiser, average)
-        checkpoint.save(self.folder / "last.safetensors", tensors, {**asdict(progress), RUN_ID: self.run_id})
+        tensor_file.save(self.folder / "last.safetensors", tensors, {**asdict(progress), RUN_ID: self.run_id})
         self.write_metrics(progress)
 
     def write_metrics(self, progress: Progress) -> None:
@@ -276,7 +277,7 @@ class Run:
         """Writes the classifier of the best epoch so far."""
         kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights", RUN_ID)
         card = {key: self.about.get(key) for key in kept}
-        checkpoint.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
+        tensor_file.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
 
     @property
     def has_best(self) -> bool:
@@ -286,16 +287,16 @@ class Run:
     def describe_best(self, said: dict[str, Any]) -> None:
         """Adds to the description of the best epoch's classifier; said twice, it is the same file."""
         path = self.folder / "best.safetensors"
-        tensors, about = checkpoint.read(path)
-        bound.refuse_foreign(path, about.get(RUN_ID), self.run_id)
-        checkpoint.save(path, tensors, {**about, **said})
+        tensors, about = tensor_file.read(path)
+        run_files.refuse_foreign(path, about.get(RUN_ID), self.run_id)
+        tensor_file.save(path, tensors, {**about, **said})
 
     def openings(self) -> list[dict[str, str]]:
         """Every time the test part was looked at, oldest first."""
         path = self.folder / "openings.jsonl"
         lines = documents.read_lines(path, Opening) if os.path.exists(path) else []
         for line in lines:
-            bound.refuse_foreign(path, line.pop(RUN_ID, None), self.run_id)
+            run_files.refuse_foreign(path, line.pop(RUN_ID, None), self.run_id)
         return lines
 
     def record_opening(self, by: str) -> None:

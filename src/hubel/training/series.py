@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from hubel import documents, files
+from hubel import documents, files, run_files
 from hubel.documents import Count, Finite, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import Taken, locked
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import resume_command
-from hubel.training import bound
 from hubel.training.run import kept_recipe
 
 FILE, SUMMARY = "series.json", "summary.json"
@@ -92,7 +91,7 @@ class Series:
         Raises:
             FileError: there are none, or the file is damaged, was edited, or is another series'.
         """
-        return bound.read(self.folder / SUMMARY, SeriesSummary, self.about.get(bound.RUN_ID), "series")
+        return run_files.read(self.folder / SUMMARY, SeriesSummary, self.about.get(run_files.RUN_ID), "series")
 
     def runs(self) -> list[tuple[str, Recipe]]:
         """Names and recipes of its runs."""
@@ -144,7 +143,7 @@ def _made(folder: Path, about: dict[str, Any]) -> Series:
     ):
         raise UsageError(f"{folder} holds other files; choose another name for the series")
     try:
-        whole = files.sealed({bound.RUN_ID: bound.new_id(), **about})
+        whole = files.sealed({run_files.RUN_ID: run_files.new_id(), **about})
         files.write(folder / FILE, json.dumps(whole, indent=2), exclusive=True)
         return open_series(folder)
     except (FileExistsError, Taken) as error:  # another process was quicker
@@ -162,7 +161,7 @@ def open_series(folder: Path) -> Series:
         raise FileError(f"{folder} is not a series: it has no readable {FILE}")
     about = documents.read(path, KeptSeries)
     recipe = kept_recipe(about["recipe"], path)
-    bound.refuse_edited(path, about)
+    run_files.refuse_edited(path, about)
     about["recipe"] = recipe
     series = Series(folder, about)
     files.sweep(folder)

@@ -21,8 +21,8 @@ from hubel.errors import FileError
 from hubel.hashing import weights_sha256
 from hubel.locks import Taken
 from hubel.recipe.fields import Precision
-from hubel.training import checkpoint
 from hubel.transfer.stages import Place
+from hubel.weights import tensor_file
 from hubel.zoo.own import code_sha256
 
 VERSION = 1  # raise it when features come to mean something else: old ones are then never found again
@@ -43,7 +43,7 @@ class Shelf:
         self._keep_from_removal()
         for path in sorted(folder.glob("*.safetensors")) if folder else ():
             try:
-                kept, _ = checkpoint.read(path)
+                kept, _ = tensor_file.read(path)
                 self._append(kept["digests"].numpy(), kept["features"].numpy())
             except (FileError, KeyError, ValueError):  # a damaged file costs computing, nothing else
                 continue
@@ -92,7 +92,7 @@ class Shelf:
             name = hashlib.sha256(digests.tobytes()).hexdigest()[:32]
             kept = {"digests": torch.from_numpy(digests), "features": torch.from_numpy(values)}
             try:
-                checkpoint.save(self.folder / f"{name}.safetensors", kept, {"features": VERSION})
+                tensor_file.save(self.folder / f"{name}.safetensors", kept, {"features": VERSION})
             except files.CannotWrite as error:
                 if error.full:
                     raise

@@ -2,6 +2,7 @@
 
 published.py   what travels with published weights; their files, downloaded and checked
 reading.py     the state_dict in a file, of whatever kind; nothing in it is executed
+tensor_file.py what Hubel itself writes: tensors, a description, the digest of both
 adoption.py    matched by name or by order, every shape checked
 """
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from hubel import documents, hub, zoo
 from hubel.analysis.network_check import require_logits
+from hubel.classifier.header import Described
 from hubel.data import Preprocessing
 from hubel.data.augmentation import views as tta
 from hubel.data.preprocessing import centre_crop, refuse_ill_matched
@@ -23,10 +24,8 @@ from hubel.hashing import file_sha256, weights_sha256
 from hubel.inference import Choice, choose
 from hubel.recipe.fields import Precision
 from hubel.recipe.resuming import resume_command
-from hubel.training import checkpoint
-from hubel.training.bound import RUN_ID, refuse_foreign
-from hubel.training.described import Described
-from hubel.weights import fetch, refuse_broken
+from hubel.run_files import RUN_ID, refuse_foreign
+from hubel.weights import fetch, refuse_broken, tensor_file
 from hubel.zoo import foreign
 from hubel.zoo.foreign import Foreign
 from hubel.zoo.own import located
@@ -123,9 +122,9 @@ class Classifier:
         if path.suffix == ".json" and os.path.isfile(path):
             raise FileError(f"{path} is no single network; hubel val and hubel predict take the file of an ensemble, and so does "
                             f"hubel.Ensemble.load in Python")  # fmt: skip
-        if os.path.isfile(path) and not ours and not checkpoint.is_ours(path):
+        if os.path.isfile(path) and not ours and not tensor_file.is_ours(path):
             return _assembled(foreign.by_file(path, model, remote, body=body))
-        weights, about = checkpoint.read(path)
+        weights, about = tensor_file.read(path)
         refuse_broken(path, weights)
         missing = {"model", "classes", "preprocessing"} - set(about)
         if missing:
