@@ -130,7 +130,7 @@ def swaps(folder: Path, weights: str | None, thorough: bool, seeds: range) -> li
     opened = open_data(folder, lenient=True)
     seen = audit(opened)
     look = judge_data(seen, Classifier.load(weights) if weights else None, opened, thorough=thorough)
-    pictures = look.pictures
+    pictures = look.images
     inventory, alike = seen.inventory, seen.alike[pictures]
     train = np.flatnonzero(inventory.part[pictures] == list(inventory.parts).index("train"))
     classes, rows = len(inventory.classes), []
@@ -140,7 +140,7 @@ def swaps(folder: Path, weights: str | None, thorough: bool, seeds: range) -> li
         swapped[random.permutation(train)[: PLANTED["label_error"]]] = True
         labels[swapped] = (labels[swapped] + random.integers(1, classes, swapped.sum())) % classes
         answers = judge(look, labels, alike, classes)
-        doubted = np.isin(np.arange(len(labels)), [suspect.picture for suspect in label_issues(answers, labels)])
+        doubted = np.isin(np.arange(len(labels)), [issue.image for issue in label_issues(answers, labels)])
         rows.append({"seed": seed, "judge": look.judge, "found": int((doubted & swapped).sum()),
                      "expected": PLANTED["label_error"] * expected(answers, labels, train[~swapped[train]]),
                      "false_alarms": int((doubted & ~swapped).sum()), "false_alarm_share": float((doubted & ~swapped).mean()),

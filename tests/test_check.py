@@ -223,7 +223,7 @@ def test_doubt_keeps_to_its_false_alarms_where_probabilities_are_true():
     for alarms in (0.005, 0.02, 0.05):
         doubted = label_issues(probabilities, labels, alarms)
         assert 0.8 * alarms < len(doubted) / len(labels) <= 1.1 * alarms
-        assert [one.own for one in doubted] == sorted(one.own for one in doubted)
+        assert [one.self_confidence for one in doubted] == sorted(one.self_confidence for one in doubted)
 
 
 def test_copies_do_not_speak_for_each_other_and_lonely_classes_are_not_judged():
@@ -236,7 +236,7 @@ def test_copies_do_not_speak_for_each_other_and_lonely_classes_are_not_judged():
     answers = out_of_fold(values, labels, groups, 3)
     assert np.isnan(answers[60]).all()
     assert (answers[wrong, 1] > 0.8).all()
-    assert {one.picture for one in label_issues(answers, labels, 0.2)} >= set(wrong.tolist())
+    assert {one.image for one in label_issues(answers, labels, 0.2)} >= set(wrong.tolist())
     alone = out_of_fold(values, labels, np.arange(61), 3)
     assert (alone[wrong, 1] < answers[wrong, 1]).all()
     assert label_issues(np.zeros((0, 3)), labels[:0]) == []

@@ -181,7 +181,7 @@ def test_one_judgement_answers_for_every_swap():
         for wrong in set(range(4)) - {labels[picture]}:
             given = labels.copy()
             given[picture] = wrong
-            found += picture in {suspect.picture for suspect in label_issues(answers, given)}
+            found += picture in {issue.image for issue in label_issues(answers, given)}
     assert 0 < found < 3 * len(which)
     assert expected(answers, labels, which) == pytest.approx(found / (3 * len(which)))
 
@@ -189,7 +189,7 @@ def test_one_judgement_answers_for_every_swap():
 # ------------------------------------------------------------------------------- pictures that show several classes
 
 
-def test_marks_of_several_classes_are_judged_each_alone():
+def test_flags_of_several_classes_are_judged_each_alone():
     random = np.random.default_rng(0)
     truth = (random.random((300, 4)) < (0.5, 0.3, 0.1, 0)).astype(np.int64)  # nobody shows the last
     values = (truth @ random.normal(0, 3, (4, 20)) + random.normal(0, 1, (300, 20))).astype(np.float32)
@@ -200,12 +200,12 @@ def test_marks_of_several_classes_are_judged_each_alone():
     shown = out_of_fold_multilabel(values, labels, np.arange(300))
     assert np.isnan(shown[:, 3]).all()
     assert ((shown[:, :3] > 0.5) == truth[:, :3]).mean() > 0.97
-    marks = {(mark.picture, mark.label): mark for mark in label_flags(shown, labels)}
-    assert set(wrong) <= set(marks)
-    assert len(marks) - len(wrong) <= 0.03 * 300
+    flags = {(flag.image, flag.label): flag for flag in label_flags(shown, labels)}
+    assert set(wrong) <= set(flags)
+    assert len(flags) - len(wrong) <= 0.03 * 300
     for picture, label in wrong:
-        assert marks[picture, label].missing is bool(truth[picture, label])
-    assert [mark.own for mark in marks.values()] == sorted(mark.own for mark in marks.values())
+        assert flags[picture, label].missing is bool(truth[picture, label])
+    assert [flag.self_confidence for flag in flags.values()] == sorted(flag.self_confidence for flag in flags.values())
 
 
 def test_missing_and_superfluous_classes_are_named(tmp_path, monkeypatch):

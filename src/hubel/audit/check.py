@@ -86,7 +86,7 @@ def check(
     seed: int = 0,
     track: Track[Any] = silently,
 ) -> CheckResult:
-    """Looks at every picture and every label.
+    """Look at every image and every label.
 
     Args:
         data: see `data.open_source`.
@@ -120,8 +120,7 @@ def check(
     if thorough and found.inventory.labels.ndim == 2:
         raise UsageError("thorough=true is for pictures of one class each, and these may show several: leave it out")
     seen = judge_data(found, classifier, opened, track, thorough=thorough)
-    pictures = seen.pictures
-    labels_of = found.inventory.labels[pictures]
+    labels_of = found.inventory.labels[seen.images]
     doubt = _multilabel_issues if labels_of.ndim == 2 else _single_label_issues
     doubted, own, right = doubt(found, seen, labels_of, seed, track)
     agreement = float(right.mean()) if len(right) else None
@@ -130,14 +129,14 @@ def check(
         gravest_first([*found.findings, *doubted]),
         seen.judge,
         agreement,
-        pictures,
+        seen.images,
         own,
         time.monotonic() - began,
     )
 
 
 def _why_not(found: Audit) -> str:
-    """Why label errors cannot be looked for; empty where they can."""
+    """Say why label errors cannot be looked for; empty where they can."""
     inventory = found.inventory
     shown = inventory.labels[found.thumbnails.which]
     if shown.ndim == 2:
@@ -159,16 +158,16 @@ Doubted = tuple[list[Finding], NDArray[np.float64], NDArray[np.bool_]]
 def _single_label_issues(
     found: Audit, seen: JudgeData, labels: NDArray[np.int64], seed: int, track: Track[Any]
 ) -> Doubted:
-    """Where every picture shows one class."""
+    """Judge the labels of images of one class each."""
     classes = found.inventory.classes
-    answers = judge(seen, labels, found.alike[seen.pictures], len(classes), seed, track)
+    answers = judge(seen, labels, found.alike[seen.images], len(classes), seed, track)
     own = answers[np.arange(len(labels)), labels]
     findings = [
         found.inventory.finding(
             "label_error",
-            [int(seen.pictures[one.picture])],
-            f"labelled {classes[one.said]} "
-            f"({100 * one.own:.1f} %), looks like {classes[one.seen]} ({100 * one.other:.1f} %)",
+            [int(seen.images[one.image])],
+            f"labelled {classes[one.label]} "
+            f"({100 * one.self_confidence:.1f} %), looks like {classes[one.predicted]} ({100 * one.confidence:.1f} %)",
         )
         for one in label_issues(answers, labels)
     ]
@@ -176,19 +175,19 @@ def _single_label_issues(
 
 
 def _multilabel_issues(found: Audit, seen: JudgeData, labels: NDArray[np.int64], seed: int, _: Track[Any]) -> Doubted:
-    """Where a picture may show several classes."""
+    """Judge the labels of images that may show several classes."""
     classes = found.inventory.classes
-    shown = out_of_fold_multilabel(seen.values, labels, found.alike[seen.pictures], seed)
+    shown = out_of_fold_multilabel(seen.values, labels, found.alike[seen.images], seed)
     own = np.where(labels > 0, shown, 1 - shown)
     findings = [
         found.inventory.finding(
             "label_error",
-            [int(seen.pictures[one.picture])],
+            [int(seen.images[one.image])],
             f"{classes[one.label]} is "
             + (
-                f"missing: it is shown with {100 * (1 - one.own):.1f} %"
+                f"missing: it is shown with {100 * (1 - one.self_confidence):.1f} %"
                 if one.missing
-                else f"superfluous: it is shown with {100 * one.own:.1f} % only"
+                else f"superfluous: it is shown with {100 * one.self_confidence:.1f} % only"
             ),
         )
         for one in label_flags(shown, labels)
@@ -197,7 +196,7 @@ def _multilabel_issues(found: Audit, seen: JudgeData, labels: NDArray[np.int64],
 
 
 def write_fix(checked: CheckResult, path: str | os.PathLike[str]) -> int:
-    """Writes the list of pictures to leave out and of those in doubt; how many are to be left out.
+    """Write the list of images to leave out and of those in doubt. Returns how many are to be left out.
 
     Raises:
         FileError: it cannot be written.

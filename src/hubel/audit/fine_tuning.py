@@ -64,7 +64,7 @@ class Halves:
 
 
 def halves(network: nn.Module, example: Tensor) -> Halves:
-    """Cuts a network where its maps have their last resolution; where nothing is learnt behind, before its last stage.
+    """Cut a network where its maps have their last resolution; where nothing is learnt behind, before its last stage.
 
     Args:
         network: of stem, stages and head; it stays as it is.
@@ -96,7 +96,7 @@ def halves(network: nn.Module, example: Tensor) -> Halves:
 def maps(
     classifier: Classifier, body: nn.Module, images: Images, which: NDArray[np.int64], track: Track[Any] = silently
 ) -> Tensor:
-    """What the body makes of pictures and of their mirror images: 2 N C H W float16.
+    """Compute what the body makes of images and of their mirror images: 2 N C H W float16.
 
     Args:
         classifier: whose normalisation it is.
@@ -125,7 +125,7 @@ def maps(
 
 
 def _room(count: int, some: Tensor) -> Tensor:
-    """For the maps of so many pictures and their mirror images."""
+    """Allocate the maps of so many images and their mirror images."""
     needed, most = 4 * count * some[0].numel(), memory_bytes() * SHARE
     if needed > most:
         raise UsageError(
@@ -145,7 +145,9 @@ def fine_tune_in_folds(
     seed: int = 0,
     track: Track[Any] = silently,
 ) -> NDArray[np.float64]:
-    """Log-probabilities of every picture by a tail that was trained on the other folds, N K; nan where nobody knows its class.
+    """Fine-tune a tail for each fold and ask it about the images that it has not seen.
+
+    Returns log-probabilities, N K; nan where no other fold knows the class.
 
     Args:
         views: see `maps`.
@@ -188,13 +190,13 @@ class _Learner:
         self.precision = torch.bfloat16 if multiplies_bf16(device.type) else torch.float32
 
     def __call__(self, maps: Tensor, dropout: float = 0.0) -> Tensor:
-        """Logits of maps."""
+        """Compute the logits of maps."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
             last = self.tail(maps.to(self.device, self.precision, memory_format=torch.channels_last))
         return self.head(functional.dropout(last.float().mean(dim=(2, 3)), dropout))
 
     def answers(self, views: Tensor, which: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The mean of the log-probabilities of both views."""
+        """Average the log-probabilities of both views."""
         rows = []
         with torch.inference_mode():
             for start in range(0, len(which), 4 * BATCH):

@@ -26,16 +26,16 @@ CELLS, WIDEST = 3, 4096  # the first of them also in 3 x 3 parts of the picture,
 
 @dataclass(frozen=True)
 class JudgeData:
-    """What is seen on the pictures whose labels are judged.
+    """What the judges see of the images whose labels they judge.
 
     Args:
-        pictures: their numbers, N.
+        images: their numbers, N.
         values: what is seen, N d.
         judge: how, in words.
         network: where it is fine-tuned, its halves and what the first of them makes of the pictures, 2 N C H W.
     """
 
-    pictures: NDArray[np.int64]
+    images: NDArray[np.int64]
     values: NDArray[np.float32]
     judge: str
     network: tuple[Halves, Tensor] | None = None
@@ -44,9 +44,9 @@ class JudgeData:
 def judge_data(
     found: Audit, classifier: Classifier | None, opened: Opened, track: Track[Any] = silently, *, thorough: bool = False
 ) -> JudgeData:
-    """What there is to see on the pictures whose labels are judged.
+    """Compute what the judges see: edges and colours, and features of a network where one is given.
 
-    A network sees whole pictures, also one whose weights are published for the centre: a hem or a sleeve is at the border.
+    A network sees whole images, also one whose weights are published for the centre: a hem or a sleeve is at the border.
 
     Raises:
         UsageError: the network cannot be fine-tuned, or its maps take too much memory.
@@ -67,8 +67,8 @@ def judge_data(
         places.append(split.places + before)
         parts.append(split)
         before += len(part.labels)
-    pictures = Joined(tuple(parts))
-    example = example_of(classifier, pictures)
+    images = Joined(tuple(parts))
+    example = example_of(classifier, images)
     # refused before anything is computed for nothing
     cut = halves(classifier.network, example) if thorough else None
     read = stages(classifier.network, example)[-DEPTH:]
@@ -76,7 +76,7 @@ def judge_data(
     cells = min(CELLS, math.isqrt(WIDEST // width))
     if cells > 1 and len(read) > 1:
         read = (*read, read[0].divided(cells))
-    values = extract(classifier, pictures, read, track=track).values
+    values = extract(classifier, images, read, track=track).values
     which = np.concatenate(places)
     known = {int(number): place for place, number in enumerate(found.thumbnails.which)}
     shared = np.array([i for i, number in enumerate(which.tolist()) if number in known])
@@ -85,7 +85,7 @@ def judge_data(
     seen = JudgeData(which[shared], combine_features(blocks), f"features of {classifier.model}, edges and colours")
     if cut is None:
         return seen
-    views = maps(classifier, cut.body, pictures, shared, track)
+    views = maps(classifier, cut.body, images, shared, track)
     return replace(seen, judge=f"{classifier.model} fine-tuned, its features, edges and colours", network=(cut, views))
 
 
@@ -97,7 +97,7 @@ def judge(
     seed: int = 0,
     track: Track[Any] = silently,
 ) -> NDArray[np.float64]:
-    """Class probabilities of every picture by judges that did not train on it, N K; see `out_of_fold`."""
+    """Compute class probabilities of every image, N K, by judges that did not train on it; see `out_of_fold`."""
     if seen.network is None:
         return out_of_fold(seen.values, labels, groups, classes, seed)
     cut, views = seen.network

@@ -52,31 +52,31 @@ SAMPLE = 5000  # pictures that components and landmarks are taken from
 LANDMARKS, GAMMA = (
     1000,
     0.5,
-)  # pictures that others are likened to; likeness is exp(-GAMMA) at the median squared distance
+)  # images that others are likened to; likeness is exp(-GAMMA) at the median squared distance
 RIDGE, SHRINKAGE = 0.2, 0.2  # regularisation of the two judges
 
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """A picture whose label is doubted.
+    """An image whose label is doubted.
 
     Args:
-        picture: its position.
-        said: its label.
-        seen: the class that is likeliest to classifiers which did not train on it.
-        own: the probability they give its label.
-        other: the probability they give `seen`.
+        image: its position.
+        label: what the data say it shows.
+        predicted: the class that is likeliest to classifiers which did not train on it.
+        self_confidence: the probability that they give its label.
+        confidence: the probability that they give `predicted`.
     """
 
-    picture: int
-    said: int
-    seen: int
-    own: float
-    other: float
+    image: int
+    label: int
+    predicted: int
+    self_confidence: float
+    confidence: float
 
 
 def combine_features(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Several descriptions of the same pictures as one: every block weighs the same, however many numbers it has.
+    """Combine several descriptions of the same images into one, in which every block weighs the same, whatever its width.
 
     Args:
         blocks: each N d, of any d.
@@ -102,7 +102,7 @@ def out_of_fold(
     seed: int = 0,
     further: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Class probabilities of every picture by judges that trained on the other folds, N K.
+    """Compute class probabilities of every image, N K, by judges that trained on the other folds.
 
     One is the linear discriminant, the other ridge regression on the likeness to landmarks (a Gaussian kernel, in the
     approximation of Nystroem; Williams & Seeger, NIPS 2000). They err about different pictures, so their probabilities are
@@ -145,7 +145,7 @@ def out_of_fold_multilabel(
     groups: NDArray[np.int64],
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """How probable it is that a picture shows each class, by the judges of `out_of_fold`, N K.
+    """Compute how probable it is that an image shows each class, N K, by the judges of `out_of_fold`.
 
     Args:
         values: features, N d; see `combine_features`.
@@ -175,7 +175,7 @@ def out_of_fold_multilabel(
 def _together(
     linear: NDArray[np.float64], curved: NDArray[np.float64], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Probabilities of the scores of both judges, N K; nan where one of them does not know."""
+    """Average the probabilities of both judges, N K; nan where one of them does not know."""
     answers = np.full_like(linear, np.nan)
     known = ~np.isnan(linear + curved).any(axis=1)
     if known.any():
@@ -190,7 +190,7 @@ def discriminant(
     classes: int,
     asked: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    """Scores of the linear discriminant, N K: log prior and density of Gaussian classes of one shrunk covariance.
+    """Compute the scores of the linear discriminant, N K: log prior and density of Gaussian classes of one shrunk covariance.
 
     As scikit-learn's, which warns of classes of one picture and does not know classes without any.
 
@@ -215,7 +215,7 @@ def discriminant(
 
 
 def _likeness(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """To at most 1,000 of the pictures, N x as many."""
+    """Compute how alike images are to at most 1,000 of them, N x as many."""
     sample = values[:: max(1, len(values) // 500)]
     distance = float(np.median(pdist(sample, "sqeuclidean"))) if len(sample) > 1 else 1.0
     pool = values[:: max(1, len(values) // SAMPLE)]
@@ -228,13 +228,13 @@ def _likeness(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _tempered(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Probabilities of scores, N K, at the temperature that makes the labels likeliest."""
+    """Turn scores, N K, into probabilities at the temperature that makes the labels likeliest."""
     logits = torch.from_numpy(scores)
     return (logits / fitted_temperature(logits, labels)).softmax(dim=1).numpy()
 
 
 def bound(probabilities: NDArray[np.float64], alarms: float = ALARMS) -> float:
-    """How improbable a label has to be to be doubted; see `label_issues`."""
+    """Compute how improbable a label has to be to be doubted; see `label_issues`."""
     chances = np.sort(probabilities[~np.isnan(probabilities).any(axis=1)], axis=None)
     if not len(chances):
         return 0.0
@@ -245,7 +245,7 @@ def bound(probabilities: NDArray[np.float64], alarms: float = ALARMS) -> float:
 def label_issues(
     probabilities: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS
 ) -> list[LabelIssue]:
-    """The pictures whose label is least probable, those first.
+    """Find the images whose label is doubted. Returns the least probable first.
 
     How improbable is decided by the false alarms it costs: were all labels drawn from the probabilities, the expected
     share of labels below the bound would be `alarms`.
@@ -271,20 +271,20 @@ class LabelFlag:
     """A class that is wrongly said to be shown, or not, as it seems.
 
     Args:
-        picture: its position.
+        image: its position.
         label: the class.
-        missing: nobody said that the picture shows it; else it is superfluous.
-        own: the probability of what is said.
+        missing: the data do not say that the image shows it; else it is superfluous.
+        self_confidence: the probability of what the data say.
     """
 
-    picture: int
+    image: int
     label: int
     missing: bool
-    own: float
+    self_confidence: float
 
 
 def label_flags(shown: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS) -> list[LabelFlag]:
-    """As `label_issues`, of pictures that may show several classes: the least probable first.
+    """Do as `label_issues` for images that may show several classes. Returns the least probable first.
 
     Args:
         shown: see `out_of_fold_multilabel`, N K.
@@ -293,4 +293,4 @@ def label_flags(shown: NDArray[np.float64], labels: NDArray[np.int64], alarms: f
     """
     count = labels.shape[1]
     found = label_issues(np.stack([1 - shown, shown], axis=2).reshape(-1, 2), labels.reshape(-1), alarms / count)
-    return [LabelFlag(one.picture // count, one.picture % count, one.said == 0, one.own) for one in found]
+    return [LabelFlag(one.image // count, one.image % count, one.label == 0, one.self_confidence) for one in found]
