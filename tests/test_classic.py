@@ -14,11 +14,11 @@ from skimage.feature import hog as skimage_hog
 from sklearn.neighbors import KNeighborsClassifier
 
 from hubel.classic import METHODS, Fitted, Result, baselines
+from hubel.classic.bag_of_words import codebook, grid, patches
 from hubel.classic.baselines import capped
 from hubel.classic.classifiers import linear, nearest, voted
 from hubel.classic.features import cell, colour_histogram, hog, raw_pixels
 from hubel.classic.templates import templates
-from hubel.classic.words import codebook, grid, patches
 from hubel.cli import main
 from hubel.commands.baseline import baseline
 from hubel.data import Division, Split, Splits, load, open_data

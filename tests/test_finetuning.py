@@ -20,6 +20,7 @@ from hubel.errors import DataError, UsageError
 from hubel.files import silently
 from hubel.hashing import weights_sha256
 from hubel.layers import AuxiliaryNetwork, Network
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.recipes.default import BARE, FINE, InputPlan, _peak
 from hubel.seeding import seeded
@@ -310,7 +311,7 @@ def test_features_are_kept_wherever_every_epoch_would_compute_the_same(few, keys
 def test_features_larger_than_a_quarter_of_the_memory_are_not_kept(few, monkeypatch):
     recipe = Recipe(model="own", weights="own.pth", unfreeze="head")
     for memory, kept in ((4 * (256 + 80) * 32 * 4, True), (4 * (256 + 80) * 32 * 4 - 4, False)):
-        monkeypatch.setattr(frozen, "memory", lambda memory=memory: memory)
+        monkeypatch.setattr(frozen, "memory_bytes", lambda memory=memory: memory)
         assert decided(recipe, network(), few)[0].cache_features is kept
     own = Recipe(model="own", weights="own.pth", unfreeze="head")
     assert (
@@ -696,7 +697,7 @@ def test_mistakes_on_the_command_line_are_one_sentence(base, tmp_path, capsys, m
     ({"weights": "w"},                       128, "mine.py:Net",      96, FINE),
 ])  # fmt: skip
 def test_what_has_been_learned_is_trained_gently(given, batch, model, size, peak):
-    plan = InputPlan(model, size, 3, "pad")
+    plan = InputPlan(ModelRef.parse(model), size, 3, "pad")
     assert _peak(Recipe(**given), plan, batch, normalised=True) == pytest.approx(peak)
     if peak == FINE:
         assert _peak(Recipe(**given), plan, batch, normalised=False) == BARE

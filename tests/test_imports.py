@@ -12,8 +12,9 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "foreign", "process", "locks", "limits", "files", "documents", "run_files", "caching", "drawing", "compiled",
-    "hashing", "seeding", "machine", "recipe", "arithmetic", "losses", "layers", "hub", "weights", "zoo", "analysis", "data",
+    "errors", "foreign", "formatting", "process", "locks", "limits", "files", "documents", "run_files", "caching", "drawing",
+    "compiled", "hashing", "seeding", "machine", "model_ref", "recipe", "arithmetic", "losses", "layers", "hub", "weights", "zoo",
+    "analysis", "data",
     "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "audit",
     "explanation", "report", "benchmark", "commands", "estimator", "terminal",
     "cli", "__main__",
@@ -63,6 +64,15 @@ print(*[loaded for loaded in sys.modules if loaded.startswith("hubel.training")]
     assert found.stdout.split() == []
 
 
+@pytest.mark.parametrize("words", ["", "models", "models --json", "recipes", "train --help", "train --help optim", "val --help",
+                                   "models nothing", "trian", "train digits lr=fast", "val", "summary"], ids=str)  # fmt: skip
+def test_what_needs_no_network_does_not_wait_for_torch(words):
+    code = f"import sys; from hubel.cli import main\ntry: main({words.split()!r})\nexcept SystemExit: pass\n"
+    code += "print('loaded:', *{'torch', 'numpy', 'matplotlib', 'sklearn', 'scipy'} & set(sys.modules), file=sys.stderr)"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "loaded:"
+
+
 @pytest.mark.parametrize("name", SERVED)
 def test_what_a_server_needs_names_nothing_of_the_trainer(name):
     """Not inside a function either, which is loaded when it is called."""
@@ -77,7 +87,10 @@ def test_what_a_server_needs_names_nothing_of_the_trainer(name):
 # Imports inside functions and under TYPE_CHECKING count too: the one is a circle put off, the other is one that readers walk.
 # Where two files cannot do without each other, the import that closes the circle stands here with its reason.
 CLOSING = {
-    ("hubel.zoo", "hubel.zoo.recognition"),  # weights that do not fit are recognised by creating other networks
+    (
+        "hubel.zoo.catalogue",
+        "hubel.zoo.recognition",
+    ),  # weights that do not fit are recognised by creating other networks
 }
 # Values that hand themselves to the files which work on them: these may name the value's type, under TYPE_CHECKING only.
 HANDED_OUT = {

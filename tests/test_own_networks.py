@@ -15,6 +15,7 @@ from hubel.commands.summary import compared, linted, named_network, summarise
 from hubel.errors import UsageError
 from hubel.explanation.attribution import Settings, saliency
 from hubel.explanation.private import private
+from hubel.model_ref import ModelRef
 
 CODE = """
 import torch
@@ -189,7 +190,7 @@ def test_huge_networks_are_inspected_without_memory_for_them(code):
 
 
 def test_lines_keep_their_shapes_without_weights():
-    _, network, _ = named_network("8c3 bn r p2 [8c3p1 bn] gap 10", "3x16x16")
+    _, network, _ = named_network(ModelRef.find("8c3 bn r p2 [8c3p1 bn] gap 10"), "3x16x16")
     assert all(tensor.is_meta for tensor in network.state_dict().values())
     real = analysis.model("8c3 bn r p2 [8c3p1 bn] gap 10", input=(3, 16, 16))
     assert [tensor.shape for tensor in real.state_dict().values()] == [t.shape for t in network.state_dict().values()]

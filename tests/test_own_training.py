@@ -15,8 +15,9 @@ from hubel.commands.lr_find import find
 from hubel.commands.train import start
 from hubel.errors import FileError, HubelError, ShapeError, UsageError
 from hubel.estimator import HubelClassifier
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
-from hubel.zoo.own import from_file
+from hubel.zoo.user_code import from_file
 
 SHAPE, CLASSES = (1, 8, 8), 10
 Named = namedtuple("Named", "logits aux_logits")  # as torchvision's GoogLeNet returns
@@ -204,9 +205,9 @@ def test_gradcheck_refuses_what_is_no_classifier():
 
 @pytest.mark.parametrize("wrapped", ["Compiled(layers(num_classes))", "nn.DataParallel(layers(num_classes))"])
 def test_wrappers_do_not_change_the_names_of_weights(tmp_path, wrapped):
-    net = from_file(write(tmp_path, f"return {wrapped}"), num_classes=3)
+    net = from_file(ModelRef.parse(write(tmp_path, f"return {wrapped}")), num_classes=3)
     assert list(net.state_dict()) == list(body().state_dict())
-    inner = from_file(write(tmp_path, f"return nn.Sequential({wrapped})"), num_classes=3)
+    inner = from_file(ModelRef.parse(write(tmp_path, f"return nn.Sequential({wrapped})")), num_classes=3)
     assert list(inner.state_dict()) == [f"0.{name}" for name in body().state_dict()]
 
 

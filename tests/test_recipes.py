@@ -14,6 +14,7 @@ from hubel.cli.parsing import normalised
 from hubel.commands.train import start
 from hubel.data import Preprocessing, Split, Splits
 from hubel.errors import UsageError
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.recipe.fields import seconds
 from hubel.recipes import RECIPES, fast, filled, published
@@ -182,7 +183,7 @@ def test_the_strongest_network_that_can_be_shown_enough_is_chosen():
 def test_candidates_take_their_pictures(side, grey):
     rows = fast.candidates(side, grey=grey)
     assert rows
-    assert all(zoo.fits(row.model, in_channels=1 if grey else 3, image_size=row.size) for row in rows)
+    assert all(zoo.fits(ModelRef.parse(row.model), in_channels=1 if grey else 3, image_size=row.size) for row in rows)
 
 
 def test_a_resumed_run_takes_the_corrected_course(tmp_path):

@@ -14,6 +14,7 @@ from hubel.data import Preprocessing, Split
 from hubel.data.batches import mirrored
 from hubel.errors import UsageError
 from hubel.evaluation import evaluate
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.training import optimisers
 from hubel.training.muon import Muon, orthogonalised
@@ -24,7 +25,7 @@ def test_whitened_patches_are_uncorrelated_with_equal_variance():
     torch.manual_seed(0)
     net = zoo.create("airbench94", in_channels=2)
     pictures = functional.avg_pool2d(torch.randn(64, 2, 12, 12), 3, 1) * 2  # neighbours that agree, as in photographs
-    zoo.initialise(net, "airbench94", lambda: pictures)
+    zoo.initialise(net, ModelRef.parse("airbench94"), lambda: pictures)
     conv = net.stem[0]
     outputs = functional.conv2d(pictures, conv.weight).permute(0, 2, 3, 1).reshape(-1, 16)
     covariance = outputs.T @ outputs / len(outputs)
@@ -34,7 +35,7 @@ def test_whitened_patches_are_uncorrelated_with_equal_variance():
 
 
 def test_other_networks_ask_for_no_pictures():
-    zoo.initialise(nn.Identity(), "resnet18", lambda: pytest.fail("asked"))
+    zoo.initialise(nn.Identity(), ModelRef.parse("resnet18"), lambda: pytest.fail("asked"))
 
 
 def test_the_first_filters_of_a_convolution_pass_their_input_on():

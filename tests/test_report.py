@@ -19,13 +19,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from hubel import formatting
 from hubel.classifier import Classifier
 from hubel.data import Preprocessing, Split
 from hubel.errors import FileError
 from hubel.evaluation import most_uncertain
 from hubel.evaluation.challenges import CHALLENGES
 from hubel.evaluation.metrics import scaled
-from hubel.report import RunPage, charts, diagrams, draw_curves, render, words
+from hubel.report import RunPage, charts, diagrams, draw_curves, render
 
 PLAIN = Preprocessing(size=8, channels=1, fit="pad", mean=(0.5,), std=(0.25,))
 
@@ -276,7 +277,7 @@ def test_what_was_measured_about_a_run_is_on_its_page():
     run = judged()
     html = render(run)
     page, e = Parsed(html), run.evaluation
-    percent = lambda share: words.percent(share).replace("\xa0", " ")  # noqa: E731
+    percent = lambda share: formatting.percent(share).replace("\xa0", " ")  # noqa: E731
     before = percent(e["before_scaling"]["calibration_error"])
     assert f"off by {percent(e['calibration_error'])} on average" in page.text
     assert f"temperature 0.800, fitted on the validation pictures, it was {before}" in page.text
@@ -447,13 +448,13 @@ def test_no_curve_leaves_its_chart(rows, best):
 
 @given(st.floats(0, 1))
 def test_only_all_is_a_hundred_per_cent_and_only_nothing_is_none(share):
-    text = words.points(share)
+    text = formatting.points(share)
     assert (text == "100.0") == (share == 1)
     assert (re.fullmatch(r"[0.]+", text) is not None) == (share == 0)
 
 
 def test_words_are_as_documented():
-    assert doctest.testmod(words).failed == 0
+    assert doctest.testmod(formatting).failed == 0
 
 
 def test_curves_are_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from hubel.classifier import Classifier
 from hubel.cli import main
 from hubel.data import Preprocessing, Split, load, open_data
 from hubel.errors import UsageError
+from hubel.model_ref import ModelRef
 from hubel.training.run import Run
 from hubel.transfer import Holdout, Place, Probe, extract, features, fitted, holdout, locate, neighbours, probe, stages
 from hubel.transfer.advice import A_LOT, CELLS, Advice, Evidence, Point, advise
@@ -80,7 +81,7 @@ class Foreign(nn.Module):
 @pytest.mark.parametrize("name", ["resnet20_cifar", "nasnet_a_cifar", "alexnet_lecture"])
 def test_features_are_what_a_hook_reads(name):
     size = 67 if name == "alexnet_lecture" else 32
-    options = {"image_size": size} if zoo.needs_image_size(name) else {}
+    options = {"image_size": size} if zoo.needs_image_size(ModelRef.parse(name)) else {}
     classifier = classifier_of(zoo.create(name, num_classes=2, **options), size, model=name)
     images = pictures(3, size)
     places = stages(classifier.network, classifier.preprocessing.normalise(torch.from_numpy(images)))

@@ -6,6 +6,7 @@
     hashing      digests of files and weights
     seeding      random numbers from a seed and a few counts
     machine      devices, cores, memory, versions
+    model_ref    what a model's name means; no torch
     recipe       every choice of a training as plain values; no torch
     arithmetic   integers only: output size, parameters, MACs
     losses       one figure per picture

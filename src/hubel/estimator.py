@@ -176,8 +176,7 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
 
 def _loaded(run: Run) -> Classifier:
     """The best epoch; a network of the caller's own code was named by the caller."""
-    model = run.about["model"]
-    return Classifier.load(run.folder, model if ".py:" in model else None)
+    return Classifier.load(run.folder, str(run.model) if run.model.is_code else None)
 
 
 def _of(X: Any) -> tuple[int, ...]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hubel.errors import FileError, UsageError
+from hubel.model_ref import HUB
 
-PREFIX = "hf-hub:"
-NAME = re.compile(r"hf-hub:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>.+))?")
+NAME = re.compile(re.escape(HUB) + r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>.+))?")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # what the hub's libraries call them; the first that is there
 
 
@@ -54,11 +54,6 @@ class Fetched:
         return found
 
 
-def is_named(name: str | os.PathLike[str]) -> bool:
-    """Whether a name stands for weights on the hub."""
-    return os.fspath(name).startswith(PREFIX)
-
-
 def fetch(name: str) -> Fetched:
     """The weights that hf-hub:OWNER/NAME stands for; with @REVISION those of a branch, tag or commit, with /FILE that file.
 
@@ -68,22 +63,22 @@ def fetch(name: str) -> Fetched:
     """
     found = NAME.fullmatch(name)
     if found is None:
-        raise UsageError(f"{name!r} is no name on the hub; it has the form {PREFIX}OWNER/NAME, with @REVISION or /FILE behind it "
+        raise UsageError(f"{name!r} is no name on the hub; it has the form {HUB}OWNER/NAME, with @REVISION or /FILE behind it "
                          f"where the newest or the usual one is not meant")  # fmt: skip
     for step in (*found["repository"].split("/"), *(found["file"] or "x").split("/")):
         if not step.strip(".") or not step.isprintable() or "\\" in step:
             raise UsageError(f"{name!r} is no name on the hub: {step!r} is no part of a path there; it has the form "
-                             f"{PREFIX}OWNER/NAME/FILE")  # fmt: skip
+                             f"{HUB}OWNER/NAME/FILE")  # fmt: skip
     repository, wanted = found["repository"], (found["file"],) if found["file"] else WEIGHTS
     path = next(filter(None, (_file(name, repository, file, found["revision"]) for file in wanted)), None)
     if path is None:
         raise FileError(
-            f"{name}: the repository has no {' and no '.join(wanted)}; name its weights: {PREFIX}{repository}/FILE"
+            f"{name}: the repository has no {' and no '.join(wanted)}; name its weights: {HUB}{repository}/FILE"
         )
     inside = path.parts[path.parts.index("snapshots") + 1 :]  # commit, then the path in the repository
     commit, file = inside[0], "/".join(inside[1:])
     config, card = (_file(name, repository, beside, commit) for beside in ("config.json", "README.md"))
-    named = f"{PREFIX}{repository}@{commit}" + (f"/{found['file']}" if found["file"] else "")
+    named = f"{HUB}{repository}@{commit}" + (f"/{found['file']}" if found["file"] else "")
     return Fetched(path, named, f"{_endpoint()}/{repository}/resolve/{commit}/{file}",
                    _config(config) if config else {}, _licence(card) if card else None)  # fmt: skip
 

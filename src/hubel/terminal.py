@@ -11,10 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from hubel import process
-from hubel.data.augmentation.safety import told
-from hubel.evaluation.words import percent
 from hubel.foreign import in_markup
-from hubel.report.words import plural
+from hubel.formatting import fixed_percent, plural
 
 T = TypeVar("T")
 HEADER = (
@@ -125,6 +123,8 @@ def introduce(record: Any, console: Console) -> None:
         console.print(f"[yellow]left out[/] {len(data['broken']) - 10} more, listed in the report", highlight=False)
     for note in data["notes"]:
         console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
+    from hubel.data.augmentation.safety import told  # with torch, which other verbs do not wait for
+
     for line in told(record.run.about.get("augmentation") or []):
         console.print(f"augment=auto {in_markup(line)}", highlight=False, soft_wrap=not console.is_terminal)
     if said := (record.run.about.get("weights") or {}).get("said"):
@@ -153,17 +153,17 @@ def shortage(record: Any) -> str:
 def epoch_line(record: Any, recipe: Any) -> str:
     """One epoch as a line under `HEADER`; a star marks the best so far.  How many a budget allows changes on the way."""
     of = f"/{recipe.epochs}" if recipe.budget is None else ""
-    return (f"{record.epoch:>4}{of:<5}  {record.train_loss:>10.4f}  {percent(record.train_top1):>9}  "
-            f"{record.val_loss:>10.4f}  {percent(record.val_top1):>9}  {record.images_per_second:>9,.0f}  "
+    return (f"{record.epoch:>4}{of:<5}  {record.train_loss:>10.4f}  {fixed_percent(record.train_top1):>9}  "
+            f"{record.val_loss:>10.4f}  {fixed_percent(record.val_top1):>9}  {record.images_per_second:>9,.0f}  "
             f"{record.seconds:>6.1f}{' *' if record.best else ''}")  # fmt: skip
 
 
 def conclude(record: Any, console: Console, while_training: float | None = None) -> None:
     """The result in words, and where to look; `while_training` is the best epoch's accuracy as its line said it."""
     summary = record.summary
-    top1 = percent(summary["validation"]["top1"])
-    again = "" if while_training is None or percent(while_training) == top1 else (
-        f" (scored again in float32; {percent(while_training)} above is in the arithmetic of training)")  # fmt: skip
+    top1 = fixed_percent(summary["validation"]["top1"])
+    again = "" if while_training is None or fixed_percent(while_training) == top1 else (
+        f" (scored again in float32; {fixed_percent(while_training)} above is in the arithmetic of training)")  # fmt: skip
     if summary["stopped"]:
         console.print(f"stopped early: {in_markup(summary['stopped'])}", highlight=False)
     console.print(f"trained {plural(summary['epochs'], 'epoch')} in {summary['seconds']:.1f} s "
@@ -172,8 +172,8 @@ def conclude(record: Any, console: Console, while_training: float | None = None)
     test = summary["test"]
     if test:
         low, high = test["interval"]
-        console.print(f"[bold green]test accuracy {percent(test['top1'])}[/]  (95 % interval {percent(low)} to "
-                      f"{percent(high)}, n = {test['n']:,})", highlight=False)  # fmt: skip
+        console.print(f"[bold green]test accuracy {fixed_percent(test['top1'])}[/]  (95 % interval {fixed_percent(low)} to "
+                      f"{fixed_percent(high)}, n = {test['n']:,})", highlight=False)  # fmt: skip
     else:
         console.print("no test part: the validation figure chose the epoch and is optimistic", highlight=False)
     for reason in summary.get("not_written", ()):

@@ -15,7 +15,8 @@ from hubel import zoo
 from hubel.analysis import sequence
 from hubel.analysis.inputs import MOST_NUMBERS, Given, Inputs, inputs_of, picture, several, written
 from hubel.errors import UsageError
-from hubel.zoo.own import needs
+from hubel.model_ref import ModelName, ModelRef
+from hubel.zoo.user_code import needs
 
 Shape = tuple[int, ...]
 Size = Sequence[int] | int | str
@@ -24,9 +25,9 @@ USUAL_CLASSES = 1000  # of ImageNet, and of the networks of the zoo
 
 
 def named(
-    model: str | nn.Module, input: Size | None = None, classes: int | None = None
+    model: ModelName | nn.Module, input: Size | None = None, classes: int | None = None
 ) -> tuple[str, nn.Module, Shape]:
-    """(name, network, input C H W) of what was asked; networks of the zoo get no memory for their weights.
+    """Returns (name, network, input C H W) of what was asked; networks of the zoo get no memory for their weights.
 
     Args:
         model: any module that takes a batch of pictures; or a name of the zoo, FILE.py:NAME, or a line of layers such as
@@ -38,37 +39,58 @@ def named(
         UsageError: no such network, or a size that is none, or that has to be given and is not.
         ShapeError: the network does not fit the input.
     """
-    if not isinstance(model, str):
-        return _own(model, input)
-    if os.path.isfile(os.path.join(model, "run.json")) or model.endswith(".safetensors"):
-        raise UsageError(f"{model} is a trained classifier; its network is hubel.load({model!r}).network")
-    if " " in model.strip() or model.endswith(".toml"):
-        if classes is not None:
-            raise UsageError("classes would have no effect: the last layer of the line has its own number")
-        layers, own = sequence.read(Path(model)) if model.endswith(".toml") else (model, None)
-        usual = tuple(own or EXAMPLE)
-        shape = size_of(input, usual[0]) or usual
-        with torch.device("meta"), zoo.unfilled():
-            return model, sequence.model(layers, input=shape), shape
-    if ".py:" in model:
+    ref = reference(model)
+    return _given(model, input) if ref is None else (str(ref), *_built(ref, input, classes))
+
+
+def reference(model: ModelName | nn.Module) -> ModelRef | None:
+    """Reads the name of a network that is to be built; None where a network, or what is none, is given in its place.
+
+    Raises:
+        UsageError: the name leads to a trained classifier.
+    """
+    if not isinstance(model, str | os.PathLike | ModelRef):
+        return None
+    ref = ModelRef.find(model)
+    if ref.is_trained:
+        raise UsageError(f"{ref} is a trained classifier; its network is hubel.load({str(ref)!r}).network")
+    return ref
+
+
+def _built(ref: ModelRef, input: Size | None, classes: int | None) -> tuple[nn.Module, Shape]:
+    """Builds what a name stands for. Returns (network, input C H W)."""
+    if ref.kind in ("layers", "layer_file"):
+        return _of_layers(ref, input, classes)
+    if ref.is_code:
         shape = size_of(input)
         if shape is None:
-            raise UsageError(f"which input does {model} take? say it, such as input=3x224x224")
-        return model, _of_own_code(model, classes, (Given(shape),)), shape
-    usual = tuple(zoo.published(model)["input"])
+            raise UsageError(f"which input does {ref} take? say it, such as input=3x224x224")
+        return _of_user_code(ref, classes, (Given(shape),)), shape
+    usual = tuple(zoo.published(ref)["input"])
     channels, *sides = shape = size_of(input, usual[0]) or usual
     if len(shape) != len(usual):
-        raise UsageError(f"input {written(shape)} is not channels x height x width; {model} takes {written(usual)}")
-    if sides[0] != sides[1] and zoo.needs_image_size(model):
-        raise UsageError(f"{model} has a layer for square pictures only; {written(sides)} is not square")
+        raise UsageError(f"input {written(shape)} is not channels x height x width; {ref} takes {written(usual)}")
+    if sides[0] != sides[1] and zoo.needs_image_size(ref):
+        raise UsageError(f"{ref} has a layer for square pictures only; {written(sides)} is not square")
     with torch.device("meta"):
-        return model, zoo.create(model, num_classes=classes, in_channels=channels, image_size=sides[0]), shape
+        return zoo.build(ref, num_classes=classes, in_channels=channels, image_size=sides[0]), shape
+
+
+def _of_layers(ref: ModelRef, input: Size | None, classes: int | None) -> tuple[nn.Module, Shape]:
+    """Builds a line of layers, or those of a file, which may say its input."""
+    if classes is not None:
+        raise UsageError("classes would have no effect: the last layer of the line has its own number")
+    layers, own = sequence.read(Path(str(ref))) if ref.kind == "layer_file" else (str(ref), None)
+    usual = tuple(own or EXAMPLE)
+    shape = size_of(input, usual[0]) or usual
+    with torch.device("meta"), zoo.unfilled():
+        return sequence.model(layers, input=shape), shape
 
 
 def asked(
-    model: str | nn.Module, input: Size | Inputs | Sequence[Size] | None = None, classes: int | None = None
+    model: ModelName | nn.Module, input: Size | Inputs | Sequence[Size] | None = None, classes: int | None = None
 ) -> tuple[str, nn.Module, Inputs]:
-    """(name, network, inputs) of what was asked, as `named`, for networks that may take several.
+    """Returns (name, network, inputs) of what was asked, as `named`, for networks that may take several.
 
     Raises:
         UsageError: as `named`; or several inputs for a network that takes one picture.
@@ -76,45 +98,49 @@ def asked(
     if not several(input):
         title, network, shape = named(model, input, classes)  # type: ignore[arg-type]
         return title, network, (Given(shape),)
-    given = inputs_of(input)
-    if isinstance(model, str) and ".py:" not in model:
+    given, ref = inputs_of(input), reference(model)
+    if ref is None:
+        title, network, _ = _given(model, picture(given))
+        return title, network, given
+    if not ref.is_code:
         if len(given) == 1 and given[0].dtype in (None, torch.float32):
-            return asked(model, given[0].shape, classes)
+            network, shape = _built(ref, given[0].shape, classes)
+            return str(ref), network, (Given(shape),)
         kinds = [str(each.dtype).removeprefix("torch.") for each in given]
         what = f"{' '.join(kinds)} is" if len(kinds) == 1 else f"{len(kinds)} inputs are"
         raise UsageError(
-            f"{model} takes one picture of real numbers, and {what} given; several are for networks of your own"
+            f"{ref} takes one picture of real numbers, and {what} given; several are for networks of your own"
         )
-    if isinstance(model, str):
-        return model, _of_own_code(model, classes, given), given
-    title, network, _ = named(model, picture(given))
-    return title, network, given
+    return str(ref), _of_user_code(ref, classes, given), given
 
 
-def assumed(model: str | nn.Module, classes: int | None = None) -> str:
-    """What an instrument takes for granted where neither the caller nor the network says it; "" where all is said."""
-    if classes is not None or not isinstance(model, str) or ".py:" not in model or not needs(model, "num_classes"):
+def assumed(model: ModelName | nn.Module, classes: int | None = None) -> str:
+    """Says what an instrument takes for granted where neither the caller nor the network says it; "" where all is said."""
+    if classes is not None or not isinstance(model, str | os.PathLike | ModelRef):
         return ""
-    return f"num_classes is {USUAL_CLASSES}, as of the zoo's networks, because {model} has no default for it."
+    ref = ModelRef.parse(model)
+    if not ref.is_code or not needs(ref, "num_classes"):
+        return ""
+    return f"num_classes is {USUAL_CLASSES}, as of the zoo's networks, because {ref} has no default for it."
 
 
-def _of_own_code(model: str, classes: int | None, given: Inputs) -> nn.Module:
-    """The network of FILE.py:NAME without memory for its weights; with it where its code asks for numbers."""
+def _of_user_code(ref: ModelRef, classes: int | None, given: Inputs) -> nn.Module:
+    """Builds the network of FILE.py:NAME without memory for its weights; with it where its code asks for numbers."""
     shape = picture(given)
-    classes = USUAL_CLASSES if classes is None and needs(model, "num_classes") else classes
+    classes = USUAL_CLASSES if classes is None and needs(ref, "num_classes") else classes
     sizes = {"num_classes": classes, "in_channels": shape[0], "image_size": shape[1] if len(shape) > 1 else None}
     try:
         with torch.device("meta"), zoo.unfilled():
-            network = zoo.create(model, **sizes)
+            network = zoo.build(ref, **sizes)
             if any(map(is_lazy, network.parameters())):
                 network.eval()(*(torch.empty(1, *one.shape, dtype=one.dtype) for one in given))
             return network
     except Exception:  # the second time nothing stands in its way but its own mistakes
-        return zoo.create(model, **sizes)
+        return zoo.build(ref, **sizes)
 
 
-def _own(model: object, input: Size | None) -> tuple[str, nn.Module, Shape]:
-    """A network that is there."""
+def _given(model: object, input: Size | None) -> tuple[str, nn.Module, Shape]:
+    """Takes a network that is there. Returns (the name of its class, itself, input C H W)."""
     if not isinstance(model, nn.Module):
         inside = isinstance(getattr(model, "network", None), nn.Module)
         way = "give its .network" if inside else "give an nn.Module, or a name such as 'resnet18'"

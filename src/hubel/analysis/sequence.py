@@ -12,6 +12,7 @@ from torch import nn
 from hubel.arithmetic import out_size
 from hubel.errors import FileError, ShapeError, UsageError, nearest
 from hubel.layers import Network, Residual
+from hubel.model_ref import ModelRef
 
 Shape = tuple[int, ...]
 
@@ -80,7 +81,7 @@ def model(
         UsageError: a word nobody knows; the nearest one is named.
         ShapeError: a layer that does not fit: which, what it gets, and what would fit.
     """
-    if isinstance(layers, Path) or (isinstance(layers, str) and layers.endswith(".toml")):
+    if isinstance(layers, Path) or (isinstance(layers, str) and ModelRef.parse(layers).kind == "layer_file"):
         layers, own = read(Path(layers))
         input = own or input
     tokens = parse(layers) if isinstance(layers, str) else [_entry(entry) for entry in layers]

@@ -8,6 +8,7 @@ from torch import nn
 from hubel import zoo
 from hubel.benchmark.peers import peer
 from hubel.layers import conv_norm
+from hubel.model_ref import ModelRef
 
 Shape = tuple[int, int, int]
 SMALL_STEM = "_small_stem"  # ends the name of a ResNet whose stem is one 3x3 convolution, as CIFAR tutorials cut it
@@ -16,9 +17,8 @@ TIMM = {"mobilenet_v2": "mobilenetv2_100"}  # where its name is another
 
 def input_of(name: str, size: int | None) -> Shape:
     """Channels, height and width of a picture: as published unless a size is given."""
-    channels, height, width = (
-        zoo.published(name.removesuffix(SMALL_STEM))["input"] if ".py:" not in name else (3, 224, 224)
-    )
+    ref = ModelRef.parse(name.removesuffix(SMALL_STEM))
+    channels, height, width = (3, 224, 224) if ref.is_code else zoo.published(ref)["input"]
     return channels, size or height, size or width
 
 

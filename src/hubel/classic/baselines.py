@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import recall_score
 
+from hubel.classic.bag_of_words import codebook
 from hubel.classic.classifiers import Chosen, linear, nearest, perceptron
 from hubel.classic.features import colour_histogram, hog, raw_pixels
-from hubel.classic.words import codebook
 from hubel.data import Split, Splits
 from hubel.data.division import stratified
 from hubel.errors import DataError

@@ -22,13 +22,13 @@ from hubel.data.preprocessing import centre_crop, refuse_ill_matched
 from hubel.errors import DataError, FileError, UsageError, listed
 from hubel.hashing import file_sha256, weights_sha256
 from hubel.inference import Choice, choose
+from hubel.model_ref import ModelName, ModelRef
 from hubel.recipe.fields import Precision
 from hubel.recipe.resuming import resume_command
 from hubel.run_files import RUN_ID, refuse_foreign
 from hubel.weights import fetch, refuse_broken, tensor_file
 from hubel.zoo import foreign
 from hubel.zoo.foreign import Foreign
-from hubel.zoo.own import located
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Classifier:
     temperature: float = 1.0
 
     @staticmethod
-    def load(path: str | os.PathLike[str], model: str | None = None, *, body: bool = False) -> "Classifier":
-        """The classifier that a path or a name stands for.
+    def load(path: ModelName, model: str | None = None, *, body: bool = False) -> "Classifier":
+        """Loads the classifier that a path or a name stands for.
 
         A run folder gives its best epoch. A bare weights file gets what usually travels with its network: preparation of
         pictures and class names (see `recognition.travelling`); what is known of its origin is in `about["weights"]`.
@@ -99,13 +99,19 @@ class Classifier:
             body: whether weights without the layer of the classes will do; such a classifier has no classes, and a fresh layer.
 
         Raises:
-            UsageError: the network is FILE.py:NAME and `model` is not given, or `model` would have no effect, or the weights
-                are of no network of the zoo, or of several; or the network gives no logits.
+            UsageError: code is named in the place of weights; the network is FILE.py:NAME and `model` is not given, or `model`
+                would have no effect; the weights are of no network of the zoo, or of several; or the network gives no logits.
             FileError: missing, damaged, or not a classifier; or a pickle that asks for code; or numbers that are NaN.
         """
-        remote = hub.fetch(os.fspath(path)) if hub.is_named(path) else None
-        path, ours = remote.path if remote else Path(path), False
-        if os.path.isdir(path):
+        ref = ModelRef.find(path)
+        if ref.kind in ("zoo", "layers"):
+            return _assembled(foreign.by_name(ref, model))
+        if ref.kind in ("code", "code_file"):
+            raise UsageError(f"{ref} is code, which holds no trained weights; name a run or a file of weights, and the code that "
+                             f"builds their network with it: model={ref if ref.is_code else f'{ref.file}:NAME'}")  # fmt: skip
+        remote = hub.fetch(str(ref)) if ref.kind == "hub" else None
+        path, ours = remote.path if remote else Path(str(ref)), False
+        if ref.kind == "run" and os.path.isdir(path):
             if os.path.isfile(path / "run.json") and not os.path.isfile(path / "best.safetensors"):
                 done, kept = (os.path.isfile(path / name) for name in ("summary.json", "last.safetensors"))
                 raise FileError(f"the run {path} has lost its best.safetensors; restore it, or "
@@ -117,9 +123,7 @@ class Classifier:
                 raise FileError(f"{path} is a folder of runs; name one of them: {names}")
             ours = os.path.isfile(path / "run.json")
             path = path / "best.safetensors"
-        elif not os.path.exists(path) and path.name == str(path) and not path.suffix:
-            return _assembled(foreign.by_name(str(path), model))
-        if path.suffix == ".json" and os.path.isfile(path):
+        if ref.kind == "ensemble" and os.path.isfile(path):
             raise FileError(f"{path} is no single network; hubel val and hubel predict take the file of an ensemble, and so does "
                             f"hubel.Ensemble.load in Python")  # fmt: skip
         if os.path.isfile(path) and not ours and not tensor_file.is_ours(path):
@@ -133,7 +137,7 @@ class Classifier:
         refuse_ill_matched(about["preprocessing"], path)
         preprocessing = Preprocessing.from_dict(about["preprocessing"])
         classes = tuple(about["classes"])
-        own = ".py:" in about["model"]
+        own = ModelRef.parse(about["model"]).is_code
         if path.name == "best.safetensors":
             _refuse_foreign(path, about)
         if ours and not own:  # code of one's own may have counted on in a buffer when the result was computed
@@ -293,13 +297,16 @@ def averaged(
 
 
 def file_of(name: str) -> Path:
-    """The file that `Classifier.load` reads for a name."""
-    if hub.is_named(name):
+    """Finds the file that `Classifier.load` reads for a name."""
+    ref = ModelRef.find(name)
+    if ref.kind == "hub":
         return hub.fetch(name).path
-    path = Path(name)
-    if os.path.exists(path):
-        return path / "best.safetensors" if os.path.isdir(path) else path
-    known = zoo.pretrained(name)
+    if ref.is_path:
+        path = Path(name) / "best.safetensors" if ref.kind == "run" else Path(name)
+        if not os.path.exists(path):
+            raise FileError(f"there is no {path}")
+        return path
+    known = zoo.pretrained(ref)
     return fetch(known.url, known.sha256)
 
 
@@ -309,10 +316,11 @@ def sha256_of(name: str) -> str:
 
 
 def lasting(name: str) -> str:
-    """The name by which `Classifier.load` finds the same from any folder, and later."""
-    if hub.is_named(name):
+    """Returns the name by which `Classifier.load` finds the same from any folder, and later."""
+    ref = ModelRef.find(name)
+    if ref.kind == "hub":
         return hub.fetch(name).name
-    return str(Path(name).resolve()) if os.path.exists(name) else located(name)
+    return str(Path(name).resolve()) if ref.is_path else str(ref.located())
 
 
 def _refuse_foreign(path: Path, about: Mapping[str, Any]) -> None:
@@ -341,16 +349,16 @@ def _assembled(found: Foreign) -> Classifier:
     preprocessing = Preprocessing(size=known.crop, channels=channels, mean=known.mean, std=known.std,
                                   fit=centre_crop(known.crop, known.resize, known.interpolation))  # fmt: skip
     about: dict[str, Any] = {
-        "model": found.name,
+        "model": str(found.ref),
         "classes": list(known.categories),
         "preprocessing": preprocessing.to_dict(),
         "weights": {key: getattr(known, key) for key in ("source", "licence", "sha256", "url", "top1")},
     }
     if found.missing:
         about["missing"] = list(found.missing)
-    if ".py:" in found.name:
+    if found.ref.is_code:
         require_logits(
-            found.network, found.name, (channels, known.crop, known.crop), len(known.categories), training=False
+            found.network, str(found.ref), (channels, known.crop, known.crop), len(known.categories), training=False
         )
     network = found.network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Classifier(network, known.categories, preprocessing, found.name, about)
+    return Classifier(network, known.categories, preprocessing, str(found.ref), about)

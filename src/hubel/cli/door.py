@@ -12,6 +12,7 @@ from typing import Any, get_args
 from hubel import files
 from hubel.documents import Range
 from hubel.errors import UsageError
+from hubel.model_ref import ModelRef
 from hubel.recipe import OPTIONS
 
 FILES = (
@@ -119,7 +120,7 @@ def _named_in(value: Any) -> Iterator[str]:
     if is_dataclass(value):
         value = [getattr(value, field.name) for field in fields(value)]
     if isinstance(value, str):
-        for path in (os.path.expanduser(value), value.rpartition(":")[0]):
+        for path in (os.path.expanduser(value), ModelRef.parse(value).file):
             if path and "\0" not in path and len(os.fsencode(path)) < 4096 and os.path.exists(path):
                 yield path
     elif isinstance(value, (list, tuple)):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from hubel.cli.arguments import Engine, Pictures, Positional
 from hubel.documents import Range
 from hubel.errors import UsageError
+from hubel.model_ref import ModelRef
 from hubel.recipe.fields import Fit
 
 
@@ -63,7 +64,7 @@ class Val(Answering, Pictures):
 
 def val(arguments: Val) -> int:
     """Prints the figures of an evaluation."""
-    if arguments.ensemble or arguments.run.endswith(".json"):
+    if arguments.ensemble or ModelRef.parse(arguments.run).kind == "ensemble":
         return _val_ensemble(arguments)
     idle = [f"{key}={value}" for key in ("combine", "save") if (value := getattr(arguments, key)) is not None]
     if idle:
@@ -102,7 +103,7 @@ def _val_ensemble(arguments: Val) -> int:
     if idle:
         raise UsageError(f"{idle[0].replace('_', '-')} would have no effect with an ensemble")
     fixed = [key for key in ("ensemble", "combine", "save", "tta") if getattr(arguments, key)]
-    if fixed and arguments.run.endswith(".json"):
+    if fixed and ModelRef.parse(arguments.run).kind == "ensemble":
         raise UsageError(f"{fixed[0]} would have no effect: {arguments.run} says who its members are and how they answer; to "
                          f"combine anew, name the members")  # fmt: skip
     from hubel.commands import ensemble

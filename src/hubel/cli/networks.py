@@ -1,7 +1,6 @@
 """The verbs that look at networks: their arguments, and what each calls."""
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from hubel.cli.arguments import File, Inputs, Positional, Seed, file_of
 from hubel.documents import Range
 from hubel.errors import UsageError
 from hubel.foreign import plain
+from hubel.model_ref import ModelRef
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Summary:
     """Every call of a network: output volume, parameters, MACs, FLOPs, activation memory, receptive field."""
 
     model: Positional[str]
-    """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), or the folder of a run"""
+    """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), a run's folder or a weights file"""
     input: Inputs = ()
     """channels x height x width of a picture, such as 3x224x224; as published unless given; of a network of several
     inputs each in its own --input, with its kind of numbers where they are no real ones, 20:int64"""
@@ -138,7 +138,7 @@ class Compare:
 
 def compare(arguments: Compare) -> int:
     """Prints, and draws, networks side by side, or trained runs."""
-    runs = [model for model in arguments.models if os.path.isfile(os.path.join(model, "run.json"))]
+    runs = [model for model in arguments.models if ModelRef.find(model).kind == "run"]
     if runs and len(runs) == len(arguments.models):
         return _compare_runs(arguments)
     if runs:
@@ -193,7 +193,7 @@ class Lint:
     """Where a network departs from the design guidelines, with numbers.  Exit code 1 when it found something."""
 
     model: Positional[str]
-    """a name of the zoo, FILE.py:NAME, a line of layers, or the folder of a run"""
+    """a name of the zoo, FILE.py:NAME, a line of layers, a run's folder or a weights file"""
     input: Inputs = ()
     """channels x height x width of a picture; as published unless given; of a network of several
     inputs each in its own --input, with its kind of numbers where they are no real ones, 20:int64"""
@@ -221,7 +221,7 @@ class Gradcheck:
     """Check gradients numerically, layer by layer, in double precision.  Exit code 1 if one is off."""
 
     model: Positional[str]
-    """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), or the folder of a run"""
+    """a name of the zoo, FILE.py:NAME, a line of layers ("16c3p1 r p2 gap 10"), a run's folder or a weights file"""
     input: str | None = None
     """channels x height x width of a picture; the smallest the network takes unless given"""
     loss: Literal["cross_entropy", "hinge", "bce"] = "cross_entropy"

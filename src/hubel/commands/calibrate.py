@@ -21,6 +21,7 @@ from hubel.classifier import Classifier
 from hubel.data import Opened, Preprocessing, Split, Splits, Unreadable
 from hubel.data.division import DEFAULT_FRACTION
 from hubel.errors import UsageError
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.recipes import fast
 from hubel.recipes.default import batch_for, plan_input
@@ -119,17 +120,20 @@ def rows(recipe: Recipe, opened: Opened) -> list[fast.Candidate]:
         models = [recipe.model] if recipe.model else [row.model for row in found]
         found = [fast.Candidate(model, size) for size in sizes for model in models]
     channels = recipe.channels or (1 if opened.grey else 3)
-    fitting = [row for row in dict.fromkeys(found)
-               if ".py:" in row.model or zoo.fits(row.model, in_channels=channels, image_size=row.size)]  # fmt: skip
+    refs = {row: ModelRef.parse(row.model) for row in found}
+    fitting = [
+        row for row, ref in refs.items() if ref.is_code or zoo.fits(ref, in_channels=channels, image_size=row.size)
+    ]
     if fitting:
         return fitting
     plan = plan_input(recipe, opened)
-    return [fast.Candidate(plan.model, plan.size)]
+    return [fast.Candidate(str(plan.model), plan.size)]
 
 
 def macs(row: fast.Candidate) -> float:
     """Roughly, from the published figure: multiply-accumulates grow with the area."""
-    known = zoo.published(row.model) if ".py:" not in row.model else {"macs": 1, "input": (3, row.size)}
+    ref = ModelRef.parse(row.model)
+    known = {"macs": 1, "input": (3, row.size)} if ref.is_code else zoo.published(ref)
     return known["macs"] * (row.size / known["input"][1]) ** 2
 
 

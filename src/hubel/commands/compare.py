@@ -18,7 +18,7 @@ from hubel.commands.preparation import splits_of
 from hubel.commands.val import SAMPLE, SplitName, looking, new_part
 from hubel.data import Split
 from hubel.errors import DataError, UsageError
-from hubel.evaluation import words
+from hubel.evaluation import text
 from hubel.evaluation.comparison import Comparison, compare
 from hubel.evaluation.metrics import logits_of
 from hubel.files import Track, silently
@@ -48,7 +48,7 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = N
     if len({os.path.realpath(folder) for folder in folders}) < max(len(folders), 2):
         raise UsageError("compare needs at least two runs, each named once")
     runs = [Run.open(folder) for folder in folders]
-    own = [".py:" in run.about["model"] for run in runs]
+    own = [run.model.is_code for run in runs]
     if model and not any(own):
         raise UsageError(f"model={model} would have no effect: every run's network is the zoo's")
     classifiers = [Classifier.load(run.folder, model if mine else None) for run, mine in zip(runs, own, strict=True)]
@@ -164,11 +164,11 @@ def show(comparison: Comparison, console: Console) -> None:
     table = Table("run", box=None, pad_edge=False)
     for column in ("accuracy", "95 % interval", "macro F1", "95 % interval"):
         table.add_column(column, justify="right")
-    for row in words.of_scored(comparison):
+    for row in text.of_scored(comparison):
         table.add_row(*map(in_markup, row))
     console.print(f"{comparison.n:,} pictures of {in_markup(comparison.data)}, {comparison.split}", highlight=False)
     console.print(table)
     for note in comparison.notes:
         console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
-    for sentence in words.of_pairs(comparison):
+    for sentence in text.of_pairs(comparison):
         console.print(in_markup(sentence), highlight=False, soft_wrap=True)

@@ -26,11 +26,11 @@ from hubel.evaluation.calibration import identity
 from hubel.evaluation.metrics import CALIBRATED, TABLES, measure
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
+from hubel.formatting import percent
 from hubel.inference.engines import able
 from hubel.locks import locked
 from hubel.machine import use_all_cores
 from hubel.recipe.fields import Precision
-from hubel.report.words import percent
 from hubel.weights import tensor_file
 
 

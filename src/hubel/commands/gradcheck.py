@@ -12,6 +12,7 @@ from hubel.analysis.network_check import require_logits
 from hubel.commands.summary import named_network
 from hubel.errors import UsageError
 from hubel.foreign import in_markup
+from hubel.model_ref import ModelRef
 from hubel.seeding import seeded
 from hubel.training.gradient_check import Layer, check
 
@@ -36,10 +37,11 @@ def gradcheck(model: str, input: str | None = None, *, loss: str = "cross_entrop
     """
     if samples < 1:
         raise UsageError(f"samples is {samples}; at least one parameter has to be looked at")
-    name, network, (channels, height, width) = named_network(model, input or _smallest(model))
+    ref = ModelRef.find(model)
+    name, network, (channels, height, width) = named_network(ref, input or _smallest(ref))
     if any(p.is_meta for p in network.parameters()):  # `named_network` gives no memory
         with seeded(seed, 0):
-            network = _with_weights(name, (channels, height, width))
+            network = _with_weights(ref, (channels, height, width))
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(PICTURES, channels, height, width, generator=generator)
     require_logits(network, name, (channels, height, width), None, training=True)
@@ -50,20 +52,20 @@ def gradcheck(model: str, input: str | None = None, *, loss: str = "cross_entrop
     return check(network, x, labels, loss=loss, samples=samples, tolerance=tolerance, seed=seed)
 
 
-def _with_weights(name: str, shape: tuple[int, int, int]) -> nn.Module:
-    """The network again, freshly initialised."""
-    if " " in name.strip() or name.endswith(".toml"):
-        return model_of(name, input=shape)
-    return zoo.create(name, num_classes=CLASSES, in_channels=shape[0], image_size=shape[1])
+def _with_weights(ref: ModelRef, shape: tuple[int, int, int]) -> nn.Module:
+    """Builds the network again, freshly initialised."""
+    if ref.kind in ("layers", "layer_file"):
+        return model_of(str(ref), input=shape)
+    return zoo.build(ref, num_classes=CLASSES, in_channels=shape[0], image_size=shape[1])
 
 
-def _smallest(model: str) -> str | None:
-    """The smallest input that a network of the zoo takes, None for other networks: theirs is known or asked for."""
-    if model not in zoo.MODELS:
+def _smallest(ref: ModelRef) -> str | None:
+    """Finds the smallest input that a network of the zoo takes; None for other networks: theirs is known or asked for."""
+    if ref.kind != "zoo" or str(ref) not in zoo.MODELS:
         return None
-    channels = zoo.published(model)["input"][0]
+    channels = zoo.published(ref)["input"][0]
     for side in SIDES:
-        if zoo.fits(model, in_channels=channels, image_size=side):
+        if zoo.fits(ref, in_channels=channels, image_size=side):
             return f"{channels}x{side}x{side}"
     return None
 

@@ -22,6 +22,7 @@ from hubel.data.opened import restricted
 from hubel.data.splits import fingerprint
 from hubel.errors import DataError, FileError, UsageError, listed
 from hubel.files import Track, silently
+from hubel.model_ref import ModelName, ModelRef
 from hubel.training.run import Run
 
 TRAINED, CHOSEN, TESTED = range(3)  # numbers of `PARTS`
@@ -213,11 +214,12 @@ def refuse_known(splits: Splits, opened: Opened, origin: Origin | None, track: T
                              f"weights know them; {way}")  # fmt: skip
 
 
-def run_of(path: str | os.PathLike[str]) -> Run | None:
-    """The run in a folder, or beside a classifier file; None where there is none."""
-    if not os.path.exists(path):  # the name of a network
+def run_of(path: ModelName) -> Run | None:
+    """Opens the run in a folder, or beside a classifier file; None where there is none."""
+    ref = ModelRef.find(path)
+    if not ref.is_path or not os.path.exists(str(ref)):
         return None
-    beside = Path(path) if os.path.isdir(path) else Path(path).parent
+    beside = Path(str(ref)) if ref.kind == "run" else Path(str(ref)).parent
     return Run.open(beside) if os.path.isfile(beside / "run.json") else None
 
 

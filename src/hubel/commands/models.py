@@ -17,9 +17,9 @@ def listed(pattern: str = "*") -> list[dict[str, Any]]:
     Raises:
         UsageError: none matches.
     """
-    names = [name for name in zoo.MODELS if fnmatch.fnmatch(name, pattern)]
+    names = [name for name in zoo.facts() if fnmatch.fnmatch(name, pattern)]
     if not names:
-        raise UsageError(f"no model matches {pattern!r}; {nearest(pattern, zoo.MODELS)}")
+        raise UsageError(f"no model matches {pattern!r}; {nearest(pattern, zoo.facts())}")
     return [_row(name, zoo.facts()[name]) for name in names]
 
 

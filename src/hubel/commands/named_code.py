@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from hubel.errors import UsageError
+from hubel.model_ref import ModelRef
 from hubel.recipe.resuming import is_code
 from hubel.training.run import Run
-from hubel.zoo.own import located
 
 
 def with_named_code(run: Run, model: str | None, teacher_model: str | None) -> Run:
@@ -58,16 +58,17 @@ def _named(wanted: str | None, key: str, named: Mapping[str, str | None], folder
     """A name as it is, or for one that stands for code what the user names."""
     if wanted is None or not is_code(wanted):
         return wanted
-    given, attribute = named[key], wanted.rpartition(":")[2]
+    given, attribute = named[key], ModelRef.parse(wanted).attribute
     if given is None:
         raise UsageError(
             f"{folder} needs the code of {wanted}; a folder does not choose what is run, so name it: {key}={wanted}"
         )
-    if not is_code(given) or given.rpartition(":")[2] != attribute:
+    ref = ModelRef.parse(given)
+    if ref.attribute != attribute:
         raise UsageError(
             f"{key}={given} is not what {folder} was started with, {wanted}; name that file and its {attribute}"
         )
-    return located(given)
+    return str(ref.located())
 
 
 def _refuse_idle(

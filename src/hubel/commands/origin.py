@@ -16,13 +16,14 @@ from hubel.classifier import Classifier, lasting, sha256_of
 from hubel.data import Splits
 from hubel.errors import DataError, UsageError, listed
 from hubel.hashing import weights_sha256
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
 from hubel.training.distillation import Teacher
 from hubel.training.freezing import Freezing, norms
 from hubel.weights.tensor_file import is_ours
-from hubel.zoo.own import code_sha256, located
 from hubel.zoo.recognition import by_class
+from hubel.zoo.user_code import code_sha256
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Origin:
         known = about.get("weights") or {}
         return {
             "from": lasting(self.name),
-            "model": located(self.classifier.model),
+            "model": str(ModelRef.parse(self.classifier.model).located()),
             "sha256": self.sha256,
             "classes": len(self.classifier.classes),
             "source": known.get("source") or f"trained on {about.get('data')}",
@@ -135,7 +136,7 @@ def carry_over(model: nn.Module, origin: Origin, classes: Sequence[str], size: i
     theirs = origin.classifier.classes
     wanted = origin.classifier.preprocessing
     missing = origin.classifier.about.get("missing") or ()
-    dimension = by_class(origin.classifier.model, max(len(theirs), 1), wanted.channels, wanted.size)
+    dimension = by_class(ModelRef.parse(origin.classifier.model), max(len(theirs), 1), wanted.channels, wanted.size)
     kept = sorted(theirs) == sorted(classes)
     columns = [theirs.index(name) for name in classes] if kept else []
     for name, value in given.items():
@@ -192,31 +193,34 @@ def taught_by(recipe: Recipe, splits: Splits, recorded: Mapping[str, Any] | None
     name, model, sha256 = recipe.teacher, recipe.teacher_model, None
     if recorded:
         name, model, sha256 = recorded["from"], model and recorded["model"], recorded["sha256"]
-    if ".py:" in name and model is not None:
+    named = ModelRef.parse(name)
+    if named.is_code and model is not None:
         raise UsageError(f"teacher_model={model} would have no effect: teacher={name} is a network already")
-    code = name if ".py:" in name else model
-    if code is None or ".py:" not in code or _described(Path(name)):
+    code = named if named.is_code else ModelRef.parse(model or "")
+    if not code.is_code or _described(ModelRef.find(name)):
         return Origin.load(name, model, sha256, body=False)
     wanted, built = splits.preprocessing, []
     for seed in (0, 1):
         with seeded(seed):
-            built.append(zoo.create(code, num_classes=len(splits.classes), in_channels=wanted.channels, image_size=wanted.size,
-                                    pretrained=None if code == name else name).eval())  # fmt: skip
-    require_logits(built[0], code, (wanted.channels, wanted.size, wanted.size), len(splits.classes), training=False)
+            built.append(zoo.build(code, num_classes=len(splits.classes), in_channels=wanted.channels, image_size=wanted.size,
+                                    pretrained=None if code is named else name).eval())  # fmt: skip
+    require_logits(
+        built[0], str(code), (wanted.channels, wanted.size, wanted.size), len(splits.classes), training=False
+    )
     found, again = (weights_sha256(network.state_dict()) for network in built)
     if found != again:
         raise UsageError(f"teacher={name} builds other weights each time, so it is not trained; load its weights where it is "
                          f"built, or name them: teacher=WEIGHTS teacher_model={name}")  # fmt: skip
     numbers = tuple(str(number) for number in range(len(splits.classes)))
     classes = numbers if set(numbers) == set(splits.classes) else splits.classes
-    classifier = Classifier(built[0], classes, wanted, code, {"weights": {"source": f"as {code} builds it"}})
+    classifier = Classifier(built[0], classes, wanted, str(code), {"weights": {"source": f"as {code} builds it"}})
     digest = hashlib.sha256(f"{code_sha256(code)}{found}".encode()).hexdigest()
     return Origin(name, classifier, _unchanged(name, digest, sha256))
 
 
-def _described(path: Path) -> bool:
-    """Whether weights say themselves which classes and pictures they are for: a run's, or a classifier file's."""
-    return os.path.isdir(path) or (os.path.isfile(path) and is_ours(path))
+def _described(ref: ModelRef) -> bool:
+    """Tells whether weights say themselves which classes and pictures they are for: a run's, or a classifier file's."""
+    return ref.kind == "run" or (ref.kind == "weights" and os.path.isfile(str(ref)) and is_ours(Path(str(ref))))
 
 
 def teacher_of(origin: Origin | None, splits: Splits) -> Teacher | None:

@@ -3,11 +3,10 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hubel.classifier import Classifier
-from hubel.commands.identity import is_own, unmet, without_labels_lost
+from hubel.commands.identity import is_own, run_of, unmet, without_labels_lost
 from hubel.commands.preparation import splits_of
 from hubel.data import Opened, Split, load, open_data
 from hubel.data.division import Division
@@ -67,8 +66,7 @@ def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None
         FileError: no such weights.
     """
     classifier = Classifier.load(weights, model, body=True)
-    beside = Path(weights) if os.path.isdir(weights) else Path(weights).parent
-    run, notes = Run.open(beside) if os.path.isfile(beside / "run.json") else None, ()
+    run, notes = run_of(weights), ()
     use_all_cores()
     if run is not None and is_own(run, data, track):
         splits, name = splits_of(run, track, data), data or run.about["data"]

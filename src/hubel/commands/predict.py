@@ -21,10 +21,11 @@ from hubel.data.scans import scan
 from hubel.ensemble import Ensemble
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.rejection import chosen_threshold
-from hubel.evaluation.words import percent
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
+from hubel.formatting import fixed_percent
 from hubel.machine import use_all_cores
+from hubel.model_ref import ModelRef
 from hubel.recipe.fields import Fit, Precision
 
 DEEP = (".png", ".tif", ".tiff", ".pgm", ".pnm", ".ppm", ".jp2")  # files that can hold more than 8 bits
@@ -60,7 +61,7 @@ def ready(run: str, paths: Sequence[str], *, model: str | None = None, tta: str 
         DataError: a path does not exist, or a folder holds no pictures.
         UsageError: the engine cannot be used as asked, or a key has no effect on an ensemble.
     """
-    if run.endswith(".json"):
+    if ModelRef.parse(run).kind == "ensemble":
         given = {"tta": tta, "risk": risk, "coverage": coverage, "fit": fit, "precision": precision,
                  "engine": None if engine == "auto" else engine, "explain-speed": thorough or None}  # fmt: skip
         idle = [key for key, value in given.items() if value is not None]
@@ -175,6 +176,6 @@ def show(prediction: Prediction, console: Console) -> None:
         )
         return
     pairs = zip(prediction.answer.classes, prediction.answer.probabilities, strict=True)
-    said = ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
+    said = ", ".join(f"{name} {fixed_percent(probability)}" for name, probability in pairs)
     said = f"none of these (likeliest {said})" if prediction.rejected else said
     console.print(in_markup(f"{prediction.path}: {said}"), highlight=False, soft_wrap=True)

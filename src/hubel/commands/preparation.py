@@ -26,15 +26,17 @@ from hubel.data.splits import fingerprint
 from hubel.errors import DataError, FileError, OtherData, UsageError
 from hubel.files import Track, silently
 from hubel.machine import versions
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
-from hubel.recipes import complete, filled, plan_input
+from hubel.recipes import filled
+from hubel.recipes.default import complete, plan_input
 from hubel.seeding import seeded
 from hubel.training import lr_find
 from hubel.training.freezing import Freezing, norms
 from hubel.training.frozen import decided
 from hubel.training.run import Run
 from hubel.training.system import choose, prepare
-from hubel.zoo.own import code_sha256, located
+from hubel.zoo.user_code import code_sha256
 
 
 def planned(data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]) -> tuple[Splits, nn.Module, Recipe]:
@@ -58,12 +60,12 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
              origin: Origin | None = None) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """The network with its initial weights, and what run.json says of it: the recipe with nothing left open, and why."""
     plan = plan_input(recipe, opened)
-    plan = replace(plan, model=located(plan.model))
+    plan = replace(plan, model=plan.model.located())
     model, head = initial(plan.model, splits, recipe, origin)
     shape = (plan.channels, plan.size, plan.size)
-    if ".py:" in plan.model:
-        require_logits(model, plan.model, shape, len(splits.classes), training=True)
-    total = inspected(model, plan.model, shape)
+    if plan.model.is_code:
+        require_logits(model, str(plan.model), shape, len(splits.classes), training=True)
+    total = inspected(model, str(plan.model), shape)
     macs = total.macs or 0
     machine = choose(recipe, model, macs)
     normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
@@ -83,14 +85,14 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
                           fused=machine.fused, fused_input=machine.fused_input,
                           exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
-    refuse_small_parts(model, plan.model, splits, recipe)
+    refuse_small_parts(model, str(plan.model), splits, recipe)
     if recipe.lr == "auto":
         prepare(machine)
         trial = recipe.with_(teacher=None, teacher_model=None, distill_temperature=None, distill_weight=None)
         found = lr_find.find(initial(plan.model, splits, recipe, origin)[0], splits, trial)  # on a network of its own
         recipe = recipe.with_(lr=found.suggestion)
     return model, {
-        "model": plan.model,
+        "model": str(plan.model),
         "code": code_sha256(plan.model),
         "weights": started,
         "classes": list(splits.classes),
@@ -124,7 +126,7 @@ def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Reci
                          f"{why} computes pictures one by one")  # fmt: skip
 
 
-def initial(name: str, splits: Splits, recipe: Recipe, origin: Origin | None = None) -> tuple[nn.Module, str]:
+def initial(ref: ModelRef, splits: Splits, recipe: Recipe, origin: Origin | None = None) -> tuple[nn.Module, str]:
     """The network with the initial weights of a seed and the dropout and drop-path of the recipe, and what it has kept.
 
     Raises:
@@ -132,15 +134,15 @@ def initial(name: str, splits: Splits, recipe: Recipe, origin: Origin | None = N
     """
     options = {key: getattr(recipe, key) for key in ("dropout", "drop_path") if getattr(recipe, key) is not None}
     for key, value in options.items():
-        if key not in zoo.options(name):
-            raise UsageError(f"{key}={value:g} would have no effect: {name} takes no {key}; leave it out")
+        if key not in zoo.options(ref):
+            raise UsageError(f"{key}={value:g} would have no effect: {ref} takes no {key}; leave it out")
     preprocessing = splits.preprocessing
     with seeded(recipe.seed, 0):
-        model = zoo.create(name, num_classes=len(splits.classes), in_channels=preprocessing.channels,
-                           image_size=preprocessing.size, **options)  # fmt: skip
+        model = zoo.build(ref, num_classes=len(splits.classes), in_channels=preprocessing.channels,
+                          image_size=preprocessing.size, **options)  # fmt: skip
     if origin is not None:
         return model, carry_over(model, origin, splits.classes, preprocessing.size)
-    zoo.initialise(model, name, lambda: _some_pictures(splits))
+    zoo.initialise(model, ref, lambda: _some_pictures(splits))
     return model, ""
 
 

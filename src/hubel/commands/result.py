@@ -28,7 +28,7 @@ def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
     """Scores the best epoch, once on the test part, and writes curves, report and, last of all, summary.json."""
     progress = run.progress()
     run.write_metrics(progress)
-    own = run.about["model"] if ".py:" in run.about["model"] else None
+    own = str(run.model) if run.model.is_code else None
     classifier = Classifier.load(run.folder, own)  # eager, float32: a resumed run gives the same bits
     views = run.about["recipe"].get("tta")
     logits = logits_of(classifier, splits.val)

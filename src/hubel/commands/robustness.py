@@ -13,8 +13,8 @@ from hubel.evaluation.challenges import CHALLENGES, STRENGTHS
 from hubel.evaluation.robustness import Robustness, measure_robustness, samples
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
+from hubel.formatting import percent
 from hubel.report.robustness import draw_robustness
-from hubel.report.words import percent
 
 
 def robustness(found: Ready, track: Track[Any] = silently) -> tuple[Robustness, Path]:

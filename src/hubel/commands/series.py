@@ -32,13 +32,15 @@ from hubel.evaluation import spread, wilson_interval
 from hubel.files import Track, silently
 from hubel.foreign import in_csv, in_markup
 from hubel.machine import versions
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
-from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
-from hubel.recipes import filled, plan_input
+from hubel.recipe.resuming import code_of_model, code_of_teacher
+from hubel.recipes import filled
+from hubel.recipes.default import plan_input
 from hubel.training.run import Run
 from hubel.training.series import SUMMARY, Series, found_or_made, open_series
 from hubel.training.state import refuse_a_large_batch
-from hubel.zoo.own import code_sha256
+from hubel.zoo.user_code import code_sha256
 
 PREDICTIONS = "predictions.csv"
 
@@ -100,9 +102,9 @@ def train(data: str | os.PathLike[str], recipe: Recipe, *, seeds: int | None = N
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": versions(),
-        "code": code_sha256(recipe.model or ""),
+        "code": code_sha256(ModelRef.parse(recipe.model or "")),
     }
-    model = Path(plan_input(filled(recipe), opened).model.split(":")[0]).stem
+    model = plan_input(filled(recipe), opened).model.stem
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{model}-{about['kind']}{about['count']}")
     yield from _go(
         found_or_made(Path(project), name, stem, about), track, None, code_of_model(recipe), code_of_teacher(recipe)
@@ -169,8 +171,9 @@ def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
             refuse_data(series.folder, data)
         if not series.finished:
             recipe = recipe_with_named_code(series.about["recipe"], str(series.folder), model, teacher_model)
-            if is_code(recipe["model"]) and series.about.get("code") not in (None, code_sha256(recipe["model"])):
-                raise DataError(f"{recipe['model'].rpartition(':')[0]} has changed since {series.folder} was begun; restore it, or "
+            ref = ModelRef.parse(recipe["model"] or "")
+            if ref.is_code and series.about.get("code") not in (None, code_sha256(ref)):
+                raise DataError(f"{ref.file} has changed since {series.folder} was begun; restore it, or "
                                 f"begin a new series")  # fmt: skip
             series = replace(series, about={**series.about, "recipe": recipe})
         yield from _turns(series, track, data)

@@ -26,7 +26,7 @@ from hubel.data.workers import in_threads
 from hubel.errors import DataError, UsageError
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
-from hubel.report.words import plural
+from hubel.formatting import plural
 
 PROOF = 32  # px; a picture is decoded to this size to see whether it is whole, large ones at an eighth
 

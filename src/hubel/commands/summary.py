@@ -1,6 +1,5 @@
 """`hubel summary`, `compare` and `lint`: networks by name, file, line of layers or run, inspected."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,29 +9,30 @@ from torch import nn
 from hubel import analysis
 from hubel.classifier import Classifier
 from hubel.errors import HubelError, UsageError
+from hubel.model_ref import ModelRef
 
 Shape = tuple[int, ...]
 
 
 def asked_network(
-    model: str, input: str | Sequence[str] | None = None, classes: int | None = None
+    ref: ModelRef, input: str | Sequence[str] | None = None, classes: int | None = None
 ) -> tuple[str, nn.Module, analysis.Inputs]:
-    """As `named_network`, of a network that may take several inputs."""
+    """Does as `named_network`, of a network that may take several inputs."""
     given = [input] if isinstance(input, str) else list(input or ())
     if len(given) < 2 and not any(map(analysis.several, given)):
-        name, network, shape = named_network(model, next(iter(given), None), classes)
+        name, network, shape = named_network(ref, next(iter(given), None), classes)
         return name, network, (analysis.Given(shape),)
-    if os.path.isfile(os.path.join(model, "run.json")) or model.endswith(".safetensors"):
-        raise UsageError(f"{model} is a trained classifier, which takes one picture; give one input as CxHxW, or none")
-    return analysis.asked(model, given, classes)
+    if ref.is_trained:
+        raise UsageError(f"{ref} is a trained classifier, which takes one picture; give one input as CxHxW, or none")
+    return analysis.asked(ref, given, classes)
 
 
-def named_network(model: str, input: str | None = None, classes: int | None = None) -> tuple[str, nn.Module, Shape]:
-    """(name, network, input C H W) of what `model` names; networks of the zoo get no memory for their weights.
+def named_network(ref: ModelRef, input: str | None = None, classes: int | None = None) -> tuple[str, nn.Module, Shape]:
+    """Returns (name, network, input C H W) of what `ref` names; networks of the zoo get no memory for their weights.
 
     Args:
-        model: a name of the zoo, FILE.py:NAME, a line of layers such as "16c3p1 r p2 gap 10" or a .toml of them, the folder
-            of a run, or a classifier file.
+        ref: found: a name of the zoo, FILE.py:NAME, a line of layers such as "16c3p1 r p2 gap 10" or a .toml of them, the folder
+            of a run, or a file of weights.
         input: "CxHxW", or the side of a square picture; as published, or as the run was trained, unless given.
         classes: number of logits; as published unless given.
 
@@ -40,21 +40,22 @@ def named_network(model: str, input: str | None = None, classes: int | None = No
         UsageError: no such network, or an input that is not CxHxW.
         ShapeError: the network does not fit the input.
     """
-    if os.path.isfile(os.path.join(model, "run.json")) or model.endswith(".safetensors"):
+    if ref.is_trained:
         if classes is not None:
             raise UsageError("classes would have no effect: the run has its own")
-        classifier = Classifier.load(model)
+        classifier = Classifier.load(ref)
         size, channels = classifier.preprocessing.size, classifier.preprocessing.channels
         return classifier.model, classifier.network, analysis.size_of(input, channels) or (channels, size, size)
-    return analysis.named(model, input, classes)
+    return analysis.named(ref, input, classes)
 
 
 def summarise(model: str, input: str | Sequence[str] | None = None, classes: int | None = None) -> analysis.Summary:
-    """One row per operator call of the network that `model` names; see `named_network`."""
-    name, network, shape = asked_network(model, input, classes)
-    with _failing(model):
+    """Returns one row per operator call of the network that `model` names; see `named_network`."""
+    ref = ModelRef.find(model)
+    name, network, shape = asked_network(ref, input, classes)
+    with _failing(ref):
         found = analysis.summary(network, shape, name=name)
-        return replace(found, note=" ".join(filter(None, (analysis.assumed(model, classes), found.note))))
+        return replace(found, note=" ".join(filter(None, (analysis.assumed(ref, classes), found.note))))
 
 
 def sums(summary: analysis.Summary, layer: str) -> str:
@@ -75,26 +76,28 @@ def compared(models: Sequence[str], input: str | None = None) -> analysis.Compar
 
 
 def _one(model: str, input: str | None) -> analysis.Comparison:
-    name, network, shape = named_network(model, input)
-    with _failing(model):
+    ref = ModelRef.find(model)
+    name, network, shape = named_network(ref, input)
+    with _failing(ref):
         return analysis.compare({name: network}, shape)
 
 
 def linted(model: str, input: str | Sequence[str] | None = None) -> list[analysis.Finding]:
     """Where a network departs from the design guidelines."""
-    _, network, shape = asked_network(model, input)
-    with _failing(model):
+    ref = ModelRef.find(model)
+    _, network, shape = asked_network(ref, input)
+    with _failing(ref):
         return analysis.lint(network, shape)
 
 
 @contextmanager
-def _failing(model: str) -> Iterator[None]:
-    """What the code of a network of one's own does wrong, in one sentence."""
+def _failing(ref: ModelRef) -> Iterator[None]:
+    """Says what the code of a network of one's own does wrong, in one sentence."""
     try:
         yield
     except HubelError:
         raise
     except (Exception, SystemExit) as error:
-        if ".py:" not in model:
+        if not ref.is_code:
             raise
-        raise UsageError(f"model {model!r}: its forward pass fails: {type(error).__name__}: {error}") from error
+        raise UsageError(f"model {str(ref)!r}: its forward pass fails: {type(error).__name__}: {error}") from error

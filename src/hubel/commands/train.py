@@ -27,8 +27,9 @@ from hubel.data.division import FILE as SPLIT
 from hubel.data.division import write_division
 from hubel.errors import DataError, FileError, UsageError
 from hubel.files import Track, silently
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
-from hubel.recipe.resuming import code_of_model, code_of_teacher, is_code
+from hubel.recipe.resuming import code_of_model, code_of_teacher
 from hubel.recipes import filled
 from hubel.training.distributed import Team, join, leave
 from hubel.training.frozen import Computed
@@ -37,7 +38,7 @@ from hubel.training.memory import Halved
 from hubel.training.run import Run, create_numbered
 from hubel.training.state import refuse_what_does_not_fit
 from hubel.training.system import choose, prepare
-from hubel.zoo.own import code_sha256
+from hubel.zoo.user_code import code_sha256
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         "plan": schedule.to_dict() if schedule else None,
         "teacher": teacher.describe() if teacher else None,
     }
-    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{Path(about['model'].split(':')[0]).stem}")
+    stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{ModelRef.parse(about['model']).stem}")
     run = None
     if team.first:
         run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
@@ -180,8 +181,8 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
         yield Finished(run, run.summary())
         return
     run = with_named_code(run, model, teacher_model)
-    if is_code(run.about["model"]) and run.about.get("code") != code_sha256(run.about["model"]):
-        raise DataError(f"{run.about['model'].rpartition(':')[0]} has changed since {run.folder} was started; restore it, or "
+    if run.model.is_code and run.about.get("code") != code_sha256(run.model):
+        raise DataError(f"{run.model.file} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
     recipe = Recipe.from_dict(run.about["recipe"])
     with team.first_before_others("data"):
@@ -190,7 +191,7 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
     given = run.about["weights"] if recipe.weights and not begun else None
     origin = Origin.load(given["from"], recipe.model, given["sha256"]) if given else None
     teacher = taught_by(recipe, splits, run.about["teacher"])
-    network, _ = initial(run.about["model"], splits, recipe, origin)
+    network, _ = initial(run.model, splits, recipe, origin)
     yield from _go(run, network, splits, recipe, team, teacher_of(teacher, splits), opened_of(run, track, data))
 
 

@@ -17,11 +17,11 @@ from hubel.data.augmentation import views
 from hubel.data.opened import are_characters, refuse_if_many
 from hubel.data.splits import decode_part, streaming
 from hubel.errors import DataError, UsageError
-from hubel.evaluation import Evaluation, evaluate, words
+from hubel.evaluation import Evaluation, evaluate, text
 from hubel.evaluation.rejection import chosen_threshold
-from hubel.evaluation.words import percent
 from hubel.files import Track, silently
 from hubel.foreign import in_markup
+from hubel.formatting import fixed_percent
 from hubel.inference.choose import Choice
 from hubel.inference.engines import able
 from hubel.machine import use_all_cores
@@ -184,16 +184,16 @@ def new_part(classifier: Classifier, found: NewData, track: Track[Any]) -> Split
 def show(evaluation: Evaluation, console: Console) -> None:
     """The figures of `hubel val`."""
     low, high = evaluation.interval
-    console.print(f"[bold]accuracy {percent(evaluation.top1)}[/]  (95 % interval {percent(low)} to {percent(high)}, "
+    console.print(f"[bold]accuracy {fixed_percent(evaluation.top1)}[/]  (95 % interval {fixed_percent(low)} to {fixed_percent(high)}, "
                   f"n = {evaluation.n:,}, split {in_markup(evaluation.split)})", highlight=False)  # fmt: skip
     console.print(f"computed by {evaluation.computed_by}", highlight=False)
     table = Table("figure", box=None, pad_edge=False)
     for column in ("value", "95 % interval"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in words.rows(evaluation):
+    for row in text.rows(evaluation):
         table.add_row(*row)
     console.print(table)
-    for sentence in words.sentences(evaluation):
+    for sentence in text.sentences(evaluation):
         console.print(in_markup(sentence), highlight=False, soft_wrap=True)
     console.print(_per_class(evaluation))
 
@@ -222,7 +222,7 @@ def show_choice(choice: Choice | None, console: Console) -> None:
     table.add_column("", overflow="fold")
     for trial in choice.trials:
         figures = [f"{trial.images_per_second:,.0f}", f"{trial.prepare_seconds:.1f} s", f"{100 * trial.difference:.2g} %",
-                   percent(trial.agreement)] if trial.images_per_second else [""] * 4  # fmt: skip
+                   fixed_percent(trial.agreement)] if trial.images_per_second else [""] * 4  # fmt: skip
         table.add_row(trial.engine, trial.precision, f"{trial.streams} of {trial.chunk}" if trial.chunk else "", *figures,
                       in_markup(trial.dropped))  # fmt: skip
     console.print(table)

@@ -16,6 +16,7 @@ from rich.console import Console
 from hubel.errors import HubelError, UsageError
 from hubel.foreign import in_markup
 from hubel.hashing import weights_sha256
+from hubel.model_ref import ModelRef
 from hubel.training.run import Run
 from hubel.weights.tensor_file import read
 
@@ -110,8 +111,9 @@ def _start_or_resume(folder: Path, arguments: Sequence[str]) -> subprocess.Popen
 
 def _code(arguments: Sequence[str]) -> list[str]:
     """The keys that name code to `hubel resume`, among those of `hubel train`."""
-    keys = dict(word.split("=", 1) for word in arguments[1:] if ".py:" in word)
-    named = {"model": keys.get("model"), "teacher_model": keys.get("teacher_model", keys.get("teacher"))}
+    words = (word.partition("=") for word in arguments[1:])
+    code = {key: value for key, _, value in words if ModelRef.parse(value).is_code}
+    named = {"model": code.get("model"), "teacher_model": code.get("teacher_model", code.get("teacher"))}
     return [f"{key}={value}" for key, value in named.items() if value]
 
 

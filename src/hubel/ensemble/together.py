@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hubel import documents, files, hub
+from hubel import documents, files
 from hubel.classifier import Answer, Classifier, lasting, sha256_of
 from hubel.documents import Count, Length, Range
 from hubel.ensemble.combine import in_order, weighted
 from hubel.errors import FileError, UsageError
 from hubel.machine import versions
+from hubel.model_ref import ModelRef
 from hubel.recipe.fields import Views
 from hubel.transfer.features import Features
 from hubel.transfer.probe import Linear
@@ -200,7 +201,7 @@ class Ensemble:
         if not files.is_whole(about):
             raise FileError(f"{path} was altered since it was written: its digest is another; {AGAIN} {path}, or remove its sha256 "
                             f"where you altered it yourself")  # fmt: skip
-        if model is not None and not any(".py:" in built for _, _, built, _, _ in entries):
+        if model is not None and not any(ModelRef.parse(built).is_code for _, _, built, _, _ in entries):
             raise UsageError(f"model={model} would have no effect: no member of {path} is a network of your own")
         for name, sha256, *_ in [*entries, *([beside] if beside else [])]:  # all of them, before any is built
             _refuse_changed(path, name, sha256)
@@ -227,7 +228,7 @@ def reading(member: Classifier) -> Classifier:
 
 def described(path: Path, name: str) -> dict[str, str]:
     """A member for the file at `path`: what finds it from there, and the digest of what is read."""
-    if not os.path.exists(name):
+    if not ModelRef.find(name).is_path:
         return {"name": lasting(name), "sha256": sha256_of(name)}
     there = Path(name).resolve()
     try:
@@ -246,8 +247,9 @@ def _refuse_changed(path: Path, name: str, sha256: str) -> None:
     """Raises a FileError where what an ensemble's file names is missing, or is not what it was."""
     try:
         found = sha256_of(name)
-    except (OSError, UsageError) as error:
-        if hub.is_named(name):
+    except (OSError, UsageError, FileError) as error:
+        ref = ModelRef.find(name)
+        if ref.kind == "hub" or (isinstance(error, FileError) and not ref.is_path):  # it says why it cannot be fetched
             raise
         raise FileError(f"{path} needs {name}, which is not there; put it back, or {AGAIN} {path}") from error
     if found != sha256:
@@ -257,7 +259,7 @@ def _refuse_changed(path: Path, name: str, sha256: str) -> None:
 
 def _built(path: Path, name: str, built: str, model: str | None) -> Classifier:
     """A member; the file does not choose which code is run."""
-    if ".py:" not in built:
+    if not ModelRef.parse(built).is_code:
         return Classifier.load(name, built)
     if model is None:
         raise UsageError(f"the member {name} of {path} needs the code of {built}; a file does not choose what is run, so name "

@@ -9,14 +9,15 @@ from typing import Any
 
 from hubel import documents
 from hubel.errors import FileError
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 
 FILES = ("run.json", "series.json")  # that hold the recipe of a folder
 
 
 def is_code(name: Any) -> bool:
-    """Whether a name stands for a network of the user's own code."""
-    return isinstance(name, str) and ".py:" in name
+    """Tells whether a name stands for a network of the user's own code."""
+    return isinstance(name, str) and ModelRef.parse(name).is_code
 
 
 def code_of_model(recipe: Recipe) -> str | None:

@@ -10,9 +10,8 @@ from hubel import zoo
 from hubel.errors import lookup
 from hubel.recipe import Recipe
 from hubel.recipes import ours, published
-from hubel.recipes.default import complete, plan_input
 
-__all__ = ["RECIPES", "complete", "cost", "described", "filled", "plan_input"]
+__all__ = ["RECIPES", "cost", "described", "filled"]
 
 RECIPES: dict[str, Callable[..., Recipe]] = {**ours.RECIPES, **published.RECIPES}
 
@@ -70,7 +69,7 @@ def _stretched(base: Recipe, factor: float) -> dict[str, Any]:
 def cost(recipe: Recipe, pictures: int) -> str:
     """What training on so many pictures takes: forward once and backward twice, 2 FLOP per MAC."""
     assert recipe.model is not None
-    macs = zoo.published(recipe.model)["macs"]
+    macs = zoo.facts()[recipe.model]["macs"]
     flop = recipe.epochs * pictures * 6 * macs  # type: ignore[operator]
     return (f"{recipe.epochs} epochs x {pictures:,} pictures x 6 x {macs:,} = {_rounded(flop / 1e15)} PFLOP; "
             f"at least {_lasting(flop / TWO_CORES)} on two Zen 4 cores, about {_lasting(flop / A100)} on an A100")  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 from hubel import zoo
 from hubel.data import Opened, Splits
 from hubel.errors import UsageError
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.recipe.fields import Fit
 
@@ -28,7 +29,7 @@ STEPS = 10  # an epoch has at least so many, down to the smallest batch
 class InputPlan:
     """What has to be known before pictures are decoded."""
 
-    model: str
+    model: ModelRef
     size: int
     channels: int
     fit: Fit
@@ -47,16 +48,17 @@ def plan_input(recipe: Recipe, opened: Opened) -> InputPlan:
         raise UsageError(f"fit={recipe.fit} would have no effect: every picture of {opened.source.name} is square")
     channels = recipe.channels or (1 if opened.grey else 3)
     small = opened.side <= SMALL if recipe.size is None else recipe.size <= SMALL
-    model = recipe.model or (("resnet8_cifar" if channels == 1 else "resnet20_cifar") if small else "resnet18")
+    usual = ("resnet8_cifar" if channels == 1 else "resnet20_cifar") if small else "resnet18"
+    model = ModelRef.parse(recipe.model or usual)
     size = recipe.size or _size(model, opened.side, channels)
     return InputPlan(model, size, channels, recipe.fit or "pad")
 
 
-def _size(model: str, side: int, channels: int) -> int:
+def _size(model: ModelRef, side: int, channels: int) -> int:
     side = min(side, LARGEST)
     if side > SMALL:
         side -= side % 32  # whole at every stride of the ImageNet networks
-    if ".py:" in model or zoo.fits(model, in_channels=channels, image_size=side):
+    if model.is_code or zoo.fits(model, in_channels=channels, image_size=side):
         return side
     return int(zoo.published(model)["input"][1])
 
@@ -83,7 +85,7 @@ def complete(recipe: Recipe, plan: InputPlan, data: Splits, *, normalised: bool,
     if batch == 1 and normalised:
         raise UsageError("batch=1 leaves batch norm nothing to average over; use batch=2 or more")
     chosen: dict[str, Any] = {
-        "model": plan.model,
+        "model": str(plan.model),
         "epochs": epochs,
         "batch": batch,
         "lr": _peak(recipe, plan, batch, normalised) if recipe.lr is None else recipe.lr,
@@ -116,7 +118,7 @@ def _peak(recipe: Recipe, plan: InputPlan, batch: int, normalised: bool) -> floa
 
 def _made_for(plan: InputPlan) -> int:
     """The side of the pictures a network was made for, however small they are now [px]."""
-    return plan.size if ".py:" in plan.model else int(zoo.published(plan.model)["input"][1])
+    return plan.size if plan.model.is_code else int(zoo.published(plan.model)["input"][1])
 
 
 def _warmup(recipe: Recipe, epochs: int) -> float:

@@ -179,7 +179,7 @@ def efficientnet_2019(model: str = "efficientnet_b0") -> Recipe:
         the paper: they are those of the authors' code (tensorflow/tpu).
     """
     return Recipe(
-        model=model, size=zoo.published(model)["input"][1], fit="crop", epochs=350, batch=4096,
+        model=model, size=zoo.facts()[model]["input"][1], fit="crop", epochs=350, batch=4096,
         optimizer="rmsprop", lr=0.256, momentum=0.9, alpha=0.9, eps=1e-3, weight_decay=1e-5, decay_on="weights",
         schedule="step", step_epochs=2.4, gamma=0.97, warmup_epochs=5.0,
         label_smoothing=0.1, ema=0.9999,

@@ -1,7 +1,6 @@
 """A training run as one self-contained HTML page, and its curves as a picture.
 
 page.py     RunPage (plain values in) and render (the page out)
-words.py    numbers as a person reads them; a rounded figure never claims more than the exact one
 charts.py   the curves: geometry for the page, a PNG for the run's folder
 diagrams.py reliability, rejection, robustness: geometry for the page
 robustness.py  the sheet of challenges, a PNG

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from hubel import drawing
-from hubel.report.words import number, percent
+from hubel.formatting import number, percent
 
 Rows = list[dict[str, Any]]
 Point = tuple[float, float]

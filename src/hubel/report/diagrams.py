@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
+from hubel.formatting import percent, points
 from hubel.report.charts import Point, scale
-from hubel.report.words import percent, points
 
 TICKS = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
 FEW_TICKS = MaxNLocator(2, steps=[1, 2, 2.5, 5, 10])

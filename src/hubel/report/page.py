@@ -10,8 +10,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from hubel import formatting
 from hubel.foreign import plain
-from hubel.report import charts, diagrams, words
+from hubel.report import charts, diagrams
 
 NAMED = 30  # classes up to which every cell of the confusion matrix is written out
 SHOWN = 20  # rows of a long table before the rest is folded away
@@ -112,16 +113,16 @@ def environment() -> Environment:
     folder.filters |= {
         f.__name__: f
         for f in (
-            words.points,
-            words.percent,
-            words.number,
-            words.duration,
-            words.value,
-            words.megabytes,
-            words.milliseconds,
+            formatting.points,
+            formatting.percent,
+            formatting.number,
+            formatting.duration,
+            formatting.value,
+            formatting.megabytes,
+            formatting.milliseconds,
         )
     }
-    folder.globals["plural"] = words.plural
+    folder.globals["plural"] = formatting.plural
     return folder
 
 

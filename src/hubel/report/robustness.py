@@ -10,8 +10,8 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from hubel import drawing
+from hubel.formatting import percent
 from hubel.report.charts import BLUE, GREY
-from hubel.report.words import percent
 
 
 def draw_robustness(found: Mapping[str, Any], samples: Mapping[str, NDArray[np.uint8]], path: Path) -> None:

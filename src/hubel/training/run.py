@@ -29,6 +29,7 @@ from hubel.data.preprocessing import KeptPreprocessing, refuse_ill_matched
 from hubel.documents import Count, Finite, Length, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import locked
+from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import resume_command
 from hubel.run_files import RUN_ID
@@ -202,6 +203,11 @@ class Run:
                             f"from a copy")  # fmt: skip
         files.sweep(path)
         return Run(path, about)
+
+    @property
+    def model(self) -> ModelRef:
+        """The network that it trains."""
+        return ModelRef.parse(self.about["model"])
 
     @property
     def run_id(self) -> str | None:

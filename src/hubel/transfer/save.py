@@ -11,6 +11,7 @@ from hubel import zoo
 from hubel.classifier import Classifier
 from hubel.errors import UsageError
 from hubel.machine import versions
+from hubel.model_ref import ModelRef
 from hubel.transfer.features import Features
 from hubel.transfer.probe import Linear
 from hubel.transfer.stages import WEIGHTED, Place
@@ -64,7 +65,7 @@ def _candidates(classifier: Classifier, place: Place, linear: Linear, classes: i
         yield classifier.model, own
     if place.module == "stem" or place.module.startswith("stages."):
         kept = 0 if place.module == "stem" else int(place.module.split(".")[1]) + 1
-        if place.module.count(".") > 1 or ".py:" in classifier.model:
+        if place.module.count(".") > 1 or ModelRef.parse(classifier.model).is_code:
             return
         name = f"{classifier.model}[:{kept}]"
         cut = zoo.create(name, **shape)

@@ -20,10 +20,11 @@ from hubel.classifier import Classifier
 from hubel.errors import FileError
 from hubel.hashing import weights_sha256
 from hubel.locks import Taken
+from hubel.model_ref import ModelRef
 from hubel.recipe.fields import Precision
 from hubel.transfer.stages import Place
 from hubel.weights import tensor_file
-from hubel.zoo.own import code_sha256
+from hubel.zoo.user_code import code_sha256
 
 VERSION = 1  # raise it when features come to mean something else: old ones are then never found again
 
@@ -103,7 +104,7 @@ class Shelf:
 def shelves(classifier: Classifier, places: Sequence[Place], engine: str, precision: Precision | None) -> list[Shelf]:
     """One shelf per place, of everything on which the features depend."""
     about = [VERSION, classifier.preprocessing.to_dict(), weights_sha256(classifier.network.state_dict()),
-             str(classifier.network), code_sha256(classifier.model), engine, precision]  # fmt: skip
+             str(classifier.network), code_sha256(ModelRef.parse(classifier.model)), engine, precision]  # fmt: skip
     found = []
     for place in places:
         key = hashlib.sha256(json.dumps([*about, place.module, place.before, place.cells]).encode()).hexdigest()[:32]

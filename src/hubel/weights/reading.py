@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hubel import hub
 from hubel.errors import FileError, listed
+from hubel.model_ref import ModelRef
 from hubel.weights.adoption import bare
 
 # under which a checkpoint keeps the weights; of several the first, so that averaged ones are taken only where no others are
@@ -37,7 +38,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
     Raises:
         FileError: missing, damaged, not a state_dict of finite numbers, or a pickle that asks for code.
     """
-    path = hub.fetch(str(path)).path if hub.is_named(path) else Path(path)
+    path = hub.fetch(str(path)).path if ModelRef.parse(path).kind == "hub" else Path(path)
     if not os.path.isfile(path):
         raise FileError(f"there is no weights file {path}")
     if not path.stat().st_size:

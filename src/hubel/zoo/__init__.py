@@ -2,247 +2,49 @@
 
 An architecture is its paper's table and the code that reads it, one file per family; published figures stand in
 `facts.toml` alone, the class names of ImageNet in `imagenet_classes.txt` (from torchvision, BSD-3-Clause).
+
+catalogue.py   MODELS, create, and what is known of a network by its name
+figures.py     facts.toml, read without torch
+user_code.py, slicing.py, recognition.py, foreign.py   networks of your own, of NAME[:N], of weights without a name
+
+The catalogue, and torch with it, is loaded when one of its names is first used.
 """
 
-import inspect
-import os
-import tomllib
-from collections.abc import Callable, Mapping
-from functools import cache
-from importlib import resources
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from hubel.zoo.figures import facts
 
-from hubel import weights
-from hubel.errors import ShapeError, UsageError, lookup, nearest
-from hubel.process import uncollected
-from hubel.zoo import (
-    airbench,
-    alexnet,
-    baseline,
-    densenet,
-    efficientnet,
-    fractalnet,
-    googlenet,
-    inception_resnet_v2,
-    inception_v3,
-    inception_v4,
-    lenet,
-    mobilenet,
-    nasnet,
-    preresnet,
-    resnet,
-    resnext,
-    senet,
-    shufflenet,
-    squeezenet,
-    vgg,
-    wide_resnet,
-    zfnet,
-)
-from hubel.zoo.own import from_file, parameters, without_name
-from hubel.zoo.truncated import slice_of, truncated
-from hubel.zoo.unfilled import unfilled
+if TYPE_CHECKING:
+    from hubel.zoo.catalogue import (
+        MODELS,
+        build,
+        builder,
+        create,
+        fits,
+        initialise,
+        needs_image_size,
+        options,
+        pretrained,
+        published,
+    )
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    **baseline.MODELS,
-    **lenet.MODELS,
-    **alexnet.MODELS,
-    **zfnet.MODELS,
-    **vgg.MODELS,
-    **resnet.MODELS,
-    **squeezenet.MODELS,
-    **mobilenet.MODELS,
-    **shufflenet.MODELS,
-    **googlenet.MODELS,
-    **inception_v3.MODELS,
-    **inception_v4.MODELS,
-    **inception_resnet_v2.MODELS,
-    **nasnet.MODELS,
-    **preresnet.MODELS,
-    **wide_resnet.MODELS,
-    **resnext.MODELS,
-    **senet.MODELS,
-    **densenet.MODELS,
-    **fractalnet.MODELS,
-    **efficientnet.MODELS,
-    **airbench.MODELS,
-}
-
-LARGEST = 100_000_000  # classes, channels and pixels of a side
+__all__ = [
+    "MODELS",
+    "build",
+    "builder",
+    "create",
+    "facts",
+    "fits",
+    "initialise",
+    "needs_image_size",
+    "options",
+    "pretrained",
+    "published",
+]
 
 
-@cache
-def facts() -> dict[str, dict[str, Any]]:
-    """Published figures of every network, by name; the file's header explains the fields."""
-    return tomllib.loads(resources.files("hubel.zoo").joinpath("facts.toml").read_text(encoding="utf-8"))
-
-
-def builder(name: str) -> Callable[..., nn.Module]:
-    """The function that builds a network, by name.
-
-    Raises:
-        UsageError: no network has this name; the nearest one is named.
-    """
-    cut = slice_of(name)
-    name = cut[0] if cut else name
-    if name.endswith(".py"):
-        raise without_name(name)
-    return resnet.any_depth(name) or lookup(name, MODELS, "model")
-
-
-def options(name: str) -> set[str]:
-    """The keywords that a network's builder takes, of the zoo or FILE.py:NAME."""
-    return set(parameters(name) if ".py:" in name else inspect.signature(builder(name)).parameters)
-
-
-def needs_image_size(name: str) -> bool:
-    """Whether the network has a layer whose shape depends on the size of the picture."""
-    return "image_size" in inspect.signature(builder(name)).parameters
-
-
-def create(name: str, *, num_classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
-           pretrained: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:  # fmt: skip
-    """A network of the zoo, freshly initialised or with trained weights.
-
-    Args:
-        name: a key of `MODELS`, `resnetD_cifar` or `plainD_cifar` for any depth D = 6n+2, `NAME[:N]` for the first N stages
-            of one with a linear head, or `FILE.py:NAME` for a network of your own.
-        num_classes: logits per picture; as published unless given.
-        in_channels: channels of a picture; as published unless given.
-        image_size: side of a picture [px], for the networks with a layer that depends on it; as published unless given.
-        pretrained: the file of a state_dict, of ours or of the reference implementation (see `weights.read`), or
-            "reference" for the published weights, downloaded once (see `pretrained`).
-        options: further keywords of the network's own builder.
-
-    Raises:
-        UsageError: an unknown name or option, the nearest right one is named; or weights that do not fit, with what does.
-        ShapeError: the picture is too small for the network.
-        FileError: the weights cannot be had or read.
-
-    >>> sum(p.numel() for p in create("lenet5").parameters())
-    61706
-    """
-    for what, given in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
-        if given is not None and not 1 <= given <= LARGEST:
-            raise UsageError(f"{what} is {given}; it is at least 1 and at most {LARGEST:,}")
-    state = None if pretrained is None else _trained(name, pretrained, num_classes)
-    model = _fresh(name, num_classes, in_channels, image_size, options)
-    if state is not None:
-        try:
-            weights.adopt(model, state)
-        except UsageError as error:
-            from hubel.zoo.recognition import what_fits  # which needs `create`
-
-            raise UsageError(f"{name} cannot take {pretrained}: {error}; {what_fits(name, state, options)}") from error
-    return model
-
-
-def _fresh(name: str, num_classes: int | None, in_channels: int | None, image_size: int | None,
-           options: Mapping[str, Any]) -> nn.Module:  # fmt: skip
-    if ".py:" in name:
-        return from_file(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options)
-    cut = slice_of(name)
-    if cut is not None:
-        whole, kept = cut
-        channels, size, _ = published(whole)["input"]
-        picture = (in_channels or channels, image_size or size, image_size or size)
-        network = _fresh(whole, num_classes, in_channels, image_size, options)
-        return truncated(network, whole, kept, num_classes or published(whole)["classes"], picture)
-    build = builder(name)
-    known = published(name)
-    channels, size, _ = known["input"]
-    accepted = inspect.signature(build).parameters
-    for option in options:
-        if option not in accepted:
-            raise UsageError(f"{name} has no option {option!r}; {nearest(option, sorted(accepted))}")
-    sized = {"image_size": image_size or size} if "image_size" in accepted else {}
-    with unfilled(), uncollected():
-        return build(
-            num_classes=num_classes or known["classes"], in_channels=in_channels or channels, **sized, **options
-        )
-
-
-def initialise(model: nn.Module, name: str, pictures: Callable[[], Tensor]) -> None:
-    """Sets the initial weights that a network takes from the training pictures; most take none.
-
-    Args:
-        model: fresh from `create`.
-        name: as given to `create`.
-        pictures: gives some, as the network sees them, N C H W float32; asked only where they are needed.
-    """
-    if name in airbench.FROM_DATA:
-        airbench.FROM_DATA[name](model, pictures())
-
-
-def pretrained(name: str) -> weights.PretrainedWeights:
-    """What travels with the published weights of a network: where they are, how a picture is prepared, the classes.
-
-    Raises:
-        UsageError: none are published; those that have some are named.
-
-    >>> found = pretrained("squeezenet1_0")
-    >>> found.resize, found.crop, found.categories[19], found.source
-    (256, 224, 'chickadee', 'torchvision:squeezenet1_0 IMAGENET1K_V1')
-    """
-    fact = facts().get(name, {})
-    if "weights" not in fact:
-        if ".py:" not in name:
-            builder(name)  # an unknown name is told before all else
-        having = ", ".join(sorted(known for known, its in facts().items() if "weights" in its))
-        raise UsageError(f"there are no reference weights of {name}; give the path of a file, or take one of {having}")
-    known: dict[str, Any] = dict(fact["weights"])
-    tag, classes = known.pop("tag"), known.pop("classes")
-    known |= {"mean": tuple(known["mean"]), "std": tuple(known["std"])}
-    if tag in fact.get("accuracy_of", ""):
-        known |= {"top1": fact["top1"], "top5": fact["top5"]}
-    return weights.PretrainedWeights(**known, categories=_class_names(classes), source=f"{fact['reference']} {tag}")
-
-
-@cache
-def _class_names(classes: str) -> tuple[str, ...]:
-    file = {"imagenet-1k": "imagenet_classes.txt"}[classes]
-    return tuple(resources.files("hubel.zoo").joinpath(file).read_text(encoding="utf-8").splitlines())
-
-
-def _trained(name: str, source: str | os.PathLike[str], num_classes: int | None) -> dict[str, Tensor]:
-    """The state_dict that `create` is asked for."""
-    if not isinstance(source, str | os.PathLike):
-        raise UsageError(f'pretrained is {source!r}; give the path of a file, or "reference"')
-    if source != "reference":
-        return weights.read(os.fspath(source))
-    known = pretrained(name)
-    if num_classes not in (None, len(known.categories)):
-        raise UsageError(f"the reference weights of {name} tell {len(known.categories)} classes apart, not {num_classes}; "
-                         f"take num_classes={len(known.categories)}, or train from the start")  # fmt: skip
-    return weights.read(weights.fetch(known.url, known.sha256))
-
-
-def published(name: str) -> dict[str, Any]:
-    """The facts of a network; one of an unlisted depth, or a truncated one, shares its family's input and classes only.
-
-    Raises:
-        UsageError: no network has this name.
-    """
-    known = facts()
-    if name in known:
-        return known[name]
-    builder(name)
-    cut = slice_of(name)
-    if cut is not None:
-        return {"title": name, **{key: published(cut[0])[key] for key in ("input", "classes")}}
-    family = known[name.split("_")[0].rstrip("0123456789") + "20_cifar"]
-    return {"title": name, "input": family["input"], "classes": family["classes"]}
-
-
-def fits(name: str, *, in_channels: int, image_size: int) -> bool:
-    """Whether a network of the zoo can take pictures this small; built and run on the meta device."""
-    try:
-        with torch.device("meta"):
-            net = create(name, in_channels=in_channels, image_size=image_size).eval()
-            net(torch.empty(1, in_channels, image_size, image_size))
-    except (ShapeError, RuntimeError):
-        return False
-    return True
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module 'hubel.zoo' has no attribute {name!r}")
+    return getattr(import_module("hubel.zoo.catalogue"), name)

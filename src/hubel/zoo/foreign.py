@@ -9,6 +9,7 @@ from torch import nn
 
 from hubel import hub, zoo
 from hubel.errors import FileError, UsageError, listed, nearest
+from hubel.model_ref import ModelRef
 from hubel.weights import PretrainedWeights, adopt, read
 from hubel.zoo.recognition import ends, missing_head, recognise, travelling
 
@@ -19,32 +20,33 @@ class Foreign:
 
     Args:
         network: built for as many classes and channels as the weights have.
-        name: of the zoo, or FILE.py:NAME.
+        ref: a name of the zoo, or FILE.py:NAME.
         channels: of a picture.
         known: preparation of pictures, class names, origin.
         missing: entries of the network that the file lacks, those of the layer of the classes; they are fresh.
     """
 
     network: nn.Module
-    name: str
+    ref: ModelRef
     channels: int
     known: PretrainedWeights
     missing: tuple[str, ...] = ()
 
 
-def by_name(name: str, model: str | None) -> Foreign:
-    """The reference weights of a network of the zoo.
+def by_name(ref: ModelRef, model: str | None) -> Foreign:
+    """Builds the reference weights of a network of the zoo.
 
     Raises:
         FileError: no network has this name, or its weights cannot be had.
         UsageError: `model` names another one; or there are no weights of it.
     """
+    name = str(ref)
     if name not in zoo.MODELS:
         raise FileError(f"there is no run, no file and no network {name!r}; {nearest(name, zoo.MODELS)}")
     if model not in (None, name):
         raise UsageError(f"model={model} would have no effect: {name} names the network already")
-    network = zoo.create(name, pretrained="reference")
-    return Foreign(network, name, zoo.published(name)["input"][0], zoo.pretrained(name))
+    network = zoo.build(ref, pretrained="reference")
+    return Foreign(network, ref, zoo.published(ref)["input"][0], zoo.pretrained(ref))
 
 
 def by_file(path: Path, model: str | None, remote: hub.Fetched | None = None, *, body: bool = False) -> Foreign:
@@ -63,36 +65,36 @@ def by_file(path: Path, model: str | None, remote: hub.Fetched | None = None, *,
     state, told = read(path), remote.config.get("architecture") if remote else None
     where = remote.name if remote else path
     try:
-        name = model or recognise(state)
+        ref = ModelRef.parse(model or recognise(state))
     except UsageError as error:
         if told not in zoo.MODELS:
             kind = f" (of the architecture {told}, by its configuration)" if told else ""
             raise UsageError(f"{where}{kind}: {error}") from error
-        name = told
-    size = None if ".py:" in name else zoo.published(name)["input"][1]
+        ref = ModelRef.parse(told)
+    size = None if ref.is_code else zoo.published(ref)["input"][1]
     found = ends(state)
     if found.channels not in (None, 1, 3):
         raise UsageError(f"the first layer of {where} reads {found.channels} channels, and pictures have 1 (grey) or 3 (RGB) here; "
                          f"keep the weights of the channels that are meant, such as [:, :3] of the first layer")  # fmt: skip
-    missing = missing_head(name, state, found.channels, size)
+    missing = missing_head(ref, state, found.channels, size)
     if missing and not body:
-        raise UsageError(f"{where} holds {name} without its last layer ({listed(missing, 2)}), so it names no classes; train one "
-                         f"on it: hubel train DATA from={where} model={name}, or hubel probe {where} DATA "
-                         f"--model {name}")  # fmt: skip
-    known = travelling(name, state, path)
+        raise UsageError(f"{where} holds {ref} without its last layer ({listed(missing, 2)}), so it names no classes; train one "
+                         f"on it: hubel train DATA from={where} model={ref}, or hubel probe {where} DATA "
+                         f"--model {ref}")  # fmt: skip
+    known = travelling(ref, state, path)
     if missing:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            network = zoo.create(name, num_classes=1, in_channels=found.channels, image_size=size)
+            network = zoo.build(ref, num_classes=1, in_channels=found.channels, image_size=size)
         adopt(network, state, without=missing)
         known = replace(known, categories=(), top1=None)
     else:
-        network = zoo.create(
-            name, num_classes=found.classes, in_channels=found.channels, image_size=size, pretrained=path
+        network = zoo.build(
+            ref, num_classes=found.classes, in_channels=found.channels, image_size=size, pretrained=path
         )
     if remote:
         known = _described(known, remote)
-    return Foreign(network, name, found.channels or 3, known, missing)
+    return Foreign(network, ref, found.channels or 3, known, missing)
 
 
 def _described(known: PretrainedWeights, remote: hub.Fetched) -> PretrainedWeights:

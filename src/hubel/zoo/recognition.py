@@ -14,6 +14,7 @@ from torch import Tensor
 from hubel import weights, zoo
 from hubel.errors import UsageError
 from hubel.hashing import file_sha256
+from hubel.model_ref import ModelRef
 from hubel.weights import PretrainedWeights
 
 PARTS = ("stem", "stages", "head")  # how the names of our own state_dicts begin
@@ -56,7 +57,7 @@ class Fitting:
 
     def __str__(self) -> str:
         """The name, with what differs from the published network."""
-        known = zoo.published(self.name)
+        known = zoo.facts()[self.name]
         usual = {"num_classes": known["classes"], "in_channels": known["input"][0]}
         differing = [f"{key}={getattr(self, key)}" for key, value in usual.items() if getattr(self, key) != value]
         return f"{self.name} with {' and '.join(differing)}" if differing else self.name
@@ -122,7 +123,7 @@ def nearest_to(state: Mapping[str, Tensor]) -> tuple[str, str] | None:
 
     best = (len(state) / 2, "", "")
     for name in sorted((name for name in zoo.facts() if not TWINS.fullmatch(name)), key=apart)[:NEAR]:
-        channels = found.channels or zoo.published(name)["input"][0]
+        channels = found.channels or zoo.facts()[name]["input"][0]
         with torch.device("meta"):
             model = zoo.create(name, num_classes=found.classes, in_channels=channels)
         own = Counter(
@@ -156,12 +157,12 @@ def recognise(state: Mapping[str, Tensor]) -> str:
                      f"which it is: model={found[0].name}")  # fmt: skip
 
 
-def by_class(name: str, classes: int, channels: int | None, size: int | None) -> dict[str, int]:
-    """Entries whose shape depends on the number of classes, each with the dimension that does: found by building anew."""
+def by_class(ref: ModelRef, classes: int, channels: int | None, size: int | None) -> dict[str, int]:
+    """Finds the entries whose shape depends on the number of classes, each with the dimension that does, by building anew."""
     sizes: list[dict[str, Tensor]] = []
     for more in (0, 1):
-        with torch.device("cpu" if ".py:" in name else "meta"):
-            net = zoo.create(name, num_classes=classes + more, in_channels=channels, image_size=size)
+        with torch.device("cpu" if ref.is_code else "meta"):
+            net = zoo.build(ref, num_classes=classes + more, in_channels=channels, image_size=size)
         sizes.append(net.state_dict())
     found = {}
     for entry, value in sizes[0].items():
@@ -171,22 +172,22 @@ def by_class(name: str, classes: int, channels: int | None, size: int | None) ->
     return found
 
 
-def missing_head(name: str, state: Mapping[str, Tensor], channels: int | None, size: int | None) -> tuple[str, ...]:
+def missing_head(ref: ModelRef, state: Mapping[str, Tensor], channels: int | None, size: int | None) -> tuple[str, ...]:
     """The entries of a network that weights of its body lack, the layer of the classes or the whole head; none otherwise.
 
     Args:
-        name: of the network, of the zoo.
+        ref: of the network.
         state: the weights.
         channels: that their first layer reads.
         size: of a picture, for networks with a layer that depends on it.
     """
-    if ".py:" in name:
+    if ref.is_code:
         return ()
     with torch.device("meta"):
-        model = zoo.create(name, num_classes=2, in_channels=channels, image_size=size)
+        model = zoo.build(ref, num_classes=2, in_channels=channels, image_size=size)
     names = model.state_dict().keys()
     for missing in (
-        tuple(by_class(name, 2, channels, size)),
+        tuple(by_class(ref, 2, channels, size)),
         tuple(entry for entry in names if entry.startswith("head.")),
     ):
         if missing and not weights.misfit(model, state, without=missing):
@@ -194,42 +195,42 @@ def missing_head(name: str, state: Mapping[str, Tensor], channels: int | None, s
     return ()
 
 
-def what_fits(name: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
-    """Which networks would take weights that `name` with these options does not take, for a sentence."""
+def what_fits(ref: ModelRef, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
+    """Says which networks would take weights that `ref` with these options does not take, for a sentence."""
     try:
-        if ".py:" not in name:
-            found, known = ends(state), zoo.published(name)
+        if not ref.is_code:
+            found, known = ends(state), zoo.published(ref)
             given = {"num_classes": found.classes, "in_channels": found.channels or known["input"][0]}
             with torch.device("meta"):
-                model = zoo.create(name, **given, **options)
+                model = zoo.build(ref, **given, **options)
             if weights.fit(model, state):
-                return f"these weights fit {name} with {' and '.join(f'{key}={value}' for key, value in given.items())}"
+                return f"these weights fit {ref} with {' and '.join(f'{key}={value}' for key, value in given.items())}"
         others = list(map(str, likely(state)))
     except UsageError:
         return "the file does not tell which network it is of"
     return f"these weights fit {' or '.join(others)}" if others else "no network of the zoo fits these weights"
 
 
-def travelling(name: str, state: Mapping[str, Tensor], file: str | os.PathLike[str]) -> PretrainedWeights:
+def travelling(ref: ModelRef, state: Mapping[str, Tensor], file: str | os.PathLike[str]) -> PretrainedWeights:
     """What travels with the weights in a file: the published ones' own where it is that very file, else what is usual.
 
     Args:
-        name: of the network, of the zoo or FILE.py:NAME.
+        ref: of the network, of the zoo or FILE.py:NAME.
         state: what the file holds.
         file: its path.
     """
     digest = file_sha256(Path(file))
     found = ends(state)
     own = {"url": "", "sha256": digest, "licence": UNKNOWN, "source": os.fspath(file), "top1": None, "top5": None}
-    if "weights" in zoo.facts().get(name, {}) and found.channels == 3:
-        known = zoo.pretrained(name)
+    if "weights" in zoo.facts().get(str(ref), {}) and found.channels == 3:
+        known = zoo.pretrained(ref)
         if digest.startswith(known.sha256):
             return known
         names = known.categories if found.classes == len(known.categories) else numbered(found.classes)
         return replace(known, **own, categories=names)
-    channels, size, _ = (3, 224, 224) if ".py:" in name else zoo.published(name)["input"]
+    channels, size, _ = (3, 224, 224) if ref.is_code else zoo.published(ref)["input"]
     mean, std = IMAGENET if (found.channels or channels) == 3 else GREY
-    names = CIFAR10 if found.classes == 10 and name.endswith("_cifar") else numbered(found.classes)
+    names = CIFAR10 if found.classes == 10 and str(ref).endswith("_cifar") else numbered(found.classes)
     return PretrainedWeights(**own, resize=size, crop=size, interpolation="bilinear", mean=mean, std=std,
                              categories=names)  # fmt: skip
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from hubel.evaluation.comparison import Comparison
 from hubel.evaluation.metrics import Evaluation
+from hubel.formatting import fixed_percent
 
 SHARES = (  # field, words
     ("top5", "top-5"),
@@ -19,19 +20,10 @@ SHARES = (  # field, words
 SURE = (0.95, 0.9, 0.8, 0.5)  # coverages worth a look
 
 
-def percent(share: float) -> str:
-    """A share as a person reads it.
-
-    >>> percent(0.98512)
-    '98.51 %'
-    """
-    return f"{100 * share:.2f} %"
-
-
 def rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """Name, value and 95 % interval of every figure but the accuracy; empty where there is none."""
     found = [
-        (words, percent(value), _between(evaluation.intervals.get(key)))
+        (words, fixed_percent(value), _between(evaluation.intervals.get(key)))
         for key, words in SHARES
         if (value := getattr(evaluation, key)) is not None
     ]
@@ -46,40 +38,40 @@ def sentences(evaluation: Evaluation) -> list[str]:
     found = []
     low, high = evaluation.intervals["calibration_error"]
     if not low <= evaluation.calibration_error <= high:
-        found.append(f"of the calibration error {percent(evaluation.calibration_error)}, all but "
-                     f"{percent(evaluation.calibration_error_debiased)} is what {evaluation.n:,} pictures would show of "
+        found.append(f"of the calibration error {fixed_percent(evaluation.calibration_error)}, all but "
+                     f"{fixed_percent(evaluation.calibration_error_debiased)} is what {evaluation.n:,} pictures would show of "
                      f"perfect probabilities; the interval is that of the rest")  # fmt: skip
     if evaluation.before_scaling is not None:
         before = evaluation.before_scaling
         fitted = ", fitted on these very pictures" * evaluation.temperature_fitted_here
         found.append(f"probabilities at temperature {evaluation.temperature:.3f}{fitted}; at 1 the calibration error would "
-                     f"be {percent(before['calibration_error'])} and the log loss {before['loss']:.4f}")  # fmt: skip
+                     f"be {fixed_percent(before['calibration_error'])} and the log loss {before['loss']:.4f}")  # fmt: skip
     curve = evaluation.risk_coverage
     if evaluation.rejection is not None:
         found.append(_of_rejection(evaluation.rejection))
     elif curve is not None and evaluation.top1 < 1:
         # the first threshold that answers as much
         at = [min(bisect_left(curve["coverage"], share), len(curve["coverage"]) - 1) for share in SURE]
-        parts = [f"{percent(1 - curve['risk'][i])} of the surest {100 * curve['coverage'][i]:.0f} %" for i in at]
+        parts = [f"{fixed_percent(1 - curve['risk'][i])} of the surest {100 * curve['coverage'][i]:.0f} %" for i in at]
         found.append(f"answers that are right where only sure ones are given: {', '.join(dict.fromkeys(parts))}")
     return found
 
 
 def _of_rejection(found: dict[str, Any]) -> str:
-    answered = (f"answering where the probability is {found['threshold']:.4f} or more covers {percent(found['coverage'])} of "
+    answered = (f"answering where the probability is {found['threshold']:.4f} or more covers {fixed_percent(found['coverage'])} of "
                 f"the pictures ({_between(found['coverage_interval'])})")  # fmt: skip
     if found["risk"] is None:
         return answered
-    return f"{answered}; {percent(found['risk'])} of the answers are wrong ({_between(found['risk_interval'])})"
+    return f"{answered}; {fixed_percent(found['risk'])} of the answers are wrong ({_between(found['risk_interval'])})"
 
 
 def _between(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
+    return "" if interval is None else f"{fixed_percent(interval[0])} to {fixed_percent(interval[1])}"
 
 
 def of_scored(comparison: Comparison) -> list[tuple[str, ...]]:
     """Name, accuracy, its interval, macro F1 and its interval of every classifier."""
-    return [(each.name, percent(each.top1), _between(each.top1_interval), percent(each.macro_f1),
+    return [(each.name, fixed_percent(each.top1), _between(each.top1_interval), fixed_percent(each.macro_f1),
              _between(each.macro_f1_interval)) for each in comparison.classifiers]  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """The lower part of a network with a head of its own: `resnet18[:3]` is its stem and first three stages."""
 
 import copy
-import re
 
 import torch
 from torch import nn
@@ -9,16 +8,6 @@ from torch import nn
 from hubel.errors import UsageError
 from hubel.layers import Network, pooled_linear
 from hubel.layers.cell import Current
-
-
-def slice_of(name: str) -> tuple[str, int] | None:
-    """The whole network's name and how many stages are kept; None for a name without `[:N]`.
-
-    >>> slice_of("resnet18[:3]"), slice_of("resnet18")
-    (('resnet18', 3), None)
-    """
-    match = re.fullmatch(r"(.+)\[:([0-9]{1,6})\]", name)
-    return (match[1], int(match[2])) if match else None
 
 
 def truncated(network: nn.Module, name: str, kept: int, num_classes: int, picture: tuple[int, int, int]) -> Network:

@@ -13,42 +13,34 @@ from torch import nn
 
 from hubel.errors import HubelError, UsageError, listed, nearest
 from hubel.foreign import OWN
+from hubel.model_ref import ModelRef
 
 
-def located(name: str) -> str:
-    """FILE.py:NAME with the file's whole path, so that it is found from any folder; other names as they are."""
-    if ".py:" not in name:
-        return name
-    file, _, attribute = name.rpartition(":")
-    return f"{Path(file).resolve()}:{attribute}"
+def code_sha256(ref: ModelRef) -> str | None:
+    """Returns the hash of the file of FILE.py:NAME; None for networks of the zoo, and for a file that is gone."""
+    return hashlib.sha256(Path(ref.file).read_bytes()).hexdigest() if ref.is_code and os.path.isfile(ref.file) else None
 
 
-def code_sha256(name: str) -> str | None:
-    """Hash of the file of FILE.py:NAME; None for networks of the zoo, and for a file that is gone."""
-    path = Path(name.rpartition(":")[0])
-    return hashlib.sha256(path.read_bytes()).hexdigest() if ".py:" in name and os.path.isfile(path) else None
-
-
-def from_file(reference: str, **options: Any) -> nn.Module:
-    """The network that `FILE.py:NAME` names: a module, or a class or function, called with those of `options` it takes.
+def from_file(ref: ModelRef, **options: Any) -> nn.Module:
+    """Builds the network that `FILE.py:NAME` names: a module, or a class or function, called with those of `options` it takes.
 
     The file is the user's own and is executed.
 
     Args:
-        reference: path and name, "mycode.py:Net".
+        ref: file and name, "mycode.py:Net".
         options: num_classes, in_channels, image_size; passed where the callable has a parameter of that name. None leaves a
             parameter at its own default.
 
     Raises:
         UsageError: no such file or name, an argument nobody gives, or the result is not an nn.Module.
     """
-    built = _named(reference)
+    built = _named(ref)
     if callable(built) and not isinstance(built, nn.Module):
-        built = _called(built, reference, {key: value for key, value in options.items() if value is not None})
+        built = _called(built, ref, {key: value for key, value in options.items() if value is not None})
     if isinstance(built, nn.Module):
         built = uncompiled(built)
     if not isinstance(built, nn.Module):
-        raise UsageError(f"model {reference!r} gives a {type(built).__name__}, not a torch.nn.Module")
+        raise UsageError(f"model {ref.text!r} gives a {type(built).__name__}, not a torch.nn.Module")
     return built
 
 
@@ -67,7 +59,7 @@ def uncompiled(network: nn.Module) -> nn.Module:
     return network
 
 
-def _called(build: Callable[..., Any], reference: str, options: dict[str, Any]) -> Any:
+def _called(build: Callable[..., Any], ref: ModelRef, options: dict[str, Any]) -> Any:
     """What a class or function of the user's own gives for the options it takes."""
     by_place, by_name, takes_all = [], {}, False
     for name, parameter in _signature(build).items():
@@ -76,7 +68,7 @@ def _called(build: Callable[..., Any], reference: str, options: dict[str, Any]) 
         elif parameter.kind is parameter.VAR_POSITIONAL:
             continue
         elif name not in options and parameter.default is parameter.empty:
-            raise UsageError(f"model {reference!r} needs a {name!r}, and nothing here gives one: give it a default, as in "
+            raise UsageError(f"model {ref.text!r} needs a {name!r}, and nothing here gives one: give it a default, as in "
                              f"{name}=..., or name a function that calls it")  # fmt: skip
         elif parameter.kind is parameter.POSITIONAL_ONLY:
             by_place.append(options.pop(name, parameter.default))
@@ -95,7 +87,7 @@ def _called(build: Callable[..., Any], reference: str, options: dict[str, Any]) 
     except HubelError:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's code does wrong
-        raise UsageError(f"model {reference!r} cannot be built: {type(error).__name__}: {error}") from error
+        raise UsageError(f"model {ref.text!r} cannot be built: {type(error).__name__}: {error}") from error
 
 
 def _signature(build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -122,33 +114,32 @@ def without_name(file: str) -> UsageError:
     )
 
 
-def parameters(reference: str) -> list[str]:
-    """The names of the parameters that the callable of `FILE.py:NAME` takes; none where it is a module already."""
-    built = _named(reference)
+def parameters(ref: ModelRef) -> list[str]:
+    """Returns the names of the parameters that the callable of `FILE.py:NAME` takes; none where it is a module already."""
+    built = _named(ref)
     return [] if isinstance(built, nn.Module) or not callable(built) else list(_signature(built))
 
 
-def needs(reference: str, parameter: str) -> bool:
-    """Whether the callable of `FILE.py:NAME` has a parameter of this name without a default."""
-    built = _named(reference)
+def needs(ref: ModelRef, parameter: str) -> bool:
+    """Tells whether the callable of `FILE.py:NAME` has a parameter of this name without a default."""
+    built = _named(ref)
     found = None if isinstance(built, nn.Module) or not callable(built) else _signature(built).get(parameter)
     return found is not None and found.default is found.empty
 
 
-def _named(reference: str) -> Any:
-    file, _, name = reference.rpartition(":")
-    path = Path(file)
+def _named(ref: ModelRef) -> Any:
+    path, name = Path(ref.file), ref.attribute
     if not os.path.isfile(path):
-        raise UsageError(f"model {reference!r}: there is no file {path}")
+        raise UsageError(f"model {ref.text!r}: there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    setattr(module, OWN, reference)
+    setattr(module, OWN, ref.text)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's file does wrong
-        raise UsageError(f"model {reference!r}: {path} cannot be imported: {type(error).__name__}: {error}") from error
+        raise UsageError(f"model {ref.text!r}: {path} cannot be imported: {type(error).__name__}: {error}") from error
     built = getattr(module, name, None)
     if built is None:
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]

@@ -38,6 +38,15 @@ def percent(share: float | None) -> str:
     return text if text == DASH else f"{text}\N{NO-BREAK SPACE}%"
 
 
+def fixed_percent(share: float) -> str:
+    """A share in [0, 1] as per cent with two decimals, for columns and lines that are compared.
+
+    >>> fixed_percent(0.98512)
+    '98.51 %'
+    """
+    return f"{100 * share:.2f} %"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Thousands separated; a float with `digits` decimals, or that many significant ones when it is small.
 
