@@ -68,7 +68,9 @@ print(*[loaded for loaded in sys.modules if loaded.startswith("hubel.training")]
                                    "models nothing", "trian", "train digits lr=fast", "val", "summary"], ids=str)  # fmt: skip
 def test_what_needs_no_network_does_not_wait_for_torch(words):
     code = f"import sys; from hubel.cli import main\ntry: main({words.split()!r})\nexcept SystemExit: pass\n"
-    code += "print('loaded:', *{'torch', 'numpy', 'matplotlib', 'sklearn', 'scipy'} & set(sys.modules), file=sys.stderr)"  # fmt: skip
+    code += (
+        "print('loaded:', *{'torch', 'numpy', 'matplotlib', 'sklearn', 'scipy'} & set(sys.modules), file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "loaded:"
 
