@@ -38,7 +38,7 @@ from hubel.files import silently
 from hubel.inference import choose
 from hubel.machine import use_all_cores
 from hubel.recipe import Recipe
-from hubel.training.loop import Step
+from hubel.training.records import Step
 from hubel.transfer.features import Features
 
 EPOCHS = 10  # of the fine-tuning that the probe is compared with

@@ -91,7 +91,7 @@ def shared():
 def avx512():
     """The kernels that need AVX512: as they are where the processor has it, elsewhere their arithmetic in portable C."""
     from hubel.inference import native
-    from hubel.training import pointwise
+    from hubel.training.cpu import pointwise
 
     if compiled.c_compiler() is None:
         pytest.skip("no C compiler here")

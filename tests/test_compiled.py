@@ -11,7 +11,7 @@ import pytest
 from hubel import compiled
 from hubel.cli import main
 from hubel.data.augmentation import kernels as pictures
-from hubel.training import kernels
+from hubel.training.cpu import kernels
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
 

@@ -22,12 +22,12 @@ from hubel.data.batches import Share, training_batches
 from hubel.errors import UsageError
 from hubel.seeding import seeded
 from hubel.terminal import shortage
-from hubel.training import meeting
-from hubel.training.distributed import Team
-from hubel.training.loop import Step, records, train
-from hubel.training.memory import Halved
+from hubel.training.checks import check_fits
+from hubel.training.distributed import rendezvous
+from hubel.training.distributed.ranks import Ranks
+from hubel.training.loop import train, train_steps
+from hubel.training.records import MicrobatchHalved, Step
 from hubel.training.run import Run
-from hubel.training.state import refuse_what_does_not_fit
 from two_processes import KEPT, RECIPE, THAWING, Small, curve, figures
 
 HERE = Path(__file__).parent
@@ -114,7 +114,7 @@ def test_shares_are_augmented_as_in_the_whole_batch(digits):
 
 def test_a_batch_that_cannot_be_shared_is_one_sentence(digits):
     with pytest.raises(UsageError, match=r"batch=240 cannot be shared equally by 7 processes; use batch=238 or 245"):
-        refuse_what_does_not_fit(RECIPE, digits, Team(0, 7))
+        check_fits(RECIPE, digits, Ranks(0, 7))
 
 
 # ------------------------------------------------------------------------------------------ one run
@@ -161,7 +161,7 @@ def worker_of(agent: int, rank: int) -> int:
 def lonely(tmp_path, monkeypatch, capfd):
     """What a process of two says that the other one leaves alone, through whatever writes to standard error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(meeting, "PATIENCE", 0.6)
+    monkeypatch.setattr(rendezvous, "PATIENCE", 0.6)
 
     def said(rank: str, port: int | str) -> str:
         for name, value in environment(rank, port).items():
@@ -188,12 +188,12 @@ def test_who_comes_late_is_waited_for(monkeypatch, capfd):
     port, found, stores = free_port(), {}, {}
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", str(port))
-    monkeypatch.setattr(meeting, "NOTICE", 0.3)
+    monkeypatch.setattr(rendezvous, "NOTICE", 0.3)
 
     def arrive(rank: int) -> None:
-        wait = meeting.Wait(rank, 3)
-        stores[rank] = meeting.store_of(rank, 3, wait)
-        found[rank] = meeting.meet(stores[rank], rank, 3, wait)
+        wait = rendezvous.Wait(rank, 3)
+        stores[rank] = rendezvous.open_store(rank, 3, wait)
+        found[rank] = rendezvous.join_store(stores[rank], rank, 3, wait)
 
     threads = [threading.Thread(target=arrive, args=(rank,)) for rank in range(3)]
     for thread in threads[:2]:
@@ -269,27 +269,27 @@ def about(data) -> dict:
 def test_short_memory_halves_the_parts_and_the_run_goes_on(digits, tmp_path):
     run, recipe = Run.create(tmp_path / "run", about(digits)), RECIPE.with_(ema=None)
     model, planned = hungry(60), hungry(240)
-    found = list(records(model, digits, recipe, run))
-    assert [(r.parts, r.images) for r in found if isinstance(r, Halved)] == [(2, 120), (4, 60)]
+    found = list(train_steps(model, digits, recipe, run))
+    assert [(r.microbatches, r.images) for r in found if isinstance(r, MicrobatchHalved)] == [(2, 120), (4, 60)]
     assert "computed in 4 parts of 60 pictures" in shortage(
-        next(r for r in found if isinstance(r, Halved) and r.parts == 4)
+        next(r for r in found if isinstance(r, MicrobatchHalved) and r.microbatches == 4)
     )
     list(train(planned, digits, recipe.with_(accumulate=4)))
     for ours, theirs in zip(model.state_dict().values(), planned.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)  # as if it had been asked for
-    assert run.progress().parts == 4
+    assert run.progress().microbatches == 4
 
 
 def test_a_run_that_was_short_of_memory_resumes_to_the_same_bits(digits, tmp_path):
     whole, resumed = hungry(60), hungry(60)
     list(train(whole, digits, RECIPE))
     run = Run.create(tmp_path / "run", about(digits))
-    running = records(hungry(60), digits, RECIPE, run)
+    running = train_steps(hungry(60), digits, RECIPE, run)
     while not isinstance(next(running), Step):
         pass
     running.close()
-    rest = list(records(resumed, digits, RECIPE, run))
-    assert not any(isinstance(record, Halved) for record in rest)
+    rest = list(train_steps(resumed, digits, RECIPE, run))
+    assert not any(isinstance(record, MicrobatchHalved) for record in rest)
     for ours, theirs in zip(resumed.state_dict().values(), whole.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 

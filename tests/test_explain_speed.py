@@ -10,7 +10,7 @@ from hubel import cli, zoo
 from hubel.benchmark.alternatives import alternatives
 from hubel.commands import explain_speed as command
 from hubel.recipe import Recipe
-from hubel.training import fusion
+from hubel.training.cpu import fusion
 
 CHANGES = ("layout", "precision", "fused", "threads")
 

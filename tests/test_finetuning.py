@@ -24,13 +24,14 @@ from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.recipes.default import BARE, FINE, InputPlan, _peak
 from hubel.seeding import seeded
-from hubel.training import frozen, optimisers
+from hubel.training import cached_features, optimizers
+from hubel.training.cached_features import decide_caching, split_body_head
 from hubel.training.distillation import Teacher, soft_loss
-from hubel.training.freezing import Freezing, trained
-from hubel.training.frozen import Computed, decided, halves
-from hubel.training.loop import Epoch, Step, backward, records, train
+from hubel.training.freezing import Freezing, num_trained
+from hubel.training.loop import backward, train, train_steps
+from hubel.training.records import Epoch, FeaturesComputed, Step
 from hubel.training.run import Run
-from hubel.training.state import Training
+from hubel.training.state import TrainState
 from hubel.weights import tensor_file
 
 ABOUT = {"model": "own", "classes": [], "preprocessing": {}, "data": "digits", "versions": {}}
@@ -88,12 +89,12 @@ def test_what_is_frozen_keeps_every_bit_and_the_rest_moves(few, keys, unfreeze, 
 
 
 def test_frozen_parts_compute_no_gradient_and_draw_no_dropout(few):
-    training = Training.begin(network(), few, dataclasses.replace(BASE, unfreeze=1), None)
+    training = TrainState.begin(network(), few, dataclasses.replace(BASE, unfreeze=1), None)
     seen = {}
     for name in ("stem", "stages.0", "stages.1"):
         training.model.get_submodule(name).register_forward_hook(lambda _, __, y, name=name: seen.update({name: y}))
     x, targets = next(training.batches(0))
-    backward(training, x, targets, 1.0)
+    backward(training, training.network, x, targets)
     assert [seen[name].requires_grad for name in seen] == [False, False, True]
     assert [part.training for part in (training.model.stem, *training.model.stages, training.model.head)] == [
         False, False, True, True]  # fmt: skip
@@ -113,7 +114,7 @@ def test_which_batch_norms_move_their_statistics_is_a_choice(few, word, moving):
 
 def test_all_batch_norms_frozen_is_evaluation_mode_of_the_norms(few):
     recipe = dataclasses.replace(BASE, unfreeze="all", freeze_batch_norm="all")
-    training = Training.begin(network(), few, recipe, None)
+    training = TrainState.begin(network(), few, recipe, None)
     assert {module.training for module in training.model.modules() if isinstance(module, nn.BatchNorm2d)} == {False}
     assert {module.training for module in training.model.modules() if isinstance(module, nn.Dropout)} == {True}
 
@@ -124,7 +125,7 @@ def test_gradual_unfreezing_lets_the_parts_join_from_the_head_down(few):
     for _ in train(model, few, dataclasses.replace(BASE, unfreeze="gradual", epochs=8)):
         moved.append(sum(not same(before[part], of_part(model.state_dict(), part)) for part in PARTS))
     assert moved == [1, 1, 2, 3, 4, 4, 4, 4]
-    counts = [trained(dataclasses.replace(BASE, unfreeze="gradual", epochs=3), 6, epoch) for epoch in range(3)]
+    counts = [num_trained(dataclasses.replace(BASE, unfreeze="gradual", epochs=3), 6, epoch) for epoch in range(3)]
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (1, 6)
 
@@ -133,12 +134,12 @@ def test_unfreezing_more_stages_than_there_are_or_of_a_network_without_stages_is
     with pytest.raises(
         UsageError, match=r"unfreeze=3: the network has 2 stages; use a smaller number, or unfreeze=all"
     ):
-        Training.begin(network(), few, dataclasses.replace(BASE, unfreeze=3), None)
+        TrainState.begin(network(), few, dataclasses.replace(BASE, unfreeze=3), None)
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with pytest.raises(
         UsageError, match=r"has no stem and no stages and no head, so that unfreeze=all is the only choice"
     ):
-        Training.begin(plain, few, dataclasses.replace(BASE, unfreeze="head"), None)
+        TrainState.begin(plain, few, dataclasses.replace(BASE, unfreeze="head"), None)
     assert len(list(train(plain, few, dataclasses.replace(BASE, unfreeze="all", epochs=1)))) == 1
 
 
@@ -147,7 +148,7 @@ def test_every_parameter_of_the_zoo_belongs_to_one_part(name):
     with torch.device("meta"):
         model = zoo.create(name if name in zoo.MODELS else "squeezenet1_1")
     freezing = Freezing(model, dataclasses.replace(BASE, unfreeze="head"))
-    found = [id(p) for part in freezing.parts for module in part for p in module.parameters()]
+    found = [id(p) for group in freezing.groups for module in group for p in module.parameters()]
     assert sorted(found) == sorted(id(p) for p in model.parameters())
 
 
@@ -155,16 +156,16 @@ def test_every_parameter_of_the_zoo_belongs_to_one_part(name):
 
 
 def test_rates_fall_by_the_depth_of_the_part(few):
-    """Once from the optimiser's groups, once from how far a step of plain SGD goes."""
+    """Once from the optimizer's groups, once from how far a step of plain SGD goes."""
     recipe = dataclasses.replace(BASE, unfreeze="all", layer_decay=0.5, optimizer="sgd", weight_decay=0.0, lr_factors="stem:3",
                                  warmup_epochs=0.0).settled()  # fmt: skip
-    training = Training.begin(network(), few, recipe, None)
+    training = TrainState.begin(network(), few, recipe, None)
     before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
     x, targets = next(training.batches(0))
-    backward(training, x, targets, 1.0)
+    backward(training, training.network, x, targets)
     gradients = {name: p.grad.clone() for name, p in training.model.named_parameters()}
-    optimisers.step(training.optimiser, recipe, 0.1, len(few.train))
-    rates = {p: group["lr"] for group in training.optimiser.param_groups for p in group["params"]}
+    optimizers.step(training.optimizer, recipe, 0.1, len(few.train))
+    rates = {p: group["lr"] for group in training.optimizer.param_groups for p in group["params"]}
     for name, parameter in training.model.named_parameters():
         depth = [name.startswith(part) for part in PARTS].index(True)
         expected = 0.1 * 0.5**depth * (3 if name.startswith("stem") else 1)
@@ -178,11 +179,11 @@ def test_rates_fall_by_the_depth_of_the_part(few):
 def test_weight_decay_falls_with_the_rate_of_a_part(keys):
     recipe = dataclasses.replace(BASE, layer_decay=0.5, weight_decay=0.1, **keys).settled()
     model = network()
-    optimiser = optimisers.build(model, recipe)
+    optimizer = optimizers.build_optimizer(model, recipe)
     for parameter in model.parameters():
         parameter.data.fill_(1.0)
         parameter.grad = torch.zeros_like(parameter)
-    optimisers.step(optimiser, recipe, 0.2, 100)
+    optimizers.step(optimizer, recipe, 0.2, 100)
     for name, parameter in model.named_parameters():
         depth = [name.startswith(part) for part in PARTS].index(True)
         torch.testing.assert_close(parameter.detach(), torch.full_like(parameter, 1 - 0.2 * 0.5**depth * 0.1))
@@ -213,14 +214,14 @@ def test_a_resumed_run_ends_in_the_same_bits(few, tmp_path, keys):
     teacher = Pixels() if recipe.teacher else None
 
     def finished(run: Run) -> str:
-        for _ in records(network(), few, recipe, run, teacher=teacher):
+        for _ in train_steps(network(), few, recipe, run, teacher=teacher):
             pass
         return weights_sha256(tensor_file.read(run.folder / "last.safetensors")[0])
 
     whole = finished(Run.create(tmp_path / "whole", ABOUT))
     for stop in range(1, 2 * recipe.epochs):
         run = Run.create(tmp_path / f"stopped-{stop}", ABOUT)
-        running, done = records(network(), few, recipe, run, teacher=teacher), 0
+        running, done = train_steps(network(), few, recipe, run, teacher=teacher), 0
         while done < stop:
             done += isinstance(next(running), Step)
         running.close()
@@ -263,11 +264,11 @@ def test_a_head_trained_on_kept_features_is_the_one_trained_on_the_pictures(few,
     for cached in (False, True):
         model = deep(head())
         model.stem.register_forward_hook(lambda _, __, y, cached=cached: passes.append((cached, len(y))))
-        records_of = list(records(model, few, dataclasses.replace(recipe, cache_features=cached)))
+        records_of = list(train_steps(model, few, dataclasses.replace(recipe, cache_features=cached)))
         curves.append([(r.loss,) if isinstance(r, Step) else (r.train_loss, r.train_top1, r.val_loss, r.val_top1)
                        for r in records_of if isinstance(r, Step | Epoch)])  # fmt: skip
         weights.append(model.state_dict())
-        done = [record.done for record in records_of if isinstance(record, Computed)]
+        done = [record.done for record in records_of if isinstance(record, FeaturesComputed)]
         assert done == ([256, 336] if cached else [])
     assert len(curves[0]) == 3 * 3
     for one, other in zip(*curves, strict=True):
@@ -280,7 +281,7 @@ def test_a_head_trained_on_kept_features_is_the_one_trained_on_the_pictures(few,
 
 def test_what_is_kept_is_what_neither_learns_nor_draws():
     x = torch.randn(2, 1, 8, 8)
-    pooled, whole = halves(network().eval()), halves(deep(convolutional()).eval())
+    pooled, whole = split_body_head(network().eval()), split_body_head(deep(convolutional()).eval())
     assert pooled[0](x).shape == (2, 32)
     assert whole[0](x).shape == (2, 8, 8, 8)
     for head, (body, rest) in ((network().head, pooled), (convolutional(), whole)):
@@ -298,24 +299,26 @@ def test_what_is_kept_is_what_neither_learns_nor_draws():
 ], ids=str)  # fmt: skip
 def test_features_are_kept_wherever_every_epoch_would_compute_the_same(few, keys, words):
     recipe = Recipe(model="own", weights="own.pth", unfreeze="head", **keys)
-    found, sentence = decided(recipe, network(), few)
+    found, sentence = decide_caching(recipe, network(), few)
     assert found.cache_features == (not words)
     assert sentence.startswith(
         "the frozen body computes in every epoch (" + words if words else "features of the frozen body are"
     )
     if words:
         with pytest.raises(UsageError, match="cache_features=true cannot be"):
-            decided(recipe.with_(cache_features=True), network(), few)
+            decide_caching(recipe.with_(cache_features=True), network(), few)
 
 
 def test_features_larger_than_a_quarter_of_the_memory_are_not_kept(few, monkeypatch):
     recipe = Recipe(model="own", weights="own.pth", unfreeze="head")
     for memory, kept in ((4 * (256 + 80) * 32 * 4, True), (4 * (256 + 80) * 32 * 4 - 4, False)):
-        monkeypatch.setattr(frozen, "memory_bytes", lambda memory=memory: memory)
-        assert decided(recipe, network(), few)[0].cache_features is kept
+        monkeypatch.setattr(cached_features, "memory_bytes", lambda memory=memory: memory)
+        assert decide_caching(recipe, network(), few)[0].cache_features is kept
     own = Recipe(model="own", weights="own.pth", unfreeze="head")
     assert (
-        decided(own, AuxiliaryNetwork(nn.Identity(), [nn.Sequential()], nn.Linear(1, 1), {}), few)[0].cache_features
+        decide_caching(own, AuxiliaryNetwork(nn.Identity(), [nn.Sequential()], nn.Linear(1, 1), {}), few)[
+            0
+        ].cache_features
         is False
     )
 
@@ -323,12 +326,12 @@ def test_features_larger_than_a_quarter_of_the_memory_are_not_kept(few, monkeypa
 def test_a_network_whose_features_are_kept_is_stopped_before_its_first_step_and_goes_on(few, tmp_path):
     recipe = dataclasses.replace(BASE, unfreeze="head", crop_padding=0, epochs=1, cache_features=True)
     run = Run.create(tmp_path / "run", ABOUT)
-    running = records(network(), few, recipe, run)
-    assert isinstance(next(running), Computed)
+    running = train_steps(network(), few, recipe, run)
+    assert isinstance(next(running), FeaturesComputed)
     running.close()
-    again = list(records(network(), few, recipe, run))
+    again = list(train_steps(network(), few, recipe, run))
     alone, resumed = [[record.loss for record in found if isinstance(record, Step)]
-                      for found in (records(network(), few, recipe), again)]  # fmt: skip
+                      for found in (train_steps(network(), few, recipe), again)]  # fmt: skip
     assert alone == resumed
 
 
@@ -353,10 +356,10 @@ def test_a_step_with_a_teacher_adds_the_two_losses_by_their_weights(few):
     recipe = dataclasses.replace(
         BASE, teacher="pixels", distill_weight=0.3, distill_temperature=2.0, label_smoothing=0.1
     )
-    training = Training.begin(network().eval(), few, recipe, None, teacher=Pixels())
+    training = TrainState.begin(network().eval(), few, recipe, None, teacher=Pixels())
     x, targets = next(training.batches(0))
     with seeded(1):
-        found, _ = backward(training, x, targets, 1.0)
+        found, _ = backward(training, training.network, x, targets)
     with seeded(1), torch.no_grad():
         logits = training.model(x)
         hard = functional.cross_entropy(logits, targets, label_smoothing=0.1)

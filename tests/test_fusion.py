@@ -1,6 +1,7 @@
 """Fused batch norm: the same numbers as torch's operators, in any network, and no trace left in it."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional
 
 from hubel import compiled, zoo
 from hubel.seeding import seeded
-from hubel.training import fusion, kernels, pointwise
+from hubel.training.cpu import fusion, kernels, pointwise
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
 ACTIVATIONS = {"none": nn.Identity(), "relu": nn.ReLU(), "relu in place": nn.ReLU(inplace=True), "relu6": nn.ReLU6(),
@@ -18,6 +19,14 @@ ACTIVATIONS = {"none": nn.Identity(), "relu": nn.ReLU(), "relu in place": nn.ReL
 
 def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def forward(model: nn.Module, x: Any, precision: str, *, fused: bool) -> Tensor:
+    """The outputs on the fused path, or as torch computes them."""
+    if fused:
+        return fusion.forward(model, x, precision)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        return model(x)
 
 
 class Norm(nn.Module):
@@ -44,10 +53,7 @@ class Norm(nn.Module):
 def run(model: nn.Module, x: tuple[Tensor, Tensor], gradient: Tensor, *, fused: bool) -> list[Tensor]:
     """Output, gradients by inputs and parameters, running statistics."""
     leaves = [value.clone().requires_grad_() for value in x]
-    if fused:
-        y = fusion.forward(model, (leaves[0] * 1, leaves[1] * 1), "float32", fused=True)
-    else:
-        y = model((leaves[0] * 1, leaves[1] * 1))
+    y = forward(model, (leaves[0] * 1, leaves[1] * 1), "float32", fused=fused)
     y.backward(gradient.to(y.dtype))
     grads = [leaf.grad for leaf in leaves if leaf.grad is not None]
     return [y.detach(), *grads, *(p.grad for p in model.parameters() if p.grad is not None), *model.buffers()]
@@ -74,7 +80,7 @@ def used(model: nn.Module, x: tuple[Tensor, Tensor]) -> list[str]:
     names, original = [], kernels.call
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "call", lambda name, *rest: (names.append(name), original(name, *rest)))
-        fusion.forward(model, x, "float32", fused=True)
+        fusion.forward(model, x, "float32")
     return names
 
 
@@ -102,7 +108,7 @@ def test_the_depthwise_gradient_equals_torchs(kernel, stride, padding, side):
     y = conv(x)
     gradient = torch.randn_like(y)
     expected = torch.autograd.grad(y, (x, conv.weight), gradient)
-    ours = fusion.forward(conv, x, "float32", fused=True)
+    ours = fusion.forward(conv, x, "float32")
     assert ours.grad_fn.name() == "DepthwiseBackward"
     for one, other in zip(torch.autograd.grad(ours, (x, conv.weight), gradient), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
@@ -141,7 +147,7 @@ def test_the_gradients_of_an_unfolded_convolution_are_as_exact_as_torchs(
     torch.manual_seed(2)
     conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False).to(memory_format=torch.channels_last)
     x = channels_last(3, c_in, *side).requires_grad_()
-    ours = fusion.forward(conv, x, "bfloat16", fused=True)
+    ours = fusion.forward(conv, x, "bfloat16")
     assert ours.grad_fn.name() == "UnfoldedBackward"
     with torch.autocast("cpu", torch.bfloat16):
         theirs = conv(x)
@@ -164,7 +170,7 @@ def test_the_gradients_of_an_unfolded_convolution_are_as_exact_as_torchs(
                                             (nn.Conv2d(128, 256, 1, groups=2, bias=False), 4)], ids=str)  # fmt: skip
 def test_other_convolutions_are_left_to_torch(conv, side, monkeypatch):
     monkeypatch.setattr(pointwise, "available", lambda: False)
-    ours = fusion.forward(conv, channels_last(2, conv.in_channels, side, side).requires_grad_(), "bfloat16", fused=True)
+    ours = fusion.forward(conv, channels_last(2, conv.in_channels, side, side).requires_grad_(), "bfloat16")
     assert ours.grad_fn.name() == "ConvolutionBackward0"
 
 
@@ -174,7 +180,7 @@ def test_whatever_reads_a_missing_tensor_finds_its_numbers():
     fused, x = copy.deepcopy(plain), channels_last(3, 4, 5, 5)
     answers = []
     for model, on in ((plain, False), (fused, True)):
-        outputs = fusion.forward(model, x, "float32", fused=on)
+        outputs = forward(model, x, "float32", fused=on)
         sum((i + 1) * (output.sin() * torch.arange(output.numel()).view(output.shape).cos()).sum()
             for i, output in enumerate(outputs)).backward()  # fmt: skip
         answers.append([*outputs, *model.seen, *(p.grad for p in model.parameters()), *model.buffers()])
@@ -194,9 +200,7 @@ def test_a_network_of_the_zoo_gets_the_gradient_of_double_precision(name):
     found = []
     for network, images, fused in ((model, x, True), (exact, x.double(), False)):
         with seeded(1):
-            functional.cross_entropy(
-                fusion.forward(network, images, "float32", fused=fused), torch.arange(6) % 5
-            ).backward()
+            functional.cross_entropy(forward(network, images, "float32", fused=fused), torch.arange(6) % 5).backward()
         found.append(torch.cat([p.grad.double().flatten() for p in network.parameters()]))
     assert functional.cosine_similarity(found[0], found[1], dim=0) > 0.999
     assert list(model.state_dict()) == keys
@@ -226,7 +230,7 @@ def test_a_sum_that_several_read_gets_all_of_its_gradient():
     gradients = []
     for network, pictures, fused in ((model, x, True), (exact, x.double(), False)):
         leaf = pictures.clone().requires_grad_()
-        fusion.forward(network, leaf * 1, "float32", fused=fused).cos().sum().backward()
+        forward(network, leaf * 1, "float32", fused=fused).cos().sum().backward()
         gradients.append([leaf.grad, *(p.grad for p in network.parameters())])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-4)
@@ -255,7 +259,7 @@ def test_max_pooling_is_torchs(dtype, kernel, stride, padding, sides):
     pool, found = nn.MaxPool2d(kernel, stride, padding), []
     for fused in (True, False):
         leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
-        y = fusion.forward(pool, leaf, "float32", fused=fused)
+        y = forward(pool, leaf, "float32", fused=fused)
         assert (type(y.grad_fn).__name__ == "MaxPoolBackward") == fused
         (y.float() * torch.arange(y.numel()).view(y.shape)).nan_to_num().sum().backward()
         found.append((y.detach(), leaf.grad))
@@ -267,13 +271,13 @@ def test_max_pooling_is_torchs(dtype, kernel, stride, padding, sides):
                                   nn.MaxPool2d(2, return_indices=True), nn.MaxPool2d(17)], ids=str)  # fmt: skip
 def test_other_pooling_is_left_to_torch(pool):
     x = channels_last(2, 3, 20, 20)
-    found, wanted = fusion.forward(pool, x, "float32", fused=True), pool(x)
+    found, wanted = fusion.forward(pool, x, "float32"), pool(x)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
 def test_evaluation_and_a_batch_of_one_value_are_left_to_torch():
     norm, x = nn.BatchNorm2d(4), channels_last(2, 4, 3, 3)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        fusion.forward(norm, channels_last(1, 4, 1, 1), "float32", fused=True)
+        fusion.forward(norm, channels_last(1, 4, 1, 1), "float32")
     norm.eval()
-    torch.testing.assert_close(fusion.forward(norm, x, "float32", fused=True), norm(x), rtol=0, atol=0)
+    torch.testing.assert_close(fusion.forward(norm, x, "float32"), norm(x), rtol=0, atol=0)

@@ -18,7 +18,7 @@ from hubel.audit.label_issues import label_flags, label_issues, out_of_fold, out
 from hubel.cli import main
 from hubel.errors import UsageError
 from hubel.seeding import seeded
-from hubel.training import optimisers
+from hubel.training import optimizers
 from test_check import album  # noqa: F401
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -101,13 +101,13 @@ def test_fine_tuning_learns_and_doubts_what_is_swapped(shown, monkeypatch):
 
 def test_every_step_of_fine_tuning_is_one_of_the_training_room(shown, monkeypatch):
     views, cut, labels = shown
-    step, taken = optimisers.step, []
+    step, taken = optimizers.step, []
 
     def counted(optimizer, recipe, lr, images):
         step(optimizer, recipe, lr, images)
         taken.append((images, [group["lr"] for group in optimizer.param_groups]))
 
-    monkeypatch.setattr(optimisers, "step", counted)
+    monkeypatch.setattr(optimizers, "step", counted)
     fine_tune_in_folds(views, cut, labels, np.arange(160), 3)
     images, rates = zip(*taken, strict=True)
     assert len(taken) == 4 * 5 * 3  # folds, epochs, batches of 32 among 120 pictures

@@ -19,9 +19,10 @@ from hubel.hashing import weights_sha256
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
 from hubel.training import gradient_check, lr_find
-from hubel.training.loop import Step, backward, records, train
+from hubel.training.loop import backward, train, train_steps
+from hubel.training.records import Step
 from hubel.training.run import Run
-from hubel.training.state import Training
+from hubel.training.state import TrainState
 from hubel.weights import tensor_file
 
 
@@ -70,7 +71,7 @@ def test_stopping_after_any_step_and_resuming_gives_the_same_bits_with_every_key
     best = tensor_file.read(whole.folder / "best.safetensors")[0]
     for stop in range(1, 2 * len(history) + 1):
         run = Run.create(tmp_path / f"stopped-{stop}", ABOUT)
-        running, done = records(network(), few, recipe, run), 0
+        running, done = train_steps(network(), few, recipe, run), 0
         while done < stop:
             done += isinstance(next(running), Step)
         running.close()
@@ -102,10 +103,10 @@ def test_what_is_kept_as_best_is_the_average_that_was_validated(few, tmp_path):
 def test_accumulated_gradients_are_the_gradient_of_the_whole_batch(few, parts):
     """Without batch norm, whose statistics are of the part; with uneven parts and weighted classes."""
     recipe = dataclasses.replace(BASE, accumulate=parts, class_weight="balanced", label_smoothing=0.1)
-    training = Training.begin(network(dropout=0, norm=False), few, recipe, None)
+    training = TrainState.begin(network(dropout=0, norm=False), few, recipe, None)
     x, labels = next(training.batches(0))
     for some, their in zip(x.tensor_split(parts), labels.tensor_split(parts), strict=True):
-        backward(training, some, their, len(some) / len(x))
+        backward(training, training.network, some, their, len(some) / len(x))
     found = [p.grad.clone() for p in training.model.parameters()]
     training.model.zero_grad()
     training.criterion(training.model(x), labels).backward()
@@ -153,7 +154,7 @@ def test_divergence_stops_at_the_step_and_the_last_good_checkpoint_stays(few, tm
     seen = []
     with pytest.raises(Diverged, match=r"the loss became \S+ in epoch 2, step 2, at the learning rate \S+; .*lr=\S+, or with "
                        r"clip_norm=1; the last good checkpoint stays in .*run"):  # fmt: skip
-        seen.extend(records(Breaks(3, value), few, BASE, run))
+        seen.extend(train_steps(Breaks(3, value), few, BASE, run))
     assert run.progress().epoch == 1
     tensors, _ = tensor_file.read(run.folder / "last.safetensors")
     assert all(tensor.isfinite().all() for tensor in tensors.values())
@@ -170,7 +171,7 @@ def test_the_likely_cause_is_named(few):
 
 def test_weights_that_became_infinite_are_not_kept(few, tmp_path):
     run = Run.create(tmp_path / "run", ABOUT)
-    running = records(network(), few, BASE, run)
+    running = train_steps(network(), few, BASE, run)
     training_model = running.gi_frame.f_locals["model"]
     next(running)
     with torch.no_grad():

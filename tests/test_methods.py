@@ -16,8 +16,8 @@ from hubel import losses
 from hubel.errors import UsageError
 from hubel.recipe import Recipe
 from hubel.recipe.fields import Schedule
-from hubel.training import criterion, optimisers
-from hubel.training.averaging import Average, ema_share, recompute_statistics
+from hubel.training import criterion, optimizers
+from hubel.training.averaging import Average, ema_fraction, recompute_batch_norm_stats
 from hubel.training.schedule import learning_rate, reductions
 from hubel.training.validation import Tally
 
@@ -55,11 +55,11 @@ def lecture(name: str, w: np.ndarray, steps: int, lr: float, wd: float) -> np.nd
 
 def stepped(recipe: Recipe, model: nn.Module, steps: int, lr: float, pictures: int = 1) -> None:
     """Steps of our own with the gradient of `gradient`."""
-    optimiser = optimisers.build(model, recipe.settled())
+    optimizer = optimizers.build_optimizer(model, recipe.settled())
     for t in range(1, steps + 1):
         for p in model.parameters():
             p.grad = torch.from_numpy(gradient(p.detach().numpy(), t)).to(p.dtype)
-        optimisers.step(optimiser, recipe.settled(), lr, pictures)
+        optimizers.step(optimizer, recipe.settled(), lr, pictures)
 
 
 def double_linear(seed: int = 0) -> nn.Linear:
@@ -80,10 +80,10 @@ def test_each_optimiser_steps_as_the_lecture_writes_it(name):
 def test_weights_in_bfloat16_move_too(name):
     model = nn.Linear(64, 64).bfloat16()
     before = model.weight.detach().clone()
-    optimiser = optimisers.build(model, recipe := Recipe(optimizer=name).settled())
+    optimizer = optimizers.build_optimizer(model, recipe := Recipe(optimizer=name).settled())
     for p in model.parameters():
         p.grad = torch.ones_like(p)
-    optimisers.step(optimiser, recipe, 0.1, 1)
+    optimizers.step(optimizer, recipe, 0.1, 1)
     assert (model.weight != before).float().mean() > 0.99
 
 
@@ -94,10 +94,10 @@ def test_decoupled_decay_acts_beside_the_step(name):
     start = decayed.weight.detach().clone()
     for model, decay in ((plain, {"weight_decay": 0.0}), (decayed, {"weight_decay": 0.3, "decay": "decoupled"})):
         recipe = Recipe(optimizer=name, **decay).settled()
-        optimiser = optimisers.build(model, recipe)
+        optimizer = optimizers.build_optimizer(model, recipe)
         for p in model.parameters():
             p.grad = torch.ones_like(p)
-        optimisers.step(optimiser, recipe, 0.1, 1)
+        optimizers.step(optimizer, recipe, 0.1, 1)
     torch.testing.assert_close(decayed.weight, plain.weight - 0.1 * 0.3 * start)
 
 
@@ -105,10 +105,10 @@ def test_norms_and_biases_do_not_decay_where_only_weights_do():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     recipe = Recipe(optimizer="sgd", weight_decay=0.1, decay_on="weights").settled()
-    optimiser = optimisers.build(model, recipe)
+    optimizer = optimizers.build_optimizer(model, recipe)
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
-    optimisers.step(optimiser, recipe, 1.0, 1)
+    optimizers.step(optimizer, recipe, 1.0, 1)
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"0.weight", "3.weight"}
 
@@ -123,7 +123,7 @@ def test_l1_and_l2_are_the_gradients_of_the_lectures_penalties(l1, l2, n):
     expected = torch.autograd.grad(penalty, list(model.parameters()))
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
-    optimisers.penalise(list(model.parameters()), l1=l1 / n, l2=l2 / n)
+    optimizers.add_penalty_gradients(list(model.parameters()), l1=l1 / n, l2=l2 / n)
     torch.testing.assert_close([p.grad for p in model.parameters()], list(expected))
 
 
@@ -131,10 +131,10 @@ def test_a_gradient_longer_than_clip_norm_is_scaled_to_it():
     model = double_linear()
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
     recipe = Recipe(optimizer="sgd", weight_decay=0.0, clip_norm=0.5).settled()
-    optimiser = optimisers.build(model, recipe)
+    optimizer = optimizers.build_optimizer(model, recipe)
     for p in model.parameters():
         p.grad = torch.full_like(p, 3.0)
-    optimisers.step(optimiser, recipe, 1.0, 1)
+    optimizers.step(optimizer, recipe, 1.0, 1)
     after = torch.cat([p.detach().flatten() for p in model.parameters()])
     assert float((after - before).norm()) == pytest.approx(0.5, rel=1e-5)
 
@@ -150,12 +150,12 @@ def rates(**keys) -> list[float]:
 
 
 def torchs(scheduler) -> list[float]:
-    """The rates that one of torch's schedulers sets, stepped once per optimiser step."""
-    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
-    made, found = scheduler(optimiser), []
+    """The rates that one of torch's schedulers sets, stepped once per optimizer step."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
+    made, found = scheduler(optimizer), []
     for _ in range(12 * STEPS):
-        found.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         made.step()
     return found
 
@@ -224,11 +224,11 @@ def test_fractions_of_an_epoch_do_not_round_away():
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), max_size=20), st.integers(1, 4))
 def test_plateau_lowers_when_torchs_does(figures, patience):
     """torch counts the epochs beyond its patience: ours is theirs plus one."""
-    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = of.ReduceLROnPlateau(optimiser, mode="max", factor=0.5, patience=patience - 1, threshold=0)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = of.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=patience - 1, threshold=0)
     for seen in range(len(figures)):
         scheduler.step(figures[seen])
-        assert 0.5 ** reductions(figures[: seen + 1], patience) == pytest.approx(optimiser.param_groups[0]["lr"])
+        assert 0.5 ** reductions(figures[: seen + 1], patience) == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
 # ---------------------------------------------------------------------------------------------- losses
@@ -286,7 +286,7 @@ def test_gradients_of_losses_agree_with_differences(name, weight):
 
 def test_guessing_is_the_loss_of_equal_logits():
     for name, loss in losses.PLAIN.items():
-        assert criterion.guessing(name, 4) == pytest.approx(float(loss(torch.zeros(6, 4), LABELS).mean()))
+        assert criterion.chance_loss(name, 4) == pytest.approx(float(loss(torch.zeros(6, 4), LABELS).mean()))
 
 
 def test_class_weights_average_to_one_over_the_pictures():
@@ -325,13 +325,13 @@ def test_averages_follow_the_formula_and_swap_without_a_trace():
         decay = min(0.9, (1 + step) / (10 + step))
         for name, value in model.named_parameters():
             shadow[name] = decay * shadow[name] + (1 - decay) * value.detach()
-        average.move(model, ema_share(0.9, step))
+        average.update(model, ema_fraction(0.9, step))
     for name, _ in model.named_parameters():
         torch.testing.assert_close(average.state[name], shadow[name])
     own = {name: value.clone() for name, value in model.state_dict().items()}
-    with average.in_place(model):
+    with average.swapped_into(model):
         torch.testing.assert_close(model[0].weight.detach(), shadow["0.weight"])
-    with pytest.raises(RuntimeError, match="boom"), average.in_place(model):
+    with pytest.raises(RuntimeError, match="boom"), average.swapped_into(model):
         raise RuntimeError("boom")
     assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
 
@@ -343,8 +343,8 @@ def test_equal_shares_give_the_plain_mean_and_tied_weights_swap_once():
     for k in range(4):
         nn.init.normal_(model[0].weight)
         seen.append(model[0].weight.detach().clone())
-        average.move(model, 1 / (k + 1))
-    with average.in_place(model):
+        average.update(model, 1 / (k + 1))
+    with average.swapped_into(model):
         torch.testing.assert_close(model[1].weight.detach(), torch.stack(seen).mean(dim=0))
     assert torch.equal(model[0].weight, seen[-1])
 
@@ -353,7 +353,7 @@ def test_recomputed_statistics_are_means_over_the_batches_and_modes_return():
     model = normed().train()
     model[2].eval()
     batches = [torch.randn(8, 1, 4, 4) for _ in range(5)]
-    recompute_statistics(model, [model[1]], batches)
+    recompute_batch_norm_stats(model, [model[1]], batches)
     maps = [model[0](x) for x in batches]
     torch.testing.assert_close(model[1].running_mean, torch.stack([m.mean(dim=(0, 2, 3)) for m in maps]).mean(dim=0))
     torch.testing.assert_close(model[1].running_var, torch.stack([m.var(dim=(0, 2, 3)) for m in maps]).mean(dim=0))

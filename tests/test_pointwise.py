@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hubel.training import fusion, kernels, pointwise
-from hubel.training.convolution import Pointwise
+from hubel.training.cpu import fusion, kernels, pointwise
+from hubel.training.cpu.convolution import Pointwise
 
 pytestmark = pytest.mark.usefixtures("avx512")
 HALF = 2.0**-8  # of a number, what rounding it to bfloat16 may change
@@ -18,6 +18,14 @@ HALF = 2.0**-8  # of a number, what rounding it to bfloat16 may change
 
 def channels_last(*shape: int) -> Tensor:
     return torch.randn(shape).bfloat16().contiguous(memory_format=torch.channels_last)
+
+
+def forward(model: nn.Module, x: Tensor, precision: str, *, fused: bool) -> Tensor:
+    """The outputs on the fused path, or as torch computes them."""
+    if fused:
+        return fusion.forward(model, x, precision)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        return model(x)
 
 
 def rows(x: Tensor) -> Tensor:
@@ -59,7 +67,9 @@ def test_the_moments_are_those_of_the_rounded_output(far):
     y, parts = pointwise.forward(x, weight)
     ones, zeros = torch.ones(128), torch.zeros(128)
     running = [[torch.zeros(128), torch.ones(128)] for _ in range(2)]
-    table = kernels.settle(parts, ones, zeros, running[0][0], running[0][1], 0.1, 0.0, 3 * 17 * 13, pointwise.BLOCK)
+    table = kernels.finalize_stats(
+        parts, ones, zeros, running[0][0], running[0][1], 0.1, 0.0, 3 * 17 * 13, pointwise.BLOCK
+    )
     again = kernels.moments(y, ones, zeros, running[1][0], running[1][1], 0.1, 0.0)
     exact = torch.stack([rows(y).mean(0), rows(y).var(0, correction=0).rsqrt()])
     torch.testing.assert_close(table[:2].double(), exact, rtol=1e-5, atol=1e-5)
@@ -89,7 +99,7 @@ def run(model: nn.Module, x: Tensor, *, fused: bool = True) -> list[Tensor]:
     """Output, gradients by input and parameters, running statistics."""
     leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
     single = x.dtype == torch.double
-    y = model(leaf) if single else fusion.forward(model, leaf, "bfloat16", fused=fused)
+    y = model(leaf) if single else forward(model, leaf, "bfloat16", fused=fused)
     model.zero_grad()
     (y * torch.arange(y.numel()).view(y.shape).mul(0.1).sin()).sum().backward()
     assert leaf.grad is not None
@@ -117,7 +127,7 @@ def test_a_norm_behind_gets_gradients_as_exact_as_torchs(c_in, c_out, stride, su
             pointwise.compiled, "call", lambda source, name, *rest: (names.append(name), call(source, name, *rest))
         )
         ours = run(copy.deepcopy(model), x)
-    assert {"forward", "backward", "settle"} <= set(names), "our products had no part in it"
+    assert {"forward", "backward", "finalize_stats"} <= set(names), "our products had no part in it"
     assert not {"moments_bfloat16", "propagate_bfloat16"} & set(names), "what they make on the way was made again"
     monkeypatch.setattr(pointwise, "available", lambda: False)
     theirs = run(copy.deepcopy(model), x)
@@ -184,7 +194,7 @@ def test_what_is_frozen_gets_no_gradient(frozen):
     if frozen != "input":
         getattr(model, frozen).requires_grad_(False)
     leaf = x.requires_grad_(frozen != "input")
-    fusion.forward(model, leaf, "bfloat16", fused=True).sum().backward()
+    fusion.forward(model, leaf, "bfloat16").sum().backward()
     trained = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert trained == {"convolution", "norm"} - {frozen}
     assert (leaf.grad is None) == (frozen == "input")
@@ -199,7 +209,7 @@ def test_what_is_frozen_gets_no_gradient(frozen):
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_the_rule_takes_multiples_of_eight_channels_in_bfloat16(conv, ours, precision):
     x = torch.randn(2, conv.in_channels, 15, 15).contiguous(memory_format=torch.channels_last)
-    y = fusion.forward(conv, x, precision, fused=True)
+    y = fusion.forward(conv, x, precision)
     assert (y.grad_fn.name() == Pointwise.__name__ + "Backward") == (ours and precision == "bfloat16")
 
 

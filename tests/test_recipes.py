@@ -19,9 +19,10 @@ from hubel.recipe import Recipe
 from hubel.recipe.fields import seconds
 from hubel.recipes import RECIPES, fast, filled, published
 from hubel.recipes.fast import Candidate, Pace, Sizes
-from hubel.training import course
+from hubel.training import budget_schedule
 from hubel.training.checkpoint import Progress
-from hubel.training.loop import Step, records
+from hubel.training.loop import train_steps
+from hubel.training.records import Step
 from hubel.training.run import Run
 from hubel.training.schedule import learning_rate
 
@@ -66,7 +67,7 @@ def test_every_recipe_trains_two_steps(name):
     channels = data.preprocessing.channels
     model = zoo.create(recipe.model, num_classes=2, in_channels=channels, image_size=recipe.size)
     before = [p.clone() for p in model.parameters()]
-    steps = [record for record in records(model, data, recipe) if isinstance(record, Step)]
+    steps = [record for record in train_steps(model, data, recipe) if isinstance(record, Step)]
     assert len(steps) == 2
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
@@ -135,7 +136,7 @@ def test_unknown_recipes_name_the_nearest():
 def test_steps_cut_the_last_epoch_short():
     data = tiny(8, 1, count=20)
     recipe = Recipe(model="linear", epochs=3, steps=12, batch=4, lr=0.1, size=8, channels=1, precision="float32")
-    seen = list(records(zoo.create("linear", num_classes=2, in_channels=1, image_size=8), data, recipe))
+    seen = list(train_steps(zoo.create("linear", num_classes=2, in_channels=1, image_size=8), data, recipe))
     assert sum(isinstance(record, Step) for record in seen) == 12
     assert [record.epoch for record in seen if not isinstance(record, Step)] == [1, 2, 3]
     assert seen[-2].lr == pytest.approx(learning_rate(recipe.settled(), 11, 5))
@@ -146,11 +147,11 @@ def test_corrections_end_in_time_without_a_jump_in_the_learning_rate(pace):
     """A machine that is `pace` times as slow as was planned, in made-up seconds."""
     recipe = Recipe(epochs=10, lr=1.0, warmup_epochs=0.0).settled()
     steps, progress, rates = 100, Progress(), []
-    while (done := progress.epoch * steps + progress.step) < course.total_steps(recipe, progress, steps):
-        rates.append(learning_rate(recipe, course.place(done, progress.turns, 1000), steps))
+    while (done := progress.epoch * steps + progress.step) < budget_schedule.total_steps(recipe, progress, steps):
+        rates.append(learning_rate(recipe, budget_schedule.schedule_position(done, progress.corrections, 1000), steps))
         progress.epoch, progress.step = divmod(done + 1, steps)
         progress.elapsed += pace
-        course.correct(progress, recipe, steps, 1000.0)
+        budget_schedule.correct(progress, recipe, steps, 1000.0)
     assert progress.elapsed == pytest.approx(1000, rel=0.01)
     assert max(abs(np.diff(rates))) < 0.02
     assert rates[-1] < 1e-3
@@ -192,14 +193,14 @@ def test_a_resumed_run_takes_the_corrected_course(tmp_path):
              "preprocessing": data.preprocessing.to_dict(), "plan": {"training": 1.0}}  # fmt: skip
     run = Run.create(tmp_path / "run", about)
     build = partial(zoo.create, "linear", num_classes=2, in_channels=1, image_size=8)
-    first = records(build(), data, recipe, run)
-    while not run.progress().turns:
+    first = train_steps(build(), data, recipe, run)
+    while not run.progress().corrections:
         next(first)
     first.close()
-    turns = run.progress().turns
-    for _ in records(build(), data, recipe, run):
+    corrections = run.progress().corrections
+    for _ in train_steps(build(), data, recipe, run):
         pass
-    assert run.progress().turns[: len(turns)] == turns
+    assert run.progress().corrections[: len(corrections)] == corrections
     assert sum(row["seconds"] > 0 for row in run.progress().history) == run.progress().epoch
 
 

@@ -1,4 +1,4 @@
-"""The CIFAR-10 record: the layer that is computed, the optimiser, the recipe."""
+"""The CIFAR-10 record: the layer that is computed, the optimizer, the recipe."""
 
 from dataclasses import replace
 
@@ -16,8 +16,8 @@ from hubel.errors import UsageError
 from hubel.evaluation import evaluate
 from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
-from hubel.training import optimisers
-from hubel.training.muon import Muon, orthogonalised
+from hubel.training import optimizers
+from hubel.training.muon import Muon, orthogonalize
 from hubel.zoo import airbench
 
 
@@ -49,7 +49,7 @@ def test_the_first_filters_of_a_convolution_pass_their_input_on():
 def test_newton_schulz_keeps_directions_and_evens_out_lengths(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
-    within = u.T @ orthogonalised(matrix, steps=5) @ v.T
+    within = u.T @ orthogonalize(matrix, steps=5) @ v.T
     assert s.max() / s.min() > 2
     values = within.diagonal()
     torch.testing.assert_close(within, values.diag(), atol=1e-4, rtol=0)
@@ -99,7 +99,7 @@ def test_every_picture_is_mirrored_in_every_other_epoch():
 def test_rates_by_part_keep_the_decay_per_step():
     net = zoo.create("airbench16", num_classes=3)
     recipe = Recipe(lr_factors="biases:64,head:0.5", weight_decay=0.1).settled()
-    groups = {group["factor"]: group for group in optimisers.build(net, recipe).param_groups}
+    groups = {group["factor"]: group for group in optimizers.build_optimizer(net, recipe).param_groups}
     assert set(groups) == {1.0, 64.0, 0.5}
     assert [tuple(p.shape) for p in groups[0.5]["params"]] == [(3, 64)]
     assert all(p.ndim == 1 for p in groups[64.0]["params"])
@@ -107,7 +107,7 @@ def test_rates_by_part_keep_the_decay_per_step():
     with pytest.raises(
         UsageError, match=r"lr_factors names 'hed', which no parameter .* begins with; use biases, or one of stem"
     ):
-        optimisers.build(net, Recipe(lr_factors="hed:2").settled())
+        optimizers.build_optimizer(net, Recipe(lr_factors="hed:2").settled())
     with pytest.raises(UsageError, match="lr_factors is 'head'; give word:factor pairs"):
         Recipe(lr_factors="head")
 

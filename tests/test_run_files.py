@@ -25,7 +25,7 @@ from hubel.errors import FileError, UsageError
 from hubel.hashing import weights_sha256
 from hubel.locks import Taken, locked
 from hubel.recipe import Recipe
-from hubel.training.loop import Step
+from hubel.training.records import Step
 from hubel.training.run import Run
 from hubel.training.series import found_or_made
 from hubel.weights import tensor_file

@@ -15,7 +15,7 @@ from hubel.data.arrays import digits
 from hubel.errors import DataError, UsageError
 from hubel.evaluation import spread
 from hubel.recipe import Recipe
-from hubel.training.loop import Step
+from hubel.training.records import Step
 
 SHORT = Recipe(epochs=2, batch=32, threads=1)
 

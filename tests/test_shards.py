@@ -20,7 +20,7 @@ from hubel.data.shards import read_index
 from hubel.data.workers import prefetched
 from hubel.errors import DataError, UsageError
 from hubel.seeding import seeded
-from hubel.training.loop import records
+from hubel.training.loop import train_steps
 from hubel.training.run import Run
 from pictures import encoded, noise
 from test_training import RECIPE, Small, about, state
@@ -133,15 +133,15 @@ def test_training_from_shards_stopped_anywhere_and_resumed_gives_the_same_bits(p
     recipe = RECIPE.with_(batch=8, epochs=2)
     data = read(packed)
     whole = of_two()
-    assert len(list(records(whole, data, recipe))) == 2 * 3 + 2
+    assert len(list(train_steps(whole, data, recipe))) == 2 * 3 + 2
     for stop in (1, 4):
         run = Run.create(tmp_path / f"run{stop}", {**about(data), "multilabel": False})
-        steps = records(of_two(), data, recipe, run)
+        steps = train_steps(of_two(), data, recipe, run)
         for _ in range(stop):
             next(steps)
         steps.close()
         model = of_two()
-        assert len(list(records(model, read(packed), recipe, run)))
+        assert len(list(train_steps(model, read(packed), recipe, run)))
         assert state(model) == state(whole)
 
 

@@ -19,9 +19,10 @@ from hubel.hashing import weights_sha256
 from hubel.recipe import Recipe
 from hubel.recipes.default import complete, plan_input
 from hubel.seeding import seeded
-from hubel.training import kernels
 from hubel.training import run as run_on_disk
-from hubel.training.loop import Step, records, train
+from hubel.training.cpu import kernels
+from hubel.training.loop import train, train_steps
+from hubel.training.records import Step
 from hubel.training.run import Run, create_numbered
 from hubel.training.schedule import learning_rate
 from hubel.weights import tensor_file
@@ -75,7 +76,7 @@ def test_stopping_after_any_step_and_resuming_gives_the_same_bits(recipe, digits
     steps = 2 * steps_per_epoch(len(digits.train), 256)
     for stop in range(1, steps + 1):
         run = Run.create(tmp_path / f"stopped-{stop}", about(digits))
-        running = records(small(), digits, recipe, run)
+        running = train_steps(small(), digits, recipe, run)
         done = 0
         while done < stop:
             done += isinstance(next(running), Step)
@@ -86,7 +87,7 @@ def test_stopping_after_any_step_and_resuming_gives_the_same_bits(recipe, digits
         assert state(model) == state(undisturbed), f"stopped after step {stop}"
         assert run.progress().history[-1]["val_loss"] == history[-1].val_loss
         same = [weights_sha256(tensor_file.read(r.folder / "last.safetensors")[0]) for r in (run, whole)]
-        assert same[0] == same[1]  # the optimiser's state too
+        assert same[0] == same[1]  # the optimizer's state too
         assert [row["epoch"] for row in run.progress().history] == [1, 2]
         assert len(rest) == (2 if stop <= steps // 2 else 1)
 
@@ -96,10 +97,10 @@ def test_a_checkpoint_keeps_the_memory_layout_of_the_momentum(digits, tmp_path):
     model = small()
     list(train(model, digits, dataclasses.replace(RECIPE, epochs=1), run))
     fresh = small().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(fresh.parameters(), lr=0.1, momentum=0.9)
-    run.restore(fresh, optimiser)
+    optimizer = torch.optim.SGD(fresh.parameters(), lr=0.1, momentum=0.9)
+    run.restore(fresh, optimizer)
     weight = fresh.layers[0].weight
-    assert optimiser.state[weight]["momentum_buffer"].stride() == weight.stride()
+    assert optimizer.state[weight]["momentum_buffer"].stride() == weight.stride()
 
 
 def test_training_leaves_no_trace_in_global_random_state(digits):

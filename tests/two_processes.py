@@ -11,8 +11,9 @@ from hubel.data import load, open_data
 from hubel.layers import Network
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
-from hubel.training.distributed import Team, join, leave
-from hubel.training.loop import Epoch, Step, records
+from hubel.training.distributed.ranks import ALONE, Ranks, join, leave
+from hubel.training.loop import train_steps
+from hubel.training.records import Epoch, Step
 from hubel.training.validation import validate
 
 
@@ -42,36 +43,36 @@ KEPT = RECIPE.with_(weights="own.pth", unfreeze="head", crop_padding=0, flip=Fal
 THAWING = RECIPE.with_(weights="own.pth", unfreeze="gradual", layer_decay=0.5)
 
 
-def curve(recipe: Recipe, dropout: float, team: Team | None = None) -> list[float]:
+def curve(recipe: Recipe, dropout: float, ranks: Ranks = ALONE) -> list[float]:
     """The loss of every step and both losses of every epoch."""
     data = load(open_data("digits"), size=8, channels=1)
     with seeded(0):
         model = (parted if recipe.weights else Small)(dropout)
     found: list[float] = []
-    for record in records(model, data, recipe, team=team):
+    for record in train_steps(model, data, recipe, ranks=ranks):
         found += [record.loss] if isinstance(record, Step) else []
         found += [record.train_loss, record.val_loss, record.train_top1] if isinstance(record, Epoch) else []
     return found
 
 
-def figures(team: Team | None = None) -> list[float]:
+def figures(ranks: Ranks = ALONE) -> list[float]:
     """Of an untrained network on the validation part, in batches that are more than one."""
     data = load(open_data("digits"), size=8, channels=1)
     with seeded(0):
         model = Small(0.0)
-    found = validate(model, data, RECIPE, *([team] if team else []))
+    found = validate(model, data, RECIPE, ranks)
     return [found.loss, found.top1, found.macro_f1, found.balanced_accuracy]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    team = join("cpu")
+    ranks = join("cpu")
     results = {
-        "own statistics": curve(RECIPE, 0.3, team),
-        "common statistics": curve(SYNCHRONISED, 0.0, team),
-        "thawing": curve(THAWING, 0.3, team),
-        "kept features": curve(KEPT, 0.3, team),
-        "figures": figures(team),
+        "own statistics": curve(RECIPE, 0.3, ranks),
+        "common statistics": curve(SYNCHRONISED, 0.0, ranks),
+        "thawing": curve(THAWING, 0.3, ranks),
+        "kept features": curve(KEPT, 0.3, ranks),
+        "figures": figures(ranks),
     }
     leave()
-    Path(sys.argv[1], f"{team.rank}.json").write_text(json.dumps(results))
+    Path(sys.argv[1], f"{ranks.rank}.json").write_text(json.dumps(results))

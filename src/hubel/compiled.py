@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROOM = Path(__file__).parent
-TRAINING = ROOM / "training/kernels.c", ROOM / "data/augmentation/kernels.c"  # what every training on a CPU calls
+TRAINING = ROOM / "training/cpu/kernels.c", ROOM / "data/augmentation/kernels.c"  # what every training on a CPU calls
 PORTABLE = ROOM / "avx512.h"  # stands in for the processor's vector instructions
 FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
 WIDE = ["-mprefer-vector-width=512"]  # gcc prefers half the vector on x86

@@ -62,9 +62,7 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
     """
     from hubel.commands.train import Finished, Started
     from hubel.recipe.resuming import resume_command
-    from hubel.training.frozen import Computed
-    from hubel.training.loop import Epoch, Step
-    from hubel.training.memory import Halved
+    from hubel.training.records import Epoch, FeaturesComputed, MicrobatchHalved, Step
 
     bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
                    TextColumn("time left"), TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
@@ -77,8 +75,10 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
             if isinstance(record, Started):
                 started = record
                 again = resume_command(record.run.folder, record.recipe)
-                team = record.team
-                stack.enter_context(interruptible(team.presses, team.size > 1))  # before this there is nothing to keep
+                ranks = record.ranks
+                stack.enter_context(
+                    interruptible(ranks.stop_requests, ranks.size > 1)
+                )  # before this there is nothing to keep
                 introduce(record, console)
             elif isinstance(record, Step) and started is not None:
                 total = record.steps * (started.recipe.epochs or 0) if started.recipe.budget is None else None
@@ -90,13 +90,13 @@ def show_training(records: Generator[Any, None, None], console: Console) -> dict
                     records.close()
                     raise Stopped(f"stopped in epoch {record.epoch + 1} after step {record.step + 1} of {record.steps}; "
                                   f"nothing is lost, go on with: {again}")  # fmt: skip
-            elif isinstance(record, Computed) and started is not None:
-                bar.update(task, description="features", total=record.pictures, completed=record.done,
+            elif isinstance(record, FeaturesComputed) and started is not None:
+                bar.update(task, description="features", total=record.images, completed=record.done,
                            rate=f"{record.done / record.seconds:,.0f} images/s")  # fmt: skip
                 if record.stop:
                     records.close()
                     raise Stopped(f"stopped before the first step; go on with: {again}")
-            elif isinstance(record, Halved):
+            elif isinstance(record, MicrobatchHalved):
                 console.print(f"[yellow]note[/] {in_markup(shortage(record))}", highlight=False, soft_wrap=True)
             elif isinstance(record, Epoch) and started is not None:
                 console.print(epoch_line(record, started.recipe), highlight=False)
@@ -145,9 +145,10 @@ def introduce(record: Any, console: Console) -> None:
 
 def shortage(record: Any) -> str:
     """What became of the batch when memory was short."""
-    norms = "; batch norm normalises each part by itself" if record.normalised else ""
+    norms = "; batch norm normalises each part by itself" if record.has_batch_norm else ""
     return (f"out of memory in epoch {record.epoch + 1}, step {record.step + 1}: from here on the batch is computed in "
-            f"{record.parts} parts of {record.images} pictures, one after the other; the step stays the same{norms}")  # fmt: skip
+            f"{record.microbatches} parts of {record.images} pictures, one after the other; the step stays the same"
+            f"{norms}")  # fmt: skip
 
 
 def epoch_line(record: Any, recipe: Any) -> str:

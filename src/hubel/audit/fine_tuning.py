@@ -30,8 +30,8 @@ from hubel.layers import Network
 from hubel.machine import memory_bytes, multiplies_bf16, usable
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
-from hubel.training import optimisers
-from hubel.training.frozen import SHARE
+from hubel.training import optimizers
+from hubel.training.cached_features import MEMORY_FRACTION
 from hubel.training.schedule import learning_rate
 
 FOLDS, EPOCHS, BATCH = 4, 5, 32
@@ -126,7 +126,7 @@ def maps(
 
 def _room(count: int, some: Tensor) -> Tensor:
     """Allocate the maps of so many images and their mirror images."""
-    needed, most = 4 * count * some[0].numel(), memory_bytes() * SHARE
+    needed, most = 4 * count * some[0].numel(), memory_bytes() * MEMORY_FRACTION
     if needed > most:
         raise UsageError(
             f"the maps of {count:,} pictures take {needed / 1e9:,.1f} GB, more than the {most / 1e9:,.1f} GB that "
@@ -234,5 +234,5 @@ def _train_steps(
             logits = learner(views[side, some], DROPOUT)
             targets = torch.from_numpy(labels[some.numpy()]).to(learner.device)
             functional.cross_entropy(logits, targets).backward()
-            optimisers.step(optimizer, recipe, learning_rate(recipe, step, each), len(rest))
+            optimizers.step(optimizer, recipe, learning_rate(recipe, step, each), len(rest))
             yield step

@@ -14,9 +14,9 @@ from hubel.data import Splits
 from hubel.machine import physical_cores
 from hubel.recipe import Recipe
 from hubel.recipe.fields import Precision
-from hubel.training import fusion
+from hubel.training.cpu import fusion
 from hubel.training.loop import train_step
-from hubel.training.state import Training
+from hubel.training.state import TrainState
 
 RATE = 1e-6  # weights stay where they are, however many steps are measured
 FEWEST = 2  # pictures; batch norm needs them
@@ -73,7 +73,7 @@ def alternatives(model: nn.Module, recipe: Recipe) -> list[Alternative]:
     found = {"choice": chosen,
              "precision": replace(chosen, precision="float32" if chosen.precision == "bfloat16" else "bfloat16"),
              "layout": replace(chosen, layout="contiguous")}  # fmt: skip
-    if fusion.available(model, recipe.device) and fusion.pays(model):
+    if fusion.available(model, recipe.device) and fusion.has_norms(model):
         found["fused"] = replace(chosen, fused=not chosen.fused)
     other = physical_cores() if chosen.threads == 1 else 1
     if recipe.device == "cpu" and other != chosen.threads:
@@ -96,7 +96,7 @@ def contenders(found: list[Alternative], model: nn.Module, data: Splits, recipe:
         recipe: with nothing left open.
         seconds: for all turns.
     """
-    training = Training.begin(copy.deepcopy(model), data, recipe, None)
+    training = TrainState.begin(copy.deepcopy(model), data, recipe, None)
     batches = training.batches(0)
     x, targets = next(iter(batches))
     del batches
@@ -118,7 +118,7 @@ def _step(setting: Setting, model: nn.Module, data: Splits, recipe: Recipe, x: T
           targets: Tensor) -> Callable[[], object]:  # fmt: skip
     """The loop's own step on a network of its own."""
     own = {key: value for key, value in asdict(setting).items() if key in ("precision", "fused", "threads")}
-    training = Training.begin(copy.deepcopy(model).train(), data, recipe.with_(**own), None)
+    training = TrainState.begin(copy.deepcopy(model).train(), data, recipe.with_(**own), None)
     kind = torch.channels_last if setting.layout == "channels-last" else torch.contiguous_format
     training.model.to(memory_format=kind)  # type: ignore[call-overload]
     x = x.clone().contiguous(memory_format=kind)

@@ -16,7 +16,7 @@ from hubel.recipe import Recipe
 from hubel.recipe.fields import Precision
 from hubel.training import system
 from hubel.training.loop import train_step
-from hubel.training.state import Training
+from hubel.training.state import TrainState
 
 #            model                  size  batch
 STANDARD = (("resnet18_small_stem", 32, 128),
@@ -66,7 +66,7 @@ def _ours(network: nn.Module, shape: Shape, batch: int, precision: Precision | N
     normal = Preprocessing(size=shape[1], channels=shape[0], fit="pad", mean=(0.5,) * shape[0], std=(0.5,) * shape[0])
     classes = tuple(map(str, range(CLASSES)))
     data = Splits(name="random", classes=classes, train=part, val=part, test=None, preprocessing=normal, fingerprint="")
-    training = Training.begin(network.train(), data, recipe, None)
+    training = TrainState.begin(network.train(), data, recipe, None)
     x, labels = random_batch(shape, batch)
     x = x.contiguous(memory_format=torch.channels_last)
     return lambda: train_step(training, x, labels, RATE), chosen.precision

@@ -189,9 +189,9 @@ def say(sentence: str, *, alone: bool = False) -> None:
         alone: it may have happened to this process alone, so it speaks although it is not the first.
     """
     met = sys.modules.get(
-        "hubel.training.distributed"
+        "hubel.training.distributed.ranks"
     )  # else no process has met another: they all read the same arguments
-    if not (met.said() if met else not (alone or process.is_first())):
+    if not (met.is_reported() if met else not (alone or process.is_first())):
         with suppress(OSError, ValueError):  # nobody listens
             print(f"hubel: {plain(sentence)}", file=sys.stderr, flush=True)
 

@@ -25,7 +25,7 @@ from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.recipes import fast
 from hubel.recipes.default import batch_for, plan_input
-from hubel.training.loop import records
+from hubel.training.loop import train_steps
 from hubel.training.run import Run
 
 STEPS = 8  # measured per candidate, after WARM_UP
@@ -192,7 +192,7 @@ def _pace(recipe: Recipe, opened: Opened, row: fast.Candidate, batch: int, prepa
     short = recipe.with_(model=row.model, size=row.size, batch=batch, epochs=1, budget=None, recipe=None)
     model, about = prepare(short, data)
     ends = [
-        time.perf_counter() for _ in records(model, data, Recipe.from_dict(about["recipe"]))
+        time.perf_counter() for _ in train_steps(model, data, Recipe.from_dict(about["recipe"]))
     ]  # steps, then the epoch
     steps = [after - before for before, after in itertools.pairwise(ends[WARM_UP - 1 : -1])]
     classifier = Classifier(model.eval(), data.classes, data.preprocessing, row.model, {})
@@ -210,7 +210,7 @@ def _rehearsal(recipe: Recipe, opened: Opened, row: fast.Candidate, batch: int, 
     model, about = prepare(short, data)
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "rehearsal", {**about, "name": "rehearsal", "data": "noise", "command": ""})
-        for _ in records(model, data, Recipe.from_dict(about["recipe"]), run):
+        for _ in train_steps(model, data, Recipe.from_dict(about["recipe"]), run):
             pass
         began = time.perf_counter()
         finish(run, data)

@@ -32,8 +32,8 @@ from hubel.recipes import filled
 from hubel.recipes.default import complete, plan_input
 from hubel.seeding import seeded
 from hubel.training import lr_find
+from hubel.training.cached_features import decide_caching
 from hubel.training.freezing import Freezing, norms
-from hubel.training.frozen import decided
 from hubel.training.run import Run
 from hubel.training.system import choose, prepare
 from hubel.zoo.user_code import code_sha256
@@ -79,7 +79,7 @@ def prepared(recipe: Recipe, opened: Opened, splits: Splits,
         raise UsageError(
             f"freeze_batch_norm={recipe.freeze_batch_norm} would have no effect: {plan.model} has no batch norm"
         )
-    recipe, of_body = decided(norms_kept(recipe, origin), model, splits)
+    recipe, of_body = decide_caching(norms_kept(recipe, origin), model, splits)
     recipe = complete(recipe, plan, splits, normalised=normalised, characters=opened.characters)
     started = {**origin.describe(), "said": said(model, recipe, origin, head, of_body)} if origin else None
     recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
@@ -120,7 +120,7 @@ def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Reci
     together = share // parts * (processes if recipe.sync_batch_norm else 1)
     moving = [] if recipe.freeze_batch_norm == "all" else list(norms(model))
     if recipe.unfreeze != "gradual":
-        moving = Freezing(model, recipe).moving_norms()
+        moving = Freezing(model, recipe).updating_norms()
     wanted = splits.preprocessing
     refuse_single_values(model, name, (wanted.channels, wanted.size, wanted.size), moving, together,
                          f"{why} computes pictures one by one")  # fmt: skip

@@ -37,9 +37,9 @@ from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher
 from hubel.recipes import filled
 from hubel.recipes.default import plan_input
+from hubel.training.checks import check_batch
 from hubel.training.run import Run
 from hubel.training.series import SUMMARY, Series, found_or_made, open_series
-from hubel.training.state import refuse_a_large_batch
 from hubel.zoo.user_code import code_sha256
 
 PREDICTIONS = "predictions.csv"
@@ -154,7 +154,7 @@ def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None
         try:
             drawn = split(opened, recipe.with_(fold=fold) if fold else recipe, track, origin)
             refuse_known(drawn, opened, origin, track)
-            refuse_a_large_batch(recipe, drawn)
+            check_batch(recipe, drawn)
         except (DataError, UsageError) as error:
             if fold is None or type(error) not in (DataError, UsageError):
                 raise

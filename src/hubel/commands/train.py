@@ -31,12 +31,11 @@ from hubel.model_ref import ModelRef
 from hubel.recipe import Recipe
 from hubel.recipe.resuming import code_of_model, code_of_teacher
 from hubel.recipes import filled
-from hubel.training.distributed import Team, join, leave
-from hubel.training.frozen import Computed
-from hubel.training.loop import Epoch, Step, records
-from hubel.training.memory import Halved
+from hubel.training.checks import check_fits
+from hubel.training.distributed.ranks import Ranks, join, leave
+from hubel.training.loop import train_steps
+from hubel.training.records import Epoch, FeaturesComputed, MicrobatchHalved, Step
 from hubel.training.run import Run, create_numbered
-from hubel.training.state import refuse_what_does_not_fit
 from hubel.training.system import choose, prepare
 from hubel.zoo.user_code import code_sha256
 
@@ -50,7 +49,7 @@ class Started:
     data: dict[str, Any]  # see Splits.describe
     why: str  # the machine's choices in one line
     done: int  # epochs finished before
-    team: Team  # the processes that train
+    ranks: Ranks  # the processes that train
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Finished:
     summary: dict[str, Any]
 
 
-Record = Started | Computed | Step | Halved | Epoch | Finished
+Record = Started | FeaturesComputed | Step | MicrobatchHalved | Epoch | Finished
 
 
 def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
@@ -84,21 +83,21 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
 
     Raises:
         UsageError, DataError, FileError, Diverged: see `errors`; nothing half-made stays behind.
-        Lost: another process has ended.
+        PeerLost: another process has ended.
     """
     began = time.monotonic() if began is None else began
     recipe = filled(recipe)
-    team = join(recipe.device)
-    begun = team.left_word("run")
+    ranks = join(recipe.device)
+    begun = ranks.store_get("run")
     if begun is not None:
         yield from resume(begun, track, model=code_of_model(recipe), teacher_model=code_of_teacher(recipe))
         return
-    if recipe.sync_batch_norm and team.size == 1:
+    if recipe.sync_batch_norm and ranks.size == 1:
         raise UsageError("sync_batch_norm would have no effect in one process; start several: torchrun --nproc-per-node N "
                          "-m hubel train ...")  # fmt: skip
-    if recipe.budget is not None and team.size > 1:
+    if recipe.budget is not None and ranks.size > 1:
         raise UsageError("a budget is planned for one process; leave it out, or start without torchrun")
-    with team.first_before_others("data"):  # so that the pictures are decoded once
+    with ranks.main_first("data"):  # so that the pictures are decoded once
         opened = open_data(data, track, exclude=recipe.exclude)
         origin = Origin.load(recipe.weights, recipe.model)
         recipe = followed(recipe, origin)
@@ -123,10 +122,10 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     schedule = calibration.plan(splits, time.monotonic() - began) if calibration else None
     model, about = prepared(recipe.with_(steps=schedule.steps) if schedule else recipe, opened, splits, origin)
     chosen = about["recipe"]["batch"]
-    if recipe.batch is None and chosen % team.size:  # a batch of our choice is one that can be shared
-        model, about = prepared(recipe.with_(batch=max(chosen // team.size, 1) * team.size), opened, splits, origin)
-    refuse_what_does_not_fit(Recipe.from_dict(about["recipe"]), splits, team)
-    refuse_small_parts(model, about["model"], splits, Recipe.from_dict(about["recipe"]), team.size)
+    if recipe.batch is None and chosen % ranks.size:  # a batch of our choice is one that can be shared
+        model, about = prepared(recipe.with_(batch=max(chosen // ranks.size, 1) * ranks.size), opened, splits, origin)
+    check_fits(Recipe.from_dict(about["recipe"]), splits, ranks)
+    refuse_small_parts(model, about["model"], splits, Recipe.from_dict(about["recipe"]), ranks.size)
     about |= {
         "name": name,
         "command": command,
@@ -137,12 +136,12 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
     }
     stem = re.sub(r"[^\w.-]+", "_", f"{Path(data).resolve().stem}-{ModelRef.parse(about['model']).stem}")
     run = None
-    if team.first:
+    if ranks.is_main:
         run = Run.create(Path(project) / name, about) if name else create_numbered(Path(project), stem, about)
-        team.leave_word("run", str(run.folder.resolve()))
-    run = team.told(run)
-    with _held(run, team):
-        yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), team, taught, opened, drawn=drawn)
+        ranks.store_set("run", str(run.folder.resolve()))
+    run = ranks.broadcast(run)
+    with _held(run, ranks):
+        yield from _go(run, model, splits, Recipe.from_dict(run.about["recipe"]), ranks, taught, opened, drawn=drawn)
 
 
 def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None,
@@ -162,9 +161,9 @@ def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data
         UsageError: the code has to be named, or data are for a run that is finished.
     """
     run = Run.open(folder)
-    team = join(run.about["recipe"]["device"])
-    with nullcontext() if _complete(run) else _held(run, team):
-        yield from _resumed(run, team, track, data, model, teacher_model)
+    ranks = join(run.about["recipe"]["device"])
+    with nullcontext() if _complete(run) else _held(run, ranks):
+        yield from _resumed(run, ranks, track, data, model, teacher_model)
 
 
 def _complete(run: Run) -> bool:
@@ -172,7 +171,7 @@ def _complete(run: Run) -> bool:
     return run.finished and (run.has_best or not (run.folder / "last.safetensors").is_file())
 
 
-def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: str | None,
+def _resumed(run: Run, ranks: Ranks, track: Track[Any], data: str | None, model: str | None,
              teacher_model: str | None) -> Iterator[Record]:  # fmt: skip
     if _complete(run):
         leave()
@@ -185,14 +184,14 @@ def _resumed(run: Run, team: Team, track: Track[Any], data: str | None, model: s
         raise DataError(f"{run.model.file} has changed since {run.folder} was started; restore it, or "
                         f"start a new run")  # fmt: skip
     recipe = Recipe.from_dict(run.about["recipe"])
-    with team.first_before_others("data"):
+    with ranks.main_first("data"):
         splits = splits_of(run, track, data)
-    begun = team.told((run.folder / "last.safetensors").exists() if team.first else None)
+    begun = ranks.broadcast((run.folder / "last.safetensors").exists() if ranks.is_main else None)
     given = run.about["weights"] if recipe.weights and not begun else None
     origin = Origin.load(given["from"], recipe.model, given["sha256"]) if given else None
     teacher = taught_by(recipe, splits, run.about["teacher"])
     network, _ = initial(run.model, splits, recipe, origin)
-    yield from _go(run, network, splits, recipe, team, teacher_of(teacher, splits), opened_of(run, track, data))
+    yield from _go(run, network, splits, recipe, ranks, teacher_of(teacher, splits), opened_of(run, track, data))
 
 
 def refuse_data(folder: Path, data: str) -> None:
@@ -202,33 +201,33 @@ def refuse_data(folder: Path, data: str) -> None:
 
 
 @contextmanager
-def _held(run: Run, team: Team) -> Iterator[None]:
-    """The run for this team alone: its first process holds it, and all are refused where it cannot."""
+def _held(run: Run, ranks: Ranks) -> Iterator[None]:
+    """The run for these processes alone: the main one holds it, and all are refused where it cannot."""
     with ExitStack() as stack:
         refused = None
         try:
-            stack.enter_context(run.held() if team.first else nullcontext())
+            stack.enter_context(run.held() if ranks.is_main else nullcontext())
         except FileError as error:
             refused = str(error)
-        if refused := team.told(refused):
+        if refused := ranks.broadcast(refused):
             raise FileError(refused)
         yield
 
 
-def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, team: Team,
+def _go(run: Run, model: nn.Module, splits: Splits, recipe: Recipe, ranks: Ranks,
         teacher: nn.Module | None, opened: Opened, *, drawn: bool = True) -> Iterator[Record]:  # fmt: skip
     assert recipe.threads is not None
-    if team.first and not (run.folder / SPLIT).exists():
+    if ranks.is_main and not (run.folder / SPLIT).exists():
         write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division,
                        Contents.of(splits, opened).to_dict(), run.run_id)  # fmt: skip
     prepare(choose(recipe, model, run.about["macs"]))
-    done, summary = team.told(run.progress().epoch if team.first else None), None
-    with team.whole():
-        yield Started(run, recipe, run.about["splits"], run.about["machine"], done, team)
-        yield from records(model, splits, recipe, run, team, teacher)
-        with team.first_before_others("result"):
-            if team.first:
+    done, summary = ranks.broadcast(run.progress().epoch if ranks.is_main else None), None
+    with ranks.watch_peers():
+        yield Started(run, recipe, run.about["splits"], run.about["machine"], done, ranks)
+        yield from train_steps(model, splits, recipe, run, ranks, teacher)
+        with ranks.main_first("result"):
+            if ranks.is_main:
                 summary = finish(run, splits, drawn=drawn)
-        summary = team.told(summary)
+        summary = ranks.broadcast(summary)
     leave()
     yield Finished(run, summary)

@@ -26,7 +26,7 @@ from hubel.classifier import Classifier, averaged
 from hubel.errors import DataError, UsageError
 from hubel.evaluation.metrics import CALIBRATED
 from hubel.losses import PLAIN
-from hubel.training.averaging import recompute_statistics
+from hubel.training.averaging import recompute_batch_norm_stats
 from hubel.transfer.probe import Linear, fitted
 
 Combine = Literal["mean", "greedy", "soup", "greedy_soup", "fusion"]
@@ -134,7 +134,7 @@ def souped(members: Sequence[Classifier], pictures: NDArray[np.uint8] | None) ->
                              "at hand first, or combine=mean")  # fmt: skip
         starts = range(0, len(pictures), STATISTICS_BATCH)
         batches = (torch.from_numpy(np.ascontiguousarray(pictures[i : i + STATISTICS_BATCH])) for i in starts)
-        recompute_statistics(network, moved, (first.preprocessing.normalise(batch) for batch in batches))
+        recompute_batch_norm_stats(network, moved, (first.preprocessing.normalise(batch) for batch in batches))
     about = {
         key: value for key, value in first.about.items() if key not in CALIBRATED
     }  # those are the first one's alone

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from hubel.training.fusion import CLAMPS
+from hubel.training.cpu.fusion import CLAMPS
 
 Rule = Literal["guided", "deconvnet"]
 IN_PLACE = {functional.relu_, torch.relu_, Tensor.relu_, functional.hardtanh_, torch.clamp_, Tensor.clamp_,

@@ -1,4 +1,4 @@
-"""What a run minimises: the loss of its recipe, weighted by class."""
+"""The loss that a run minimizes, weighted by class."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from hubel.errors import UsageError, nearest
 from hubel.losses import Criterion, binary_cross_entropy, cross_entropy, hinge
 from hubel.recipe import Recipe
 
-AUXILIARY = 0.3  # weight of the loss of an auxiliary head  (Szegedy et al. 2015, section 5)
+AUXILIARY_WEIGHT = 0.3  # weight of the loss of an auxiliary head  (Szegedy et al. 2015, section 5)
 
 
 def build_criterion(
@@ -30,16 +30,16 @@ def build_criterion(
     weight = None if weight is None else weight.to(device)
     smoothing = recipe.label_smoothing or 0.0
 
-    def per_picture(logits: Tensor, targets: Tensor) -> Tensor:
+    def per_image(logits: Tensor, targets: Tensor) -> Tensor:
         if recipe.loss == "hinge":
             return hinge(logits, targets, weight)
         return (binary_cross_entropy if recipe.loss == "bce" else cross_entropy)(logits, targets, weight, smoothing)
 
-    return lambda logits, targets: per_picture(logits, targets).mean()
+    return lambda logits, targets: per_image(logits, targets).mean()
 
 
 def class_weights(recipe: Recipe, classes: Sequence[str], labels: NDArray[np.int64]) -> Tensor | None:
-    """One weight per class, scaled so that a training picture weighs 1 on average; None where all weigh the same.
+    """Compute one weight per class, so that a training image weighs 1 on average. Returns None where all weigh the same.
 
     Raises:
         UsageError: a weight for a class that the data do not have.
@@ -60,6 +60,6 @@ def class_weights(recipe: Recipe, classes: Sequence[str], labels: NDArray[np.int
     return torch.from_numpy(weights * counts.sum() / (weights * counts).sum()).float()
 
 
-def guessing(loss: str | None, classes: int) -> float:
-    """What a network that knows nothing loses per picture: all logits equal [nats; hinge: margin]."""
+def chance_loss(loss: str | None, classes: int) -> float:
+    """Return the loss per image of a network that knows nothing: all logits equal [nats; hinge: margin]."""
     return {"hinge": classes - 1.0, "bce": classes * float(np.log(2))}.get(loss or "", float(np.log(classes)))

@@ -13,7 +13,7 @@ EXPLODED = 1e4  # times what guessing loses: such a loss is as good as infinite
 
 def diverged(what: str, recipe: Recipe, progress: Progress, steps: int, lr: float, x: Tensor | None,
              kept: Path | None) -> Diverged:  # fmt: skip
-    """The error to raise.
+    """Make the error to raise.
 
     Args:
         what: happened, such as "the loss became nan".

@@ -1,4 +1,6 @@
-"""Which parts of a network train when it starts from weights, from the head down: head, last stage, ..., first stage, stem.
+"""Which layer groups of a network train when it starts from weights.
+
+The groups are counted from the head down: head, last stage, ..., first stage, stem.
 
 Sources: Yosinski et al., "How transferable are features in deep neural networks?", NIPS 2014 (frozen layers); Howard &
 Ruder, "Universal Language Model Fine-tuning", ACL 2018, sections 3.2 (rates by layer) and 3.3 (gradual unfreezing).
@@ -13,8 +15,8 @@ from hubel.errors import UsageError
 from hubel.recipe import Recipe
 
 
-def parts(model: nn.Module) -> list[list[nn.Module]]:
-    """The parts of a network from the head down; what is neither stem nor stage, such as auxiliary heads, is the head's.
+def layer_groups(model: nn.Module) -> list[list[nn.Module]]:
+    """Split a network into layer groups, from the head down. Whatever is neither stem nor stage belongs to the head.
 
     Raises:
         UsageError: the network is not made of stem, stages and head.
@@ -31,25 +33,25 @@ def parts(model: nn.Module) -> list[list[nn.Module]]:
     ]
 
 
-def needs_parts(recipe: Recipe) -> bool:
-    """Whether a recipe tells parts apart."""
+def needs_layer_groups(recipe: Recipe) -> bool:
+    """Tell whether a recipe treats layer groups differently."""
     return recipe.unfreeze not in (None, "all") or recipe.layer_decay is not None
 
 
-def trained(recipe: Recipe, count: int, epoch: int) -> int:
-    """How many of `count` parts train in an epoch, counted from the head.
+def num_trained(recipe: Recipe, count: int, epoch: int) -> int:
+    """Return how many of `count` layer groups train in an epoch, counted from the head.
 
     Args:
-        recipe: settled. With unfreeze=gradual the head trains alone at first, and the other parts join it at equal
+        recipe: settled. With unfreeze=gradual the head trains alone at first, and the other groups join it at equal
             distances during the first half of the epochs.
-        count: parts of the network.
+        count: layer groups of the network.
         epoch: from 0.
 
     Raises:
         UsageError: more stages than there are.
 
     >>> gradual = Recipe(weights="resnet18", unfreeze="gradual", epochs=10)
-    >>> [trained(gradual, 6, epoch) for epoch in range(7)]
+    >>> [num_trained(gradual, 6, epoch) for epoch in range(7)]
     [1, 2, 3, 4, 5, 6, 6]
     """
     match recipe.unfreeze:
@@ -69,57 +71,57 @@ def trained(recipe: Recipe, count: int, epoch: int) -> int:
 
 
 class Freezing:
-    """Keeps parts of a network as they are: no gradient, no dropout, and batch norm by the statistics of the weights.
+    """Keeps layer groups of a network as they are: no gradient, no dropout, and batch norm by its running statistics.
 
     Args:
         model: the network.
         recipe: settled.
 
     Raises:
-        UsageError: the recipe tells parts apart, and the network has none, or fewer.
+        UsageError: the recipe treats layer groups differently, and the network has none, or fewer.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         self.model = model
         self.recipe = recipe
-        self.parts = parts(model) if needs_parts(recipe) else [[model]]
-        self.trained = trained(recipe, len(self.parts), 0)
-        self.stilled: list[nn.Parameter] = []
+        self.groups = layer_groups(model) if needs_layer_groups(recipe) else [[model]]
+        self.num_trained = num_trained(recipe, len(self.groups), 0)
+        self.disabled: list[nn.Parameter] = []
 
     def begin(self, epoch: int) -> bool:
-        """Training mode as an epoch has it; whether other parts train than before."""
-        before, self.trained = self.trained, trained(self.recipe, len(self.parts), epoch)
+        """Put the network into the training mode of an epoch. Returns whether other groups train than before."""
+        before, self.num_trained = self.num_trained, num_trained(self.recipe, len(self.groups), epoch)
         self.thaw()
         self.model.train()
-        for part in self.frozen():
-            part.eval()
-            self.stilled += [parameter for parameter in part.parameters() if parameter.requires_grad]
-        for parameter in self.stilled:
+        for module in self.frozen():
+            module.eval()
+            self.disabled += [parameter for parameter in module.parameters() if parameter.requires_grad]
+        for parameter in self.disabled:
             parameter.requires_grad_(False)
-        moving = set(self.moving_norms())
+        updating = set(self.updating_norms())
         for norm in norms(self.model):
-            norm.train(norm in moving)
-        return self.trained != before
+            norm.train(norm in updating)
+        return self.num_trained != before
 
     def thaw(self) -> None:
-        """Parameters may have gradients again, those that could before."""
-        for parameter in self.stilled:
+        """Let the parameters have gradients again that could before."""
+        for parameter in self.disabled:
             parameter.requires_grad_(True)
-        self.stilled = []
+        self.disabled = []
 
     def frozen(self) -> list[nn.Module]:
-        """The modules that do not train."""
-        return [module for part in self.parts[self.trained :] for module in part]
+        """Return the modules that do not train."""
+        return [module for group in self.groups[self.num_trained :] for module in group]
 
-    def moving_norms(self) -> list[_BatchNorm]:
-        """The batch norms whose statistics are those of the batch."""
+    def updating_norms(self) -> list[_BatchNorm]:
+        """Return the batch norms that use and update the statistics of the batch."""
         if self.recipe.freeze_batch_norm == "all":
             return []
-        still = self.frozen() if self.recipe.freeze_batch_norm != "none" else []
-        kept = {norm for part in still for norm in norms(part)}
+        frozen = self.frozen() if self.recipe.freeze_batch_norm != "none" else []
+        kept = {norm for module in frozen for norm in norms(module)}
         return [norm for norm in norms(self.model) if norm not in kept]
 
 
 def norms(model: nn.Module) -> Iterator[_BatchNorm]:
-    """The batch norms of a network."""
+    """Iterate over the batch norms of a network."""
     return (module for module in model.modules() if isinstance(module, _BatchNorm))

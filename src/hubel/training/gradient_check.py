@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hubel.losses import PLAIN
 from hubel.seeding import derived_seed, seeded
-from hubel.training.criterion import AUXILIARY
+from hubel.training.criterion import AUXILIARY_WEIGHT
 
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # h, tried in turn until two neighbours agree
 AGREE = 1e-5  # to this share; a strongly curved loss (batch norm over few values) needs the smaller steps
@@ -52,13 +52,13 @@ class Layer:
 
 def check(model: nn.Module, x: Tensor, targets: Tensor, *, loss: str = "cross_entropy", samples: int = 4,
           tolerance: float = 1e-4, seed: int = 0) -> Iterator[Layer]:  # fmt: skip
-    """Checks sampled parameters of every layer, and yields a record per layer; the model becomes double precision.
+    """Check sampled parameters of every layer, and yield a record per layer. The model becomes double precision.
 
     Dropout and drop-path draw the same numbers every time, batch norm uses the statistics of the batch: training mode.
 
     Args:
         model: maps N C H W to logits N K, or to (main, *auxiliary) logits.
-        x: pictures N C H W.
+        x: images N C H W.
         targets: labels N.
         loss: a key of `hubel.losses.PLAIN`.
         samples: parameters per tensor.
@@ -73,7 +73,7 @@ def check(model: nn.Module, x: Tensor, targets: Tensor, *, loss: str = "cross_en
             outputs = model(x)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         terms = [PLAIN[loss](logits, targets).mean() for logits in outputs]
-        return terms[0] + AUXILIARY * sum(terms[1:], start=torch.zeros_like(terms[0]))
+        return terms[0] + AUXILIARY_WEIGHT * sum(terms[1:], start=torch.zeros_like(terms[0]))
 
     model.zero_grad(set_to_none=True)
     value().backward()
@@ -98,7 +98,7 @@ def check(model: nn.Module, x: Tensor, targets: Tensor, *, loss: str = "cross_en
 
 
 def _numeric(value, parameter: nn.Parameter, place, middle: float) -> tuple[float, float] | None:
-    """The derivative by centred differences and what rounding may add to it; None where no two steps agree."""
+    """Compute the derivative by centred differences and what rounding may add to it. Returns None where no two steps agree."""
     kept, before = float(parameter[place]), math.inf
     try:
         for h in STEPS:
@@ -131,7 +131,7 @@ def _rank(error: float) -> float:
 
 
 def relative_error(analytic: float, numeric: float, noise: float = 0.0) -> float:
-    """|a - n| / max(|a|, |n|, floor), less what rounding explains.
+    """Compute |a - n| / max(|a|, |n|, floor), less what rounding explains.
 
     >>> relative_error(1.0, 1.0), relative_error(0.0, 2.0)
     (0.0, 1.0)

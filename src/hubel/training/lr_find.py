@@ -16,7 +16,7 @@ from hubel.data import Splits
 from hubel.errors import UsageError
 from hubel.recipe import Recipe
 from hubel.training.loop import train_step
-from hubel.training.state import Training
+from hubel.training.state import TrainState
 
 SMOOTHING = 0.9  # decay of the running mean of the loss
 DIVERGED = 2.0  # times the best smoothed loss so far: the search is over
@@ -44,18 +44,18 @@ class Finding:
     diverged: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
 
 def find(model: nn.Module, data: Splits, recipe: Recipe, *, low: float = 1e-5, high: float = 10.0,
          steps: int = 100) -> Finding:  # fmt: skip
-    """Trains the model for a while at growing rates; it is of no use afterwards.
+    """Train a model for a while at growing rates. The model is of no use afterwards.
 
     Args:
         model: freshly made, for this alone.
-        data: whose training part is used.
-        recipe: with nothing left to choose; its optimiser, loss, batch and augmentation are what is tried.
+        data: whose training split is used.
+        recipe: with nothing left to choose; its optimizer, loss, batch and augmentation are what is tried.
         low: first rate.
         high: last rate.
         steps: from one to the other.
@@ -67,14 +67,14 @@ def find(model: nn.Module, data: Splits, recipe: Recipe, *, low: float = 1e-5, h
         raise UsageError(f"the rates from {low:g} to {high:g} are no range; give low above 0 and high above low")
     if steps < 2 * FEWEST:
         raise UsageError(f"{steps} rates are too few; at least {2 * FEWEST} are needed to see how the loss falls")
-    training = Training.begin(model, data, recipe.with_(lr=low, ema=0.0, swa_epochs=0), None)
+    state = TrainState.begin(model, data, recipe.with_(lr=low, ema=0.0, swa_epochs=0), None)
     growth = (high / low) ** (1 / (steps - 1))
     rates, losses, smoothed = [], [], []
     mean = 0.0
-    for k, (x, targets) in enumerate(itertools.islice(_endless(training), steps)):
+    for k, (x, targets) in enumerate(itertools.islice(_endless(state), steps)):
         rate = low * growth**k
-        loss, _ = train_step(training, x.to(training.device), targets.to(training.device), rate)
-        training.progress.step += 1
+        loss, _ = train_step(state, x.to(state.device), targets.to(state.device), rate)
+        state.progress.step += 1
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         corrected = mean / (1 - SMOOTHING ** (k + 1))
         if not math.isfinite(corrected) or (k >= FEWEST and corrected > DIVERGED * min(smoothed)):
@@ -86,7 +86,7 @@ def find(model: nn.Module, data: Splits, recipe: Recipe, *, low: float = 1e-5, h
 
 
 def conclude(rates: list[float], losses: list[float], smoothed: list[float], diverged: float | None) -> Finding:
-    """The suggestion that follows: the geometric mean of where the loss falls fastest and a tenth of where it is lowest.
+    """Suggest the geometric mean of the rate where the loss falls fastest and a tenth of the rate where it is lowest.
 
     Either rule alone is common, and fails in its own way: the first where the curve is ragged, the second where it is flat.
     """
@@ -102,7 +102,7 @@ def conclude(rates: list[float], losses: list[float], smoothed: list[float], div
 
 
 def steepest(rates: Sequence[float], smoothed: Sequence[float], reach: int = 3) -> float:
-    """The rate before the lowest loss around which the loss falls most per factor of the rate.
+    """Return the rate before the lowest loss around which the loss falls most per factor of the rate.
 
     >>> steepest([1, 2, 4, 8, 16, 32, 64, 128], [5, 5, 5, 4.9, 3, 1, 0.9, 0.9], reach=1)
     16
@@ -112,9 +112,9 @@ def steepest(rates: Sequence[float], smoothed: Sequence[float], reach: int = 3) 
     return rates[min(inside, key=lambda k: smoothed[min(k + reach, len(smoothed) - 1)] - smoothed[k - reach])]
 
 
-def _endless(training: Training) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of one epoch after the other."""
+def _endless(state: TrainState) -> Iterator[tuple[Tensor, Tensor]]:
+    """Iterate over the batches of one epoch after the other."""
     while True:
-        yield from training.batches(0)
-        training.progress.epoch += 1
-        training.progress.step = 0
+        yield from state.batches(0)
+        state.progress.epoch += 1
+        state.progress.step = 0

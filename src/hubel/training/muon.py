@@ -15,8 +15,8 @@ QUINTIC = (3.4445, -4.7750, 2.0315)  # steepest at zero: singular values end bet
 OTHERS_MOMENTUM = 0.85  # of biases and linear layers
 
 
-def orthogonalised(matrix: Tensor, steps: int) -> Tensor:
-    """A matrix with the singular vectors of `matrix` and singular values near 1, by Newton-Schulz iteration."""
+def orthogonalize(matrix: Tensor, steps: int) -> Tensor:
+    """Return a matrix with the singular vectors of `matrix` and singular values near 1, by Newton-Schulz iteration."""
     a, b, c = QUINTIC
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = wide / (wide.norm() + 1e-7)
@@ -27,7 +27,7 @@ def orthogonalised(matrix: Tensor, steps: int) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Filters (four dimensions) by Muon, other parameters by Nesterov SGD with momentum 0.85.
+    """Updates filters (four dimensions) by Muon, other parameters by Nesterov SGD with momentum 0.85.
 
     Before each step a filter bank is scaled to the norm of one per filter, so that `lr` is the relative size of its
     change; weight decay therefore acts on the other parameters alone.
@@ -49,15 +49,15 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update from the gradients at hand."""
+        """Update the parameters by their gradients."""
         assert closure is None, "Muon takes one gradient per step"
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     (self._filters if parameter.ndim == 4 else self._others)(parameter, group)
 
-    def _velocity(self, parameter: nn.Parameter, gradient: Tensor, momentum: float) -> Tensor:
-        """Nesterov's direction; the sum of past gradients is kept."""
+    def _nesterov(self, parameter: nn.Parameter, gradient: Tensor, momentum: float) -> Tensor:
+        """Compute Nesterov's direction, and keep the sum of past gradients."""
         state = self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
@@ -65,11 +65,11 @@ class Muon(torch.optim.Optimizer):
         return gradient.add(total, alpha=momentum)
 
     def _filters(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        direction = self._velocity(parameter, parameter.grad, group["momentum"])  # type: ignore[arg-type]
-        update = orthogonalised(direction.flatten(1).to(self.dtype), self.steps).view(parameter.shape)
+        direction = self._nesterov(parameter, parameter.grad, group["momentum"])  # type: ignore[arg-type]
+        update = orthogonalize(direction.flatten(1).to(self.dtype), self.steps).view(parameter.shape)
         parameter.mul_(len(parameter) ** 0.5 / parameter.norm()).sub_(group["lr"] * update.to(parameter.dtype))
 
     def _others(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         assert parameter.grad is not None
         gradient = parameter.grad.add(parameter, alpha=group["weight_decay"])
-        parameter.sub_(self._velocity(parameter, gradient, OTHERS_MOMENTUM), alpha=group["lr"])
+        parameter.sub_(self._nesterov(parameter, gradient, OTHERS_MOMENTUM), alpha=group["lr"])

@@ -13,14 +13,13 @@ curves.png  report.html
 import datetime
 import json
 import os
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hubel import documents, files, run_files
 from hubel.data.division import FILE as SPLIT
@@ -36,7 +35,7 @@ from hubel.run_files import RUN_ID
 from hubel.training import checkpoint
 from hubel.training.averaging import Average
 from hubel.training.checkpoint import Progress
-from hubel.training.distributed import ALONE, Team
+from hubel.training.distributed.ranks import ALONE, Ranks
 from hubel.weights import tensor_file
 
 
@@ -129,13 +128,12 @@ class Summary(TypedDict):
     weights_sha256: str
 
 
-COMPILED = "_orig_mod."  # what torch.compile writes before the names of a network's tensors
 DECIDED = ("epochs", "batch", "accumulate", "optimizer", "lr", "schedule", "loss", "monitor", "size", "channels", "fit",
            "precision", "device", "threads")  # fmt: skip
 
 
 def kept_recipe(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A recipe from a file, with every key that this version knows.
+    """Check a recipe from a file. Returns it with every key that this version knows.
 
     Raises:
         FileError: a value is out of range, or a key is not known.
@@ -155,7 +153,7 @@ class Run:
 
     @staticmethod
     def create(folder: Path, about: dict[str, Any]) -> "Run":
-        """Makes the folder with its run.json; a run exists from the moment that file does.
+        """Make the folder with its run.json. A run exists from the moment that file does.
 
         Raises:
             UsageError: a run of that name, or something else, stands there.
@@ -183,7 +181,7 @@ class Run:
 
     @staticmethod
     def open(folder: str | os.PathLike[str]) -> "Run":
-        """The run in a folder.
+        """Open the run in a folder.
 
         Raises:
             FileError: there is none, or its run.json is damaged or was edited.
@@ -220,7 +218,7 @@ class Run:
         return os.path.isfile(self.folder / "summary.json")
 
     def summary(self) -> dict[str, Any]:
-        """The result.
+        """Read the result.
 
         Raises:
             FileError: there is none, or the file is damaged, was edited, or is another run's.
@@ -240,7 +238,7 @@ class Run:
         return path
 
     def held(self) -> AbstractContextManager[None]:
-        """For this process alone: of two that train one run, each would overwrite what the other keeps.
+        """Lock the run for this process: of two that train one run, each would overwrite what the other keeps.
 
         Raises:
             Taken: another process holds it.
@@ -248,39 +246,41 @@ class Run:
         """
         return locked(self.folder)
 
-    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, average: Average | None = None,
-                team: Team = ALONE) -> Progress | None:  # fmt: skip
-        """Puts the last kept state into model, optimiser and average; None where nothing was kept yet.
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None,
+                ranks: Ranks = ALONE) -> Progress | None:  # fmt: skip
+        """Put the last checkpoint into model, optimizer and average. Returns None where there is none yet.
 
-        Only the first process of a team needs the file; the others are told what it holds.
+        Only the main process needs the file; the others are told what it holds.
         """
         path = self.folder / "last.safetensors"
-        kept = team.told(checkpoint.read_progress(path, self.run_id) if team.first and os.path.exists(path) else None)
+        kept = ranks.broadcast(
+            checkpoint.read_progress(path, self.run_id) if ranks.is_main and os.path.exists(path) else None
+        )
         if kept is None:
             return None
         tensors, progress = kept
-        _refuse_other_tensors(path, tensors, checkpoint.gather(model, optimiser, average))
-        checkpoint.scatter(tensors, model, optimiser, average)
+        checkpoint.check_tensors(path, tensors, checkpoint.gather(model, optimizer, average))
+        checkpoint.scatter(tensors, model, optimizer, average)
         return progress
 
-    def keep(self, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress,
+    def save_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress,
              average: Average | None = None) -> None:  # fmt: skip
-        """Replaces the kept state, then the metrics that follow from it."""
-        tensors = checkpoint.gather(model, optimiser, average)
+        """Replace the checkpoint, then the metrics that follow from it."""
+        tensors = checkpoint.gather(model, optimizer, average)
         tensor_file.save(self.folder / "last.safetensors", tensors, {**asdict(progress), RUN_ID: self.run_id})
         self.write_metrics(progress)
 
     def write_metrics(self, progress: Progress) -> None:
-        """One line of JSON per finished epoch."""
+        """Write one line of JSON per finished epoch."""
         files.write(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
 
     def progress(self) -> Progress:
-        """Where the run stands; at its beginning where nothing was kept yet."""
+        """Read where the run stands: at its beginning where there is no checkpoint yet."""
         path = self.folder / "last.safetensors"
         return checkpoint.read_progress(path, self.run_id)[1] if os.path.exists(path) else Progress()
 
-    def keep_best(self, model: nn.Module, epoch: int) -> None:
-        """Writes the classifier of the best epoch so far."""
+    def save_best(self, model: nn.Module, epoch: int) -> None:
+        """Write the classifier of the best epoch so far."""
         kept = ("model", "classes", "multilabel", "preprocessing", "data", "versions", "weights", RUN_ID)
         card = {key: self.about.get(key) for key in kept}
         tensor_file.save(self.folder / "best.safetensors", model.state_dict(), {**card, "epoch": epoch})
@@ -291,14 +291,14 @@ class Run:
         return os.path.isfile(self.folder / "best.safetensors")
 
     def describe_best(self, said: dict[str, Any]) -> None:
-        """Adds to the description of the best epoch's classifier; said twice, it is the same file."""
+        """Add to the description of the best epoch's classifier. Said twice, it is the same file."""
         path = self.folder / "best.safetensors"
         tensors, about = tensor_file.read(path)
         run_files.refuse_foreign(path, about.get(RUN_ID), self.run_id)
         tensor_file.save(path, tensors, {**about, **said})
 
     def openings(self) -> list[dict[str, str]]:
-        """Every time the test part was looked at, oldest first."""
+        """Read every time the test split was looked at, oldest first."""
         path = self.folder / "openings.jsonl"
         lines = documents.read_lines(path, Opening) if os.path.exists(path) else []
         for line in lines:
@@ -306,7 +306,7 @@ class Run:
         return lines
 
     def record_opening(self, by: str) -> None:
-        """Notes that the test part is about to be looked at."""
+        """Note that the test split is about to be looked at."""
         when = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         path = self.folder / "openings.jsonl"
         with locked(path, wait=True):  # of two processes each adds its line
@@ -314,28 +314,8 @@ class Run:
             files.write(path, "".join(json.dumps({**line, RUN_ID: self.run_id}) + "\n" for line in lines))
 
 
-def _refuse_other_tensors(path: Path, kept: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Refuses a checkpoint whose tensors are not those of the network it is for.
-
-    Raises:
-        FileError: says which is missing, too much, or of another shape.
-    """
-    held, needed = ({name: value.shape for name, value in tensors.items() if not name.startswith("optimiser/")}
-                    for tensors in (kept, own))  # fmt: skip
-    if held == needed:
-        return
-    again = "start the run again"
-    if any(COMPILED in name for name in held) and not any(COMPILED in name for name in needed):
-        raise FileError(f"{path} is of a compiled network, whose tensors an older version kept under torch.compile's names "
-                        f"({COMPILED}...); this version does not read them: go on with that version, or {again}")  # fmt: skip
-    name = next(name for name in [*needed, *held] if held.get(name) != needed.get(name))
-    what = "lacks" if name not in held else "has another shape of" if name in needed else "has too much:"
-    raise FileError(f"{path} {what} {name.partition('/')[2]}: it is of another network than the run's; put the file back from a "
-                    f"copy, or {again}")  # fmt: skip
-
-
 def create_numbered(parent: Path, stem: str, about: dict[str, Any]) -> Run:
-    """Makes the first of stem-1, stem-2, ... that no run in `parent` has, also when several processes ask at once."""
+    """Make the first of stem-1, stem-2, ... that no run in `parent` has, also when several processes ask at once."""
     number = 1
     while True:
         folder = parent / f"{stem}-{number}"

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the share of the peak as a function of the step, so that any step can be made again.
+"""Learning-rate schedules: the fraction of the peak as a function of the step, so that any step can be made again.
 
 Source: the lecture's four (step, cosine, linear, inverse square root) after a linear warm-up; exponential and one-cycle
 besides. Steps are counted from 0, and what happens "after k epochs" happens at the step that begins epoch k.
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from hubel.recipe import Recipe
-from hubel.training.course import planned_steps
+from hubel.training.budget_schedule import planned_steps
 
-LOW = 1 / 25  # onecycle starts from this share of the peak,
-LOWEST = 1e-4  # and ends at this share of that
+LOW = 1 / 25  # onecycle starts from this fraction of the peak,
+LOWEST = 1e-4  # and ends at this fraction of that
 
 
 def learning_rate(recipe: Recipe, step: float, steps: int, reductions: int = 0) -> float:
-    """The learning rate of a step of a settled recipe.
+    """Compute the learning rate of a step of a settled recipe.
 
     Args:
         recipe: with lr, epochs, and all that its schedule needs.
@@ -33,7 +33,7 @@ def learning_rate(recipe: Recipe, step: float, steps: int, reductions: int = 0) 
 
 
 def warmed_up(step: float, warmup: int) -> float:
-    """Linear from 1 / warmup to 1 over the first `warmup` steps.
+    """Rise linearly from 1 / warmup to 1 over the first `warmup` steps.
 
     >>> [warmed_up(step, 4) for step in range(6)]
     [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
@@ -42,7 +42,7 @@ def warmed_up(step: float, warmup: int) -> float:
 
 
 def onecycle(step: float, total: int, warmup: int) -> float:
-    """Linear from a 25th to 1 over `warmup` steps, then linear to a 250,000th at the last step  (Smith & Topin 2018).
+    """Rise linearly from a 25th to 1 over `warmup` steps, then fall to a 250,000th at the last step  (Smith & Topin 2018).
 
     Departs from the paper: the momentum keeps its value.
 
@@ -56,10 +56,10 @@ def onecycle(step: float, total: int, warmup: int) -> float:
 
 
 def _decayed(recipe: Recipe, step: float, steps: int, total: int, warmup: int, reductions: int) -> float:
-    """What the schedule makes of the peak at a step, warm-up apart."""
+    """Compute the fraction of the peak that the schedule leaves at a step, warm-up apart."""
     gamma, end = recipe.gamma or 1.0, recipe.lr_end or 0.0
     after = max(0, step - warmup)  # the warm-up holds the peak in reserve
-    share = after / max(1, total - warmup)
+    fraction = after / max(1, total - warmup)
     match recipe.schedule:
         case "step":
             return gamma ** math.floor(
@@ -72,9 +72,9 @@ def _decayed(recipe: Recipe, step: float, steps: int, total: int, warmup: int, r
         case "plateau":
             return gamma**reductions
         case "cosine":
-            return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * share))
+            return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * fraction))
         case "linear":
-            return end + (1 - end) * (1 - share)
+            return end + (1 - end) * (1 - fraction)
         case "inverse_sqrt":
             return 1 / math.sqrt(
                 1 + after / steps
@@ -83,7 +83,7 @@ def _decayed(recipe: Recipe, step: float, steps: int, total: int, warmup: int, r
 
 
 def reductions(monitored: Sequence[float], patience: int) -> int:
-    """How often plateau has lowered the rate, from the monitored figure of every epoch so far, larger being better.
+    """Count how often plateau has lowered the rate, from the monitored figure of every epoch so far, larger being better.
 
     >>> reductions([0.5, 0.7, 0.7, 0.6, 0.7, 0.6], patience=2)
     2

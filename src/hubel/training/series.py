@@ -77,7 +77,7 @@ class Series:
     held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     def release(self) -> None:
-        """Lets other processes go on with it."""
+        """Let other processes go on with it."""
         self.held.close()
 
     @property
@@ -94,7 +94,7 @@ class Series:
         return run_files.read(self.folder / SUMMARY, SeriesSummary, self.about.get(run_files.RUN_ID), "series")
 
     def runs(self) -> list[tuple[str, Recipe]]:
-        """Names and recipes of its runs."""
+        """Return names and recipes of its runs."""
         recipe = Recipe.from_dict(self.about["recipe"])
         count = range(self.about["count"])
         if self.about["kind"] == "folds":
@@ -105,7 +105,7 @@ class Series:
 
 
 def found_or_made(project: Path, name: str | None, stem: str, about: dict[str, Any]) -> Series:
-    """The series of this name or the first unfinished one that the same command began; else a new one."""
+    """Find the series of this name or the first unfinished one that the same command began, or make a new one."""
     if name is not None:
         folder = project / name
         if not os.path.isfile(folder / FILE):
@@ -151,7 +151,7 @@ def _made(folder: Path, about: dict[str, Any]) -> Series:
 
 
 def open_series(folder: Path) -> Series:
-    """The series in a folder, for this process alone where it still has runs to train.
+    """Open the series in a folder, for this process alone where it still has runs to train.
 
     Raises:
         FileError: there is none; `Taken` where another process trains it.

@@ -12,7 +12,7 @@ from hubel.errors import UsageError
 from hubel.machine import multiplies_bf16, physical_cores, usable
 from hubel.recipe import Recipe
 from hubel.recipe.fields import Precision
-from hubel.training import fusion, kernels
+from hubel.training.cpu import fusion, kernels
 
 BF16_PAYS_FROM = 5e6  # MACs per picture; below, casting costs more than the multiplication saves (measured, see docs)
 
@@ -25,7 +25,7 @@ class System:
         device: where tensors live.
         precision: arithmetic of convolutions and matrix products in training.
         threads: cores used by torch.
-        fused: whether batch norms are fused with what follows them (`training.fusion`).
+        fused: whether batch norms are fused with what follows them (`training.cpu.fusion`).
         fused_input: whether pictures are augmented and normalised in one pass (`augmentation.kernels`).
         why: the choices in one line, for a person.
     """
@@ -39,7 +39,7 @@ class System:
 
 
 def choose(recipe: Recipe, model: nn.Module, macs: int) -> System:
-    """The machine's part of a recipe, with None replaced.
+    """Choose the machine's part of a recipe. Returns it with None replaced.
 
     Args:
         recipe: its device, precision, threads, fused and fused_input.
@@ -61,7 +61,7 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> System:
     reason = "as asked" if recipe.precision else reason
     if fused and not fusion.available(model, device):
         raise UsageError(f"fused=true needs {_needed(device)}; use fused=false, or leave it open on a new run")
-    fused = fusion.available(model, device) and fusion.pays(model) if fused is None else fused
+    fused = fusion.available(model, device) and fusion.has_norms(model) if fused is None else fused
     showable = device == "cpu" and pictures.available()
     if recipe.fused_input and not showable:
         raise UsageError(
@@ -70,12 +70,12 @@ def choose(recipe: Recipe, model: nn.Module, macs: int) -> System:
     fused_input = showable if recipe.fused_input is None else recipe.fused_input
     where = f"{threads} thread{'s' * (threads != 1)}" if device == "cpu" else torch.cuda.get_device_name(device)
     norms = ", fused batch norm" if fused else ""
-    why = f"{device}, {where}, {precision} ({reason}), channels-last{norms}, fused optimiser"
+    why = f"{device}, {where}, {precision} ({reason}), channels-last{norms}, fused optimizer"
     return System(device, precision, threads, fused, fused_input, why)
 
 
 def _needed(device: str) -> str:
-    """What keeps batch norms from being fused, for a person."""
+    """Say what keeps batch norms from being fused, for a person."""
     if device != "cpu":
         return f"device=cpu (here it is {device}, whose own kernels are used)"
     if kernels.available() and pictures.available():
@@ -85,7 +85,7 @@ def _needed(device: str) -> str:
 
 
 def prepare(system: System) -> None:
-    """Sets torch up for the run: threads, and kernels that give the same bits every time."""
+    """Set torch up for the run: threads, and kernels that give the same bits every time."""
     torch.set_num_threads(system.threads)
     if system.device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

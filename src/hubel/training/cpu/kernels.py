@@ -13,41 +13,41 @@ TYPES = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 
 def available() -> bool:
-    """Whether a C compiler has made them here."""
+    """Tell whether a C compiler has made them here."""
     return compiled.library(SOURCE) is not None
 
 
 def call(name: str, kind: torch.dtype, *arguments: Tensor | float | None) -> None:
-    """Runs a kernel for numbers of a type."""
+    """Run a kernel for numbers of a type."""
     compiled.call(SOURCE, f"{name}_{TYPES[kind]}", *arguments)
 
 
 def moments(x: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
             running_var: Tensor | None, momentum: float, eps: float) -> Tensor:  # fmt: skip
-    """Mean, 1 / standard deviation, scale and shift per channel: 4 x C.  Updates the running statistics in place."""
+    """Compute mean, 1 / standard deviation, scale and shift per channel: 4 x C. Updates the running statistics in place."""
     table = torch.empty(4, x.shape[1])
     call("moments", x.dtype, x, weight, bias, running_mean, running_var, table, eps, momentum, x.numel(), x.shape[1])
     return table
 
 
-def settle(parts: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+def finalize_stats(parts: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
            momentum: float, eps: float, pixels: int, length: int) -> Tensor:  # fmt: skip
-    """As `moments`, from mean and sum of squared distances of every block of `length` pixels of `pixels`: blocks x 2 x C."""
+    """Compute what `moments` does, from mean and sum of squared distances of every block of `length` pixels: blocks x 2 x C."""
     channels = parts.shape[2]
     table = torch.empty(4, channels)
-    compiled.call(SOURCE, "settle", parts, weight, bias, running_mean, running_var, table, eps, momentum, length * channels,
+    compiled.call(SOURCE, "finalize_stats", parts, weight, bias, running_mean, running_var, table, eps, momentum, length * channels,
                   channels, pixels * channels, channels)  # fmt: skip
     return table
 
 
 def apply(x: Tensor, other: Tensor | None, y: Tensor, table: Tensor, low: float, high: float) -> None:
-    """Writes y = clamp(scale x + shift + other, low, high), scale and shift per channel from `moments`."""
+    """Write y = clamp(scale x + shift + other, low, high), scale and shift per channel from `moments`."""
     call("apply", x.dtype, x, other, y, table, low, high, x.numel(), x.shape[1])
 
 
-def reduce(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None, passed: Tensor | None, table: Tensor,
+def bn_grad_affine(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None, passed: Tensor | None, table: Tensor,
            low: float, high: float) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The gradients of `apply` by weight and bias, and `line` for `propagate`; 2 x C each.
+    """Compute the gradients of `apply` by weight and bias, and `line` for `bn_grad_input`; 2 x C each.
 
     Args:
         gradient: of y.
@@ -60,19 +60,25 @@ def reduce(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None,
         high: as in `apply`.
     """
     affine, line = torch.empty(2, 2, x.shape[1])
-    call("reduce", x.dtype, gradient, second, x, y, passed, table, affine, line, low, high, x.numel(), x.shape[1])
+    call(
+        "bn_grad_affine", x.dtype, gradient, second, x, y, passed, table, affine, line, low, high, x.numel(), x.shape[1]
+    )
     return affine, line
 
 
-def propagate(gradient: Tensor, x: Tensor, table: Tensor, line: Tensor, low: float, high: float) -> Tensor:
-    """The gradient of `apply` by x, after `reduce`; `passed`, where that was written, is the gradient and was clamped already."""
+def bn_grad_input(gradient: Tensor, x: Tensor, table: Tensor, line: Tensor, low: float, high: float) -> Tensor:
+    """Compute the gradient of `apply` by x, after `bn_grad_affine`.
+
+    `passed`, where that was written, is the gradient, and was clamped already.
+    .
+    """
     dx = torch.empty_like(x)
-    call("propagate", x.dtype, gradient, x, dx, table, line, low, high, x.numel(), x.shape[1])
+    call("bn_grad_input", x.dtype, gradient, x, dx, table, line, low, high, x.numel(), x.shape[1])
     return dx
 
 
 def depthwise(gradient: Tensor, weight: Tensor, like: Tensor, stride: int, padding: int) -> Tensor:
-    """Gradient of a depthwise convolution's input.
+    """Compute the gradient of a depthwise convolution's input.
 
     Args:
         gradient: of its output, N C OH OW with the channels innermost in memory.
@@ -89,7 +95,7 @@ def depthwise(gradient: Tensor, weight: Tensor, like: Tensor, stride: int, paddi
 
 
 def max_pool(x: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor, Tensor]:
-    """The largest of every window, N C OH OW with the channels innermost, and its place there (one byte each).
+    """Find the largest of every window, N C OH OW with the channels innermost, and its place there (one byte each).
 
     Args:
         x: N C H W with the channels innermost in memory.
@@ -108,16 +114,16 @@ def max_pool(x: Tensor, kernel: int, stride: int, padding: int) -> tuple[Tensor,
 def max_unpool(
     gradient: Tensor, which: Tensor, sides: tuple[int, int], kernel: int, stride: int, padding: int
 ) -> Tensor:
-    """The gradient of `max_pool` by its input, whose height and width are `sides`."""
+    """Compute the gradient of `max_pool` by its input, whose height and width are `sides`."""
     n, c, *out = gradient.shape
     dx = torch.empty(n, c, *sides, dtype=gradient.dtype, memory_format=torch.channels_last)
     call("gather", gradient.dtype, gradient, None, which, dx, n, *sides, *out, c, kernel, stride, padding)
     return dx
 
 
-def descend(rows: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor]], rate: float, momentum: float, decay: float, *,
+def sgd_step(rows: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor]], rate: float, momentum: float, decay: float, *,
             nesterov: bool) -> None:  # fmt: skip
-    """A step of SGD, as torch.optim.SGD takes it, of weights with equal settings.
+    """Take a step of SGD, as torch.optim.SGD does, of weights with equal settings.
 
     Args:
         rows: of each tensor its gradient in bfloat16, which is read, and its weights, its velocity (with momentum; zeros before
@@ -129,4 +135,4 @@ def descend(rows: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor]], rate: 
     """
     if rows:
         table = torch.tensor([[*(0 if t is None else t.data_ptr() for t in row), row[1].numel()] for row in rows])
-        compiled.call(SOURCE, "descend", table, len(rows), rate, momentum, decay, 1.0, int(nesterov))
+        compiled.call(SOURCE, "sgd_step", table, len(rows), rate, momentum, decay, 1.0, int(nesterov))

@@ -3,7 +3,7 @@
 
    Forward, y = x w^T; the moments of y, which a batch norm asks for next, are taken from a block as soon as it is written.
    Backward, dx = g w and dw = g^T x in one reading of g. Where a batch norm follows, g itself is made here, block by block,
-   from the gradient behind the norm (`propagate` in kernels.c does the same for a tensor), and never reaches memory.
+   from the gradient behind the norm (`bn_grad_input` in kernels.c does the same for a tensor), and never reaches memory.
 
    AVX512-BF16 multiplies pairs: lane i of a sum grows by a[2i] b[2i] + a[2i+1] b[2i+1]. So the right matrix is laid in panels
    of 64 columns (the last one as many as are left) whose rows are pairs, 64 dwords each; of the left matrix a pair at a time is
@@ -201,7 +201,7 @@ static void measure(const bfloat16 *y, int64_t pixels, int64_t channels, float *
     }
 }
 
-/* A batch norm with its clamp, behind the convolution: its input, and what `reduce` in kernels.c has made of its gradient. */
+/* A batch norm with its clamp, behind the convolution: its input, and what `bn_grad_affine` in kernels.c has made of its gradient. */
 typedef struct {
     const bfloat16 *x;
     const float *table, *line;
@@ -209,7 +209,7 @@ typedef struct {
 } Norm;
 
 /* The gradient by its input for the pixels of a block: scale (what passes the clamp) + slope x + offset. */
-static void propagate(const bfloat16 *gradient, Norm norm, bfloat16 *into, int64_t pixels, int64_t channels) {
+static void bn_grad_input(const bfloat16 *gradient, Norm norm, bfloat16 *into, int64_t pixels, int64_t channels) {
     const __m512 low = _mm512_set1_ps(norm.low), high = _mm512_set1_ps(norm.high);
     for (int64_t c = 0; c < channels; c += LANES) {
         const __mmask32 own = lanes(channels - c);
@@ -281,7 +281,7 @@ int backward(const bfloat16 *gradient, const bfloat16 *z, const float *table, co
                 const int64_t more = least(longest, pixels - next) * c_out, turns = tiles(dw ? c_out : own, c_in);
                 const Ahead then = ahead(gradient + next * c_out, z ? z + next * c_out : NULL, more, turns);
                 if (z) {
-                    propagate(g, (Norm){z + first * c_out, table, line, (float)low, (float)high}, made, own, c_out);
+                    bn_grad_input(g, (Norm){z + first * c_out, table, line, (float)low, (float)high}, made, own, c_out);
                     g = made;
                 }
                 const Ahead now = dw ? ahead(from, NULL, own * c_in, tiles(own, c_in)) : then;

@@ -1,9 +1,9 @@
 """Weights in bfloat16 beside their float32 masters, while a network trains on a CPU.
 
-autocast rounds every weight in every step and widens its gradient again. Here a gradient stays in bfloat16 until the optimiser
+autocast rounds every weight in every step and widens its gradient again. Here a gradient stays in bfloat16 until the optimizer
 reads it, and the pass over memory that updates a weight and its momentum also rounds the weight for the next forward pass.
 Where a weight has several gradients (it is used twice, the batch is computed in parts), they are widened and summed in float32,
-and torch's own optimiser takes them. Only float32 weights are ever kept.
+and torch's own optimizer takes them. Only float32 weights are ever kept.
 
 Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018, section 3.1 (the master copy).
 """
@@ -14,44 +14,44 @@ import torch
 from torch import Tensor, nn
 
 from hubel.recipe import Recipe
-from hubel.training import kernels
+from hubel.training.cpu import kernels
 
 
-def serve(recipe: Recipe) -> bool:
-    """Whether a settled recipe trains in a way that `Copies` can: SGD, in bfloat16, by gradients as they come."""
+def supports(recipe: Recipe) -> bool:
+    """Tell whether `Bf16Weights` can train a settled recipe: SGD, in bfloat16, by gradients as they come."""
     altered = recipe.l1 or recipe.l2 or recipe.clip_norm
     sgd = recipe.optimizer in ("sgd", "momentum", "nesterov")
     return recipe.precision == "bfloat16" and bool(recipe.fused) and sgd and not altered
 
 
-class Copies:
-    """The bfloat16 copies of an optimiser's weights, made at their first use, and anew when a weight was changed by others.
+class Bf16Weights:
+    """The bfloat16 copies of an optimizer's weights. They are made at their first use, and anew when others changed a weight.
 
-    A copy is what autograd differentiates by; `hand_over` gives its gradient to the weight.
+    A copy is what autograd differentiates by; `collect_grads` gives its gradient to the weight.
 
     Args:
-        optimiser: torch's SGD.
+        optimizer: torch's SGD.
     """
 
-    def __init__(self, optimiser: torch.optim.Optimizer) -> None:
-        self.optimiser = optimiser
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
         self.copies: dict[nn.Parameter, Tensor] = {}
         self.versions: dict[nn.Parameter, tuple[int, int]] = {}  # of the weights that the copies are of
         self.used: set[nn.Parameter] = set()  # in the forward pass under way
-        self.open: set[nn.Parameter] = set()  # to changes that nothing counts
+        self.excluded: set[nn.Parameter] = set()  # to changes that nothing counts
 
-    def begin(self) -> None:
-        """A forward pass begins."""
+    def begin_forward(self) -> None:
+        """Prepare for a forward pass."""
         self.used.clear()
         for copy in self.copies.values():
             copy.grad = None  # of a step that failed
 
-    def of(self, weight: Any) -> Any:
-        """What to multiply with in the place of a weight: its copy at the first use in a forward pass, else itself."""
+    def rounded(self, weight: Any) -> Any:
+        """Return what to multiply by in place of a weight: its copy at the first use in a forward pass, else the weight itself."""
         wanted = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
         if not (wanted and isinstance(weight, nn.Parameter) and weight.dtype == torch.float32):
             return weight
-        if weight in self.used or weight in self.open:
+        if weight in self.used or weight in self.excluded:
             return weight
         if weight not in self.copies:
             copy = torch.empty_like(weight.detach(), dtype=torch.bfloat16)
@@ -67,44 +67,44 @@ class Copies:
             self.versions[weight] = now
         return copy.requires_grad_(weight.requires_grad)
 
-    def leave(self, weight: Any) -> None:
-        """Makes no copy of a weight from here on, for its `data` was asked for, and what changes there changes no version."""
+    def exclude(self, weight: Any) -> None:
+        """Make no copy of a weight from here on: its `data` was asked for, and a change there changes no version."""
         if isinstance(weight, nn.Parameter):
-            self.open.add(weight)
+            self.excluded.add(weight)
 
-    def hand_over(self) -> None:
-        """Gives the weights their gradients, after a backward pass; one that comes to another is added in float32."""
+    def collect_grads(self) -> None:
+        """Give the weights their gradients after a backward pass. A second gradient is added in float32."""
         for weight, copy in self.copies.items():
             if copy.grad is not None:
                 weight.grad = copy.grad if weight.grad is None else weight.grad.float().add_(copy.grad)
                 copy.grad = None
 
     def step(self) -> None:
-        """A step of the optimiser; what has a gradient in bfloat16 is taken by a kernel of ours, to the bits of torch's."""
-        for group in self.optimiser.param_groups:
+        """Take a step of the optimizer. A kernel of ours updates weights with a gradient in bfloat16, to the bits of torch's."""
+        for group in self.optimizer.param_groups:
             copied = [p for p in group["params"] if p in self.copies]
             weights = [p for p in copied if p.grad is not None and p.grad.dtype == torch.bfloat16]
-            velocities = [self._velocity(weight) if group["momentum"] else None for weight in weights]
+            velocities = [self._momentum_buffer(weight) if group["momentum"] else None for weight in weights]
             rows = [(weight.grad, weight, velocity, self.copies[weight])
                     for weight, velocity in zip(weights, velocities, strict=True)]  # fmt: skip
-            kernels.descend(rows, group["lr"], group["momentum"], group["weight_decay"], nesterov=group["nesterov"])
+            kernels.sgd_step(rows, group["lr"], group["momentum"], group["weight_decay"], nesterov=group["nesterov"])
             torch.autograd.graph.increment_version([*weights, *(self.copies[weight] for weight in weights)])
             for weight in weights:
                 weight.grad = None
                 self.versions[weight] = _version(weight)
-        self.optimiser.step()
+        self.optimizer.step()
         for weight in self.copies:
-            if weight.grad is not None:  # a fused optimiser of torch 2.13 does not count its change
+            if weight.grad is not None:  # a fused optimizer of torch 2.13 does not count its change
                 del self.versions[weight]
 
-    def _velocity(self, weight: nn.Parameter) -> Tensor:
-        """What the optimiser remembers of past gradients."""
-        state = self.optimiser.state[weight]
+    def _momentum_buffer(self, weight: nn.Parameter) -> Tensor:
+        """Return the optimizer's sum of past gradients, zeros before the first step."""
+        state = self.optimizer.state[weight]
         if state.get("momentum_buffer") is None:
             state["momentum_buffer"] = torch.zeros_like(weight, requires_grad=False)
         return state["momentum_buffer"]
 
 
 def _version(weight: nn.Parameter) -> tuple[int, int]:
-    """What changes when a weight does."""
+    """Return what changes when a weight does."""
     return weight.data_ptr(), weight._version

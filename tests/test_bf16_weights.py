@@ -12,10 +12,12 @@ from hubel import compiled
 from hubel.data import load, open_data
 from hubel.recipe import Recipe
 from hubel.seeding import seeded
-from hubel.training import checkpoint, copies, kernels
-from hubel.training.loop import Step, records, train, train_step
+from hubel.training import checkpoint
+from hubel.training.cpu import bf16_weights, kernels
+from hubel.training.loop import train, train_step, train_steps
+from hubel.training.records import Step
 from hubel.training.run import Run
-from hubel.training.state import Training
+from hubel.training.state import TrainState
 from hubel.weights import tensor_file
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
@@ -68,11 +70,11 @@ class Odd(nn.Module):
         return self.head(self.shared(x).mean((2, 3))) + (self.shared.weight * 0.01).sum()
 
 
-def steps(model: nn.Module, data, keys: dict, *, copied: bool, between=None) -> tuple[dict[str, Tensor], Training]:
+def steps(model: nn.Module, data, keys: dict, *, copied: bool, between=None) -> tuple[dict[str, Tensor], TrainState]:
     """Six steps; everything that a checkpoint holds."""
-    training = Training.begin(model, data, dataclasses.replace(BASE, **keys), None)
+    training = TrainState.begin(model, data, dataclasses.replace(BASE, **keys), None)
     if not copied:
-        training.copies = None
+        training.execution = dataclasses.replace(training.execution, bf16_weights=None)
     for epoch in range(2):
         training.begin_epoch()
         training.progress.epoch = epoch
@@ -80,7 +82,7 @@ def steps(model: nn.Module, data, keys: dict, *, copied: bool, between=None) -> 
             train_step(training, x, targets, 0.01 * (1 + number))
             if between is not None:
                 between(training.model)
-    return checkpoint.gather(training.model, training.optimiser, training.average), training
+    return checkpoint.gather(training.model, training.optimizer, training.average), training
 
 
 def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
@@ -92,8 +94,8 @@ def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
 def taken(monkeypatch) -> list[int]:
     """How many tensors each call of the kernel took."""
     numbers: list[int] = []
-    original = kernels.descend
-    monkeypatch.setattr(kernels, "descend", lambda rows, *a, **k: (numbers.append(len(rows)), original(rows, *a, **k)))
+    original = kernels.sgd_step
+    monkeypatch.setattr(kernels, "sgd_step", lambda rows, *a, **k: (numbers.append(len(rows)), original(rows, *a, **k)))
     return numbers
 
 
@@ -110,16 +112,17 @@ def test_a_training_has_the_bits_of_autocast_and_torchs_fused_sgd(few, taken, ke
     assert sum(taken) > 0, "the kernel had no part in it"
     theirs, _ = steps(network(), few, keys, copied=False)
     assert not differing(ours, theirs)
-    assert training.copies is not None
-    assert all(torch.equal(copy, weight.bfloat16()) for weight, copy in training.copies.copies.items())
+    assert training.execution.bf16_weights is not None
+    assert all(torch.equal(copy, weight.bfloat16()) for weight, copy in training.execution.bf16_weights.copies.items())
 
 
 @pytest.mark.parametrize("keys", [{"optimizer": "adamw", "lr": 0.001}, {"optimizer": "muon"}, {"optimizer": "rmsprop"},
                                   {"l1": 0.1}, {"l2": 0.1}, {"clip_norm": 1.0}, {"precision": "float32"}, {"fused": False}],
                          ids=str)  # fmt: skip
 def test_what_reads_gradients_or_is_no_sgd_goes_without_copies(few, keys):
-    assert Training.begin(network(), few, dataclasses.replace(BASE, **keys), None).copies is None
-    assert Training.begin(network(), few, BASE, None).copies is not None
+    own = TrainState.begin(network(), few, dataclasses.replace(BASE, **keys), None).execution
+    assert getattr(own, "bf16_weights", None) is None
+    assert TrainState.begin(network(), few, BASE, None).execution.bf16_weights is not None
 
 
 def test_gradients_of_several_parts_are_summed_in_float32(few, taken):
@@ -168,16 +171,16 @@ def test_a_weight_that_others_change_between_steps_is_copied_anew(few, taken, wa
 
 def test_a_step_that_failed_leaves_no_gradient(few):
     """Between backward and hand-over memory may run short."""
-    training = Training.begin(network(), few, BASE, None)
+    training = TrainState.begin(network(), few, BASE, None)
     x, targets = next(training.batches(0))
     train_step(training, x, targets, 0.1)
     before = [parameter.detach().clone() for parameter in training.model.parameters()]
-    assert training.copies is not None
-    for copy in training.copies.copies.values():
+    assert training.execution.bf16_weights is not None
+    for copy in training.execution.bf16_weights.copies.values():
         copy.grad = torch.full_like(copy, 1e3)
     train_step(training, x, targets, 0.0)
     assert all(torch.equal(one, other) for one, other in zip(before, training.model.parameters(), strict=True))
-    velocities = [state["momentum_buffer"] for state in training.optimiser.state.values()]
+    velocities = [state["momentum_buffer"] for state in training.optimizer.state.values()]
     assert max(float(velocity.abs().max()) for velocity in velocities) < 100
 
 
@@ -195,7 +198,7 @@ def test_resuming_after_any_step_gives_the_same_bits(few, tmp_path, taken, keys)
     assert sum(taken)
     for stop in (1, 3, 4):
         run = Run.create(tmp_path / f"stopped-{stop}", about)
-        running = records(network(), few, recipe, run)
+        running = train_steps(network(), few, recipe, run)
         for _ in itertools.islice((record for record in running if isinstance(record, Step)), stop):
             pass
         running.close()
@@ -203,7 +206,7 @@ def test_resuming_after_any_step_gives_the_same_bits(few, tmp_path, taken, keys)
         assert not differing(state(whole), state(run)), f"stopped after step {stop}"
     assert not any(value.dtype == torch.bfloat16 for value in state(whole).values())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hubel.training.state.serve", lambda recipe: False)  # noqa: ARG005
+        patch.setattr("hubel.training.cpu.bf16_weights.supports", lambda recipe: False)  # noqa: ARG005
         plain = Run.create(tmp_path / "plain", about)
         list(train(network(), few, recipe, plain))
     assert not differing(state(whole), state(plain))
@@ -231,7 +234,7 @@ def test_the_kernel_takes_torchs_steps(momentum, nesterov, decay, threads):
                 weight.grad = gradient.float()
             sgd.step()
             rows = list(zip(gradients, own, velocities, rounded, strict=True))
-            kernels.descend(rows, rate, momentum, decay, nesterov=nesterov)
+            kernels.sgd_step(rows, rate, momentum, decay, nesterov=nesterov)
     finally:
         torch.set_num_threads(before)
     for weight, ours, copy in zip(weights, own, rounded, strict=True):
@@ -242,28 +245,28 @@ def test_the_kernel_takes_torchs_steps(momentum, nesterov, decay, threads):
 
 def test_a_weight_whose_numbers_do_not_lie_together_is_left_to_autocast():
     weight = nn.Parameter(torch.randn(4, 8)[:, ::2])
-    held = copies.Copies(torch.optim.SGD([weight], 0.1))
+    held = bf16_weights.Bf16Weights(torch.optim.SGD([weight], 0.1))
     with torch.autocast("cpu", torch.bfloat16):
-        assert held.of(weight) is weight
-        assert held.of(other := nn.Parameter(torch.randn(4, 8))).dtype == torch.bfloat16
-        assert held.of(other) is other
-    assert held.of(nn.Parameter(torch.randn(4, 8))).dtype == torch.float32
+        assert held.rounded(weight) is weight
+        assert held.rounded(other := nn.Parameter(torch.randn(4, 8))).dtype == torch.bfloat16
+        assert held.rounded(other) is other
+    assert held.rounded(nn.Parameter(torch.randn(4, 8))).dtype == torch.float32
 
 
 def test_a_parameter_that_is_in_bfloat16_itself_is_left_to_torch():
     weight = nn.Parameter(torch.ones(32, dtype=torch.bfloat16))
     weight.grad = torch.ones_like(weight)
-    copies.Copies(torch.optim.SGD([weight], 0.5)).step()
+    bf16_weights.Bf16Weights(torch.optim.SGD([weight], 0.5)).step()
     assert torch.equal(weight.detach(), torch.full_like(weight, 0.5))
 
 
 def test_the_copies_are_what_is_multiplied(few, monkeypatch):
     """No weight of a convolution or a linear layer is cast in a step but the first."""
-    training = Training.begin(network(), few, BASE, None)
+    training = TrainState.begin(network(), few, BASE, None)
     x, targets = next(training.batches(0))
     train_step(training, x, targets, 0.1)
     rewritten = []
-    monkeypatch.setattr(copies.Copies, "of", _counted(copies.Copies.of, rewritten))
+    monkeypatch.setattr(bf16_weights.Bf16Weights, "rounded", _counted(bf16_weights.Bf16Weights.rounded, rewritten))
     train_step(training, x, targets, 0.1)
     assert not any(rewritten)
     assert len(rewritten) == sum(p.ndim > 1 for p in training.model.parameters())

@@ -20,7 +20,7 @@ FREE = (-float("inf"), float("inf"))
 
 @dataclass(frozen=True)
 class Behind:
-    """The batch norm behind a convolution, as its gradient needs it; see `kernels.propagate`."""
+    """The batch norm behind a convolution, as its gradient needs it; see `kernels.bn_grad_input`."""
 
     x: Tensor
     table: Tensor
@@ -29,12 +29,12 @@ class Behind:
 
 
 def available() -> bool:
-    """Whether there is a C compiler, and a processor that multiplies in bfloat16."""
+    """Tell whether there is a C compiler, and a processor that multiplies in bfloat16."""
     return (library := compiled.library(SOURCE)) is not None and hasattr(library, "forward")
 
 
 def division(pixels: int, weights: int) -> tuple[int, int]:
-    """Pixels of a block and blocks of a group, by which `backward` divides its work whatever the threads are."""
+    """Divide the work of `backward`, whatever the threads are. Returns pixels of a block and blocks of a group."""
     longest = max(BLOCK, weights // PASS)
     blocks = math.ceil(pixels / longest)
     groups = min(max(SUMS // weights, FEWEST), MOST, blocks)
@@ -43,7 +43,7 @@ def division(pixels: int, weights: int) -> tuple[int, int]:
 
 
 def forward(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The convolution, and mean and sum of squared distances of every `BLOCK` pixels: blocks x 2 x O.
+    """Compute the convolution, and mean and sum of squared distances of every `BLOCK` pixels: blocks x 2 x O.
 
     Args:
         x: N C H W with the channels innermost in memory, bfloat16.
@@ -59,7 +59,7 @@ def forward(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def backward(gradient: Tensor, behind: Behind | None, x: Tensor, weight: Tensor, *, by_x: bool,
              by_weight: bool) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    """The gradients of `forward` by x, and by weight in float32.
+    """Compute the gradients of `forward` by x, and by weight in float32.
 
     Args:
         gradient: of the convolution's output, or of the output of the batch norm behind it.

@@ -1,5 +1,5 @@
 /* Batch norm in training with the activation and the sum around it, max pooling, the input gradient of a strided
-   depthwise convolution, and the optimiser's step: passes over memory that a chain of single operators makes two or three times over.
+   depthwise convolution, and the optimizer's step: passes over memory that a chain of single operators makes two or three times over.
 
    Tensors are dense with the channels innermost: `count` elements, element i belongs to channel i % channels. The same
    code is compiled for float and for bfloat16 storage; every sum is made in float within a block and in double between
@@ -54,7 +54,7 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /* A step of SGD for tensors in turn, from gradients in bfloat16. `table` has a row of five per tensor: the addresses of its
    gradient, its weights, its velocity (0 without momentum) and the weights rounded, which is where the next forward pass reads them, and
    how many there are. The roundings are those of torch's fused kernel; `one` is 1, and keeps the compiler from merging two. */
-int descend(const int64_t *table, int64_t tensors, double rate_, double momentum_, double decay_, double one_, int64_t nesterov,
+int sgd_step(const int64_t *table, int64_t tensors, double rate_, double momentum_, double decay_, double one_, int64_t nesterov,
             int threads) {
     const float rate = (float)-rate_, momentum = (float)momentum_, decay = (float)decay_, one = (float)one_;
 #pragma omp parallel num_threads(threads)
@@ -86,7 +86,7 @@ int descend(const int64_t *table, int64_t tensors, double rate_, double momentum
 /* What batch norm needs of a batch, from mean and sum of squared distances of its blocks of `length` elements: `partial` is
    blocks x 2 x wide. They are joined by Chan's update into table = mean, 1 / sqrt(variance + eps), scale and shift, `channels`
    numbers each, and into the running statistics, where there are any. Every function returns 0, or 1 where there is no memory. */
-int settle(const float *partial, const float *weight, const float *bias, float *running_mean, float *running_variance,
+int finalize_stats(const float *partial, const float *weight, const float *bias, float *running_mean, float *running_variance,
            float *table, double eps, double momentum, int64_t length, int64_t wide, int64_t count, int64_t channels, int threads) {
     const int64_t blocks = (count + length - 1) / length;
     double *wider = calloc((size_t)(2 * wide), sizeof(double));
@@ -174,7 +174,7 @@ int NAMED(moments)(const REAL *x, const float *weight, const float *bias, float 
             centre[i] = origin[i] + mean;
         }
     }
-    const int failed = settle(partial, weight, bias, running_mean, running_variance, table, eps, momentum, length, wide, count,
+    const int failed = finalize_stats(partial, weight, bias, running_mean, running_variance, table, eps, momentum, length, wide, count,
                               channels, threads);
     free(partial);
     return failed;
@@ -220,7 +220,7 @@ int NAMED(apply)(const REAL *x, const REAL *other, REAL *y, const float *table, 
 /* First half of the gradient. From the sums of what passes the clamp and of that times (x - mean), per channel: the
    gradients of weight and bias in `affine`, and line = slope and offset of the second half. `y` and `passed` are given where another
    term was added before the clamp; its gradient is written to `passed`. There the gradient may come in two terms. */
-int NAMED(reduce)(const REAL *gradient, const REAL *second, const REAL *x, const REAL *y, REAL *passed,
+int NAMED(bn_grad_affine)(const REAL *gradient, const REAL *second, const REAL *x, const REAL *y, REAL *passed,
                   const float *table, float *affine, float *line, double low_, double high_, int64_t count, int64_t channels,
                   int threads) {
     const float low = (float)low_, high = (float)high_, *mean = table, *inverse = table + channels;
@@ -284,7 +284,7 @@ int NAMED(reduce)(const REAL *gradient, const REAL *second, const REAL *x, const
 }
 
 /* Second half: dx = scale (what passes the clamp) + slope x + offset. */
-int NAMED(propagate)(const REAL *gradient, const REAL *x, REAL *dx, const float *table, const float *line,
+int NAMED(bn_grad_input)(const REAL *gradient, const REAL *x, REAL *dx, const float *table, const float *line,
                      double low_, double high_, int64_t count, int64_t channels, int threads) {
     const float low = (float)low_, high = (float)high_;
     const int64_t wide = width(channels), length = block_length(channels), blocks = (count + length - 1) / length;

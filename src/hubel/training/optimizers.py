@@ -1,4 +1,4 @@
-"""The optimisers of the lectures, and the one place where a step is taken: penalties, clipping, decay, step.
+"""The optimizers of the lectures, and the one place where a step is taken: penalties, clipping, decay, step.
 
 torch.optim computes them, fused into one kernel where torch has one, except for Muon. The lecture's formulas stand in the tests.
 """
@@ -10,15 +10,15 @@ from torch import nn
 
 from hubel.errors import UsageError
 from hubel.recipe import Recipe
-from hubel.training.copies import Copies
-from hubel.training.freezing import parts
+from hubel.training.execution import Execution
+from hubel.training.freezing import layer_groups
 from hubel.training.muon import Muon
 
 DECOUPLED_BY_ITSELF = ("adamw",)
 
 
-def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimiser of a settled recipe.
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Build the optimizer of a settled recipe.
 
     Its groups of parameters carry `decayed`: whether weight decay, l1 and l2 act on them.
     """
@@ -28,8 +28,8 @@ def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": part, "decayed": decayed, "factor": factor * depth, "depth": depth,
          "weight_decay": decay / factor if decayed else 0.0}
         for decayed, parameters in ((True, decayed_parameters(model, recipe)), (False, _others(model, recipe)))
-        for factor, some in by_factor(model, recipe, parameters).items()
-        for depth, part in by_depth(model, recipe, some)
+        for factor, some in group_by_factor(model, recipe, parameters).items()
+        for depth, part in group_by_depth(model, recipe, some)
     ]  # fmt: skip
     lr = 0.0  # every step sets its own
     fused = all(p.dtype != torch.bfloat16 for p in model.parameters())  # torch 2.13's kernels on CPUs leave it as it is
@@ -48,7 +48,7 @@ def build(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def decayed_parameters(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
-    """The parameters that decay: all of them, or with decay_on=weights those that are more than a vector."""
+    """Return the parameters that decay: all of them, or with decay_on=weights those that are more than a vector."""
     everything = list(model.parameters())
     return [p for p in everything if p.ndim > 1] if recipe.decay_on == "weights" else everything
 
@@ -58,8 +58,10 @@ def _others(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     return [p for p in model.parameters() if id(p) not in decayed]
 
 
-def by_factor(model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]) -> dict[float, list[nn.Parameter]]:
-    """Parameters by what `lr_factors` multiplies their rate by; the first word that fits decides.
+def group_by_factor(
+    model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]
+) -> dict[float, list[nn.Parameter]]:
+    """Group parameters by what `lr_factors` multiplies their rate by. The first word that fits decides.
 
     Raises:
         UsageError: a word that fits no parameter.
@@ -81,56 +83,56 @@ def by_factor(model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]) 
     return found
 
 
-def by_depth(
+def group_by_depth(
     model: nn.Module, recipe: Recipe, parameters: list[nn.Parameter]
 ) -> list[tuple[float, list[nn.Parameter]]]:
-    """Parameters by what `layer_decay` multiplies their rate by, and with it their decay; one group per part of the network.
+    """Group parameters by what `layer_decay` multiplies their rate and their decay by: one group per layer group.
 
     With unfreeze=gradual too: torch's fused SGD cannot begin with some parameters of a group later than with others.
     """
     if recipe.layer_decay is None and recipe.unfreeze != "gradual":
         return [(1.0, parameters)] if parameters else []
     left, found = set(parameters), []
-    for depth, part in enumerate(parts(model)):
+    for depth, part in enumerate(layer_groups(model)):
         some = [p for module in part for p in module.parameters() if p in left]
         left -= set(some)  # a parameter that two parts share belongs to the upper one
         found += [((recipe.layer_decay or 1.0) ** depth, some)] * bool(some)
     return found
 
 
-def step(optimiser: torch.optim.Optimizer, recipe: Recipe, lr: float, pictures: int,
-         copies: Copies | None = None) -> None:  # fmt: skip
-    """One step with the gradients at hand, which are gone afterwards.
+def step(optimizer: torch.optim.Optimizer, recipe: Recipe, lr: float, images: int,
+         execution: Execution | None = None) -> None:  # fmt: skip
+    """Take one step with the gradients at hand, and clear them.
 
     Args:
-        optimiser: from `build`.
+        optimizer: from `build`.
         recipe: settled.
         lr: learning rate of this step.
-        pictures: size of the training part, the n of lambda/n.
-        copies: of the optimiser's weights, where the step multiplied by copies.
+        images: size of the training split, the n of lambda/n.
+        execution: takes the step in the optimizer's place, where it computed the gradients.
     """
-    moving = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    moving = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     decaying = [
-        p for group in optimiser.param_groups if group["decayed"] for p in group["params"] if p.grad is not None
+        p for group in optimizer.param_groups if group["decayed"] for p in group["params"] if p.grad is not None
     ]
-    penalise(decaying, l1=(recipe.l1 or 0.0) / pictures, l2=(recipe.l2 or 0.0) / pictures)
+    add_penalty_gradients(decaying, l1=(recipe.l1 or 0.0) / images, l2=(recipe.l2 or 0.0) / images)
     if recipe.clip_norm:
         nn.utils.clip_grad_norm_(moving, recipe.clip_norm)
     if recipe.decay == "decoupled":
         with torch.no_grad():
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 for parameter in group["params"] if group["decayed"] else ():
                     if parameter.grad is not None:
                         parameter.mul_(1 - lr * group["depth"] * (recipe.weight_decay or 0.0))
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = lr * group["factor"]
-    (copies or optimiser).step()
-    optimiser.zero_grad(set_to_none=True)
+    (execution or optimizer).step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()
-def penalise(parameters: list[nn.Parameter], *, l1: float, l2: float) -> None:
-    """Adds the gradient of l1 x sum |w| + l2 x sum w^2 to the gradients."""
+def add_penalty_gradients(parameters: list[nn.Parameter], *, l1: float, l2: float) -> None:
+    """Add the gradient of l1 x sum |w| + l2 x sum w^2 to the gradients."""
     if not (l1 or l2):
         return
     for parameter in parameters:

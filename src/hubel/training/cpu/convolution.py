@@ -1,12 +1,12 @@
-"""Convolutions with gradients of our own, where those of oneDNN 3.12 are slow, while a network trains on a CPU.
+"""Convolutions with gradients of our own, where those of oneDNN are slow, while a network trains on a CPU.
 
-- The input gradient of a depthwise convolution with a stride: oneDNN takes its slow general path there (15 to 100 times as
-  long on two Zen 4 cores, 14 to 112 px).
-- The weight gradient in bfloat16 of a convolution of few positions and many channels: one matrix product over the unfolded
-  input (im2col) takes 0.5 to 0.97 of oneDNN's time (same cores; 4 to 14 px, 128 to 2048 channels, batch 16 to 128).
-- Both ways in bfloat16 of a 1x1 convolution between multiples of 8 channels, on a processor with AVX512-BF16: with the batch norm
-  behind it, forward takes 0.65 to 1.04 of the time, backward 0.7 to 0.95 with many positions and 0.5 to 1.04 with few (the shapes
-  of ResNet-50, MobileNet-v2 and EfficientNet-B0, one Zen 4 core, batch 1 to 128; of a step of these networks 0.91 to 0.96).
+- The input gradient of a depthwise convolution with a stride is computed by a kernel of ours.
+- The weight gradient in bfloat16 of a convolution of few positions and many channels is one matrix product over the unfolded
+  input (im2col).
+- A 1x1 convolution in bfloat16 between multiples of 8 channels is computed by kernels of ours both ways, on a processor with
+  AVX512-BF16.
+
+What each buys is measured in docs/notes/cpu-kernels.md.
 """
 
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from hubel.training import kernels, pointwise
+from hubel.training.cpu import kernels, pointwise
 
 MANY = 128  # channels on both sides, from which the matrices are wide enough
 FEW = {"1x1": 14 * 14, "stride": 8 * 8, "dense": 7 * 7}  # positions up to which unfolding pays
 
 
 def fusable(x: Any) -> bool:
-    """Whether the kernels take a tensor: on the CPU, N C H W, channels innermost."""
+    """Tell whether the kernels take a tensor: on the CPU, N C H W, channels innermost."""
     return (isinstance(x, Tensor) and x.is_cpu and x.ndim == 4 and x.dtype in kernels.TYPES
             and x.is_contiguous(memory_format=torch.channels_last))  # fmt: skip
 
 
 class Depthwise(torch.autograd.Function):
-    """A depthwise convolution without bias, its input gradient by `kernels.depthwise`."""
+    """Computes a depthwise convolution without bias, its input gradient by `kernels.depthwise`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-        """N C H W -> N C OH OW."""
+        """Compute N C H W -> N C OH OW."""
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
         return functional.conv2d(x, weight, None, stride, padding, groups=x.shape[1])
@@ -42,7 +42,7 @@ class Depthwise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients by input and weight."""
+        """Compute the gradients by input and weight."""
         x, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         dw = _by_torch(gradient, x, weight, ctx.stride, ctx.padding, 1)
@@ -51,11 +51,11 @@ class Depthwise(torch.autograd.Function):
 
 
 class Unfolded(torch.autograd.Function):
-    """A convolution without bias, its weight gradient by one matrix product over the unfolded input."""
+    """Computes a convolution without bias, its weight gradient by one matrix product over the unfolded input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-        """N C H W -> N O OH OW."""
+        """Compute N C H W -> N O OH OW."""
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
         return functional.conv2d(x, weight, None, stride, padding)
@@ -63,7 +63,7 @@ class Unfolded(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients by input and weight."""
+        """Compute the gradients by input and weight."""
         x, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         dx = _by_torch(gradient, x, weight, ctx.stride, ctx.padding, 0) if ctx.needs_input_grad[0] else None
@@ -73,59 +73,59 @@ class Unfolded(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Source:
-    """What made a tensor: a convolution's input and weight, in bfloat16 too, the parts of the tensor's moments, its version."""
+    """The convolution that made a tensor: input, weight (in bfloat16 too), partial moments of the tensor, and its version."""
 
     x: Tensor
     weight: Tensor
-    narrow: Tensor
+    weight_bf16: Tensor
     parts: Tensor
     version: int
 
 
 class Pointwise(torch.autograd.Function):
-    """A 1x1 convolution without bias in bfloat16; see pointwise.c."""
+    """Computes a 1x1 convolution without bias in bfloat16; see pointwise.c."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, narrow: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG004
-        """N C H W -> N O H W, and the parts of its moments; `narrow` is the weight in bfloat16."""
-        ctx.save_for_backward(x, narrow)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, weight_bf16: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG004
+        """Compute N C H W -> N O H W, and its partial moments; `weight_bf16` is the weight in bfloat16."""
+        ctx.save_for_backward(x, weight_bf16)
         ctx.set_materialize_grads(False)
-        y, parts = pointwise.forward(x, narrow)
+        y, parts = pointwise.forward(x, weight_bf16)
         ctx.mark_non_differentiable(parts)
         return y, parts
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradients by input and weight."""
+        """Compute the gradients by input and weight."""
         if gradients[0] is None:
             return None, None, None
-        x, narrow = ctx.saved_tensors
+        x, weight_bf16 = ctx.saved_tensors
         gradient = gradients[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
         by_x, by_weight, _ = ctx.needs_input_grad
-        return *pointwise.backward(gradient, None, x, narrow, by_x=by_x, by_weight=by_weight), None
+        return *pointwise.backward(gradient, None, x, weight_bf16, by_x=by_x, by_weight=by_weight), None
 
 
-class Thinned(torch.autograd.Function):
-    """Every `stride`th pixel of both directions."""
+class Subsampled(torch.autograd.Function):
+    """Takes every `stride`th pixel of both directions."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
-        """N C H W -> N C OH OW."""
+        """Compute N C H W -> N C OH OW."""
         ctx.shape, ctx.stride = x.shape, stride
         return x[:, :, ::stride, ::stride].contiguous(memory_format=torch.channels_last)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradient by the input."""
+        """Compute the gradient by the input."""
         dx = torch.empty(ctx.shape, dtype=gradients[0].dtype, memory_format=torch.channels_last).zero_()
         dx[:, :, :: ctx.stride, :: ctx.stride] = gradients[0]
         return dx, None
 
 
 def _by_torch(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, which: int) -> Tensor:
-    """The gradient by the input (0) or the weight (1)."""
+    """Compute the gradient by the input (0) or the weight (1) as torch does."""
     wanted = [which == 0, which == 1, False]
     groups = x.shape[1] // weight.shape[1]
     two = [stride] * 2, [padding] * 2, [1, 1]
@@ -133,7 +133,7 @@ def _by_torch(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding:
 
 
 def _by_product(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """The gradient by the weight, O C K K with the channels innermost."""
+    """Compute the gradient by the weight, O C K K with the channels innermost."""
     c_out, c_in, kernel, _ = weight.shape
     pixels = x.permute(0, 2, 3, 1)
     if padding:
@@ -146,26 +146,26 @@ def _by_product(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, paddin
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
              groups: int = 1) -> Tensor:  # fmt: skip
-    """As torch.nn.functional.conv2d."""
+    """Compute what torch.nn.functional.conv2d does."""
     strides, paddings = (value if isinstance(value, tuple) else (value, value) for value in (stride, padding))
     square = (bias is None and strides[0] == strides[1] and isinstance(padding, tuple | int) and paddings[0] == paddings[1]
               and dilation in (1, (1, 1)) and weight.shape[2] == weight.shape[3] and fusable(x))  # fmt: skip
-    own = _own(x, weight, strides[0], paddings[0], groups) if square else None
+    own = _own_kernel(x, weight, strides[0], paddings[0], groups) if square else None
     if own is None:
         return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     if own is Pointwise:
-        x = x.to(kind) if strides[0] == 1 else Thinned.apply(x.to(kind), strides[0])
-        narrow = weight.detach().to(kind).contiguous()
-        y, parts = Pointwise.apply(x, weight, narrow)
-        y._source = Source(x, weight, narrow, parts, y._version)
+        x = x.to(kind) if strides[0] == 1 else Subsampled.apply(x.to(kind), strides[0])
+        weight_bf16 = weight.detach().to(kind).contiguous()
+        y, parts = Pointwise.apply(x, weight, weight_bf16)
+        y._source = Source(x, weight, weight_bf16, parts, y._version)
         return y
     x, weight = x.to(kind), weight.to(kind)
     return own.apply(x, weight, strides[0], paddings[0])
 
 
-def _own(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> Any:
-    """Which of ours computes a convolution; None where torch does."""
+def _own_kernel(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> Any:
+    """Choose which of ours computes a convolution. Returns None where torch does."""
     c_out, c_in, kernel, _ = weight.shape
     if groups > 1:
         return Depthwise if groups == x.shape[1] == c_out and stride > 1 else None

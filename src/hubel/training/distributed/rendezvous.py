@@ -1,4 +1,4 @@
-"""How the processes of a run meet: at torchrun's store, or the first one's, by a deadline and not in silence."""
+"""How the processes of a run find each other: at torchrun's store or the first one's, by a deadline and not in silence."""
 
 import os
 import socket
@@ -19,8 +19,8 @@ PATIENCE = float(os.environ.get("HUBEL_JOIN_SECONDS", "120"))  # [s], for proces
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def number(name: str) -> int:
-    """A variable of torchrun's that counts."""
+def env_integer(name: str) -> int:
+    """Read a whole number from one of torchrun's environment variables."""
     text = os.environ.get(name, "")
     if not text.isdecimal():
         raise UsageError(f"{name} is {text!r} in the environment; it is a whole number")
@@ -28,21 +28,21 @@ def number(name: str) -> int:
 
 
 def address() -> str:
-    """Where the processes meet."""
+    """Return the address of the store, HOST:PORT."""
     return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 
 
 @dataclass
 class Wait:
-    """The wait for other processes: after a while it says for whom, and in the end it gives up."""
+    """A wait for other processes. After a while it says for whom it waits, and in the end it gives up."""
 
     rank: int
     size: int
     began: float = field(default_factory=time.monotonic)
-    told: bool = False
+    announced: bool = False
 
-    def a_moment(self, absent: Sequence[int], reason: str = "") -> None:
-        """Lets a moment pass.
+    def pause(self, absent: Sequence[int], reason: str = "") -> None:
+        """Sleep for a moment.
 
         Args:
             absent: the ranks that are known to be missing; none where another process knows.
@@ -58,60 +58,60 @@ class Wait:
             raise UsageError(f"process {self.rank} of {self.size} waited {PATIENCE:g} s for {missing if absent else 'the others'} "
                              f"at {address()}{reason and f' ({reason})'}; start every one of them, or fewer with "
                              f"--nproc-per-node")  # fmt: skip
-        if absent and not self.told and waited > min(NOTICE, PATIENCE / 3):
-            self.told, end = True, time.strftime("%H:%M:%S", time.localtime(time.time() + PATIENCE - waited))
+        if absent and not self.announced and waited > min(NOTICE, PATIENCE / 3):
+            self.announced, end = True, time.strftime("%H:%M:%S", time.localtime(time.time() + PATIENCE - waited))
             print(f"hubel: waiting for {len(absent)} of {self.size} processes (rank {ranks}) to join at {address()}, "
                   f"until {end}", file=sys.stderr, flush=True)  # fmt: skip
         time.sleep(0.2 if reason else 0.02)
 
 
-def store_of(rank: int, size: int, wait: Wait) -> Any:
-    """The store at MASTER_ADDR: torchrun's own, or where there is no torchrun the first process's."""
+def open_store(rank: int, size: int, wait: Wait) -> Any:
+    """Connect to the store at MASTER_ADDR: torchrun's own, or where there is no torchrun the first process's."""
     if rank > 0:
-        _knock(wait)
+        _wait_for_listener(wait)
     return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, rank == 0 and not has_agent(),
                          timeout=timedelta(seconds=PATIENCE), wait_for_workers=False)  # fmt: skip
 
 
-def _knock(wait: Wait) -> None:
-    """Returns when the first process listens: torch would wait in silence, and end with its own stack."""
+def _wait_for_listener(wait: Wait) -> None:
+    """Wait until the first process listens. Torch would wait in silence, and end with its own stack."""
     while True:
         try:
             socket.create_connection((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), timeout=5).close()
         except OSError as error:
-            wait.a_moment([0], (error.strerror or str(error)).lower())
+            wait.pause([0], (error.strerror or str(error)).lower())
         else:
             return
 
 
 def has_agent() -> bool:
-    """Whether torchrun watches over this process, and holds the store."""
+    """Tell whether torchrun watches over this process, and holds the store."""
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
-def meet(store: Any, rank: int, size: int, wait: Wait) -> str:
-    """The name of a meeting at which every process is present.
+def join_store(store: Any, rank: int, size: int, wait: Wait) -> str:
+    """Meet every other process at the store. Returns the name of the rendezvous.
 
-    torchrun's store outlives a restart with all that the dead processes wrote, and torch would connect to those. So the
-    first process calls each meeting by a new name, the others answer to it, and a name at which all had been present
-    before this process answered is that of an earlier meeting.
+    Torchrun's store outlives a restart with all that the dead processes wrote, and torch would connect to those. So the
+    first process gives each rendezvous a new name, and the others answer to it. A name at which all were present before
+    this process answered is that of an earlier rendezvous.
     """
     answered, absent = "", [0]
     if rank == 0:
         answered = uuid.uuid4().hex
-        store.set("hubel/meeting", answered)
+        store.set("hubel/rendezvous", answered)
     while True:
         if rank == 0:
             absent = [other for other in range(1, size) if not store.check([f"{answered}/{other}"])]
             if not absent:
                 store.set(f"{answered}/all", "present")
                 return answered
-        elif store.check(["hubel/meeting"]):
-            called = store.get("hubel/meeting").decode()
+        elif store.check(["hubel/rendezvous"]):
+            called = store.get("hubel/rendezvous").decode()
             complete = store.check([f"{called}/all"])
             if complete and called == answered:
                 return called
             if not complete and called != answered:
                 store.set(f"{called}/{rank}", "present")
                 answered, absent = called, []  # the first process is there, and knows who is not
-        wait.a_moment(absent)
+        wait.pause(absent)
