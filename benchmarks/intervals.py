@@ -26,7 +26,7 @@ from scipy.special import softmax
 from hubel import files
 from hubel.evaluation.calibration import BINS, reliability
 from hubel.evaluation.comparison import compare
-from hubel.evaluation.metrics import measure, surest
+from hubel.evaluation.metrics import measure, top_confidence
 from hubel.evaluation.rejection import area
 from hubel.machine import versions
 
@@ -132,7 +132,7 @@ def of_confidence(population: Population, sets: int, seed: int = 0) -> Iterator[
     generator = np.random.default_rng(seed)
     for _ in range(sets):
         labels, first, _ = population.draw(population.n, generator)
-        confidence, right = surest(torch.from_numpy(first * population.sharpness).float(), labels)
+        confidence, right = top_confidence(torch.from_numpy(first * population.sharpness).float(), labels)
         yield {
             "calibration_error": reliability(confidence, right).error_interval()[1],
             "aurc": area(confidence, right)[1],

@@ -24,9 +24,9 @@ from PIL import Image, ImageDraw, ImageFont
 from hubel import files
 from hubel.benchmark.conditions import all_versions, hardware
 from hubel.data import open_data
-from hubel.data.audit import near_duplicates
-from hubel.data.audit.thumbnails import SIDE, thumbnails
+from hubel.data.near_duplicates import near_duplicates
 from hubel.data.preprocessing import decode
+from hubel.data.thumbnails import SIDE, thumbnails
 
 GREY = ((0, 0, 0), (255, 255, 255), (128, 128, 128))
 SHARE = 0.1  # of a side, that is cut off or added at most

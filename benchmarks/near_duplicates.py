@@ -21,7 +21,7 @@ from torch.nn import functional
 import commands
 from hubel import files
 from hubel.benchmark.conditions import all_versions, hardware, watching
-from hubel.data.audit import near_duplicates
+from hubel.data.near_duplicates import near_duplicates
 
 SIDE, KNOTS, CHUNK = 64, 8, 4096
 

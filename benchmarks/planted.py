@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hubel.audit import audit
+from hubel.audit.check import check
+from hubel.audit.judges import judge, judge_data
+from hubel.audit.label_issues import bound, label_issues
 from hubel.classifier import Classifier
-from hubel.commands.check import check
-from hubel.commands.judging import judged, looked
 from hubel.data import open_data, open_source
-from hubel.data.audit import audit
-from hubel.evaluation.label_errors import bound, suspects
 
 PLANTED = {"duplicate": 200, "leak": 40, "label_error": 25, "broken": 12}
 COPIES = ("duplicate", "near_duplicate", "leak", "label_conflict")
@@ -129,8 +129,8 @@ def swaps(folder: Path, weights: str | None, thorough: bool, seeds: range) -> li
     """Swaps labels, judges them, scores; the pictures are looked at once."""
     opened = open_data(folder, lenient=True)
     seen = audit(opened)
-    look = looked(seen, Classifier.load(weights) if weights else None, opened, thorough=thorough)
-    pictures = look.pictures
+    look = judge_data(seen, Classifier.load(weights) if weights else None, opened, thorough=thorough)
+    pictures = look.images
     inventory, alike = seen.inventory, seen.alike[pictures]
     train = np.flatnonzero(inventory.part[pictures] == list(inventory.parts).index("train"))
     classes, rows = len(inventory.classes), []
@@ -139,8 +139,8 @@ def swaps(folder: Path, weights: str | None, thorough: bool, seeds: range) -> li
         labels, swapped = inventory.labels[pictures].copy(), np.zeros(len(pictures), bool)
         swapped[random.permutation(train)[: PLANTED["label_error"]]] = True
         labels[swapped] = (labels[swapped] + random.integers(1, classes, swapped.sum())) % classes
-        answers = judged(look, labels, alike, classes)
-        doubted = np.isin(np.arange(len(labels)), [suspect.picture for suspect in suspects(answers, labels)])
+        answers = judge(look, labels, alike, classes)
+        doubted = np.isin(np.arange(len(labels)), [issue.image for issue in label_issues(answers, labels)])
         rows.append({"seed": seed, "judge": look.judge, "found": int((doubted & swapped).sum()),
                      "expected": PLANTED["label_error"] * expected(answers, labels, train[~swapped[train]]),
                      "false_alarms": int((doubted & ~swapped).sum()), "false_alarm_share": float((doubted & ~swapped).mean()),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from PIL import Image
 from torch.nn import functional as nnf
 
-from hubel.data import VIEWS, Augmentation, Preprocessing, View, load, open_data, training_batches
+from hubel.data import VIEWS, Augmentation, Preprocessing, View, augment, load, open_data, training_batches
 from hubel.data.augmentation import colour, erasing, geometry, mixing, policies, views
 from hubel.errors import UsageError
 
@@ -54,7 +54,7 @@ def numbers(*values):
 @settings(max_examples=30)
 def test_crops_and_flips_move_whole_pixels_only(padding, flip, seed):
     images = torch.arange(2 * 6 * 6 * 3, dtype=torch.uint8).reshape(2, 6, 6, 3)
-    x = Augmentation(padding, flip, (7, 8, 9))(images, seeded(seed), prepared(6, **UNIT))
+    x = augment(Augmentation(padding, flip, (7, 8, 9)), images, seeded(seed), prepared(6, **UNIT))
     assert x.is_contiguous(memory_format=torch.channels_last)
     out = x.permute(0, 2, 3, 1).round().to(torch.uint8)
     canvas = torch.tensor((7, 8, 9), dtype=torch.uint8).repeat(2, 6 + 2 * padding, 6 + 2 * padding, 1)
@@ -75,14 +75,14 @@ def test_crops_and_flips_are_the_draws_they_have_always_been():
     crops = torch.stack([c[y : y + 24, x : x + 24] for c, (y,), (x,) in zip(canvas, *shift.tolist(), strict=True)])
     crops = torch.where(mirrored[:, :, None, None], crops.flip(2), crops)
     expected = (crops.float() - torch.tensor((0.485, 0.456, 0.406)) * 255) / (torch.tensor((0.229, 0.224, 0.225)) * 255)
-    result = Augmentation(pad, True, (0, 0, 0))(images, seeded(5), prepared(24))
+    result = augment(Augmentation(pad, True, (0, 0, 0)), images, seeded(5), prepared(24))
     assert torch.equal(result, expected.permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_nothing_switched_on_is_the_normalisation_to_the_bit(channels):
     images, preprocessing = rough(channels=channels), prepared(24, channels)
-    assert torch.equal(Augmentation()(images, seeded(), preprocessing), preprocessing.normalise(images))
+    assert torch.equal(augment(Augmentation(), images, seeded(), preprocessing), preprocessing.normalise(images))
 
 
 def test_a_reflected_edge_equals_numpys():
@@ -274,7 +274,7 @@ def test_every_key_has_an_effect_and_keeps_the_contract(key):
     keys = EVERYTHING if key == "all" else {key: EVERYTHING[key]}
     augmentation, preprocessing = Augmentation(**keys, pca_axes=AXES, fill=(9, 9, 9)), prepared(24)
     images = smooth(16, 24)
-    x = augmentation(images, seeded(1), preprocessing)
+    x = augment(augmentation, images, seeded(1), preprocessing)
     plain = preprocessing.normalise(images)
     assert x.shape == plain.shape
     assert x.is_contiguous(memory_format=torch.channels_last)
@@ -284,27 +284,27 @@ def test_every_key_has_an_effect_and_keeps_the_contract(key):
     if key in ("mixup", "cutmix"):
         x, _ = augmentation.mix(x, torch.arange(16), 16, seeded(1))
     assert not torch.equal(x, plain)
-    again = augmentation(images, seeded(1), preprocessing)
+    again = augment(augmentation, images, seeded(1), preprocessing)
     if key in ("mixup", "cutmix"):
         again, _ = augmentation.mix(again, torch.arange(16), 16, seeded(1))
     assert torch.equal(x, again)
-    assert augmentation(images, seeded(1), preprocessing, torch.bfloat16).dtype == torch.bfloat16
+    assert augment(augmentation, images, seeded(1), preprocessing, torch.bfloat16).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("key", sorted(set(EVERYTHING) - set(augmentation_coloured := ("saturation", "hue", "grey"))))
 def test_grey_pictures_can_have_every_key_but_those_of_colour(key):
     augmentation = Augmentation(**{key: EVERYTHING[key]}, pca_axes=((0.1,),))
-    x = augmentation(smooth(8, 24)[..., :1].contiguous(), seeded(), prepared(24, 1))
+    x = augment(augmentation, smooth(8, 24)[..., :1].contiguous(), seeded(), prepared(24, 1))
     assert x.shape == (8, 1, 24, 24)
     for lost in augmentation_coloured:
         with pytest.raises(UsageError, match=f"{lost} would have no effect on grey pictures"):
-            Augmentation(**{lost: 0.1})(rough(channels=1), seeded(), prepared(24, 1))
+            augment(Augmentation(**{lost: 0.1}), rough(channels=1), seeded(), prepared(24, 1))
 
 
 @pytest.mark.parametrize("stored", [48, 33])
 @pytest.mark.parametrize("key", ["crop_padding", "flip", "crop_scale", "rotate", "brightness", "policy"])
 def test_stored_pictures_may_be_larger_than_the_networks(stored, key):
-    x = Augmentation(**{key: EVERYTHING[key]})(smooth(4, stored), seeded(), prepared(24))
+    x = augment(Augmentation(**{key: EVERYTHING[key]}), smooth(4, stored), seeded(), prepared(24))
     assert x.shape == (4, 3, 24, 24)
 
 
@@ -331,9 +331,9 @@ def _cropped(count, smallest, seed):
 @pytest.mark.parametrize("key", ["rotate", "brightness", "noise"])
 def test_a_picture_is_changed_the_same_way_whatever_the_cache_holds(key, monkeypatch):
     images, augmentation = smooth(9, 24), Augmentation(**{key: EVERYTHING[key]})
-    whole = augmentation(images, seeded(), prepared(24))
-    monkeypatch.setattr("hubel.data.augmentation.augmentation.CACHED", 24 * 24 * 3 * 2)
-    torch.testing.assert_close(augmentation(images, seeded(), prepared(24)), whole)
+    whole = augment(augmentation, images, seeded(), prepared(24))
+    monkeypatch.setattr("hubel.data.augmentation.apply.CACHED", 24 * 24 * 3 * 2)
+    torch.testing.assert_close(augment(augmentation, images, seeded(), prepared(24)), whole)
 
 
 # ------------------------------------------------------------------------------------------------ mixing

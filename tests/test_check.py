@@ -21,14 +21,16 @@ from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from hubel import zoo
+from hubel.audit import Inventory
+from hubel.audit.check import check
+from hubel.audit.label_issues import SHRINKAGE, combine_features, discriminant, label_issues, out_of_fold
+from hubel.audit.wholeness import pixels
 from hubel.cli import main
 from hubel.commands import data
-from hubel.commands.check import check, pixels
 from hubel.data import load, open_data
-from hubel.data.audit import Inventory, look_alikes, near_duplicates
+from hubel.data.near_duplicates import look_alikes, near_duplicates
 from hubel.data.preprocessing import Unreadable, decode
 from hubel.errors import BrokenPictures, DataError, FileError, UsageError
-from hubel.evaluation.label_errors import SHRINKAGE, discriminant, out_of_fold, side_by_side, suspects
 from hubel.explanation.sheet import font as sheet_font
 from hubel.pipeline.prepare import splits_of
 from hubel.pipeline.train import start
@@ -219,9 +221,9 @@ def test_doubt_keeps_to_its_false_alarms_where_probabilities_are_true():
     probabilities = random.dirichlet(np.full(8, 0.3), 20_000)
     labels = np.array([random.choice(8, p=row) for row in probabilities])
     for alarms in (0.005, 0.02, 0.05):
-        doubted = suspects(probabilities, labels, alarms)
+        doubted = label_issues(probabilities, labels, alarms)
         assert 0.8 * alarms < len(doubted) / len(labels) <= 1.1 * alarms
-        assert [one.own for one in doubted] == sorted(one.own for one in doubted)
+        assert [one.self_confidence for one in doubted] == sorted(one.self_confidence for one in doubted)
 
 
 def test_copies_do_not_speak_for_each_other_and_lonely_classes_are_not_judged():
@@ -234,10 +236,10 @@ def test_copies_do_not_speak_for_each_other_and_lonely_classes_are_not_judged():
     answers = out_of_fold(values, labels, groups, 3)
     assert np.isnan(answers[60]).all()
     assert (answers[wrong, 1] > 0.8).all()
-    assert {one.picture for one in suspects(answers, labels, 0.2)} >= set(wrong.tolist())
+    assert {one.image for one in label_issues(answers, labels, 0.2)} >= set(wrong.tolist())
     alone = out_of_fold(values, labels, np.arange(61), 3)
     assert (alone[wrong, 1] < answers[wrong, 1]).all()
-    assert suspects(np.zeros((0, 3)), labels[:0]) == []
+    assert label_issues(np.zeros((0, 3)), labels[:0]) == []
 
 
 def test_the_linear_judge_is_shrunk_discriminant_analysis():
@@ -256,7 +258,7 @@ def test_the_linear_judge_is_shrunk_discriminant_analysis():
 def test_a_description_weighs_as_much_however_many_numbers_it_has():
     random = np.random.default_rng(0)
     one, other = (np.float32(random.normal(0, 1, (40, width))) for width in (6, 9))
-    few, many = side_by_side([one, other]), side_by_side([np.tile(one, 7) * 100 + 3, other])
+    few, many = combine_features([one, other]), combine_features([np.tile(one, 7) * 100 + 3, other])
     np.testing.assert_allclose(pdist(few), pdist(many), rtol=1e-3)
 
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hubel import compiled
-from hubel.data import Augmentation, Preprocessing
+from hubel.data import Augmentation, Preprocessing, augment
 from hubel.data.augmentation import kernels
 from hubel.errors import UsageError
 from hubel.recipe import Recipe
@@ -42,7 +42,7 @@ def test_any_keys_give_what_torch_gives(names, channels, stored):
     torch.manual_seed(len(keys))
     images, plain = pictures(9, *stored, channels), Augmentation(fill=(90,) * channels, **keys)
     normal = prepared(24, channels)
-    expected, found = plain(images, drawn(), normal), plain.with_(fused=True)(images, drawn(), normal)
+    expected, found = augment(plain, images, drawn(), normal), augment(plain.with_(fused=True), images, drawn(), normal)
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)  # float32 columns on one side, -1..1 on the other
 
@@ -51,10 +51,12 @@ def test_the_kernels_are_what_computes(monkeypatch):
     calls = []
     monkeypatch.setattr(kernels, "show", lambda *given: calls.append(given))
     images = pictures(2, 24, 24, 3)
-    Augmentation(rotate=10, fused=True)(images, drawn(), prepared(24, 3))
-    Augmentation(rotate=10)(images, drawn(), prepared(24, 3))
+    augment(Augmentation(rotate=10, fused=True), images, drawn(), prepared(24, 3))
+    augment(Augmentation(rotate=10), images, drawn(), prepared(24, 3))
     assert len(calls) == 1
-    Augmentation(fused=True, rotate=10)(pictures(2, 96, 96, 3), drawn(), prepared(24, 3))  # read from halved copies
+    augment(
+        Augmentation(fused=True, rotate=10), pictures(2, 96, 96, 3), drawn(), prepared(24, 3)
+    )  # read from halved copies
     assert len(calls) == 1
 
 
@@ -71,10 +73,10 @@ def test_what_moves_by_whole_pixels_has_the_bits_of_torch(monkeypatch, keys, cha
     normal = Preprocessing(size=24, channels=channels, fit="pad", mean=(0.1, 0.45, 0.7, 0.2)[:channels],
                            std=(0.2, 0.25, 0.3, 0.4)[:channels])  # fmt: skip
     plain = Augmentation(fill=(90, 10, 200, 3)[:channels], **{"flip": True, **keys})
-    expected = plain(images, drawn(), normal, dtype)
-    monkeypatch.setattr("hubel.data.augmentation.augmentation.CACHED", 4 * 24 * 24 * channels)
+    expected = augment(plain, images, drawn(), normal, dtype)
+    monkeypatch.setattr("hubel.data.augmentation.apply.CACHED", 4 * 24 * 24 * channels)
     monkeypatch.setattr("hubel.data.augmentation.geometry.shifted", None)
-    found = plain.with_(fused=True)(images, drawn(), normal, dtype)
+    found = augment(plain.with_(fused=True), images, drawn(), normal, dtype)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(found, expected)
 
@@ -85,21 +87,23 @@ def test_what_moves_by_whole_pixels_has_the_bits_of_torch(monkeypatch, keys, cha
 def test_bits_depend_on_neither_threads_nor_share(keys):
     images, normal = pictures(8, 33, 29, 3), prepared(24, 3)
     augmentation, threads = Augmentation(fused=True, flip=True, **keys), torch.get_num_threads()
-    whole = augmentation(images, drawn(), normal)
+    whole = augment(augmentation, images, drawn(), normal)
     try:
         torch.set_num_threads(threads + 1)
-        assert torch.equal(augmentation(images, drawn(), normal), whole)
+        assert torch.equal(augment(augmentation, images, drawn(), normal), whole)
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(augmentation(images[3:6], drawn(), normal, first=3, of=8), whole[3:6])
+    assert torch.equal(augment(augmentation, images[3:6], drawn(), normal, first=3, of=8), whole[3:6])
 
 
 def test_nothing_is_read_or_written_beyond_the_pictures():
     normal, every = prepared(16, 3), Augmentation(rotate=90, scale=0.4, fused=True, fill=(7, 7, 7))
     for stored in ((16, 16), (15, 17), (9, 11)):
         images = pictures(3, *stored, 3)
-        alone = torch.cat([every(images[i : i + 1], drawn(), normal, first=i, of=3) for i in range(3)])
-        assert torch.equal(alone, every(images, drawn(), normal))  # a picture's last bytes end an array, or do not
+        alone = torch.cat([augment(every, images[i : i + 1], drawn(), normal, first=i, of=3) for i in range(3)])
+        assert torch.equal(
+            alone, augment(every, images, drawn(), normal)
+        )  # a picture's last bytes end an array, or do not
 
 
 def test_without_a_compiler_it_is_refused_where_asked_and_left_out_where_not(monkeypatch):

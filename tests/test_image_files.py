@@ -18,14 +18,14 @@ import tifffile
 from PIL import Image, PngImagePlugin, features
 
 import hubel
+from hubel.audit.check import check
 from hubel.cli import main
-from hubel.commands.check import check
 from hubel.data import load, open_data
-from hubel.data.audit.thumbnails import thumbnails
 from hubel.data.image_file import _ROOM, read_header, read_pixels
 from hubel.data.levels import Levels
 from hubel.data.preprocessing import Preprocessing, Unreadable, decode, decode_whole
 from hubel.data.splits import decode_part
+from hubel.data.thumbnails import thumbnails
 from hubel.errors import DataError
 from hubel.files import silently
 from hubel.pipeline.predict import levelled

@@ -11,13 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hubel import zoo
+from hubel.audit import fine_tuning
+from hubel.audit.check import check
+from hubel.audit.fine_tuning import Halves, fine_tune_in_folds, halves, maps
+from hubel.audit.label_issues import label_flags, label_issues, out_of_fold, out_of_fold_multilabel
 from hubel.cli import main
-from hubel.commands.check import check
 from hubel.errors import UsageError
-from hubel.evaluation import fine_tuning
-from hubel.evaluation.fine_tuning import Halves, fine_tuned, halves, maps
-from hubel.evaluation.label_errors import of_each_class, out_of_fold, suspects, wrong_marks
 from hubel.seeding import seeded
+from hubel.training import optimizers
 from test_check import album  # noqa: F401
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -66,7 +67,7 @@ def test_what_was_fine_tuned_has_not_seen_what_it_judges(shown, monkeypatch):
     views, cut, labels = shown
     groups = np.arange(len(labels)) // 2 * 2  # every two show the same
     learnt, judged = [], []
-    steps, answers = fine_tuning._steps, fine_tuning._Learner.answers
+    steps, answers = fine_tuning._train_steps, fine_tuning._Learner.answers
 
     def watched(learner, views, labels, rest, order):
         learnt.append(set(groups[rest].tolist()))
@@ -76,15 +77,15 @@ def test_what_was_fine_tuned_has_not_seen_what_it_judges(shown, monkeypatch):
         judged.append(which)
         return answers(learner, views, which)
 
-    monkeypatch.setattr(fine_tuning, "_steps", watched)
+    monkeypatch.setattr(fine_tuning, "_train_steps", watched)
     monkeypatch.setattr(fine_tuning._Learner, "answers", asked)
     state = torch.get_rng_state()
-    found = fine_tuned(views, cut, labels, groups, 3)
+    found = fine_tune_in_folds(views, cut, labels, groups, 3)
     assert torch.equal(state, torch.get_rng_state())
     assert sorted(np.concatenate(judged).tolist()) == list(range(160))
     assert not any(seen & set(groups[asked].tolist()) for seen, asked in zip(learnt, judged, strict=True))
-    np.testing.assert_array_equal(found, fine_tuned(views, cut, labels, groups, 3))
-    assert not np.array_equal(found, fine_tuned(views, cut, labels, groups, 3, seed=1))
+    np.testing.assert_array_equal(found, fine_tune_in_folds(views, cut, labels, groups, 3))
+    assert not np.array_equal(found, fine_tune_in_folds(views, cut, labels, groups, 3, seed=1))
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=0.3)  # of both views the geometric mean
 
 
@@ -93,15 +94,32 @@ def test_fine_tuning_learns_and_doubts_what_is_swapped(shown, monkeypatch):
     monkeypatch.setattr(fine_tuning, "EPOCHS", 20)
     given = labels.copy()
     given[:8] = (labels[:8] + 1) % 3
-    answers = fine_tuned(views, cut, given, np.arange(160), 3)
+    answers = fine_tune_in_folds(views, cut, given, np.arange(160), 3)
     assert (answers.argmax(axis=1) == labels).mean() > 0.9
     assert (answers[np.arange(8), labels[:8]] > answers[np.arange(8), given[:8]]).mean() > 0.8
+
+
+def test_every_step_of_fine_tuning_is_one_of_the_training_room(shown, monkeypatch):
+    views, cut, labels = shown
+    step, taken = optimizers.step, []
+
+    def counted(optimizer, recipe, lr, images):
+        step(optimizer, recipe, lr, images)
+        taken.append((images, [group["lr"] for group in optimizer.param_groups]))
+
+    monkeypatch.setattr(optimizers, "step", counted)
+    fine_tune_in_folds(views, cut, labels, np.arange(160), 3)
+    images, rates = zip(*taken, strict=True)
+    assert len(taken) == 4 * 5 * 3  # folds, epochs, batches of 32 among 120 pictures
+    assert set(images) == {120}
+    assert max(rates) == pytest.approx([3e-4, 3e-3])
+    assert all(head == pytest.approx(10 * tail) for tail, head in rates)
 
 
 def test_a_class_that_nobody_else_knows_is_not_judged(shown):
     views, cut, labels = shown
     given = np.where(np.arange(160) == 5, 3, labels)
-    answers = fine_tuned(views, cut, given, np.arange(160), 4)
+    answers = fine_tune_in_folds(views, cut, given, np.arange(160), 4)
     assert np.flatnonzero(np.isnan(answers).any(axis=1)).tolist() == [5]
 
 
@@ -163,7 +181,7 @@ def test_one_judgement_answers_for_every_swap():
         for wrong in set(range(4)) - {labels[picture]}:
             given = labels.copy()
             given[picture] = wrong
-            found += picture in {suspect.picture for suspect in suspects(answers, given)}
+            found += picture in {issue.image for issue in label_issues(answers, given)}
     assert 0 < found < 3 * len(which)
     assert expected(answers, labels, which) == pytest.approx(found / (3 * len(which)))
 
@@ -171,7 +189,7 @@ def test_one_judgement_answers_for_every_swap():
 # ------------------------------------------------------------------------------- pictures that show several classes
 
 
-def test_marks_of_several_classes_are_judged_each_alone():
+def test_flags_of_several_classes_are_judged_each_alone():
     random = np.random.default_rng(0)
     truth = (random.random((300, 4)) < (0.5, 0.3, 0.1, 0)).astype(np.int64)  # nobody shows the last
     values = (truth @ random.normal(0, 3, (4, 20)) + random.normal(0, 1, (300, 20))).astype(np.float32)
@@ -179,15 +197,15 @@ def test_marks_of_several_classes_are_judged_each_alone():
     wrong = [(10, 0), (20, 1), (30, 0), (40, 1)]
     for picture, label in wrong:
         labels[picture, label] ^= 1
-    shown = of_each_class(values, labels, np.arange(300))
+    shown = out_of_fold_multilabel(values, labels, np.arange(300))
     assert np.isnan(shown[:, 3]).all()
     assert ((shown[:, :3] > 0.5) == truth[:, :3]).mean() > 0.97
-    marks = {(mark.picture, mark.label): mark for mark in wrong_marks(shown, labels)}
-    assert set(wrong) <= set(marks)
-    assert len(marks) - len(wrong) <= 0.03 * 300
+    flags = {(flag.image, flag.label): flag for flag in label_flags(shown, labels)}
+    assert set(wrong) <= set(flags)
+    assert len(flags) - len(wrong) <= 0.03 * 300
     for picture, label in wrong:
-        assert marks[picture, label].missing is bool(truth[picture, label])
-    assert [mark.own for mark in marks.values()] == sorted(mark.own for mark in marks.values())
+        assert flags[picture, label].missing is bool(truth[picture, label])
+    assert [flag.self_confidence for flag in flags.values()] == sorted(flag.self_confidence for flag in flags.values())
 
 
 def test_missing_and_superfluous_classes_are_named(tmp_path, monkeypatch):

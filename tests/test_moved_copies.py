@@ -11,9 +11,9 @@ from skimage import data as samples
 from sklearn.datasets import load_digits
 from torch.nn import functional
 
-from hubel.data.audit import near_duplicates
-from hubel.data.audit.moved import TURNS, _near, moved_copies
-from hubel.data.audit.signatures import views, within_frame
+from hubel.data.near_duplicates import near_duplicates
+from hubel.data.near_duplicates.moved import TURNS, _near, moved_copies
+from hubel.data.near_duplicates.signatures import views, within_frame
 from hubel.data.preprocessing import decode
 from hubel.files import silently
 from pictures import encoded

@@ -11,11 +11,11 @@ from torch import nn
 import hubel
 from hubel.errors import UsageError
 from hubel.inference import choose, native
+from hubel.inference.builder import Unsupported
 from hubel.inference.engines import able
 from hubel.inference.fold import fold
 from hubel.inference.lowering import lower
-from hubel.inference.native import Map, Step, placed
-from hubel.inference.rules import NotNative
+from hubel.inference.native import Buffer, Step, allocate
 from hubel.layers import Residual, SqueezeExcite
 from hubel.machine import multiplies_bf16
 from hubel.recipe.fields import Precision
@@ -32,7 +32,7 @@ def apart(net: nn.Module, x: torch.Tensor) -> dict[Precision, float]:
     for precision in MOST:
         program = lowered(precision)
         program(x)
-        zeros = min(step.to.place for step in program.steps)
+        zeros = min(step.to.offset for step in program.steps)
         program.arena[:, zeros:] = 0xFF
         with torch.inference_mode():
             logits, reference = program(x), net(x)
@@ -151,15 +151,15 @@ def test_maps_that_are_needed_together_do_not_share_memory(data):
     maps, steps = [], []
     for number in range(data.draw(st.integers(1, 12))):
         read = data.draw(st.lists(st.sampled_from(maps), max_size=2, unique=True)) if number else []
-        maps.append(Map(data.draw(st.integers(1, 40)), data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))))
+        maps.append(Buffer(data.draw(st.integers(1, 40)), data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))))
         steps.append(Step("add", maps[-1], read))
-    size = placed(steps, 2)
+    size = allocate(steps, 2)
     for one, step in enumerate(steps):
-        assert 2 * max(m.stride for m in maps) <= step.to.place <= step.to.place + 2 * step.to.numbers <= size
+        assert 2 * max(m.stride for m in maps) <= step.to.offset <= step.to.offset + 2 * step.to.numel <= size
         last = max([number for number, other in enumerate(steps) if step.to in other.reads], default=one)
         for other in steps[one + 1 : last + 1]:
-            first, second = sorted((step.to, other.to), key=lambda one: one.place)
-            assert first.place + 2 * first.numbers <= second.place
+            first, second = sorted((step.to, other.to), key=lambda one: one.offset)
+            assert first.offset + 2 * first.numel <= second.offset
 
 
 class Otherwise(nn.Module):
@@ -195,7 +195,7 @@ class Otherwise(nn.Module):
     "kind", ["unlike pixels", "read twice", "groups", "clamp", "in place", "unknown", "two outputs"]
 )
 def test_what_has_no_step_is_refused(kind):
-    with pytest.raises(NotNative):
+    with pytest.raises(Unsupported):
         lower(Otherwise(kind).eval(), torch.randn(1, 3, 8, 8))("float32")
 
 
@@ -203,8 +203,8 @@ def test_what_has_no_step_is_refused(kind):
 def test_it_can_be_asked_for_and_says_why_not():
     x = torch.randn(4, 3, 8, 8)
     assert choose(Otherwise("plain").eval(), x, engine="native").engine == "native"
-    both = r"native bfloat16: NotNative: aten.cumsum.default; " if multiplies_bf16("cpu") else ""
-    with pytest.raises(UsageError, match=rf"{both}native float32: NotNative: aten.cumsum.default"):
+    both = r"native bfloat16: Unsupported: aten.cumsum.default; " if multiplies_bf16("cpu") else ""
+    with pytest.raises(UsageError, match=rf"{both}native float32: Unsupported: aten.cumsum.default"):
         choose(Otherwise("unknown").eval(), x, engine="native")
 
 

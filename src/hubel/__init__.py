@@ -22,6 +22,7 @@
     evaluation   figures with their intervals
     transfer     features, nearest neighbours, linear probes, advice
     ensemble     several classifiers as one
+    audit        every finding about data, label issues included
     report       a run as one self-contained page
     pipeline     prepare, train, finish; resume; what a run is evaluated on
     benchmark    Hubel beside its peers, measured in turns

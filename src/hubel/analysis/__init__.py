@@ -15,9 +15,10 @@ memory.py           peak of an inference, bytes a training step keeps
 fit.py              an input that does not fit: which layer, and what would
 inputs.py           one picture, or several inputs of their own shapes and kinds of numbers
 named.py            what is asked about: a network or its name, and the size of a picture
-rows.py             Row, Total, Summary, summary()
-tables.py           text, Markdown, CSV
-page.py             one HTML page, volumes to scale
+rows.py             Row, Total: the records
+tables.py           text, Markdown, CSV of them
+page.py             one HTML page of them, volumes to scale
+summary.py          summary(), and the Summary that offers these
 sums.py             the sums behind a row, with their numbers
 compare.py          networks side by side: table and bubble chart
 lint.py             the design guidelines of the lectures as findings
@@ -30,8 +31,9 @@ from hubel.analysis.inputs import Given, Inputs, several
 from hubel.analysis.lint import Finding, lint
 from hubel.analysis.named import asked, assumed, named, size_of
 from hubel.analysis.operators import Window
-from hubel.analysis.rows import Row, Summary, Total, summary
+from hubel.analysis.rows import Row, Total
 from hubel.analysis.sequence import model
+from hubel.analysis.summary import Summary, summary
 from hubel.analysis.sums import arithmetic
 
 __all__ = ["Comparison", "Finding", "Given", "Inputs", "Row", "Summary", "Total", "Window", "arithmetic", "asked",

@@ -9,7 +9,7 @@ from torch import nn
 
 from hubel import drawing, zoo
 from hubel.analysis.named import Size
-from hubel.analysis.rows import Summary, summary
+from hubel.analysis.summary import Summary, summary
 from hubel.analysis.tables import axes, grid, number
 from hubel.errors import UsageError
 from hubel.foreign import in_chart

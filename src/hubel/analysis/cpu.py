@@ -4,17 +4,15 @@ Attention has a kernel there that keeps its result and a number per query, where
 keeps every weight. Where the CPU's way cannot be followed without its numbers, the reason is written down.
 """
 
+from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C import _DisableTorchDispatch
 from torch.nn.functional import multi_head_attention_forward, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
-
-if TYPE_CHECKING:
-    from hubel.analysis.trace import Recorder
 
 FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 CHOICE = torch.ops.aten._fused_sdp_choice
@@ -27,11 +25,15 @@ UNSURE = {  # operators that keep other side results on the CPU than on the meta
 
 
 class OnCPU(TorchFunctionMode):
-    """While active, functions of torch that choose their operators by the device choose as they do on the CPU."""
+    """While active, functions of torch that choose their operators by the device choose as they do on the CPU.
 
-    def __init__(self, recorder: "Recorder") -> None:
+    Args:
+        on_unsure: called with the reason where the CPU's way cannot be followed.
+    """
+
+    def __init__(self, on_unsure: Callable[[str], None]) -> None:
         super().__init__()
-        self.recorder = recorder
+        self.on_unsure = on_unsure
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         """Called by torch in place of `func`."""
@@ -40,7 +42,7 @@ class OnCPU(TorchFunctionMode):
         if func is multi_head_attention_forward:  # calls the function above where this mode does not see it
             func = _multi_head_attention
         if func is torch.lstm and _is_onednns(*args):
-            self.recorder.unsure = ONEDNN
+            self.on_unsure(ONEDNN)
         return func(*args, **kwargs) if kwargs else func(*args)
 
 

@@ -20,8 +20,8 @@ from hubel.analysis.calls import Call, storage
 from hubel.analysis.inputs import Inputs, picture
 from hubel.analysis.named import Size, asked
 from hubel.analysis.receptive_field import receptive_fields
-from hubel.analysis.rows import Summary, summary
 from hubel.analysis.shadow import Shadow
+from hubel.analysis.summary import Summary, summary
 from hubel.analysis.tables import axes, left_over, volume
 from hubel.analysis.trace import ROOT, Trace
 

@@ -16,6 +16,7 @@ from hubel.analysis import sequence
 from hubel.analysis.inputs import MOST_NUMBERS, Given, Inputs, inputs_of, picture, several, written
 from hubel.errors import UsageError
 from hubel.model_ref import ModelName, ModelRef
+from hubel.zoo.unfilled import unfilled
 from hubel.zoo.user_code import needs
 
 Shape = tuple[int, ...]
@@ -83,7 +84,7 @@ def _of_layers(ref: ModelRef, input: Size | None, classes: int | None) -> tuple[
     layers, own = sequence.read(Path(str(ref))) if ref.kind == "layer_file" else (str(ref), None)
     usual = tuple(own or EXAMPLE)
     shape = size_of(input, usual[0]) or usual
-    with torch.device("meta"), zoo.unfilled():
+    with torch.device("meta"), unfilled():
         return sequence.model(layers, input=shape), shape
 
 
@@ -130,7 +131,7 @@ def _of_user_code(ref: ModelRef, classes: int | None, given: Inputs) -> nn.Modul
     classes = USUAL_CLASSES if classes is None and needs(ref, "num_classes") else classes
     sizes = {"num_classes": classes, "in_channels": shape[0], "image_size": shape[1] if len(shape) > 1 else None}
     try:
-        with torch.device("meta"), zoo.unfilled():
+        with torch.device("meta"), unfilled():
             network = zoo.build(ref, **sizes)
             if any(map(is_lazy, network.parameters())):
                 network.eval()(*(torch.empty(1, *one.shape, dtype=one.dtype) for one in given))

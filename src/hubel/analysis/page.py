@@ -4,7 +4,7 @@ import html
 from math import log2
 
 from hubel.analysis import tables
-from hubel.analysis.rows import Row, Summary
+from hubel.analysis.rows import NetworkTable, Row
 from hubel.foreign import plain
 
 STYLE = """
@@ -35,7 +35,7 @@ def escape(text: str) -> str:
     return html.escape(plain(text, keep="\n"))
 
 
-def page(summary: Summary, depth: int | None = None) -> str:
+def page(summary: NetworkTable, depth: int | None = None) -> str:
     """A whole page; it loads nothing from elsewhere."""
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -43,7 +43,7 @@ def page(summary: Summary, depth: int | None = None) -> str:
             f"<body>{fragment(summary, depth)}</body></html>\n")  # fmt: skip
 
 
-def fragment(summary: Summary, depth: int | None = None) -> str:
+def fragment(summary: NetworkTable, depth: int | None = None) -> str:
     """The page's content, for a notebook too."""
     total = summary.total
     figures = {
@@ -62,7 +62,7 @@ def fragment(summary: Summary, depth: int | None = None) -> str:
             "</div>")  # fmt: skip
 
 
-def _table(summary: Summary, depth: int | None) -> str:
+def _table(summary: NetworkTable, depth: int | None) -> str:
     rows = tables.at_depth(summary, depth)
     most = {index: max((value(row) or 0 for row in rows), default=0) for index, value in BARS.items()}
     head = "".join(f"<th>{escape(column)}</th>" for column in tables.COLUMNS)
@@ -85,7 +85,7 @@ def _cells(row: Row, most: dict[int, int]) -> str:
     return "".join(html)
 
 
-def volumes(summary: Summary, depth: int | None) -> list[Row]:
+def volumes(summary: NetworkTable, depth: int | None) -> list[Row]:
     """The rows worth drawing: each volume of another shape once; by blocks where there are too many."""
     rows: list[Row] = []
     for deep in (depth,) if depth else (None, 4, 3, 2, 1):
@@ -100,7 +100,7 @@ def volumes(summary: Summary, depth: int | None) -> list[Row]:
     return rows[:DRAWN]
 
 
-def drawing(summary: Summary, depth: int | None = None) -> str:
+def drawing(summary: NetworkTable, depth: int | None = None) -> str:
     """Boxes as in the lectures: height and width of a box are those of the volume, its depth to the right the channels.
 
     Sides are to scale with one another; channels on a logarithmic scale, since they run from 3 to thousands.

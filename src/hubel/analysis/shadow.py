@@ -140,7 +140,7 @@ class Shadow:
         recorder.plain = not (gradients and graph)
         with torch.inference_mode(False):
             x = [torch.empty((batch, *one.shape), device="meta", dtype=one.dtype or self._dtype()) for one in given]
-        with _undisturbed(), torch.set_grad_enabled(gradients), recorder, OnCPU(recorder):
+        with _undisturbed(), torch.set_grad_enabled(gradients), recorder, OnCPU(recorder.mark_unsure):
             try:
                 result = self.model(*x)
             except HubelError:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hubel.analysis.operators import Window
-from hubel.analysis.rows import Row, Summary
+from hubel.analysis.rows import NetworkTable, Row
 from hubel.arithmetic import unread
 from hubel.errors import UsageError
 from hubel.foreign import in_csv, in_markup, plain
@@ -26,7 +26,7 @@ CONVENTION = ("One picture. MAC: one multiply-accumulate of a convolution, linea
               "?: unknown.")  # fmt: skip
 
 
-def at_depth(summary: Summary, depth: int | None) -> list[Row]:
+def at_depth(summary: NetworkTable, depth: int | None) -> list[Row]:
     """The rows with consecutive calls inside a module at `depth` added up to one; every call where it is None."""
     if depth is None:
         return list(summary.rows)
@@ -77,7 +77,7 @@ def volume(shape: Sequence[int]) -> str:
     return "x".join(str(n) for n in shape) or "-"
 
 
-def given(summary: Summary) -> str:
+def given(summary: NetworkTable) -> str:
     """The inputs, `3x32x32` or `3x32x32 and 20 (int64)`."""
     return " and ".join(volume(one.shape) + (f" ({str(one.dtype).removeprefix('torch.')})" if one.dtype else "")
                         for one in summary.inputs)  # fmt: skip
@@ -101,14 +101,14 @@ def cells(row: Row) -> list[str]:
             axes(row.start), share(row.share)]  # fmt: skip
 
 
-def total_cells(summary: Summary) -> list[str]:
+def total_cells(summary: NetworkTable) -> list[str]:
     """The last line of every table."""
     total = summary.total
     counts = (total.params, total.macs, total.flops, total.activation_bytes, total.saved_bytes)
     return ["total", "", "", *map(number, counts), axes(total.receptive_field), "", "", ""]  # fmt: skip
 
 
-def closing(summary: Summary) -> str:
+def closing(summary: NetworkTable) -> str:
     """What the columns do not show."""
     of = "" if len(summary.inputs) < 2 else f"Receptive fields are told in pixels of the input {volume(summary.input)}."
     peak = f"Peak activations of an inference: {number(summary.total.peak_activation_bytes)} bytes."
@@ -117,7 +117,7 @@ def closing(summary: Summary) -> str:
     )
 
 
-def trained_only(summary: Summary) -> str:
+def trained_only(summary: NetworkTable) -> str:
     """A sentence on parameters that an inference does not run, "" where it runs all."""
     total = summary.total
     if not total.training_params:
@@ -126,7 +126,7 @@ def trained_only(summary: Summary) -> str:
             f"{total.params - total.training_params:,}.")  # fmt: skip
 
 
-def last_map(summary: Summary) -> str:
+def last_map(summary: NetworkTable) -> str:
     """A sentence on whose receptive field the total is, "" where it is that of the last row too."""
     last = next((row for row in reversed(summary.rows) if row.output), None)
     if last is None or last.receptive_field == summary.total.receptive_field:
@@ -135,7 +135,7 @@ def last_map(summary: Summary) -> str:
             f"the rows after it read all positions.")  # fmt: skip
 
 
-def misfits(summary: Summary) -> str:
+def misfits(summary: NetworkTable) -> str:
     """A sentence on the first window that leaves pixels unread at the far end, "" where every window fits."""
     found = [row for row in summary.rows
              if row.window and not row.op.startswith("conv_transpose") and any(left_over(row.window, row.inputs[0]))]  # fmt: skip
@@ -157,7 +157,7 @@ def left_over(window: Window, shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(unread(*one, ceil_mode=window.ceil_mode) for one in sizes)
 
 
-def text(summary: Summary, depth: int | None = None, width: int | None = None) -> str:
+def text(summary: NetworkTable, depth: int | None = None, width: int | None = None) -> str:
     """A table for the terminal; where it has only so many columns of text, what can best be missed is left out and named."""
     lines = [cells(row) for row in at_depth(summary, depth)]
     title = f"{summary.model}, input {given(summary)}"
@@ -216,7 +216,7 @@ def rendered(table: Table) -> str:
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
-def markdown(summary: Summary, depth: int | None = None) -> str:
+def markdown(summary: NetworkTable, depth: int | None = None) -> str:
     """A Markdown table."""
     lines = [COLUMNS, ("---", "---", *("---:" for _ in COLUMNS[2:]))]
     body: Iterable[Sequence[str]] = [*lines, *(cells(row) for row in at_depth(summary, depth)), total_cells(summary)]
@@ -224,7 +224,7 @@ def markdown(summary: Summary, depth: int | None = None) -> str:
     return f"**{plain(summary.model)}**, input {given(summary)}\n\n{table}\n\n{closing(summary)}\n"
 
 
-def comma_separated(summary: Summary, depth: int | None = None) -> str:
+def comma_separated(summary: NetworkTable, depth: int | None = None) -> str:
     """CSV: plain numbers, one column per axis where a value has axes; an unknown value is an empty cell."""
     letters = ("h", "w") if len(summary.input) == 3 else tuple(str(i) for i in range(len(summary.input) - 1))
     spread = ("receptive_field", "jump", "start", "share")

@@ -72,6 +72,10 @@ class Recorder(TorchDispatchMode):
         self.begun: tuple[Any, tuple] | None = None
         self.failed: Stopped | None = None
 
+    def mark_unsure(self, reason: str) -> None:
+        """Remember why what is kept for backward cannot be told from shapes."""
+        self.unsure = reason
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Nobody compiles a recording; the guard against it would import the compiler, which takes seconds."""
@@ -128,7 +132,7 @@ class Recorder(TorchDispatchMode):
         self.calls.append(Call(self.path, traits, args, kwargs, inputs, outputs, reads, writes, traits.name, shape))
         self.meddled |= not is_grad_enabled() or packing_hooks(True) is not None
         if torch.is_autocast_enabled("cpu") or traits.name in cpu.UNSURE:
-            self.unsure = cpu.UNSURE.get(traits.name, cpu.MIXED)
+            self.mark_unsure(cpu.UNSURE.get(traits.name, cpu.MIXED))
 
     def _on_meta(self, tensor: Tensor) -> Tensor:
         """A tensor without its numbers, which passes for the parameter that it is a copy of: TorchScript reads its own."""

@@ -1,11 +1,15 @@
 """Features made by hand: functions of decoded pictures uint8 N S S C to float32 N d, C being 1 or 3."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skimage.feature import hog as skimage_hog
 from torch.nn import functional
 
-from hubel.data.audit import descriptors
+from hubel.data.workers import in_threads
+from hubel.files import Track, silently
 
 LEVELS = {1: 64, 3: 8}  # bins per channel, by the number of channels
 CELL = 8  # px
@@ -32,9 +36,20 @@ def cell(side: int) -> int:
     return max(1, min(CELL, side // 4))
 
 
-def hog(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Histograms of oriented gradients: 9 directions per cell, cells normalised in blocks of 2 x 2  (Dalal & Triggs 2005)."""
-    return descriptors.hog(images, cell(images.shape[1]))
+def hog(images: NDArray[np.uint8], side: int | None = None, track: Track[Any] = silently) -> NDArray[np.float32]:
+    """Histograms of oriented gradients: 9 directions per cell, cells normalised in blocks of 2 x 2  (Dalal & Triggs 2005).
+
+    Args:
+        images: uint8 N S S C.
+        side: of a cell [px]; see `cell` unless given.
+        track: shows the progress.
+    """
+    side = cell(images.shape[1]) if side is None else side
+
+    def of(number: int) -> NDArray[np.float32]:
+        return skimage_hog(images[number], 9, (side, side), (2, 2), channel_axis=-1).astype(np.float32)
+
+    return np.stack(list(track(in_threads(of, range(len(images)), chunk=32), "describing pictures", len(images))))
 
 
 def raw_pixels(images: NDArray[np.uint8]) -> NDArray[np.float32]:

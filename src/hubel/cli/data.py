@@ -72,7 +72,7 @@ class Check(Pictures):
 
 def check(arguments: Check) -> int:
     """Says what is wrong."""
-    from hubel.commands.check import check as look
+    from hubel.audit.check import check as look
     from hubel.commands.check import conclude, show_findings
     from hubel.terminal import console_for, tracker
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from hubel import files
-from hubel.data import Augmentation, Division, Evidence, Preprocessing, Split, load, open_data, safe
+from hubel.data import Augmentation, Division, Evidence, Preprocessing, Split, augment, load, open_data, safe
 from hubel.data.augmentation.safety import CANDIDATES, PIXELS
 from hubel.errors import UsageError
 from hubel.recipe import Recipe
@@ -97,7 +97,7 @@ def _changed(train: Split, images: Tensor, preprocessing: Preprocessing, keys: d
     """uint8 N H W C: what the network would get, as a picture again."""
     augmentation = Augmentation.measured(train, **keys)
     generator = torch.Generator().manual_seed(seed)
-    x = augmentation(images, generator, preprocessing)
+    x = augment(augmentation, images, generator, preprocessing)
     if augmentation.mixes:
         x, _ = augmentation.mix(x, torch.zeros(len(x), dtype=torch.int64), 1, generator)
     mean, std = (torch.tensor(of)[:, None, None] for of in (preprocessing.mean, preprocessing.std))

@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from hubel import files
-from hubel.commands.check import pixels
+from hubel.audit import Inventory
+from hubel.audit.headers import headers
+from hubel.audit.wholeness import damage, pixels, unfinished
 from hubel.data import open_data
-from hubel.data.audit import Inventory
-from hubel.data.audit.headers import headers
-from hubel.data.audit.wholeness import damage, unfinished
 from hubel.data.splits import pictures_per_class
 from hubel.errors import UsageError
 from hubel.explanation.sheet import font, wrapped

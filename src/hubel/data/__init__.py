@@ -1,6 +1,6 @@
 """Sources of labelled pictures, their splits, and the batches a network trains on."""
 
-from hubel.data.augmentation import VIEWS, Augmentation, Evidence, View, border_colour, safe
+from hubel.data.augmentation import VIEWS, Augmentation, Evidence, View, augment, border_colour, safe
 from hubel.data.batches import batches, training_batches
 from hubel.data.division import Division
 from hubel.data.opened import Opened, open_data
@@ -20,6 +20,7 @@ __all__ = [
     "Splits",
     "Unreadable",
     "View",
+    "augment",
     "batches",
     "border_colour",
     "load",

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hubel.data.augmentation import Augmentation
+from hubel.data.augmentation import Augmentation, augment
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Split
 from hubel.data.stream import Streamed
@@ -126,7 +126,7 @@ def training_batches(split: Split, batch: int, preprocessing: Preprocessing, aug
         pictures = torch.from_numpy(split.take(which))
         if turned is not None:
             pictures = torch.where(turned[which, None, None, None], pictures.flip(2), pictures)
-        x = augmentation(pictures, generator, preprocessing, **place)
+        x = augment(augmentation, pictures, generator, preprocessing, **place)
         labels = torch.from_numpy(split.labels[which])
         if augmentation.mixes:
             assert classes is not None, "mixing needs the number of classes"

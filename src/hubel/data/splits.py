@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from hubel import files
 from hubel.data import cache
-from hubel.data.audit import look_alikes
 from hubel.data.division import NEAR_DUPLICATES, Division, pictures_per_class, read_division
 from hubel.data.levels import Levels, reread
+from hubel.data.near_duplicates import look_alikes
 from hubel.data.opened import Opened, refuse_if_many
 from hubel.data.preprocessing import Fit, Preprocessing, fitted, recoloured
 from hubel.data.scans import Scans, digest

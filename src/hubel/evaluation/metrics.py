@@ -103,7 +103,7 @@ def evaluate(classifier: Classifier, split: Split, name: str,
     """
     found, logits = scaled(logits_of(classifier, split), split, classifier, name)
     if threshold is not None:
-        found = replace(found, rejection=asdict(rejected(*surest(logits, split.labels), threshold)))
+        found = replace(found, rejection=asdict(rejected(*top_confidence(logits, split.labels), threshold)))
     return found, logits
 
 
@@ -120,7 +120,7 @@ def scaled(logits: Tensor, split: Split, classifier: Classifier, name: str) -> t
     found = replace(measure(after, split.labels, classifier.classes, name), computed_by=classifier.computed_by)
     if temperature == 1 or split.labels.ndim == 2:
         return found, after
-    losses, equal = losses_of(logits, split.labels), reliability(*surest(logits, split.labels))
+    losses, equal = losses_of(logits, split.labels), reliability(*top_confidence(logits, split.labels))
     before = {"loss": float(losses.mean()), "calibration_error": equal.error,
               "intervals": {"loss": mean_interval(losses), "calibration_error": equal.error_interval()[1]}}  # fmt: skip
     here = classifier.about.get("calibrated_on") == identity(split)
@@ -136,7 +136,7 @@ def calibrated(classifier: Classifier, logits: Tensor, split: Split) -> Classifi
     if split.labels.ndim == 2:
         return classifier
     temperature = fitted_temperature(logits, split.labels)
-    curve = risk_coverage(*surest(logits / temperature, split.labels)).thinned().to_dict()
+    curve = risk_coverage(*top_confidence(logits / temperature, split.labels)).thinned().to_dict()
     about = dict(zip(CALIBRATED, (temperature, identity(split), curve), strict=True))
     return replace(classifier, temperature=temperature, about=classifier.about | about)
 
@@ -192,7 +192,7 @@ def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...],
         mean_average_precision=ranked,
         intervals={figure: interval for figure, interval in intervals.items() if interval is not None},
     )  # fmt: skip
-    return found if several else _with_confidence(found, *surest(logits, labels))
+    return found if several else _with_confidence(found, *top_confidence(logits, labels))
 
 
 def losses_of(logits: Tensor, labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -201,7 +201,7 @@ def losses_of(logits: Tensor, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     return per_picture(logits, torch.from_numpy(labels)).double().numpy()
 
 
-def surest(logits: Tensor, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def top_confidence(logits: Tensor, labels: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The largest probability of each picture, N, and whether its class is the label, N."""
     confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
     return confidence.numpy(), predicted.numpy() == labels

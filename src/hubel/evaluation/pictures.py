@@ -50,10 +50,10 @@ def _worst_missed_or_invented(
     """Multi-label: the pictures with the surest single mistake about a class; both sets of classes in words."""
     probabilities = logits.sigmoid().numpy()
     wrong = (probabilities > 0.5) != (split.labels > 0)
-    surest = np.where(wrong, np.abs(probabilities - 0.5) + 0.5, 0).max(axis=1)
-    which = np.argsort(-surest, kind="stable")[: min(most, int((surest > 0).sum()))]
+    top_confidence = np.where(wrong, np.abs(probabilities - 0.5) + 0.5, 0).max(axis=1)
+    which = np.argsort(-top_confidence, kind="stable")[: min(most, int((top_confidence > 0).sum()))]
     said = [(_words(split.labels[i] > 0, classes), _words(probabilities[i] > 0.5, classes)) for i in which]
-    return _shown(split, which, surest[which], said)
+    return _shown(split, which, top_confidence[which], said)
 
 
 def _words(shown: NDArray[np.bool_], classes: tuple[str, ...]) -> str:

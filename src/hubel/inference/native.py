@@ -48,7 +48,7 @@ def filled(channels: int) -> int:
 
 
 @dataclass(eq=False)
-class Map:
+class Buffer:
     """What a step writes: channels x height x width of one picture.
 
     Args:
@@ -56,21 +56,21 @@ class Map:
         height: of the map.
         width: of the map.
         stride: channels in memory.
-        place: bytes into the arena; -1 where it has none yet.
+        offset: bytes into the arena; -1 where it has none yet.
     """
 
     channels: int
     height: int
     width: int
     stride: int = 0
-    place: int = -1
+    offset: int = -1
 
     def __post_init__(self) -> None:
         self.stride = self.stride or filled(self.channels)
 
     @property
-    def numbers(self) -> int:
-        """In memory, to whole cache lines."""
+    def numel(self) -> int:
+        """Numbers in memory, to whole cache lines."""
         return -(-self.height * self.width * self.stride // 32) * 32
 
 
@@ -79,26 +79,26 @@ class Step:
     """A row of native.c's program; fields that are not named are 0."""
 
     kind: str
-    to: Map
-    reads: list[Map]
-    numbers: dict[str, int] = field(default_factory=dict)
+    to: Buffer
+    reads: list[Buffer]
+    params: dict[str, int] = field(default_factory=dict)
     weight: Tensor | None = None
     bias: Tensor | None = None
     activation: str = "identity"
 
     def row(self) -> list[int]:
-        """The numbers of the C structure."""
+        """The fields of the C structure."""
         first = self.reads[0] if self.reads else self.to
         known = {
-            "kind": KINDS.index(self.kind), "activation": ACTIVATIONS.index(self.activation), "from": first.place,
-            "other": self.reads[1].place if len(self.reads) > 1 else -1, "to": self.to.place,
+            "kind": KINDS.index(self.kind), "activation": ACTIVATIONS.index(self.activation), "from": first.offset,
+            "other": self.reads[1].offset if len(self.reads) > 1 else -1, "to": self.to.offset,
             "height": first.height, "width": first.width, "channels": first.stride,
             "out_height": self.to.height, "out_width": self.to.width, "out_channels": self.to.stride,
             "kernel_height": 1, "kernel_width": 1, "length": first.stride, "stride_height": 1, "stride_width": 1,
             "dilation_height": 1, "dilation_width": 1,
             "weight": self.weight.data_ptr() if self.weight is not None else 0,
             "bias": self.bias.data_ptr() if self.bias is not None else 0,
-        } | self.numbers  # fmt: skip
+        } | self.params  # fmt: skip
         return [known.get(name, 0) for name in FIELDS]
 
 
@@ -114,7 +114,7 @@ class Program:
     def __init__(self, steps: Sequence[Step], example: Tensor, precision: Precision) -> None:
         self.precision: Precision = precision
         self.steps, self.classes, self.form, self.dtype = steps, steps[-1].to.channels, example.shape[1:], example.dtype
-        self.bytes = placed(steps, getattr(torch, precision).itemsize)
+        self.bytes = allocate(steps, getattr(torch, precision).itemsize)
         self.rows = torch.tensor([step.row() for step in steps])
         self.arena = torch.zeros(0, self.bytes, dtype=torch.uint8)
         self.computing = threading.Lock()
@@ -132,23 +132,23 @@ class Program:
         return logits
 
 
-def placed(steps: Sequence[Step], size_of_number: int) -> int:
+def allocate(steps: Sequence[Step], size_of_number: int) -> int:
     """Gives every map its place in the arena; the bytes of the arena.
 
     A map lives from the step that writes it to the last that reads it. The first bytes stay zero.
     """
     last = {one: number for number, step in enumerate(steps) for one in (step.to, *step.reads)}
-    held: list[Map] = []
+    held: list[Buffer] = []
     size = start = max(-(-one.stride // 32) * 32 for one in last) * size_of_number
     for number, step in enumerate(steps):
-        if step.to.place < 0:
+        if step.to.offset < 0:
             place = start
-            for other in sorted(held, key=lambda one: one.place):
-                if place + step.to.numbers * size_of_number <= other.place:
+            for other in sorted(held, key=lambda one: one.offset):
+                if place + step.to.numel * size_of_number <= other.offset:
                     break
-                place = max(place, other.place + other.numbers * size_of_number)
-            step.to.place = place
+                place = max(place, other.offset + other.numel * size_of_number)
+            step.to.offset = place
             held.append(step.to)
-            size = max(size, place + step.to.numbers * size_of_number)
+            size = max(size, place + step.to.numel * size_of_number)
         held = [one for one in held if last[one] > number]
     return size

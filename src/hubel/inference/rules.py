@@ -1,94 +1,97 @@
 """What becomes of each operator of torch in a program of native.c: one function each, with the operator's own arguments."""
 
-from __future__ import annotations
+# ruff: noqa: ARG001 -- a rule takes all arguments of its operator, whether it reads them or not
 
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from hubel.inference.native import LANES, VECTORS, Map, Step, filled
-
-if TYPE_CHECKING:
-    from hubel.inference.lowering import Lowering
+from hubel.inference.builder import Builder, Unsupported
+from hubel.inference.native import LANES, VECTORS, Buffer, Step, filled
 
 COLOURS = 4  # channels of a picture in memory, where it has no more
 TAPS, LINES = 1024, 1 << 20  # limits of what native.c keeps on the stack: taps of a kernel, bytes of depthwise lines
 
 aten = torch.ops.aten
-Rule = Callable[..., Map]
-"""From the lowering, the node and its arguments to the map it stands for."""
-
-
-class NotNative(Exception):
-    """The network has something the steps do not know."""
+Rule = Callable[..., Buffer]
+"""From the builder, the node and its arguments to the map it stands for."""
 
 
 # --------------------------------------------------------------------------------------------------------- convolution
 
 
-def window(x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,  # noqa: ARG001
-           groups: int = 1) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:  # fmt: skip
+def window(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
     """Stride, padding, dilation and groups of a convolution's arguments."""
     return pair(stride), pair(padding), pair(dilation), groups
 
 
-def convolution(lowering: Lowering, node: fx.Node, x: fx.Node, weight: fx.Node, bias: fx.Node | None = None,
-                *others: Any) -> Map:  # fmt: skip
+def convolution(
+    builder: Builder, node: fx.Node, x: fx.Node, weight: fx.Node, bias: fx.Node | None = None, *others: Any
+) -> Buffer:
     """Dense, by tiles of pixels and output channels; depthwise, line by line."""
     stride, padding, dilation, groups = window(x, weight, bias, *others)
-    own, weights = lowering.map(x), lowering.constant(weight)
+    own, weights = builder.buffer(x), builder.constant(weight)
     count, inputs, *kernel = weights.shape
-    biases = torch.zeros(count) if bias is None else lowering.constant(bias)
+    biases = torch.zeros(count) if bias is None else builder.constant(bias)
     _, _, height, width = shape(node)
-    to, numbers = Map(count, height, width), spread(kernel, stride, padding, dilation)
+    to, numbers = Buffer(count, height, width), spread(kernel, stride, padding, dilation)
     if groups > 1:
         line = 4 * (kernel[0] + 1) * (own.width + 2 * padding[1]) * LANES
         if not (groups == own.channels == count and dilation == (1, 1) and line <= LINES):
-            raise NotNative(f"a convolution of {groups} groups")
-        even = functional.pad(weights, (0, kernel[1] % lowering.terms, 0, 0, 0, 0, 0, own.stride - count))
-        taps = even.reshape(own.stride // LANES, LANES, -1, lowering.terms).transpose(1, 2)  # of a line, side by side
-        return lowering.wait(node, Step("depthwise", to, [own], numbers, stored(lowering, taps), whole(biases)))
+            raise Unsupported(f"a convolution of {groups} groups")
+        even = functional.pad(weights, (0, kernel[1] % builder.terms, 0, 0, 0, 0, 0, own.stride - count))
+        taps = even.reshape(own.stride // LANES, LANES, -1, builder.terms).transpose(1, 2)  # of a line, side by side
+        return builder.wait(node, Step("depthwise", to, [own], numbers, stored(builder, taps), whole(biases)))
     bordered = own.stride == COLOURS
-    more = COLOURS - inputs if bordered else inputs % lowering.terms  # of the zeros that fill up a pixel
+    more = COLOURS - inputs if bordered else inputs % builder.terms  # of the zeros that fill up a pixel
     taps = functional.pad(weights, (0, 0, 0, 0, 0, more)).permute(0, 2, 3, 1)
     if bordered:  # a picture with its border: a line of the kernel is one tap
         taps = taps.reshape(count, kernel[0], 1, -1)
         numbers |= {"kernel_width": 1, "pad_height": 0, "pad_width": 0}
-    return product(lowering, node, to, own, numbers, taps.flatten(1, 2), biases)
+    return product(builder, node, to, own, numbers, taps.flatten(1, 2), biases)
 
 
-def linear(lowering: Lowering, node: fx.Node, x: fx.Node, weight: fx.Node, bias: fx.Node | None = None) -> Map:
+def linear(builder: Builder, node: fx.Node, x: fx.Node, weight: fx.Node, bias: fx.Node | None = None) -> Buffer:
     """A convolution whose kernel is the whole map."""
-    own, weights = lowering.map(x), lowering.constant(weight)
+    own, weights = builder.buffer(x), builder.constant(weight)
     count, pixels = len(weights), own.height * own.width
     if weights.shape[1] != own.channels * pixels:
-        raise NotNative("a linear layer of something else than a whole map")
+        raise Unsupported("a linear layer of something else than a whole map")
     taps = weights.reshape(count, own.channels, pixels).permute(0, 2, 1)
-    taps = functional.pad(taps, (0, own.channels % lowering.terms))
+    taps = functional.pad(taps, (0, own.channels % builder.terms))
     numbers = spread((own.height, own.width), (1, 1), (0, 0), (1, 1))
-    biases = torch.zeros(count) if bias is None else lowering.constant(bias)
-    return product(lowering, node, Map(count, 1, 1), own, numbers, taps, biases)
+    biases = torch.zeros(count) if bias is None else builder.constant(bias)
+    return product(builder, node, Buffer(count, 1, 1), own, numbers, taps, biases)
 
 
-def product(lowering: Lowering, node: fx.Node, to: Map, own: Map, numbers: dict[str, int], taps: Tensor,
-            biases: Tensor) -> Map:  # fmt: skip
+def product(
+    builder: Builder, node: fx.Node, to: Buffer, own: Buffer, numbers: dict[str, int], taps: Tensor, biases: Tensor
+) -> Buffer:
     """The step of a dense convolution with weights outputs x taps x length."""
     if taps.shape[1] > TAPS:
-        raise NotNative(f"a kernel of {taps.shape[1]:,} taps")
+        raise Unsupported(f"a kernel of {taps.shape[1]:,} taps")
     plain = taps.shape[1] == 1 and (own.height, own.width) == (to.height, to.width)
     numbers |= {"length": taps.shape[2], "plain": int(plain)}
-    weights = stored(lowering, packed(taps, lowering.terms))
-    return lowering.wait(node, Step("convolution", to, [own], numbers, weights, whole(biases)))
+    weights = stored(builder, packed(taps, builder.terms))
+    return builder.wait(node, Step("convolution", to, [own], numbers, weights, whole(biases)))
 
 
-def stored(lowering: Lowering, weights: Tensor) -> Tensor:
+def stored(builder: Builder, weights: Tensor) -> Tensor:
     """As the steps read them."""
-    return weights.to(lowering.dtype).contiguous()
+    return weights.to(builder.dtype).contiguous()
 
 
 def packed(taps: Tensor, terms: int) -> Tensor:
@@ -127,8 +130,11 @@ def spread(
 ) -> dict[str, int]:
     """The fields of a kernel that moves over a map."""
     pairs = {"kernel": kernel, "stride": stride, "pad": padding, "dilation": dilation}
-    return {f"{name}_{side}": int(value) for name, both in pairs.items()
-            for side, value in zip(("height", "width"), both, strict=True)}  # fmt: skip
+    return {
+        f"{name}_{side}": int(value)
+        for name, both in pairs.items()
+        for side, value in zip(("height", "width"), both, strict=True)
+    }
 
 
 # ------------------------------------------------------------------------------------------------------ everything else
@@ -137,151 +143,192 @@ def spread(
 def activation(name: str) -> Rule:
     """Joined to the step before it, or a step of its own."""
 
-    def rule(lowering: Lowering, node: fx.Node, x: fx.Node) -> Map:
-        step = lowering.joined(x)
+    def rule(builder: Builder, node: fx.Node, x: fx.Node) -> Buffer:
+        step = builder.joined(x)
         if step is None:
-            own = lowering.map(x)
-            step = Step("activate", replace(own, place=-1), [own])
+            own = builder.buffer(x)
+            step = Step("activate", replace(own, offset=-1), [own])
         step.activation = name
-        return lowering.wait(node, step)
+        return builder.wait(node, step)
 
     return rule
 
 
-def hardtanh(lowering: Lowering, node: fx.Node, x: fx.Node, low: float = -1, high: float = 1) -> Map:
+def hardtanh(builder: Builder, node: fx.Node, x: fx.Node, low: float = -1, high: float = 1) -> Buffer:
     """ReLU6; no other limits."""
     if (low, high) != (0, 6):
-        raise NotNative(f"a clamp between {low:g} and {high:g}")
-    return activation("relu6")(lowering, node, x)
+        raise Unsupported(f"a clamp between {low:g} and {high:g}")
+    return activation("relu6")(builder, node, x)
 
 
-def add(lowering: Lowering, node: fx.Node, left: Any, right: Any, **kwargs: Any) -> Map:
+def add(builder: Builder, node: fx.Node, left: Any, right: Any, **kwargs: Any) -> Buffer:
     """Joined to a convolution before it, or a step of its own."""
-    if kwargs or lowering.form(left) is None or lowering.form(left) != lowering.form(right):
-        raise NotNative("a sum of unlike terms")
+    if kwargs or builder.form(left) is None or builder.form(left) != builder.form(right):
+        raise Unsupported("a sum of unlike terms")
     for one, other in ((left, right), (right, left)):
-        step = lowering.joined(one, "convolution") if one is not other else None
+        step = builder.joined(one, "convolution") if one is not other else None
         if step is not None:
-            step.reads.append(lowering.map(other))
-            return lowering.wait(node, step)
-    own = lowering.map(left)
-    return lowering.wait(node, Step("add", replace(own, place=-1), [own, lowering.map(right)]))
+            step.reads.append(builder.buffer(other))
+            return builder.wait(node, step)
+    own = builder.buffer(left)
+    return builder.wait(node, Step("add", replace(own, offset=-1), [own, builder.buffer(right)]))
 
 
-def multiply(lowering: Lowering, node: fx.Node, left: Any, right: Any) -> Map:
+def multiply(builder: Builder, node: fx.Node, left: Any, right: Any) -> Buffer:
     """A map by a number per channel that the picture itself decides (squeeze and excitation)."""
-    big, gate = sorted((lowering.map(one) for one in (left, right)), key=lambda one: -one.height * one.width)
+    big, gate = sorted((builder.buffer(one) for one in (left, right)), key=lambda one: -one.height * one.width)
     if gate.height * gate.width != 1 or gate.channels != big.channels:
-        raise NotNative("a product of maps")
-    return lowering.wait(node, Step("scale", replace(big, place=-1), [big, gate]))
+        raise Unsupported("a product of maps")
+    return builder.wait(node, Step("scale", replace(big, offset=-1), [big, gate]))
 
 
-def batch_norm(lowering: Lowering, node: fx.Node, x: fx.Node, weight: fx.Node | None, bias: fx.Node | None,
-               average: fx.Node, variance: fx.Node, training: bool, momentum: float, eps: float,  # noqa: ARG001
-               *others: Any) -> Map:  # noqa: ARG001  # fmt: skip
+def batch_norm(
+    builder: Builder,
+    node: fx.Node,
+    x: fx.Node,
+    weight: fx.Node | None,
+    bias: fx.Node | None,
+    average: fx.Node,
+    variance: fx.Node,
+    training: bool,
+    momentum: float,
+    eps: float,
+    *others: Any,
+) -> Buffer:
     """A factor and a summand per channel."""
-    factor = (lowering.constant(variance).double() + eps).rsqrt()
-    factor = factor if weight is None else factor * lowering.constant(weight)
-    summand = -factor * lowering.constant(average)
-    summand = summand if bias is None else summand + lowering.constant(bias)
-    own = lowering.map(x)
+    factor = (builder.constant(variance).double() + eps).rsqrt()
+    factor = factor if weight is None else factor * builder.constant(weight)
+    summand = -factor * builder.constant(average)
+    summand = summand if bias is None else summand + builder.constant(bias)
+    own = builder.buffer(x)
     if len(factor) != own.channels:
-        raise NotNative("a batch norm of a map that was flattened")
-    return lowering.wait(node, Step("affine", replace(own, place=-1), [own], {}, whole(factor), whole(summand)))
+        raise Unsupported("a batch norm of a map that was flattened")
+    return builder.wait(node, Step("affine", replace(own, offset=-1), [own], {}, whole(factor), whole(summand)))
 
 
-def max_pool(lowering: Lowering, node: fx.Node, x: fx.Node, kernel: Any, stride: Any = (), padding: Any = 0,
-             dilation: Any = 1, ceiling: bool = False) -> Map:  # noqa: ARG001 -- seen in the size  # fmt: skip
+def max_pool(
+    builder: Builder,
+    node: fx.Node,
+    x: fx.Node,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceiling: bool = False,
+) -> Buffer:
     """The largest of every window."""
     if pair(dilation) != (1, 1):
-        raise NotNative("a pooling with gaps")
-    return pool("maximum", lowering, node, x, kernel, stride or kernel, padding)
+        raise Unsupported("a pooling with gaps")
+    return pool("maximum", builder, node, x, kernel, stride or kernel, padding)
 
 
-def average_pool(lowering: Lowering, node: fx.Node, x: fx.Node, kernel: Any, stride: Any = (), padding: Any = 0,
-                 ceiling: bool = False, with_border: bool = True, divisor: int | None = None) -> Map:  # fmt: skip
+def average_pool(
+    builder: Builder,
+    node: fx.Node,
+    x: fx.Node,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceiling: bool = False,
+    with_border: bool = True,
+    divisor: int | None = None,
+) -> Buffer:
     """The average of every window."""
     if ceiling or divisor is not None:
-        raise NotNative("a pooling of uneven windows")
+        raise Unsupported("a pooling of uneven windows")
     step_over = with_border and pair(padding) != (0, 0)
-    return pool("average", lowering, node, x, kernel, stride or kernel, padding, offset=int(step_over))
+    return pool("average", builder, node, x, kernel, stride or kernel, padding, offset=int(step_over))
 
 
-def pool(kind: str, lowering: Lowering, node: fx.Node, x: fx.Node, kernel: Any, stride: Any, padding: Any,
-         **numbers: int) -> Map:  # fmt: skip
+def pool(
+    kind: str, builder: Builder, node: fx.Node, x: fx.Node, kernel: Any, stride: Any, padding: Any, **numbers: int
+) -> Buffer:
     """The step of a pooling."""
-    own, (_, _, height, width) = lowering.map(x), shape(node)
+    own, (_, _, height, width) = builder.buffer(x), shape(node)
     numbers |= spread(pair(kernel), pair(stride), pair(padding), (1, 1))
-    return lowering.wait(node, Step(kind, Map(own.channels, height, width), [own], numbers))
+    return builder.wait(node, Step(kind, Buffer(own.channels, height, width), [own], numbers))
 
 
-def adaptive_average_pool(lowering: Lowering, node: fx.Node, x: fx.Node, size: Any) -> Map:
+def adaptive_average_pool(builder: Builder, node: fx.Node, x: fx.Node, size: Any) -> Buffer:
     """The mean of the whole map; a map that has the wished size stays."""
-    own = lowering.map(x)
+    own = builder.buffer(x)
     if pair(size) == (own.height, own.width):
         return own
     if pair(size) != (1, 1):
-        raise NotNative("an adaptive pooling to several pixels")
-    return lowering.wait(node, Step("mean", Map(own.channels, 1, 1), [own]))
+        raise Unsupported("an adaptive pooling to several pixels")
+    return builder.wait(node, Step("mean", Buffer(own.channels, 1, 1), [own]))
 
 
-def mean(lowering: Lowering, node: fx.Node, x: fx.Node, axes: Sequence[int], keep: bool = False) -> Map:  # noqa: ARG001
+def mean(builder: Builder, node: fx.Node, x: fx.Node, axes: Sequence[int], keep: bool = False) -> Buffer:
     """Over height and width."""
-    own = lowering.map(x)
+    own = builder.buffer(x)
     if len(shape(x)) != 4 or sorted(axis % 4 for axis in axes) != [2, 3]:
-        raise NotNative("a mean over something else than the picture")
-    return lowering.wait(node, Step("mean", Map(own.channels, 1, 1), [own]))
+        raise Unsupported("a mean over something else than the picture")
+    return builder.wait(node, Step("mean", Buffer(own.channels, 1, 1), [own]))
 
 
-def leave_out(lowering: Lowering, node: fx.Node, x: fx.Node, axis: int = 0, start: int | None = None, end: int | None = None,
-              step: int = 1) -> Map:  # fmt: skip
+def leave_out(
+    builder: Builder,
+    node: fx.Node,
+    x: fx.Node,
+    axis: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Buffer:
     """Every so many lines or columns of a map, from the first on (the shortcuts of He et al. 2016, option A)."""
     if start or (end is not None and end < shape(x)[axis]) or (axis < 2 and step > 1):
-        raise NotNative("a part of a map")
+        raise Unsupported("a part of a map")
     if step == 1:
-        return lowering.map(x)
-    return pool("average", lowering, node, x, 1, (step if axis == 2 else 1, step if axis == 3 else 1), 0)
+        return builder.buffer(x)
+    return pool("average", builder, node, x, 1, (step if axis == 2 else 1, step if axis == 3 else 1), 0)
 
 
-def pad(lowering: Lowering, node: fx.Node, x: fx.Node, edges: Sequence[int], mode: str = "constant",  # noqa: ARG001
-        value: float | None = None) -> Map:  # fmt: skip
+def pad(
+    builder: Builder,
+    node: fx.Node,
+    x: fx.Node,
+    edges: Sequence[int],
+    mode: str = "constant",
+    value: float | None = None,
+) -> Buffer:
     """Channels of zeros before and after those of a map (option A again)."""
     *sides, before, after = edges
     if any(sides) or len(edges) != 6 or min(before, after) < 0 or mode != "constant" or value:
-        raise NotNative("a border that no convolution adds")
-    own = lowering.map(x)
-    to = Map(own.channels + before + after, own.height, own.width)
+        raise Unsupported("a border that no convolution adds")
+    own = builder.buffer(x)
+    to = Buffer(own.channels + before + after, own.height, own.width)
     rest = to.stride - before - own.channels
     numbers = {"length": own.channels, "offset": before, "pad_height": before, "pad_width": rest}
-    lowering.steps.append(Step("copy", to, [own], numbers))
+    builder.steps.append(Step("copy", to, [own], numbers))
     return to
 
 
-def concatenate(lowering: Lowering, node: fx.Node, parts: Sequence[fx.Node], axis: int = 0) -> Map:
+def concatenate(builder: Builder, node: fx.Node, parts: Sequence[fx.Node], axis: int = 0) -> Buffer:
     """Channels of several maps side by side."""
-    maps = [lowering.map(one) for one in parts]
+    maps = [builder.buffer(one) for one in parts]
     if axis % len(shape(node)) != 1 or shape(node)[1] != sum(one.channels for one in maps):
-        raise NotNative("maps joined otherwise than by channel")
-    to, start = Map(sum(one.channels for one in maps), maps[0].height, maps[0].width), 0
+        raise Unsupported("maps joined otherwise than by channel")
+    to, start = Buffer(sum(one.channels for one in maps), maps[0].height, maps[0].width), 0
     for one in maps:
         after = to.stride - to.channels if start + one.channels == to.channels else 0
-        lowering.steps.append(Step("copy", to, [one], {"length": one.channels, "offset": start, "pad_width": after}))
+        builder.steps.append(Step("copy", to, [one], {"length": one.channels, "offset": start, "pad_width": after}))
         start += one.channels
     return to
 
 
-def same(lowering: Lowering, node: fx.Node, x: fx.Node, *others: Any) -> Map:  # noqa: ARG001
+def same(builder: Builder, node: fx.Node, x: fx.Node, *others: Any) -> Buffer:
     """What changes no number; a map that is flattened is flattened by the linear layer."""
     if shape(node) != shape(x) and not (len(shape(node)) == 2 and shape(node)[0] == shape(x)[0]):
-        raise NotNative("a map whose numbers are arranged anew")
-    return lowering.map(x)
+        raise Unsupported("a map whose numbers are arranged anew")
+    return builder.buffer(x)
 
 
-def dropout(lowering: Lowering, node: fx.Node, x: fx.Node, rate: float, training: bool) -> Map:  # noqa: ARG001
+def dropout(builder: Builder, node: fx.Node, x: fx.Node, rate: float, training: bool) -> Buffer:
     """Nothing, out of training."""
     if training:
-        raise NotNative("a dropout that never ends")
-    return lowering.map(x)
+        raise Unsupported("a dropout that never ends")
+    return builder.buffer(x)
 
 
 LAYERS: dict[Any, Rule] = {  # what a network may begin with

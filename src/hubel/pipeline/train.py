@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hubel.audit import glance, in_short
 from hubel.data import Splits, open_data
 from hubel.data.arrays import BUILT_IN
-from hubel.data.audit import glance, in_short
 from hubel.errors import UsageError
 from hubel.files import Track, silently
 from hubel.model_ref import ModelRef

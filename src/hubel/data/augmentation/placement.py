@@ -1,21 +1,18 @@
 """Where the pictures of a batch are shown, drawn at random: whole-pixel moves, or one matrix per picture."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hubel.data.augmentation import geometry, policies
+from hubel.data.augmentation.augmentation import Augmentation
 from hubel.data.augmentation.erasing import uniform
-
-if TYPE_CHECKING:
-    from hubel.data.augmentation.augmentation import Augmentation
 
 CROP_RATIO = (3 / 4, 4 / 3)  # of a random resized crop, width over height
 
 
-def moves(keys: "Augmentation", count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def moves(keys: Augmentation, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Whole-pixel moves: right, down, mirrored, each N."""
     pad = keys.crop_padding
     place = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator)[:, :, 0]  # of the crop
@@ -25,7 +22,7 @@ def moves(keys: "Augmentation", count: int, generator: torch.Generator) -> tuple
     return torch.where(mirrored, place[1] - pad, pad - place[1]), pad - place[0], mirrored
 
 
-def matrices(keys: "Augmentation", count: int, stored: tuple[int, int], size: tuple[int, int], draws: Sequence[policies.Drawn],
+def matrices(keys: Augmentation, count: int, stored: tuple[int, int], size: tuple[int, int], draws: Sequence[policies.Drawn],
              generator: torch.Generator) -> Tensor:  # fmt: skip
     """From a point of the stored picture to where it is shown, N 2 3."""
     right, down, mirrored = moves(keys, count, generator)

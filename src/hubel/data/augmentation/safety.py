@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hubel.data.augmentation import geometry
+from hubel.data.augmentation.apply import augment
 from hubel.data.augmentation.augmentation import COLOURED, Augmentation
 from hubel.data.preprocessing import Preprocessing
 from hubel.data.splits import Split, Splits
@@ -128,7 +129,7 @@ def safe(data: Splits, seed: int = 0, *, characters: bool = False) -> tuple[dict
     before = _right(ridge(seen, targets), asked, answers)
 
     def reading(keys: dict[str, Any]) -> Tensor:
-        changed = extract(Augmentation.measured(data.train, **keys)(images, generator, small))
+        changed = extract(augment(Augmentation.measured(data.train, **keys), images, generator, small))
         return _right(ridge(torch.cat([seen, changed]), torch.cat([targets, targets])), asked, answers)
 
     rows: list[Evidence] = []

@@ -1,16 +1,14 @@
 """The colour changes of a batch, drawn at random: one matrix per picture, where places have theirs in `placement`."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hubel.data.augmentation import colour, policies
+from hubel.data.augmentation.augmentation import Augmentation
 from hubel.data.augmentation.erasing import uniform
-
-if TYPE_CHECKING:
-    from hubel.data.augmentation.augmentation import Augmentation
 
 
 class Statistics(NamedTuple):
@@ -24,7 +22,7 @@ class Statistics(NamedTuple):
 class Tint:
     """The colour changes drawn for a batch; they become matrices when the pictures' means are known."""
 
-    def __init__(self, keys: "Augmentation", count: int, channels: int, draws: Sequence[policies.Drawn],
+    def __init__(self, keys: Augmentation, count: int, channels: int, draws: Sequence[policies.Drawn],
                  generator: torch.Generator) -> None:  # fmt: skip
         def factor(key: float) -> Tensor:
             return uniform(count, max(0.0, 1 - key), 1 + key, generator)

@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.feature import hog as skimage_hog
 from sklearn.decomposition import PCA
 from sklearn.kernel_approximation import Nystroem
 
-from hubel.data.workers import in_threads
+from hubel.classic.features import hog
 from hubel.files import Track, silently
 
 CELLS = 8  # along a side: histograms of edges, and mean colours
@@ -16,24 +15,6 @@ WIDTH = 256  # principal components
 COLOUR = 0.5  # weight of colours against edges
 LANDMARKS, GAMMA = 600, 2.0  # pictures that others are likened to; how fast likeness falls with squared distance
 SAMPLE = 5000  # pictures that components and landmarks are taken from
-
-
-def hog(images: NDArray[np.uint8], cell: int, track: Track[Any] = silently) -> NDArray[np.float32]:
-    """Histograms of oriented gradients: 9 directions per cell, cells normalised in blocks of 2 x 2  (Dalal & Triggs 2005).
-
-    Args:
-        images: uint8 N S S C.
-        cell: side of a cell [px].
-        track: shows the progress.
-
-    Returns:
-        N d.
-    """
-
-    def of(number: int) -> NDArray[np.float32]:
-        return skimage_hog(images[number], 9, (cell, cell), (2, 2), channel_axis=-1).astype(np.float32)
-
-    return np.stack(list(track(in_threads(of, range(len(images)), chunk=32), "describing pictures", len(images))))
 
 
 def edges_and_colours(images: NDArray[np.uint8], track: Track[Any] = silently) -> NDArray[np.float32]:
@@ -57,8 +38,13 @@ def edges_and_colours(images: NDArray[np.uint8], track: Track[Any] = silently) -
         .mean(axis=(2, 4), dtype=np.float32)
         .reshape(len(images), -1)
     )
-    both = np.concatenate([part / max(float(np.linalg.norm(part, axis=1).mean()), 1e-6) * weight
-                           for part, weight in ((gradients, 1.0), (colours, COLOUR))], axis=1)  # fmt: skip
+    both = np.concatenate(
+        [
+            part / max(float(np.linalg.norm(part, axis=1).mean()), 1e-6) * weight
+            for part, weight in ((gradients, 1.0), (colours, COLOUR))
+        ],
+        axis=1,
+    )
     sample = both[:: max(1, len(images) // SAMPLE)]
     reduction: Any = PCA(min(WIDTH, *sample.shape), svd_solver="randomized", random_state=0).fit(sample)
     likeness: Any = Nystroem(gamma=GAMMA, n_components=min(LANDMARKS, len(sample)), random_state=0)

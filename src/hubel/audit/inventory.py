@@ -78,9 +78,16 @@ class Inventory:
                 sizes.append(np.tile([width, height], (len(part.labels), 1)))
             names += part.names
         counts = [len(part.labels) for part in parts.values()]
-        return Inventory(opened, names, tuple(parts), np.repeat(np.arange(len(parts)), counts),
-                         np.concatenate([part.labels for part in parts.values()]), np.concatenate(content),
-                         np.concatenate(sizes).astype(np.int64), reasons)  # fmt: skip
+        return Inventory(
+            opened,
+            names,
+            tuple(parts),
+            np.repeat(np.arange(len(parts)), counts),
+            np.concatenate([part.labels for part in parts.values()]),
+            np.concatenate(content),
+            np.concatenate(sizes).astype(np.int64),
+            reasons,
+        )
 
     def __len__(self) -> int:
         return len(self.names)

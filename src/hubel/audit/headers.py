@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hubel.data.audit.inventory import COMMON, Finding, Inventory
+from hubel.audit.inventory import COMMON, Finding, Inventory
 from hubel.data.image_file import QUIET, open_image
 from hubel.data.stream import raw_bytes
 from hubel.data.workers import in_threads
@@ -88,5 +88,8 @@ def header_findings(inventory: Inventory, found: list[Header | None]) -> Iterato
         if which.mean() > COMMON:
             continue
         for place in np.flatnonzero(which).tolist():
-            yield inventory.finding(kind, [int(shown[place])], f"{width[place]:,} x {height[place]:,} px, the median shorter "
-                                                               f"side is {usual:,.0f} px")  # fmt: skip
+            yield inventory.finding(
+                kind,
+                [int(shown[place])],
+                f"{width[place]:,} x {height[place]:,} px, the median shorter side is {usual:,.0f} px",
+            )

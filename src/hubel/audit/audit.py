@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data.audit.appearance import appearance_findings
-from hubel.data.audit.copies import copies, identical
-from hubel.data.audit.duplicates import near_duplicates
-from hubel.data.audit.headers import header_findings, headers
-from hubel.data.audit.inventory import Finding, Inventory
-from hubel.data.audit.kinds import KINDS
-from hubel.data.audit.labels import label_findings
-from hubel.data.audit.thumbnails import Thumbnails, thumbnails
+from hubel.audit.appearance import appearance_findings
+from hubel.audit.class_counts import label_findings
+from hubel.audit.copies import copies, identical
+from hubel.audit.headers import header_findings, headers
+from hubel.audit.inventory import Finding, Inventory
+from hubel.audit.kinds import KINDS
+from hubel.data.near_duplicates import group_thumbnails
 from hubel.data.opened import Opened
+from hubel.data.thumbnails import Thumbnails, thumbnails
 from hubel.files import Track, silently
 
 
@@ -30,7 +30,7 @@ class Audit(NamedTuple):
 
 
 def audit(opened: Opened, track: Track[Any] = silently) -> Audit:
-    """Looks at every picture; what needs a network to be seen is left to `evaluation.label_errors`.
+    """Looks at every picture; what needs a network to be seen is left to `check`.
 
     Args:
         opened: the data, opened leniently.
@@ -41,7 +41,7 @@ def audit(opened: Opened, track: Track[Any] = silently) -> Audit:
     """
     inventory = Inventory.of(opened)
     small = thumbnails(opened, track)
-    alike = _groups(len(inventory), small, track)
+    alike = group_thumbnails(len(inventory), small, track)
     findings = [
         *_broken(inventory, small.reasons),
         *copies(inventory, alike),
@@ -57,27 +57,6 @@ def glance(opened: Opened) -> list[Finding]:
     inventory = Inventory.of(opened)
     found = [*_broken(inventory, {}), *copies(inventory, identical(inventory)), *label_findings(inventory)]
     return gravest_first(found)
-
-
-def look_alikes(opened: Opened, track: Track[Any] = silently) -> dict[str, NDArray[np.int64]]:
-    """Which pictures of a source show the same, also across its parts.
-
-    Returns:
-        for each part the group of each of its pictures, N int64. Pictures with the same number show the same; a broken
-        picture is alone in its group.
-
-    Raises:
-        FileError: the cache cannot be written.
-    """
-    sizes = {name: len(part.labels) for name, part in opened.source.parts.items()}
-    groups = _groups(sum(sizes.values()), thumbnails(opened, track), track)
-    return dict(zip(sizes, np.split(groups, np.cumsum(list(sizes.values()))[:-1]), strict=True))
-
-
-def _groups(count: int, small: Thumbnails, track: Track[Any]) -> NDArray[np.int64]:
-    groups = np.arange(count)
-    groups[small.which] = small.which[near_duplicates(small.images, track=track)]
-    return groups
 
 
 def in_short(findings: Sequence[Finding], data: str) -> list[str]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from hubel.data.audit.alignment import SIDE, STEPS, Laid, alike, smoothed
-from hubel.data.audit.signatures import FREQUENCIES, TAKEN, views
+from hubel.data.near_duplicates.alignment import SIDE, STEPS, Laid, alike, smoothed
+from hubel.data.near_duplicates.signatures import FREQUENCIES, TAKEN, views
 from hubel.files import Track
 
 NEAR = 0.57  # distance of two views' signatures; 2 is the largest
@@ -55,8 +55,10 @@ def moved_copies(
     boxes, shrunk = torch.cat([of.boxes for of in found]), torch.cat(small)
     pairs, view, turn = _near(np.concatenate([of.waves for of in found]), track)
     maps = _map(boxes[pairs[0], view[0]], boxes[pairs[1], view[1]], TURNS[turn])
-    for look, steps in ((lambda which: shrunk[which].float(), STEPS[:1]),
-                        (lambda which: smoothed(pictures(which)), STEPS[1:])):  # fmt: skip
+    for look, steps in (
+        (lambda which: shrunk[which].float(), STEPS[:1]),
+        (lambda which: smoothed(pictures(which)), STEPS[1:]),
+    ):
         starts, same, laid = range(0, pairs.shape[1], CHUNK), [np.zeros(0, bool)], [maps[:0]]
         for start in track(starts, "laying pictures on each other", len(starts)):
             one, other = pairs[:, start : start + CHUNK]
@@ -108,10 +110,9 @@ def _cells(flat: NDArray[np.float32]) -> NDArray[np.int64]:
     steady = np.where(np.tri(FREQUENCIES)[:, :, None] > 0, np.maximum(size, turned), np.minimum(size, turned))
     steady = steady.reshape(len(flat), -1)
     centres = torch.from_numpy(steady[::CELL])
-    return torch.cat([
-        (some @ centres.T).topk(min(CELLS, len(centres))).indices
-        for some in torch.from_numpy(steady).split(4096)
-    ]).numpy()  # fmt: skip
+    return torch.cat(
+        [(some @ centres.T).topk(min(CELLS, len(centres))).indices for some in torch.from_numpy(steady).split(4096)]
+    ).numpy()
 
 
 def _by_parity(waves: NDArray[np.float32]) -> list[Tensor]:
@@ -134,8 +135,9 @@ def _hits(query: list[Tensor], key: list[Tensor]) -> tuple[NDArray[Any], ...]:
     return row.numpy(), column.numpy(), turn.numpy(), nearest.numpy()
 
 
-def _pairs(query: NDArray[np.int64], key: NDArray[np.int64], turn: NDArray[Any], product: NDArray[Any],
-           transposed: bool) -> NDArray[np.float64]:  # fmt: skip
+def _pairs(
+    query: NDArray[np.int64], key: NDArray[np.int64], turn: NDArray[Any], product: NDArray[Any], transposed: bool
+) -> NDArray[np.float64]:
     """Hits among all views as pairs of pictures: one, the other, which views, how the second is turned, their product; 6 P."""
     if transposed:  # of the query; where that is the first one, directions are exchanged in the second
         turn = 4 + np.where(query < key, (turn & 1) << 1 | turn >> 1, turn)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hubel.data.audit.inventory import Finding, Inventory
+from hubel.audit.inventory import Finding, Inventory
 from hubel.data.division import pictures_per_class
 from hubel.errors import listed
 
@@ -19,30 +19,40 @@ def label_findings(inventory: Inventory) -> Iterator[Finding]:
     yield from _names(inventory)
     classes, foreign = inventory.classes, inventory.opened.source.foreign
     readable = inventory.readable
-    counts = {name: pictures_per_class(inventory.labels[(inventory.part == i) & readable], len(classes))
-              for i, name in enumerate(inventory.parts)}  # fmt: skip
+    counts = {
+        name: pictures_per_class(inventory.labels[(inventory.part == i) & readable], len(classes))
+        for i, name in enumerate(inventory.parts)
+    }
     first = counts["train" if "train" in counts else "all"]
     for number, name in enumerate(classes):
         if name in foreign:
             parts = [part for part in counts if counts[part][number]]
             shown = inventory.labels[:, number] > 0 if inventory.labels.ndim == 2 else inventory.labels == number
             pictures = np.flatnonzero(shown).tolist()
-            yield inventory.finding("unknown_class", pictures, f"{name!r} is in {' and '.join(parts)}, not in training",
-                                    pictures)  # fmt: skip
+            yield inventory.finding(
+                "unknown_class", pictures, f"{name!r} is in {' and '.join(parts)}, not in training", pictures
+            )
     known = np.array([name not in foreign for name in classes])
     for part, of in counts.items():
         lacking = [repr(classes[i]) for i in np.flatnonzero((of == 0) & known).tolist()]
         if lacking:
-            yield Finding("missing_class", (), f"{part} holds no readable picture of {listed(lacking)} ({len(lacking)} of "
-                                               f"{int(known.sum())} classes)")  # fmt: skip
+            yield Finding(
+                "missing_class",
+                (),
+                f"{part} holds no readable picture of {listed(lacking)} ({len(lacking)} of {int(known.sum())} classes)",
+            )
     few = [f"{classes[i]!r} ({first[i]})" for i in np.argsort(first, kind="stable").tolist() if 0 < first[i] < FEW]
     if few:
         yield Finding("rare_class", (), f"fewer than {FEW} training pictures: {listed(few)}")
     there = first[first > 0]
     if len(there) > 1 and there.max() >= UNEVEN * there.min():
         most, least = int(first.argmax()), int(np.where(first > 0, first, first.max()).argmin())
-        yield Finding("imbalance", (), f"{classes[most]!r} has {first[most]:,} training pictures, {classes[least]!r} "
-                                       f"{first[least]:,}; sampler=balanced or class_weight=sqrt evens it out")  # fmt: skip
+        yield Finding(
+            "imbalance",
+            (),
+            f"{classes[most]!r} has {first[most]:,} training pictures, {classes[least]!r} "
+            f"{first[least]:,}; sampler=balanced or class_weight=sqrt evens it out",
+        )
 
 
 def _names(inventory: Inventory) -> Iterator[Finding]:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from hubel.data.audit.duplicates import CHUNK, FLAT
-from hubel.data.audit.inventory import COMMON, Finding, Inventory
-from hubel.data.audit.thumbnails import SIDE, Thumbnails
+from hubel.audit.inventory import COMMON, Finding, Inventory
+from hubel.data.near_duplicates.search import CHUNK, FLAT
+from hubel.data.thumbnails import SIDE, Thumbnails
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 DARK = 64  # of 255: a picture is dark where 99 % of its pixels are below
@@ -38,10 +38,18 @@ def appearance_findings(inventory: Inventory, small: Thumbnails) -> Iterator[Fin
     looks = {
         "blank": (blank, [f"all of one colour (contrast {value:.1f} of 255)" for value in contrast]),
         "dark": (~blank & (high < DARK), [f"99 % of the pixels are darker than {value:.0f} of 255" for value in high]),
-        "bright": (~blank & (low > BRIGHT), [f"95 % of the pixels are brighter than {value:.0f} of 255" for value in low]),
-        "blurred": (~blank & (detail < DETAIL) & whole, [f"neighbouring pixels differ by {value:.3f} of its contrast, the median "
-                                                 f"picture's by {middle:.3f}" for value in detail]),
-    }  # fmt: skip
+        "bright": (
+            ~blank & (low > BRIGHT),
+            [f"95 % of the pixels are brighter than {value:.0f} of 255" for value in low],
+        ),
+        "blurred": (
+            ~blank & (detail < DETAIL) & whole,
+            [
+                f"neighbouring pixels differ by {value:.3f} of its contrast, the median picture's by {middle:.3f}"
+                for value in detail
+            ],
+        ),
+    }
     for kind, (which, why) in looks.items():
         if which.sum() > COMMON * len(which) and kind != "blank":
             continue

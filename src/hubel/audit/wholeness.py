@@ -8,8 +8,8 @@ in the middle of a file that has its end shows only in decoding.
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data.audit.headers import Header
-from hubel.data.audit.inventory import Inventory
+from hubel.audit.headers import Header
+from hubel.audit.inventory import Inventory
 from hubel.data.preprocessing import Unreadable, decode, fitted, recoloured
 from hubel.data.stream import raw_bytes
 from hubel.data.workers import in_threads
@@ -31,6 +31,19 @@ def decoded(inventory: Inventory, number: int, side: int) -> NDArray[np.uint8]:
         return fitted(recoloured(pictures[within], 3), side, "pad")
     levels = next(iter(inventory.opened.source.parts.values())).levels  # those of all parts
     return decode(raw_bytes(pictures, within), side, 3, "pad", levels)
+
+
+def pixels(inventory: Inventory, number: int, side: int) -> NDArray[np.uint8] | None:
+    """A picture by its number, its longer side `side` px, uint8 H W 3; None where it is broken."""
+    try:
+        padded = decoded(inventory, number, side)
+    except (Unreadable, OSError, DataError):
+        return None
+    width, height = (
+        max(1, round(extent)) for extent in inventory.sizes[number] * (side / inventory.sizes[number].max())
+    )
+    left, top = (side - width) // 2, (side - height) // 2
+    return padded[top : top + height, left : left + width]
 
 
 def damage(inventory: Inventory, number: int) -> str:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hubel.audit import Audit
+from hubel.audit.descriptors import edges_and_colours
+from hubel.audit.fine_tuning import Halves, fine_tune_in_folds, halves, maps
+from hubel.audit.label_issues import combine_features, out_of_fold
 from hubel.classifier import Classifier
 from hubel.data import Opened
-from hubel.data.audit import Audit
-from hubel.data.audit.descriptors import edges_and_colours
 from hubel.data.splits import decode_part
-from hubel.evaluation.fine_tuning import Halves, fine_tuned, halves, maps
-from hubel.evaluation.label_errors import out_of_fold, side_by_side
 from hubel.files import Track, silently
 from hubel.transfer import extract, stages
 from hubel.transfer.features import Features, example_of
@@ -25,34 +25,35 @@ CELLS, WIDEST = 3, 4096  # the first of them also in 3 x 3 parts of the picture,
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What is seen on the pictures whose labels are judged.
+class JudgeData:
+    """What the judges see of the images whose labels they judge.
 
     Args:
-        pictures: their numbers, N.
+        images: their numbers, N.
         values: what is seen, N d.
         judge: how, in words.
         network: where it is fine-tuned, its halves and what the first of them makes of the pictures, 2 N C H W.
     """
 
-    pictures: NDArray[np.int64]
+    images: NDArray[np.int64]
     values: NDArray[np.float32]
     judge: str
     network: tuple[Halves, Tensor] | None = None
 
 
-def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: Track[Any] = silently, *,
-           thorough: bool = False) -> Looked:  # fmt: skip
-    """What there is to see on the pictures whose labels are judged.
+def judge_data(
+    found: Audit, classifier: Classifier | None, opened: Opened, track: Track[Any] = silently, *, thorough: bool = False
+) -> JudgeData:
+    """Compute what the judges see: edges and colours, and features of a network where one is given.
 
-    A network sees whole pictures, also one whose weights are published for the centre: a hem or a sleeve is at the border.
+    A network sees whole images, also one whose weights are published for the centre: a hem or a sleeve is at the border.
 
     Raises:
         UsageError: the network cannot be fine-tuned, or its maps take too much memory.
     """
     described = edges_and_colours(found.thumbnails.images, track)
     if classifier is None:
-        return Looked(found.thumbnails.which, side_by_side([described]), "edges and colours")
+        return JudgeData(found.thumbnails.which, combine_features([described]), "edges and colours")
     wanted, parts, before = classifier.preprocessing, [], 0
     if wanted.fit.startswith("crop"):
         wanted = replace(wanted, fit="pad")
@@ -66,8 +67,8 @@ def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: T
         places.append(split.places + before)
         parts.append(split)
         before += len(part.labels)
-    pictures = Joined(tuple(parts))
-    example = example_of(classifier, pictures)
+    images = Joined(tuple(parts))
+    example = example_of(classifier, images)
     # refused before anything is computed for nothing
     cut = halves(classifier.network, example) if thorough else None
     read = stages(classifier.network, example)[-DEPTH:]
@@ -75,24 +76,36 @@ def looked(found: Audit, classifier: Classifier | None, opened: Opened, track: T
     cells = min(CELLS, math.isqrt(WIDEST // width))
     if cells > 1 and len(read) > 1:
         read = (*read, read[0].divided(cells))
-    values = extract(classifier, pictures, read, track=track).values
+    values = extract(classifier, images, read, track=track).values
     which = np.concatenate(places)
     known = {int(number): place for place, number in enumerate(found.thumbnails.which)}
     shared = np.array([i for i, number in enumerate(which.tolist()) if number in known])
     described = described[[known[number] for number in which[shared].tolist()]]
     blocks = [described, *(values[place.name][shared] for place in read)]
-    seen = Looked(which[shared], side_by_side(blocks), f"features of {classifier.model}, edges and colours")
+    seen = JudgeData(which[shared], combine_features(blocks), f"features of {classifier.model}, edges and colours")
     if cut is None:
         return seen
-    views = maps(classifier, cut.body, pictures, shared, track)
+    views = maps(classifier, cut.body, images, shared, track)
     return replace(seen, judge=f"{classifier.model} fine-tuned, its features, edges and colours", network=(cut, views))
 
 
-def judged(seen: Looked, labels: NDArray[np.int64], groups: NDArray[np.int64], classes: int, seed: int = 0,
-           track: Track[Any] = silently) -> NDArray[np.float64]:  # fmt: skip
-    """Class probabilities of every picture by judges that did not train on it, N K; see `out_of_fold`."""
+def judge(
+    seen: JudgeData,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    classes: int,
+    seed: int = 0,
+    track: Track[Any] = silently,
+) -> NDArray[np.float64]:
+    """Compute class probabilities of every image, N K, by judges that did not train on it; see `out_of_fold`."""
     if seen.network is None:
         return out_of_fold(seen.values, labels, groups, classes, seed)
     cut, views = seen.network
-    return out_of_fold(seen.values, labels, groups, classes, seed,
-                       fine_tuned(views, cut, labels, groups, classes, seed=seed, track=track))  # fmt: skip
+    return out_of_fold(
+        seen.values,
+        labels,
+        groups,
+        classes,
+        seed,
+        fine_tune_in_folds(views, cut, labels, groups, classes, seed=seed, track=track),
+    )

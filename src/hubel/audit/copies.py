@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hubel.data.audit.inventory import Finding, Inventory
+from hubel.audit.inventory import Finding, Inventory
 
 SEALED = {"test": 2, "val": 1}  # of copies in several parts, the one that is scored last is kept
 WORDS = {"train": "training", "val": "validation", "test": "test", "all": "the data"}

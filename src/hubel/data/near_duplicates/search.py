@@ -19,9 +19,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from torch.nn import functional
 
-from hubel.data.audit.alignment import SIDE
-from hubel.data.audit.moved import moved_copies
-from hubel.data.audit.signatures import GRID, TAKEN, waves
+from hubel.data.near_duplicates.alignment import SIDE
+from hubel.data.near_duplicates.moved import moved_copies
+from hubel.data.near_duplicates.signatures import GRID, TAKEN, waves
 from hubel.data.stream import Streamed
 from hubel.data.workers import cores
 from hubel.files import Track, silently
@@ -34,8 +34,9 @@ NEIGHBOURS = 9  # that each picture is compared with: groups of more hang togeth
 CHUNK = 256  # pictures at once
 
 
-def near_duplicates(images: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64] | None = None,
-                    track: Track[Any] = silently) -> NDArray[np.int64]:  # fmt: skip
+def near_duplicates(
+    images: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64] | None = None, track: Track[Any] = silently
+) -> NDArray[np.int64]:
     """Which pictures show the same.
 
     Args:
@@ -54,8 +55,10 @@ def near_duplicates(images: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64
     if not len(rows):
         return np.zeros(0, np.int64)
     starts = range(0, len(rows), CHUNK)
-    found = [_described(reduced(images, rows[start : start + CHUNK], GRID))
-             for start in track(starts, "measuring pictures", len(starts))]  # fmt: skip
+    found = [
+        _described(reduced(images, rows[start : start + CHUNK], GRID))
+        for start in track(starts, "measuring pictures", len(starts))
+    ]
     signature, mirrored, contrast = (np.concatenate(of) for of in zip(*found, strict=True))
     pairs = _unmoved(images, rows, signature, mirrored, contrast, track)
     first = np.unique(_groups(pairs, len(rows)))
@@ -72,8 +75,14 @@ def _groups(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return first[group]
 
 
-def _unmoved(images: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64], signature: NDArray[np.float32],
-             mirrored: NDArray[np.float32], contrast: NDArray[np.float32], track: Track[Any]) -> NDArray[np.int64]:  # fmt: skip
+def _unmoved(
+    images: NDArray[np.uint8] | Streamed,
+    rows: NDArray[np.int64],
+    signature: NDArray[np.float32],
+    mirrored: NDArray[np.float32],
+    contrast: NDArray[np.float32],
+    track: Track[Any],
+) -> NDArray[np.int64]:
     """Pairs of pictures that show the same pixel on pixel, mirrored or not, 2 P."""
     _, first, same = np.unique(signature, axis=0, return_index=True, return_inverse=True)
     shown = first[contrast[first] >= FLAT]  # one of each, or many copies of one picture would hide its neighbours
@@ -81,8 +90,14 @@ def _unmoved(images: NDArray[np.uint8] | Streamed, rows: NDArray[np.int64], sign
     tree: Any = KDTree(signature[shown])
     for query, mirror in ((signature[shown], False), (mirrored[shown], True)):
         one, other = np.take(shown, _near(tree, query, track))
-        alike = [_alike(reduced(images, rows[one[i : i + CHUNK]], 2 * GRID), reduced(images, rows[other[i : i + CHUNK]], 2 * GRID),
-                        mirror) for i in range(0, len(one), CHUNK)]  # fmt: skip
+        alike = [
+            _alike(
+                reduced(images, rows[one[i : i + CHUNK]], 2 * GRID),
+                reduced(images, rows[other[i : i + CHUNK]], 2 * GRID),
+                mirror,
+            )
+            for i in range(0, len(one), CHUNK)
+        ]
         pairs.append(np.stack([one, other])[:, np.concatenate([np.zeros(0, bool), *alike])])
     return np.concatenate(pairs, axis=1)
 

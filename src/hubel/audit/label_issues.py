@@ -52,31 +52,31 @@ SAMPLE = 5000  # pictures that components and landmarks are taken from
 LANDMARKS, GAMMA = (
     1000,
     0.5,
-)  # pictures that others are likened to; likeness is exp(-GAMMA) at the median squared distance
+)  # images that others are likened to; likeness is exp(-GAMMA) at the median squared distance
 RIDGE, SHRINKAGE = 0.2, 0.2  # regularisation of the two judges
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A picture whose label is doubted.
+class LabelIssue:
+    """An image whose label is doubted.
 
     Args:
-        picture: its position.
-        said: its label.
-        seen: the class that is likeliest to classifiers which did not train on it.
-        own: the probability they give its label.
-        other: the probability they give `seen`.
+        image: its position.
+        label: what the data say it shows.
+        predicted: the class that is likeliest to classifiers which did not train on it.
+        self_confidence: the probability that they give its label.
+        confidence: the probability that they give `predicted`.
     """
 
-    picture: int
-    said: int
-    seen: int
-    own: float
-    other: float
+    image: int
+    label: int
+    predicted: int
+    self_confidence: float
+    confidence: float
 
 
-def side_by_side(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Several descriptions of the same pictures as one: every block weighs the same, however many numbers it has.
+def combine_features(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Combine several descriptions of the same images into one, in which every block weighs the same, whatever its width.
 
     Args:
         blocks: each N d, of any d.
@@ -94,16 +94,22 @@ def side_by_side(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return reduction.transform(both).astype(np.float32)
 
 
-def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], classes: int,
-                seed: int = 0, further: NDArray[np.float64] | None = None) -> NDArray[np.float64]:  # fmt: skip
-    """Class probabilities of every picture by judges that trained on the other folds, N K.
+def out_of_fold(
+    values: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    classes: int,
+    seed: int = 0,
+    further: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Compute class probabilities of every image, N K, by judges that trained on the other folds.
 
     One is the linear discriminant, the other ridge regression on the likeness to landmarks (a Gaussian kernel, in the
     approximation of Nystroem; Williams & Seeger, NIPS 2000). They err about different pictures, so their probabilities are
     averaged. The temperatures by which scores become probabilities are fitted to all out-of-fold answers.
 
     Args:
-        values: features, N d; see `side_by_side`.
+        values: features, N d; see `combine_features`.
         labels: of the pictures, N.
         groups: pictures of one group are in one fold, N; else the copy of a mislabelled picture would speak for it.
         classes: how many there are, K.
@@ -133,12 +139,16 @@ def out_of_fold(values: NDArray[np.float32], labels: NDArray[np.int64], groups: 
     return answers
 
 
-def of_each_class(values: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], seed: int = 0,
-                  ) -> NDArray[np.float64]:  # fmt: skip
-    """How probable it is that a picture shows each class, by the judges of `out_of_fold`, N K.
+def out_of_fold_multilabel(
+    values: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Compute how probable it is that an image shows each class, N K, by the judges of `out_of_fold`.
 
     Args:
-        values: features, N d; see `side_by_side`.
+        values: features, N d; see `combine_features`.
         labels: whether a class is said to be shown, N K of 0 and 1.
         groups: as in `out_of_fold`.
         seed: of the folds.
@@ -165,7 +175,7 @@ def of_each_class(values: NDArray[np.float32], labels: NDArray[np.int64], groups
 def _together(
     linear: NDArray[np.float64], curved: NDArray[np.float64], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Probabilities of the scores of both judges, N K; nan where one of them does not know."""
+    """Average the probabilities of both judges, N K; nan where one of them does not know."""
     answers = np.full_like(linear, np.nan)
     known = ~np.isnan(linear + curved).any(axis=1)
     if known.any():
@@ -174,9 +184,13 @@ def _together(
     return answers
 
 
-def discriminant(values: NDArray[np.float32], labels: NDArray[np.int64], classes: int, asked: NDArray[np.float32],
-                  ) -> NDArray[np.float64]:  # fmt: skip
-    """Scores of the linear discriminant, N K: log prior and density of Gaussian classes of one shrunk covariance.
+def discriminant(
+    values: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: int,
+    asked: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Compute the scores of the linear discriminant, N K: log prior and density of Gaussian classes of one shrunk covariance.
 
     As scikit-learn's, which warns of classes of one picture and does not know classes without any.
 
@@ -201,7 +215,7 @@ def discriminant(values: NDArray[np.float32], labels: NDArray[np.int64], classes
 
 
 def _likeness(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """To at most 1,000 of the pictures, N x as many."""
+    """Compute how alike images are to at most 1,000 of them, N x as many."""
     sample = values[:: max(1, len(values) // 500)]
     distance = float(np.median(pdist(sample, "sqeuclidean"))) if len(sample) > 1 else 1.0
     pool = values[:: max(1, len(values) // SAMPLE)]
@@ -214,13 +228,13 @@ def _likeness(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _tempered(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Probabilities of scores, N K, at the temperature that makes the labels likeliest."""
+    """Turn scores, N K, into probabilities at the temperature that makes the labels likeliest."""
     logits = torch.from_numpy(scores)
     return (logits / fitted_temperature(logits, labels)).softmax(dim=1).numpy()
 
 
 def bound(probabilities: NDArray[np.float64], alarms: float = ALARMS) -> float:
-    """How improbable a label has to be to be doubted; see `suspects`."""
+    """Compute how improbable a label has to be to be doubted; see `label_issues`."""
     chances = np.sort(probabilities[~np.isnan(probabilities).any(axis=1)], axis=None)
     if not len(chances):
         return 0.0
@@ -228,8 +242,10 @@ def bound(probabilities: NDArray[np.float64], alarms: float = ALARMS) -> float:
     return float(chances[np.searchsorted(np.cumsum(chances), alarms * count).clip(max=len(chances) - 1)])
 
 
-def suspects(probabilities: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS) -> list[Suspect]:
-    """The pictures whose label is least probable, those first.
+def label_issues(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS
+) -> list[LabelIssue]:
+    """Find the images whose label is doubted. Returns the least probable first.
 
     How improbable is decided by the false alarms it costs: were all labels drawn from the probabilities, the expected
     share of labels below the bound would be `alarms`.
@@ -244,35 +260,37 @@ def suspects(probabilities: NDArray[np.float64], labels: NDArray[np.int64], alar
     own = answers[np.arange(len(usable)), given]
     seen = answers.argmax(axis=1) if len(usable) else given
     doubted = np.flatnonzero((own < bound(probabilities, alarms)) & (seen != given))
-    return [Suspect(int(usable[i]), int(given[i]), int(seen[i]), float(own[i]), float(answers[i, seen[i]]))
-            for i in doubted[np.argsort(own[doubted], kind="stable")].tolist()]  # fmt: skip
+    return [
+        LabelIssue(int(usable[i]), int(given[i]), int(seen[i]), float(own[i]), float(answers[i, seen[i]]))
+        for i in doubted[np.argsort(own[doubted], kind="stable")].tolist()
+    ]
 
 
 @dataclass(frozen=True)
-class Mark:
+class LabelFlag:
     """A class that is wrongly said to be shown, or not, as it seems.
 
     Args:
-        picture: its position.
+        image: its position.
         label: the class.
-        missing: nobody said that the picture shows it; else it is superfluous.
-        own: the probability of what is said.
+        missing: the data do not say that the image shows it; else it is superfluous.
+        self_confidence: the probability of what the data say.
     """
 
-    picture: int
+    image: int
     label: int
     missing: bool
-    own: float
+    self_confidence: float
 
 
-def wrong_marks(shown: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS) -> list[Mark]:
-    """As `suspects`, of pictures that may show several classes: the least probable first.
+def label_flags(shown: NDArray[np.float64], labels: NDArray[np.int64], alarms: float = ALARMS) -> list[LabelFlag]:
+    """Do as `label_issues` for images that may show several classes. Returns the least probable first.
 
     Args:
-        shown: see `of_each_class`, N K.
+        shown: see `out_of_fold_multilabel`, N K.
         labels: as they are in the data, N K of 0 and 1.
         alarms: expected number of wrongly doubted marks for a picture.
     """
     count = labels.shape[1]
-    found = suspects(np.stack([1 - shown, shown], axis=2).reshape(-1, 2), labels.reshape(-1), alarms / count)
-    return [Mark(one.picture // count, one.picture % count, one.said == 0, one.own) for one in found]
+    found = label_issues(np.stack([1 - shown, shown], axis=2).reshape(-1, 2), labels.reshape(-1), alarms / count)
+    return [LabelFlag(one.image // count, one.image % count, one.label == 0, one.self_confidence) for one in found]
