@@ -237,7 +237,7 @@ def test_fitting_square_pictures_is_refused():
 def test_defaults_fit_the_data(digits):
     opened = open_data("digits")
     plan = plan_input(Recipe(), opened)
-    assert (plan.model, plan.size, plan.channels) == ("resnet8_cifar", 8, 1)
+    assert (str(plan.model), plan.size, plan.channels) == ("resnet8_cifar", 8, 1)
     recipe = complete(Recipe(), plan, digits, normalised=True, characters=opened.characters)
     assert recipe.flip is False  # digits are never mirrored unless asked
     assert (recipe.epochs, recipe.batch) == (40, 64)
