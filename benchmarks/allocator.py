@@ -1,6 +1,8 @@
-"""Whether sharing a process is fair to the baseline: the plain loop under glibc's own rules, and under their fixed values.
+"""Whether sharing a process is fair to the baseline: the plain loop under glibc's own rules, and under their fixed
+values.
 
-`hubel benchmark` runs every contender in one process and gives the baselines thresholds of 32 MiB and 64 MiB: where glibc's
+`hubel benchmark` runs every contender in one process and gives the baselines thresholds of 32 MiB and 64 MiB: where
+glibc's
 dynamic rules end once large blocks have been freed. Here each allocator has processes of its own: `untouched` sets
 nothing, `usual` sets those values, `keeping` sets Hubel's. Fair means that `usual` is not slower than `untouched`.
 
@@ -68,8 +70,17 @@ def main() -> None:
             ]
             speeds.append(float(subprocess.check_output(command)))
     medians = {name: statistics.median(speeds) for name, speeds in found.items()}
-    print(json.dumps({"model": given.model, "batch": given.batch, "unit": "images/s", "speeds": found,
-                      "usual_over_untouched": medians["usual"] / medians["untouched"]}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "model": given.model,
+                "batch": given.batch,
+                "unit": "images/s",
+                "speeds": found,
+                "usual_over_untouched": medians["usual"] / medians["untouched"],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

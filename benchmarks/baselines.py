@@ -3,8 +3,8 @@
     python benchmarks/baselines.py tables > tables.md
     python benchmarks/baselines.py keep runs/clothing-baseline-1 [RUN ...]
 
-`keep` puts the figures of a baseline, and of further runs on the same splits, into evidence/baselines.jsonl, a line per data
-set; `tables` writes them as Markdown. The document holds exactly these tables (a test).
+`keep` puts the figures of a baseline, and of further runs on the same splits, into evidence/baselines.jsonl, a line per
+data set; `tables` writes them as Markdown. The document holds exactly these tables (a test).
 """
 
 import json
@@ -44,15 +44,24 @@ def keep(folder: Path, runs: list[Path]) -> None:
 
 def table(found: dict[str, Any]) -> str:
     """The rows of one data set as Markdown."""
-    lines = ["| method | chosen on validation | validation | test | 95 % interval | balanced | features | fit | predict |",
-             "|---|---|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    lines = [
+        "| method | chosen on validation | validation | test | 95 % interval | balanced | features | fit | predict |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
     for row in [*found["rows"], *found["runs"]]:
         test, seconds = row["test"], row["seconds"]
         times = ["" if seconds[key] is None else f"{seconds[key]:.1f} s" for key in ("features", "fit", "predict")]
         title = f"**{row['title']}**" if "command" in row else row["title"]
         low, high = (100 * end for end in test["interval"])
-        cells = [title, row["setting"], f"{100 * row['validation']['top1']:.1f} %", f"{100 * test['top1']:.1f} %",
-                 f"{low:.1f} to {high:.1f} %", f"{100 * test['balanced_accuracy']:.1f} %", *times]  # fmt: skip
+        cells = [
+            title,
+            row["setting"],
+            f"{100 * row['validation']['top1']:.1f} %",
+            f"{100 * test['top1']:.1f} %",
+            f"{low:.1f} to {high:.1f} %",
+            f"{100 * test['balanced_accuracy']:.1f} %",
+            *times,
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -3,9 +3,10 @@
     python benchmarks/ensembles.py measure runs/mobilenet_0 runs/mobilenet_1 runs/mobilenet_2 --other runs/squeezenet
     python benchmarks/ensembles.py table
 
-`measure` takes runs on the same splits, the first ones of one architecture that started from the same weights, so that these
-may average. Everything is chosen on validation pictures; the test part decides nothing. Beside every row stand the test
-pictures that it reads rightly and the best single network (by validation) does not, and the reverse, with McNemar's mid-p.
+`measure` takes runs on the same splits, the first ones of one architecture that started from the same weights, so that
+these may average. Everything is chosen on validation pictures; the test part decides nothing. Beside every row stand
+the test pictures that it reads rightly and the best single network (by validation) does not, and the reverse, with
+McNemar's mid-p.
 """
 
 import argparse
@@ -35,7 +36,9 @@ FIGURES = ("n", "top1", "interval", "loss", "balanced_accuracy")
 
 
 def measure(alike: list[str], others: list[str]) -> dict[str, Any]:
-    """Scores every combination on the test part, and compares what its saved file answers with the best single network."""
+    """Scores every combination on the test part, and compares what its saved file answers with the best single
+    network.
+    """
     every = [*alike, *others]
     plan: list[tuple[Combine, list[str]]] = [
         ("mean", alike),
@@ -58,22 +61,36 @@ def measure(alike: list[str], others: list[str]) -> dict[str, Any]:
             right[title] = _right(Classifier.load(file) if "soup" in combine else Ensemble.load(file), pictures)
             assert right[title].mean() == found["top1"], "the saved file answers as what was measured"
             weights = {Path(row["path"]).name: row["weight"] for row in found["members"]}
-            rows.append({"title": title, "weights": weights, **{key: found[key] for key in FIGURES},
-                         "notes": found["notes"]})  # fmt: skip
+            rows.append(
+                {"title": title, "weights": weights, **{key: found[key] for key in FIGURES}, "notes": found["notes"]}
+            )
             if paths == every and not any("network" in row for row in rows):
-                alone = [{"title": Path(row["path"]).name, "network": row["model"], "px": row["size"],
-                          "validation": validation[row["path"]], **{key: row[key] for key in FIGURES}}
-                         for row in found["members"]]  # fmt: skip
+                alone = [
+                    {
+                        "title": Path(row["path"]).name,
+                        "network": row["model"],
+                        "px": row["size"],
+                        "validation": validation[row["path"]],
+                        **{key: row[key] for key in FIGURES},
+                    }
+                    for row in found["members"]
+                ]
                 right |= {Path(path).name: right[path] for path in every}
                 rows = [*alone, *rows]
     for row in rows:
-        gained, lost = (int((a & ~b).sum()) for a, b in
-                        ((right[row["title"]], right[best]), (right[best], right[row["title"]])))  # fmt: skip
+        gained, lost = (
+            int((a & ~b).sum()) for a, b in ((right[row["title"]], right[best]), (right[best], right[row["title"]]))
+        )
         row |= {"gained": gained, "lost": lost, "p": mcnemar(gained, lost)[1]}
     runs = [Run.open(Path(path)) for path in every]
-    return {"best": Path(best).name, "rows": rows, "trained": [commands.portable(run.info.command) for run in runs],
-            "sizes": runs[0].info.splits.sizes, "command": commands.own(),
-            "versions": versions()}  # fmt: skip
+    return {
+        "best": Path(best).name,
+        "rows": rows,
+        "trained": [commands.portable(run.info.command) for run in runs],
+        "sizes": runs[0].info.splits.sizes,
+        "command": commands.own(),
+        "versions": versions(),
+    }
 
 
 def _right(classifier: Classifier | Ensemble, pictures: Pictures) -> NDArray[np.bool_]:
@@ -86,13 +103,18 @@ def _right(classifier: Classifier | Ensemble, pictures: Pictures) -> NDArray[np.
 
 def table(found: dict[str, Any]) -> str:
     """The evidence as Markdown."""
-    lines = ["| | weights | test accuracy | 95 % interval | log loss | against the best single: gained, lost | p |",
-             "|---|---|--:|--:|--:|--:|--:|"]  # fmt: skip
+    lines = [
+        "| | weights | test accuracy | 95 % interval | log loss | against the best single: gained, lost | p |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
     for row in found["rows"]:
         alone = "network" in row
         low, high = (100 * end for end in row["interval"])
-        weights = "" if alone or len(set(row["weights"].values())) == 1 else \
-                  ", ".join(f"{weight:g} {name}" for name, weight in row["weights"].items() if weight)  # fmt: skip
+        weights = (
+            ""
+            if alone or len(set(row["weights"].values())) == 1
+            else ", ".join(f"{weight:g} {name}" for name, weight in row["weights"].items() if weight)
+        )
         title = f"{row['title']} ({row['px']} px)" if alone else f"**{row['title']}**"
         against = (
             ["", ""] if row["title"] == found["best"] else [f"+{row['gained']}, -{row['lost']}", f"{row['p']:.2g}"]

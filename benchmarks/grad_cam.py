@@ -1,7 +1,7 @@
 """Grad-CAM beside a forward pass, in turns:  python benchmarks/grad_cam.py [MODEL ...] [--output FILE.json]
 
-Prints per network the median ratio of Grad-CAM for the likeliest class to one forward pass under `no_grad`, its range, and the
-ratio of the multiply-accumulates. The target: at most 3 forward passes.
+Prints per network the median ratio of Grad-CAM for the likeliest class to one forward pass under `no_grad`, its range,
+and the ratio of the multiply-accumulates. The target: at most 3 forward passes.
 """
 
 import argparse
@@ -53,8 +53,11 @@ def measured(model: str) -> dict[str, Any]:
     forward(), explained()
     ratios = [seconds(explained) / seconds(forward) for _ in range(ROUNDS)]
     passes = statistics.median(ratios)
-    print(f"{model:<16} {passes:.2f} forward passes ({min(ratios):.2f} to {max(ratios):.2f}), "
-          f"multiply-accumulates {macs(explained) / macs(forward):.3f}", flush=True)  # fmt: skip
+    print(
+        f"{model:<16} {passes:.2f} forward passes ({min(ratios):.2f} to {max(ratios):.2f}), "
+        f"multiply-accumulates {macs(explained) / macs(forward):.3f}",
+        flush=True,
+    )
     return {"case": model, "passes": passes, "range": [min(ratios), max(ratios)], "spare": MOST - passes, "n": ROUNDS}
 
 

@@ -1,9 +1,9 @@
-"""Inference: the engine that `hubel.inference.choose` takes against ONNX Runtime, OpenVINO and frozen inductor as a user
-would call them, at equal precision; and in the default precision against ONNX Runtime's float32.
+"""Inference: the engine that `hubel.inference.choose` takes against ONNX Runtime, OpenVINO and frozen inductor as a
+user would call them, at equal precision; and in the default precision against ONNX Runtime's float32.
 
-All contenders are prepared first and then take turns in one process, as those of `hubel benchmark` do; the figures are medians.
-Weights are random (seed 0), pictures are noise: speed
-does not depend on them. Every row is printed as JSON and, with --append, added to a file.
+All contenders are prepared first and then take turns in one process, as those of `hubel benchmark` do; the figures are
+medians. Weights are random (seed 0), pictures are noise: speed does not depend on them. Every row is printed as JSON
+and, with --append, added to a file.
 
     python benchmarks/inference.py resnet50 [--batches 1 16] [--inductor] [--seconds 25] [--append FILE]
 
@@ -102,8 +102,10 @@ def measure(name: str, batch: int, inductor: bool, seconds: float) -> dict[str, 
     for precision, choice in chosen.items():
         runs[f"ours {precision}"] = lambda choice=choice: choice.run(x)
     speeds, n = medians(runs, batch, seconds)
-    best = {precision: max(speed for who, speed in speeds.items() if who.endswith(precision) and not who.startswith("ours"))
-            for precision in chosen}  # fmt: skip
+    best = {
+        precision: max(speed for who, speed in speeds.items() if who.endswith(precision) and not who.startswith("ours"))
+        for precision in chosen
+    }
     return {
         "network": name,
         "batch": batch,

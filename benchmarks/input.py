@@ -1,6 +1,7 @@
 """Input where `hubel benchmark data` does not look: shards, decoding in threads, prefetching.
 
-- "shards": the folder of JPEGs of `hubel benchmark data` packed into tar shards and decoded anew each epoch, beside later
+- "shards": the folder of JPEGs of `hubel benchmark data` packed into tar shards and decoded anew each epoch, beside
+later
   epochs on the folder, which read the decoded array, and beside ImageFolder and DataLoader.
 - "threads": decoding with all threads, beside one.
 - "prefetch": a training step on the CPU whose next batch a thread prepares, beside one that prepares it itself.
@@ -63,8 +64,12 @@ def threads(scratch: Path) -> Case:
     files = [path.read_bytes() for path in sorted(scratch.rglob("*.jpg"))]
 
     def decoded(count: int) -> Contender:
-        return Contender(f"threads={count}", lambda: list(in_threads(lambda raw: decode(raw, SIDE, 3, "pad"), files, count)),
-                         len(files), keeps_memory=True)  # fmt: skip
+        return Contender(
+            f"threads={count}",
+            lambda: list(in_threads(lambda raw: decode(raw, SIDE, 3, "pad"), files, count)),
+            len(files),
+            keeps_memory=True,
+        )
 
     return Case(contenders=[decoded(max(torch.get_num_threads(), 2)), decoded(1)], unit="images/s")
 
@@ -88,8 +93,13 @@ def prefetch(name: str, _scratch: Path) -> Case:
             torch.nn.functional.cross_entropy(network(x), labels).backward()
             optimiser.step()
 
-    return Case(contenders=[Contender(word, partial(epoch, ahead), len(images), keeps_memory=True)
-                            for word, ahead in (("prefetched", 2), ("not prefetched", 0))], unit="images/s")  # fmt: skip
+    return Case(
+        contenders=[
+            Contender(word, partial(epoch, ahead), len(images), keeps_memory=True)
+            for word, ahead in (("prefetched", 2), ("not prefetched", 0))
+        ],
+        unit="images/s",
+    )
 
 
 WORKS: dict[str, dict[str, Callable[[Path], Case]]] = {

@@ -5,10 +5,10 @@
     python benchmarks/intervals.py --output benchmarks/evidence/intervals.json
     python benchmarks/intervals.py --table               # nothing new: the evidence as benchmarks/README.md shows it
 
-A population is a classifier whose logits are known normal variables: s at the picture's class plus noise. Its true class
-probabilities given the logits follow by Bayes' rule, so the truth is computed from half a million pictures' probabilities, not
-from their labels. `sharpness` multiplies the logits, which makes the probabilities over- or underconfident and changes no
-answer. Pairs are two classifiers whose noise is correlated.
+A population is a classifier whose logits are known normal variables: s at the picture's class plus noise. Its true
+class probabilities given the logits follow by Bayes' rule, so the truth is computed from half a million pictures'
+probabilities, not from their labels. `sharpness` multiplies the logits, which makes the probabilities over- or
+underconfident and changes no answer. Pairs are two classifiers whose noise is correlated.
 """
 
 import argparse
@@ -59,8 +59,10 @@ class Population:
         common, own, others = generator.standard_normal((3, len(labels), self.classes))
         shown = np.eye(self.classes)[labels]
         first, second = np.sqrt(0.5) * (common + own), np.sqrt(0.5) * (common + others)
-        return tuple(strength * (strength * shown + noise) for strength, noise in
-                     ((self.strength, first), (self.other or self.strength, second)))  # fmt: skip
+        return tuple(
+            strength * (strength * shown + noise)
+            for strength, noise in ((self.strength, first), (self.other or self.strength, second))
+        )
 
     def draw(self, n: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Labels n, and the exponents of both classifiers, n K each."""
@@ -101,15 +103,21 @@ def truth(population: Population, seed: int = 1) -> dict[str, float]:
         confidences.append(confidence)
         risks.append(1 - right)
     order = np.argsort(-np.concatenate(confidences))
-    figures = {"loss": np.mean(losses), "calibration_error": abs(gaps).sum() / LARGE,
-               "aurc": (np.cumsum(np.concatenate(risks)[order]) / np.arange(1, LARGE + 1)).mean()}  # fmt: skip
+    figures = {
+        "loss": np.mean(losses),
+        "calibration_error": abs(gaps).sum() / LARGE,
+        "aurc": (np.cumsum(np.concatenate(risks)[order]) / np.arange(1, LARGE + 1)).mean(),
+    }
     if among:
         figures["top5"] = np.mean(among)
     for prefix, counts in (("", joint / LARGE), ("other ", other / LARGE)):
         hits, shown, answers = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-        figures |= {prefix + "top1": hits.sum(), prefix + "balanced_accuracy": (hits / shown).mean(),
-                    prefix + "macro_precision": (hits / answers).mean(),
-                    prefix + "macro_f1": (2 * hits / (shown + answers)).mean()}  # fmt: skip
+        figures |= {
+            prefix + "top1": hits.sum(),
+            prefix + "balanced_accuracy": (hits / shown).mean(),
+            prefix + "macro_precision": (hits / answers).mean(),
+            prefix + "macro_f1": (2 * hits / (shown + answers)).mean(),
+        }
     figures["difference of accuracy"] = figures["top1"] - figures["other top1"]
     figures["difference of macro_f1"] = figures["macro_f1"] - figures["other macro_f1"]
     return {key: float(value) for key, value in figures.items()}
@@ -128,7 +136,9 @@ def intervals(population: Population, sets: int, seed: int = 0) -> Iterator[dict
 
 
 def of_confidence(population: Population, sets: int, seed: int = 0) -> Iterator[dict[str, tuple[float, float]]]:
-    """On the same test sets the intervals of what follows from the largest probability, which takes a hundredth of the time."""
+    """On the same test sets the intervals of what follows from the largest probability, which takes a hundredth of
+    the time.
+    """
     generator = np.random.default_rng(seed)
     for _ in range(sets):
         labels, first, _ = population.draw(population.n, generator)
@@ -149,9 +159,14 @@ def coverage(population: Population, sets: int, simulate: Simulation) -> dict[st
     rows = {}
     for key, pairs in ends.items():
         low, high = np.array(pairs).T
-        rows[key] = {"truth": right[key], "holds": float(((low <= right[key]) & (right[key] <= high)).mean()),
-                     "below": float((high < right[key]).mean()), "above": float((low > right[key]).mean()),
-                     "width": float((high - low).mean()), "sets": len(pairs)}  # fmt: skip
+        rows[key] = {
+            "truth": right[key],
+            "holds": float(((low <= right[key]) & (right[key] <= high)).mean()),
+            "below": float((high < right[key]).mean()),
+            "above": float((low > right[key]).mean()),
+            "width": float((high - low).mean()),
+            "sets": len(pairs),
+        }
     return rows
 
 
@@ -175,18 +190,27 @@ def main() -> None:
         rows = coverage(population, arguments.sets, of_confidence if arguments.confidence else intervals)
         print(f"{name} (n = {population.n}, {time.monotonic() - began:.0f} s)")
         for key, row in rows.items():
-            print(f"  {key:<24} truth {row['truth']:8.4f}  holds {100 * row['holds']:5.1f} %  below {100 * row['below']:4.1f} %  "
-                  f"above {100 * row['above']:4.1f} %  width {row['width']:.4f}", flush=True)  # fmt: skip
+            print(
+                f"  {key:<24} truth {row['truth']:8.4f}  holds {100 * row['holds']:5.1f} %  below "
+                f"{100 * row['below']:4.1f} %  "
+                f"above {100 * row['above']:4.1f} %  width {row['width']:.4f}",
+                flush=True,
+            )
         if arguments.output:
             record(arguments.output, name, population, rows)
 
 
 def table(evidence: dict[str, Any]) -> str:
-    """Per figure the share of intervals that hold the truth, in Markdown: the least and the most of the populations, and where."""
+    """Per figure the share of intervals that hold the truth, in Markdown: the least and the most of the populations,
+    and where.
+    """
     lines = ["| figure | populations | holds the truth, % | least in | most in |", "|---|---|---|---|---|"]
     for figure in (*FIGURES, *(f"difference of {key}" for key in PAIRED)):
-        held = sorted((found["figures"][figure]["holds"], name) for name, found in evidence["populations"].items()
-                      if figure in found["figures"] and found["figures"][figure]["truth"] != 0)  # fmt: skip
+        held = sorted(
+            (found["figures"][figure]["holds"], name)
+            for name, found in evidence["populations"].items()
+            if figure in found["figures"] and found["figures"][figure]["truth"] != 0
+        )
         (least, where), (most, there) = held[0], held[-1]
         lines.append(f"| {figure} | {len(held)} | {100 * least:.1f} to {100 * most:.1f} | {where} | {there} |")
     return "\n".join(lines)

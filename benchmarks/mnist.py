@@ -1,8 +1,8 @@
 """Time to 99.2 % on MNIST, beside the official PyTorch example (github.com/pytorch/examples, mnist): 14 epochs of it.
 
-Ours is a whole `hubel train`, a process from its start to its end, test accuracy included. Of the example (its network of
-two convolutions, Adadelta from 1.0, batch 64, torchvision's dataset, DataLoader without workers, as it is on a CPU) one epoch
-and its evaluation are measured; fourteen times that is what it takes.
+Ours is a whole `hubel train`, a process from its start to its end, test accuracy included. Of the example (its network
+of two convolutions, Adadelta from 1.0, batch 64, torchvision's dataset, DataLoader without workers, as it is on a CPU)
+one epoch and its evaluation are measured; fourteen times that is what it takes.
 
     python benchmarks/mnist.py ../shared/data/mnist recipe=mnist
 """
@@ -93,11 +93,29 @@ def main() -> None:
         unpacked(Path(given.data), Path(scratch))
         theirs = printed([sys.executable, __file__, scratch, "--example"])
     whole = EPOCHS * theirs["seconds"]
-    print(json.dumps({"work": "time to accuracy", "case": "MNIST", "unit": "jobs/s", "ours": 1 / ours["wall"],
-                      "baseline": 1 / whole, "baseline_name": f"official example, {EPOCHS} x one epoch measured",
-                      "ratio": whole / ours["wall"], "ceiling_share": None, "n": 1, "seconds": ours["wall"],
-                      "baseline_seconds": whole, "test_top1": ours["test"]["top1"], "example": theirs, "keys": given.keys,
-                      "hardware": hardware(), "versions": all_versions(), "conditions": vars(conditions)}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "work": "time to accuracy",
+                "case": "MNIST",
+                "unit": "jobs/s",
+                "ours": 1 / ours["wall"],
+                "baseline": 1 / whole,
+                "baseline_name": f"official example, {EPOCHS} x one epoch measured",
+                "ratio": whole / ours["wall"],
+                "ceiling_share": None,
+                "n": 1,
+                "seconds": ours["wall"],
+                "baseline_seconds": whole,
+                "test_top1": ours["test"]["top1"],
+                "example": theirs,
+                "keys": given.keys,
+                "hardware": hardware(),
+                "versions": all_versions(),
+                "conditions": vars(conditions),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

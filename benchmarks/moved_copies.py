@@ -1,12 +1,14 @@
-r"""Which copies of photographs are found after they were cropped, framed, turned or written on, and what else is joined.
+r"""Which copies of photographs are found after they were cropped, framed, turned or written on, and what else is
+joined.
 
     python benchmarks/moved_copies.py ../shared/data/clothing \
         --seeds 23:24 --copies 150 --output benchmarks/evidence/moved_copies.json
 
-Of every kind some photographs get a copy: changed as below, then encoded anew (JPEG or WebP of quality 40 to 95 or PNG), half of
-them 0.6 to 1.6 times as large, three in ten mirrored and as many brightened. All copies are searched at once among all photographs.
-Bounds were chosen with copies of one half of the photographs (drawn with --halves 99), so the copies here are of the other half.
-What hangs together among the photographs themselves is listed, so that it can be looked at.
+Of every kind some photographs get a copy: changed as below, then encoded anew (JPEG or WebP of quality 40 to 95 or
+PNG), half of them 0.6 to 1.6 times as large, three in ten mirrored and as many brightened. All copies are searched at
+once among all photographs. Bounds were chosen with copies of one half of the photographs (drawn with --halves 99), so
+the copies here are of the other half. What hangs together among the photographs themselves is listed, so that it can be
+looked at.
 """
 
 import argparse
@@ -117,8 +119,17 @@ def two_of_these(image: Image.Image, random: np.random.Generator) -> Image.Image
     return order[second](order[first](image, random), random)
 
 
-KINDS = (evenly_cropped, cropped_at_one_side, cropped_off_centre, framed, quarter_turned, turned, turned_and_cropped, watermarked,
-         two_of_these)  # fmt: skip
+KINDS = (
+    evenly_cropped,
+    cropped_at_one_side,
+    cropped_off_centre,
+    framed,
+    quarter_turned,
+    turned,
+    turned_and_cropped,
+    watermarked,
+    two_of_these,
+)
 
 
 def encoded(image: Image.Image, random: np.random.Generator) -> bytes:
@@ -154,8 +165,9 @@ def measured(folder: Path, seed: int, copies: int, halves: int) -> dict[str, Any
     for kind in KINDS:
         chosen = random.choice(held, copies, replace=False)
         sources.append(chosen)
-        pictures.append(np.stack([decode(encoded(kind(image_of(stored[i]), random), random), SIDE, 3, "squash")
-                                  for i in chosen]))  # fmt: skip
+        pictures.append(
+            np.stack([decode(encoded(kind(image_of(stored[i]), random), random), SIDE, 3, "squash") for i in chosen])
+        )
     began, together = time.process_time(), np.concatenate(pictures)
     groups = near_duplicates(together)
     seconds, own = time.process_time() - began, groups[: len(small.images)]
@@ -165,8 +177,15 @@ def measured(folder: Path, seed: int, copies: int, halves: int) -> dict[str, Any
         found[kind.__name__] = int((theirs == groups[np.searchsorted(small.which, chosen)]).sum())
     first, count = np.unique(own, return_counts=True)
     joined = [[name_of(stored, small.which[i]) for i in np.flatnonzero(own == group)] for group in first[count > 1]]
-    return {"seed": seed, "photographs": len(own), "copies_of_each_kind": copies, "found": found, "joined_photographs": joined,
-            "searched_together": len(together), "cpu_seconds": round(seconds, 1)}  # fmt: skip
+    return {
+        "seed": seed,
+        "photographs": len(own),
+        "copies_of_each_kind": copies,
+        "found": found,
+        "joined_photographs": joined,
+        "searched_together": len(together),
+        "cpu_seconds": round(seconds, 1),
+    }
 
 
 def main() -> None:
@@ -186,8 +205,14 @@ def main() -> None:
             kind.__name__: sum(run["found"][kind.__name__] for run in runs) / len(runs) / arguments.copies
             for kind in KINDS
         }
-        figures = {"data": arguments.folder.name, "found_share": shares, "runs": runs, "hardware": hardware(),
-                   "versions": all_versions(), "command": shlex.join(["python", *sys.argv])}  # fmt: skip
+        figures = {
+            "data": arguments.folder.name,
+            "found_share": shares,
+            "runs": runs,
+            "hardware": hardware(),
+            "versions": all_versions(),
+            "command": shlex.join(["python", *sys.argv]),
+        }
         files.write(arguments.output, json.dumps(figures, indent=1))
 
 

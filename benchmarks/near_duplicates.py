@@ -2,9 +2,10 @@
 
     python benchmarks/near_duplicates.py --pictures 100000 --output benchmarks/evidence/near_duplicates.json
 
-The pictures are made up, so that nothing is decoded: smooth colour noise of 8 x 8 knots, 64 px, with grain. One in a hundred gets
-a copy of other brightness and grain, every second copy mirrored. Such pictures are as unlike as chance makes them, so this times
-the search among signatures; how real photographs fare is measured by `planted.py` and `moved_copies.py`.
+The pictures are made up, so that nothing is decoded: smooth colour noise of 8 x 8 knots, 64 px, with grain. One in a
+hundred gets a copy of other brightness and grain, every second copy mirrored. Such pictures are as unlike as chance
+makes them, so this times the search among signatures; how real photographs fare is measured by `planted.py` and
+`moved_copies.py`.
 """
 
 import argparse
@@ -55,13 +56,23 @@ def main() -> None:
     together = len(groups) - len(np.unique(groups))
     found = int((groups[sources] == groups[copies]).sum())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
-    figures = {"pictures": arguments.pictures, "copies": len(copies), "found": found, "others_joined": together - found,
-               "seconds": round(conditions.seconds, 1), "cpu_seconds": round(time.process_time() - began, 1),
-               "peak_mb": peak}  # fmt: skip
+    figures = {
+        "pictures": arguments.pictures,
+        "copies": len(copies),
+        "found": found,
+        "others_joined": together - found,
+        "seconds": round(conditions.seconds, 1),
+        "cpu_seconds": round(time.process_time() - began, 1),
+        "peak_mb": peak,
+    }
     print(json.dumps(figures))
     if arguments.output:
-        figures |= {"conditions": asdict(conditions), "hardware": hardware(), "versions": all_versions(),
-                    "command": commands.own()}  # fmt: skip
+        figures |= {
+            "conditions": asdict(conditions),
+            "hardware": hardware(),
+            "versions": all_versions(),
+            "command": commands.own(),
+        }
         files.write(arguments.output, json.dumps(figures, indent=1))
 
 

@@ -1,17 +1,19 @@
 """Faults planted among real photographs, and which of them `hubel check` finds.
 
     python benchmarks/planted.py ../shared/data/clothing --from mobilenet_v2.safetensors --seeds 3
-    python benchmarks/planted.py ../shared/data/clothing --from mobilenet_v2.safetensors --swaps 100:120   # labels alone
-    python benchmarks/planted.py ../shared/data/clothing --from mobilenet_v2.safetensors --thorough --swaps 100:105
+    python benchmarks/planted.py ../shared/data/clothing --from mobilenet_v2.safetensors --swaps 100:120   # labels
+    alone python benchmarks/planted.py ../shared/data/clothing --from mobilenet_v2.safetensors --thorough --swaps
+    100:105
 
-In a copy of the folder, 200 pictures get a duplicate in their part and class (JPEG or WebP of quality 40 to 95 or PNG, 0.5 to
-1.8 times as large, half of them mirrored), 40 training pictures one in another part, 25 get a wrong label, and 12 files are
-broken (empty, cut short, not a picture). No picture is used twice. What else is found is compared with what is found in the
-untouched copy, so that copies that were there before are counted apart; what remains are false alarms.
+In a copy of the folder, 200 pictures get a duplicate in their part and class (JPEG or WebP of quality 40 to 95 or PNG,
+0.5 to 1.8 times as large, half of them mirrored), 40 training pictures one in another part, 25 get a wrong label, and
+12 files are broken (empty, cut short, not a picture). No picture is used twice. What else is found is compared with
+what is found in the untouched copy, so that copies that were there before are counted apart; what remains are false
+alarms.
 
-A label may be swapped without touching what is seen on the picture: with --swaps FIRST:END the pictures are looked at once, in
-place, and for every seed of that range 25 labels of the training part are swapped and judged. How labels are judged was chosen
-with the seeds 0 to 19 of another generator, so any range is held out.
+A label may be swapped without touching what is seen on the picture: with --swaps FIRST:END the pictures are looked at
+once, in place, and for every seed of that range 25 labels of the training part are swapped and judged. How labels are
+judged was chosen with the seeds 0 to 19 of another generator, so any range is held out.
 """
 
 import argparse
@@ -89,8 +91,12 @@ def names(finding: dict[str, Any]) -> set[str]:
     return {Path(path).name for path in finding["paths"]}
 
 
-def score(planted: dict[str, list[set[str]]], before: list[dict[str, Any]], after: list[dict[str, Any]], pictures: int,
-          ) -> dict[str, dict[str, Any]]:  # fmt: skip
+def score(
+    planted: dict[str, list[set[str]]],
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any]],
+    pictures: int,
+) -> dict[str, dict[str, Any]]:
     """Per kind: planted, found, false alarms, and findings that the data had of their own."""
     own = [names(finding) for finding in before if finding["kind"] in COPIES]
     scored = {}
@@ -101,8 +107,13 @@ def score(planted: dict[str, list[set[str]]], before: list[dict[str, Any]], afte
         others = [seen for seen in found if not any(want <= seen for want in wanted)]
         known = [seen for seen in others if kind in COPIES and any(seen <= had for had in own)]
         false = len(others) - len(known)
-        scored[kind] = {"planted": len(wanted), "found": hit, "false_alarms": false, "false_alarm_share": false / pictures,
-                        "the_datas_own": len(known)}  # fmt: skip
+        scored[kind] = {
+            "planted": len(wanted),
+            "found": hit,
+            "false_alarms": false,
+            "false_alarm_share": false / pictures,
+            "the_datas_own": len(known),
+        }
     return scored
 
 
@@ -110,14 +121,17 @@ def curve(own: np.ndarray, swapped: np.ndarray) -> list[dict[str, float]]:
     """Of swapped labels: how many are found for how many false alarms, were the bound another one."""
     hits = swapped[np.argsort(own, kind="stable")]
     found, false = np.cumsum(hits), np.cumsum(~hits)
-    return [{"false_alarm_share": share, "found": int(found[np.searchsorted(false, share * len(hits), "right") - 1])}
-            for share in (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)]  # fmt: skip
+    return [
+        {"false_alarm_share": share, "found": int(found[np.searchsorted(false, share * len(hits), "right") - 1])}
+        for share in (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
+    ]
 
 
 def expected(answers: np.ndarray, labels: np.ndarray, which: np.ndarray) -> float:
     """Of all wrong labels that these pictures could have, the share that would be doubted.
 
-    Nobody who judges a picture knows its label, so one judgement answers for all of them, and varies less than what became of 25.
+    Nobody who judges a picture knows its label, so one judgement answers for all of them, and varies less than what
+    became of 25.
     """
     doubted = answers < bound(answers)
     doubted[np.arange(len(answers)), answers.argmax(axis=1)] = False
@@ -141,13 +155,24 @@ def swaps(folder: Path, weights: str | None, thorough: bool, seeds: range) -> li
         labels[swapped] = (labels[swapped] + random.integers(1, classes, swapped.sum())) % classes
         answers = judge(look, labels, alike, classes)
         doubted = np.isin(np.arange(len(labels)), [issue.image for issue in label_issues(answers, labels)])
-        rows.append({"seed": seed, "judge": look.judge, "found": int((doubted & swapped).sum()),
-                     "expected": PLANTED["label_error"] * expected(answers, labels, train[~swapped[train]]),
-                     "false_alarms": int((doubted & ~swapped).sum()), "false_alarm_share": float((doubted & ~swapped).mean()),
-                     "curve": curve(answers[np.arange(len(labels)), labels], swapped)})  # fmt: skip
+        rows.append(
+            {
+                "seed": seed,
+                "judge": look.judge,
+                "found": int((doubted & swapped).sum()),
+                "expected": PLANTED["label_error"] * expected(answers, labels, train[~swapped[train]]),
+                "false_alarms": int((doubted & ~swapped).sum()),
+                "false_alarm_share": float((doubted & ~swapped).mean()),
+                "curve": curve(answers[np.arange(len(labels)), labels], swapped),
+            }
+        )
         row = rows[-1]
-        print(f"seed {seed}  found {row['found']} of {PLANTED['label_error']} ({row['expected']:.2f} expected), false alarms "
-              f"{row['false_alarms']} ({100 * row['false_alarm_share']:.2f} %), {words(row['curve'])}", flush=True)  # fmt: skip
+        print(
+            f"seed {seed}  found {row['found']} of {PLANTED['label_error']} ({row['expected']:.2f} expected), false "
+            "alarms "
+            f"{row['false_alarms']} ({100 * row['false_alarm_share']:.2f} %), {words(row['curve'])}",
+            flush=True,
+        )
     return rows
 
 
@@ -172,9 +197,14 @@ def measured(folder: Path, weights: str | None, thorough: bool, seed: int, count
     pictures = sum(record["pictures"].values())
     wanted = set().union(*planted["label_error"])
     swapped = np.array([Path(checked.audit.inventory.names[int(number)]).name in wanted for number in checked.judged])
-    return {"seed": seed, "pictures": pictures, "seconds": record["seconds"], "labels": record["label_errors"],
-            "kinds": score(planted, before, record["findings"], pictures),
-            "swapped_labels_curve": curve(checked.own, swapped)}  # fmt: skip
+    return {
+        "seed": seed,
+        "pictures": pictures,
+        "seconds": record["seconds"],
+        "labels": record["label_errors"],
+        "kinds": score(planted, before, record["findings"], pictures),
+        "swapped_labels_curve": curve(checked.own, swapped),
+    }
 
 
 def main() -> None:
@@ -190,8 +220,10 @@ def main() -> None:
         rows = swaps(
             arguments.folder, arguments.weights, arguments.thorough, range(*map(int, arguments.swaps.split(":")))
         )
-        summary = {key: {"mean": statistics.mean(row[key] for row in rows), "sd": statistics.stdev(row[key] for row in rows)}
-                   for key in ("found", "expected", "false_alarm_share")}  # fmt: skip
+        summary = {
+            key: {"mean": statistics.mean(row[key] for row in rows), "sd": statistics.stdev(row[key] for row in rows)}
+            for key in ("found", "expected", "false_alarm_share")
+        }
         print(json.dumps(summary))
         if arguments.output:
             arguments.output.write_text(
@@ -204,15 +236,25 @@ def main() -> None:
         run = measured(arguments.folder, arguments.weights, arguments.thorough, seed, PLANTED)
         runs.append(run)
         for kind, row in run["kinds"].items():
-            print(f"seed {seed}  {kind:<12} found {row['found']:>3} of {row['planted']:>3}   false alarms {row['false_alarms']:>3} "
-                  f"({100 * row['false_alarm_share']:.2f} % of {run['pictures']:,})   the data's own {row['the_datas_own']}",
-                  flush=True)  # fmt: skip
+            print(
+                f"seed {seed}  {kind:<12} found {row['found']:>3} of {row['planted']:>3}   false alarms "
+                f"{row['false_alarms']:>3} "
+                f"({100 * row['false_alarm_share']:.2f} % of {run['pictures']:,})   the data's own "
+                f"{row['the_datas_own']}",
+                flush=True,
+            )
         print(f"seed {seed}  {words(run['swapped_labels_curve'])}", flush=True)
     found = {
         kind: statistics.mean(run["kinds"][kind]["found"] / count for run in runs) for kind, count in PLANTED.items()
     }
-    evidence = {"data": arguments.folder.name, "classes": classes, "weights": arguments.weights and Path(arguments.weights).name,
-                "found_share": found, "runs": runs, "python": platform.python_version()}  # fmt: skip
+    evidence = {
+        "data": arguments.folder.name,
+        "classes": classes,
+        "weights": arguments.weights and Path(arguments.weights).name,
+        "found_share": found,
+        "runs": runs,
+        "python": platform.python_version(),
+    }
     print(json.dumps(found))
     if arguments.output:
         arguments.output.write_text(json.dumps(evidence) + "\n")

@@ -1,13 +1,15 @@
-"""What frozen features save: a linear probe beside fine-tuning all layers, on one folder of 1,000 photographs at 224 px.
+"""What frozen features save: a linear probe beside fine-tuning all layers, on one folder of 1,000 photographs at 224
+px.
 
-Both begin with decoded pictures and an otherwise empty cache. The probe is `commands.probe` on the last stage: engines compared,
-features computed, C chosen, the classifier saved. Fine-tuning is `hubel train DATA --from WEIGHTS --unfreeze all` for 10
-epochs; where they would take longer than --seconds, it stops there, and the rest is reckoned from the median step, without
-validations and report, so that the ratio is rather too low. Features are then computed in turns with the logits of the same
-pictures by the same network, as `hubel benchmark infer` has them: the pass that features need ends before the head.
+Both begin with decoded pictures and an otherwise empty cache. The probe is `commands.probe` on the last stage: engines
+compared, features computed, C chosen, the classifier saved. Fine-tuning is `hubel train DATA --from WEIGHTS --unfreeze
+all` for 10 epochs; where they would take longer than --seconds, it stops there, and the rest is reckoned from the
+median step, without validations and report, so that the ratio is rather too low. Features are then computed in turns
+with the logits of the same pictures by the same network, as `hubel benchmark infer` has them: the pass that features
+need ends before the head.
 
-    python benchmarks/probe.py ../shared/data/clothing/train ../shared/data/weights/squeezenet1_0.safetensors --output FILE.json
-    python benchmarks/probe.py DATA WEIGHTS --pictures 60 --seconds 20 --rounds 2         # roughly, a minute
+    python benchmarks/probe.py ../shared/data/clothing/train ../shared/data/weights/squeezenet1_0.safetensors --output
+    FILE.json python benchmarks/probe.py DATA WEIGHTS --pictures 60 --seconds 20 --rounds 2         # roughly, a minute
 """
 
 import argparse
@@ -69,12 +71,21 @@ def main() -> None:
         prepare_from_path(data, recipe, silently)  # decodes as it likes
         tuned = fine_tuned(data, recipe, Path(folder) / "runs", arguments.seconds)
     found = {
-        "pictures": arguments.pictures, "size": known.classifier.preprocessing.size, "model": known.classifier.model,
-        "probe_seconds": probing, "probe_accuracy": probed.best.accuracy, "judged": probed.judged,
-        "probe_computed_by": probed.computed_by, **tuned, "ratio": tuned["fine_tuning_seconds"] / probing, **speeds,
-        "command": commands.own(), "conditions": asdict(conditions),
-        "hardware": hardware(), "versions": all_versions(),
-    }  # fmt: skip
+        "pictures": arguments.pictures,
+        "size": known.classifier.preprocessing.size,
+        "model": known.classifier.model,
+        "probe_seconds": probing,
+        "probe_accuracy": probed.best.accuracy,
+        "judged": probed.judged,
+        "probe_computed_by": probed.computed_by,
+        **tuned,
+        "ratio": tuned["fine_tuning_seconds"] / probing,
+        **speeds,
+        "command": commands.own(),
+        "conditions": asdict(conditions),
+        "hardware": hardware(),
+        "versions": all_versions(),
+    }
     print(json.dumps(found, indent=2))
     if arguments.output:
         arguments.output.write_text(json.dumps(found, indent=2) + "\n")
@@ -102,8 +113,15 @@ def fine_tuned(data: Path, recipe: Recipe, project: Path, limit: float) -> dict[
         said(f"fine-tuning: {seconds:.1f} s for {EPOCHS} epochs, reckoned from {len(ends)} of {steps} steps")
     else:
         said(f"fine-tuning: {seconds:.1f} s for {EPOCHS} epochs, {accuracy:.3f}")
-    return {"fine_tuning_seconds": seconds, "fine_tuning_accuracy": accuracy, "epochs": EPOCHS, "batch": batch,
-            "steps": steps, "steps_measured": len(ends), "reckoned": accuracy is None}  # fmt: skip
+    return {
+        "fine_tuning_seconds": seconds,
+        "fine_tuning_accuracy": accuracy,
+        "epochs": EPOCHS,
+        "batch": batch,
+        "steps": steps,
+        "steps_measured": len(ends),
+        "reckoned": accuracy is None,
+    }
 
 
 def said(line: str) -> None:
@@ -129,18 +147,26 @@ def in_turns(classifier: Classifier, split: Split, arguments: argparse.Namespace
         "logits": classifier.network,
         "features": Features(classifier.network, placed(classifier, split, ["last"])),
     }
-    chosen = {name: choose(FromPictures(module, classifier.preprocessing).eval(), pictures[:16], pictures=arguments.pictures)
-              for name, module in modules.items()}  # fmt: skip
+    chosen = {
+        name: choose(FromPictures(module, classifier.preprocessing).eval(), pictures[:16], pictures=arguments.pictures)
+        for name, module in modules.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in chosen}
     for turn in range(arguments.rounds):
         for name in sorted(chosen, reverse=bool(turn % 2)):
             seconds[name].append(timed(lambda name=name: chosen[name].run(pictures))[1])
-    found: dict[str, Any] = {"features_to_logits": statistics.median(
-        one / other for one, other in zip(seconds["logits"], seconds["features"], strict=True))}  # fmt: skip
+    found: dict[str, Any] = {
+        "features_to_logits": statistics.median(
+            one / other for one, other in zip(seconds["logits"], seconds["features"], strict=True)
+        )
+    }
     for name, its in seconds.items():
         speeds = sorted(len(pictures) / second for second in its)
-        found |= {f"{name}_per_second": statistics.median(speeds), f"{name}_range": [speeds[0], speeds[-1]],
-                  f"{name}_by": f"{chosen[name].engine}, {chosen[name].precision}"}  # fmt: skip
+        found |= {
+            f"{name}_per_second": statistics.median(speeds),
+            f"{name}_range": [speeds[0], speeds[-1]],
+            f"{name}_by": f"{chosen[name].engine}, {chosen[name].precision}",
+        }
     return found
 
 

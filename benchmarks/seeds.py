@@ -4,8 +4,9 @@
     python benchmarks/seeds.py ../shared/data/mnist --seeds 1
     python benchmarks/seeds.py digits model=resnet8_cifar --variants "precision=float32" "precision=bfloat16"
 
-Each seed draws its own splits (where the data bring none), initial weights, order and augmentation; every run goes through
-the command line, in a process of its own, with its report. Variants take turns seed by seed and are compared with the first
+Each seed draws its own splits (where the data bring none), initial weights, order and augmentation; every run goes
+through the command line, in a process of its own, with its report. Variants take turns seed by seed and are compared
+with the first
 of them: the mean of the differences of equal seeds, and the 95 % interval of that mean by Student's t.
 """
 
@@ -45,17 +46,26 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for variant, its in runs.items():
             its.append(trained(arguments.data, [*arguments.keys, *variant.split(), f"seed={seed}"]))
-            print(f"seed {seed} {variant}: validation {100 * its[-1]['validation']['top1']:.2f} % in "
-                  f"{its[-1]['seconds']:.1f} s", file=sys.stderr, flush=True)  # fmt: skip
+            print(
+                f"seed {seed} {variant}: validation {100 * its[-1]['validation']['top1']:.2f} % in "
+                f"{its[-1]['seconds']:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     found = {
-        "variants": {variant: {name: spread([figure(run) for run in its], unit)
-                               for name, (unit, figure) in FIGURES.items() if its[0]["test"] or name != "test accuracy"}
-                     for variant, its in runs.items()},
+        "variants": {
+            variant: {
+                name: spread([figure(run) for run in its], unit)
+                for name, (unit, figure) in FIGURES.items()
+                if its[0]["test"] or name != "test accuracy"
+            }
+            for variant, its in runs.items()
+        },
         "differences": differences(runs),
         "model": next(iter(runs.values()))[0]["model"],
         "command": commands.own(),
         "versions": versions(),
-    }  # fmt: skip
+    }
     print(json.dumps(found)) if arguments.json else show(found)
 
 
@@ -63,16 +73,28 @@ def trained(data: str, keys: list[str]) -> Run:
     """The summary of one run, with its loss and accuracy."""
     with tempfile.TemporaryDirectory() as scratch:
         words = ["train", data, *keys, f"project={scratch}", "--json"]
-        done = subprocess.run([sys.executable, "-m", "hubel", *words], stdout=subprocess.PIPE, text=True, check=True,
-                              stderr=subprocess.DEVNULL)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "hubel", *words],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
         return json.loads(done.stdout)
 
 
 def spread(values: list[float], unit: str) -> dict[str, Any]:
     """Mean, standard deviation of the sample, median, range."""
-    return {"mean": statistics.mean(values), "sd": statistics.stdev(values) if len(values) > 1 else None,
-            "median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values), "unit": unit,
-            "values": values}  # fmt: skip
+    return {
+        "mean": statistics.mean(values),
+        "sd": statistics.stdev(values) if len(values) > 1 else None,
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "n": len(values),
+        "unit": unit,
+        "values": values,
+    }
 
 
 def differences(runs: dict[str, list[Run]]) -> dict[str, dict[str, Any]]:
@@ -85,8 +107,12 @@ def differences(runs: dict[str, list[Run]]) -> dict[str, dict[str, Any]]:
             before, after = [figure(run) for run in first], [figure(run) for run in its]
             low, high = ttest_rel(after, before).confidence_interval(0.95)
             mean = statistics.mean(after) - statistics.mean(before)
-            found.setdefault(variant, {})[name] = {"mean": mean, "interval": [float(low), float(high)], "n": len(its),
-                                                   "unit": unit}  # fmt: skip
+            found.setdefault(variant, {})[name] = {
+                "mean": mean,
+                "interval": [float(low), float(high)],
+                "n": len(its),
+                "unit": unit,
+            }
     return found
 
 
@@ -96,12 +122,17 @@ def show(found: dict[str, Any]) -> None:
         print(variant or found["model"])
         for name, its in figures.items():
             sd = "" if its["sd"] is None else f"sd {its['sd']:.3f}, "
-            print(f"  {name}: mean {its['mean']:.3f}, {sd}median {its['median']:.3f}, min {its['min']:.3f}, "
-                  f"max {its['max']:.3f} {its['unit']}, n = {its['n']}")  # fmt: skip
+            print(
+                f"  {name}: mean {its['mean']:.3f}, {sd}median {its['median']:.3f}, min {its['min']:.3f}, "
+                f"max {its['max']:.3f} {its['unit']}, n = {its['n']}"
+            )
         for name, its in found["differences"].get(variant, {}).items():
             low, high = its["interval"]
-            print(f"  {name} beside the first: {its['mean']:+.3f} {its['unit']} (95 % interval {low:+.3f} to {high:+.3f}, "
-                  f"paired, n = {its['n']})")  # fmt: skip
+            print(
+                f"  {name} beside the first: {its['mean']:+.3f} {its['unit']} (95 % interval {low:+.3f} to "
+                f"{high:+.3f}, "
+                f"paired, n = {its['n']})"
+            )
     print(f"{found['model']}; {json.dumps(found['versions'])}")
 
 

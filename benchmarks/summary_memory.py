@@ -1,11 +1,11 @@
 """Memory that describing a network takes: `hubel.analysis.summary` against torchinfo, a real forward pass and meta.
 
-The times are those of `hubel benchmark summary`. Two jobs: "from a name to the table" (building the network counts: ours
-builds on the meta device, torchinfo's real forward needs weights that exist) and "summary alone".
+The times are those of `hubel benchmark summary`. Two jobs: "from a name to the table" (building the network counts:
+ours builds on the meta device, torchinfo's real forward needs weights that exist) and "summary alone".
 
-Growth of the peak resident set (Linux) over that of the same process just before the job; every measurement is a process
-of its own that has imported the same libraries and described one small network. Medians of 3 processes, one thread of
-an AMD EPYC, torch 2.13, torchvision 0.28, torchinfo 1.8, Python 3.11:
+Growth of the peak resident set (Linux) over that of the same process just before the job; every measurement is a
+process of its own that has imported the same libraries and described one small network. Medians of 3 processes, one
+thread of an AMD EPYC, torch 2.13, torchvision 0.28, torchinfo 1.8, Python 3.11:
 
                                         ours    torchinfo, real forward   torchinfo, meta
     VGG-16      from name to table      2 MB     592 MB                    2 MB
@@ -100,12 +100,25 @@ def main() -> None:
     command = [sys.executable, __file__, "--threads", str(given.threads), "--memory-of"]
     for name in NETWORKS:
         for job in JOBS:
-            peaks = {contender: [int(subprocess.check_output([*command, job, contender, name]))
-                                 for _ in range(given.processes)] for contender in CONTENDERS}  # fmt: skip
+            peaks = {
+                contender: [
+                    int(subprocess.check_output([*command, job, contender, name])) for _ in range(given.processes)
+                ]
+                for contender in CONTENDERS
+            }
             for contender in CONTENDERS:
                 over = round(statistics.median(peaks[contender]) / statistics.median(peaks["ours"]), 2)
-                print(json.dumps({"network": name, "job": job, "who": contender,
-                                  "peak_mb": spread(peaks[contender], 1e-6), "over_ours": over}))  # fmt: skip
+                print(
+                    json.dumps(
+                        {
+                            "network": name,
+                            "job": job,
+                            "who": contender,
+                            "peak_mb": spread(peaks[contender], 1e-6),
+                            "over_ours": over,
+                        }
+                    )
+                )
 
 
 if __name__ == "__main__":

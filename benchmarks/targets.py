@@ -32,7 +32,8 @@ class Target:
         what: the target, with its number.
         least: the number, in the unit of the figure.
         form: how a figure is written.
-        evidence: file and, within it, the beginning of the case, of the baseline (the whole of it before a `$`) and the field.
+        evidence: file and, within it, the beginning of the case, of the baseline (the whole of it before a `$`) and the
+            field.
         command: what measures it.
         without: why there is no figure, where none can be.
         needs: how many figures, of different cases, the evidence has to hold.
@@ -71,19 +72,21 @@ TARGETS = (
     Target("the same from the second epoch on: 5x", 5, "x", ("data.json", LATER, "ImageFolder", RATIO), DATA),
     Target("twelve augmentations: 5x kornia", 5, "x", ("data.json", "twelve", "kornia", RATIO), DATA),
     Target("twelve augmentations: 3x Pillow", 3, "x", ("data.json", "twelve", "torchvision on Pillow", RATIO), DATA),
-    Target("inference, equal precision: 0.97 of the best engine, the worst of five networks at batch 1 and 16", 0.97, "x",
-           ("inference.jsonl", "", "", "over_best_at_equal_precision"), INFER, needs=20),
+    Target("inference, equal precision: 0.97 of the best engine, the worst of five networks at batch 1 and 16", 0.97,
+           "x", ("inference.jsonl", "", "", "over_best_at_equal_precision"), INFER, needs=20),
     Target("inference, default precision: 1.9x ONNX Runtime's float32, the worst of the ten", 1.9, "x",
            ("inference.jsonl", "", "", "default_over_onnxruntime_float32"), INFER, needs=10),
     Target("whole job, first epoch included: 2.2x the tutorial's loop", 2.2, "x",
            ("whole_job_10.json", "", "tutorial", RATIO), f"{WHOLE} --epochs 10"),
     Target("whole job: validation accuracy after 10 epochs at least the tutorial's", 0.0, "points",
            ("whole_job_10.json", "", "tutorial", "top1"), f"{WHOLE} --epochs 10"),
-    Target("MNIST 99.2 %: in a tenth of the official example's time", 10, "x", ("mnist.json", "", "official", RATIO), MNIST),
+    Target("MNIST 99.2 %: in a tenth of the official example's time", 10, "x",
+           ("mnist.json", "", "official", RATIO), MNIST),
     Target("MNIST: 99.2 % on the test part", 0.992, "%", ("mnist.json", "", "official", "test_top1"), MNIST),
     Target("summary of VGG-16: 10x torchinfo with a real forward", 10, "x",
            ("summary.json", "vgg16, 224 px$", "torchinfo$", RATIO), SUMMARY),
-    Target("summary of ResNet-152: the same", 10, "x", ("summary.json", "resnet152, 224 px$", "torchinfo$", RATIO), SUMMARY),
+    Target("summary of ResNet-152: the same", 10, "x",
+           ("summary.json", "resnet152, 224 px$", "torchinfo$", RATIO), SUMMARY),
     Target("the same, built from its name too", 10, "x",
            ("summary.json", "resnet152, 224 px, from its name$", "torchinfo$", RATIO), SUMMARY),
     Target("summary of ResNet-152: no slower than torchinfo on the meta device", 1, "x",

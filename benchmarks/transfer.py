@@ -1,13 +1,15 @@
-"""Twenty photographs per class: from scratch, linear probe, fine-tuning a few stages and all, k-NN; one table over seeds.
+"""Twenty photographs per class: from scratch, linear probe, fine-tuning a few stages and all, k-NN; one table over
+seeds.
 
     python ../shared/data/weights/mobilenet_v2.py mobilenet_v2.safetensors
     python benchmarks/transfer.py ../shared/data/clothing mobilenet_v2.safetensors
     python benchmarks/transfer.py ../shared/data/clothing mobilenet_v2.safetensors --seeds 1 --epochs 2 --pictures 5
 
-Each seed draws its own pictures from DATA's training part; every method learns from the same ones and is scored on the whole
-validation part, which decides nothing: networks are scored after their last epoch, C of the probe and k of the vote are chosen
-by cross-validation among the pictures that are learned from. Seconds are those of the whole job on decoded pictures: features
-computed anew and fitted, or training with its scores and report.
+Each seed draws its own pictures from DATA's training part; every method learns from the same ones and is scored on the
+whole
+validation part, which decides nothing: networks are scored after their last epoch, C of the probe and k of the vote are
+chosen by cross-validation among the pictures that are learned from. Seconds are those of the whole job on decoded
+pictures: features computed anew and fitted, or training with its scores and report.
 """
 
 import argparse
@@ -61,10 +63,13 @@ def main() -> None:
     found = {
         "rows": {name: summary(figures) for name, figures in rows.items()},
         "network": classifier.model,
-        "weights": commands.portable(str(classifier.about["weights"])), "pictures_per_class": arguments.pictures,
-        "size": arguments.size, "epochs": arguments.epochs,
-        "command": commands.own(), "versions": versions(),
-    }  # fmt: skip
+        "weights": commands.portable(str(classifier.about["weights"])),
+        "pictures_per_class": arguments.pictures,
+        "size": arguments.size,
+        "epochs": arguments.epochs,
+        "command": commands.own(),
+        "versions": versions(),
+    }
     print(json.dumps(found)) if arguments.json else show(found)
 
 
@@ -143,9 +148,14 @@ def voted_on(classifier: Classifier, data: Splits, seed: int) -> float:
 def summary(figures: list[tuple[float, float]]) -> dict[str, Any]:
     """Means and the sample's standard deviation."""
     accuracies, seconds = zip(*figures, strict=True)
-    return {"accuracy": statistics.mean(accuracies), "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-            "seconds": statistics.mean(seconds), "n": len(accuracies), "accuracies": accuracies,
-            "each_seconds": seconds}  # fmt: skip
+    return {
+        "accuracy": statistics.mean(accuracies),
+        "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "seconds": statistics.mean(seconds),
+        "n": len(accuracies),
+        "accuracies": accuracies,
+        "each_seconds": seconds,
+    }
 
 
 def show(found: dict[str, Any]) -> None:

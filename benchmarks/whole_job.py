@@ -1,8 +1,10 @@
-"""A whole job, from the command to the trained network: ResNet-18 from scratch on photographs of clothes, 128 px, batch 32.
+"""A whole job, from the command to the trained network: ResNet-18 from scratch on photographs of clothes, 128 px, batch
+32.
 
 Ours is `hubel train` with an empty cache; beside it the loop of a tutorial: ImageFolder, DataLoader with two workers,
 torchvision's transforms and network, SGD, eager float32, glibc's own allocator. Both keep the whole picture at 128 px,
-shift it by up to 16 px, mirror half of them, and validate after every epoch. Each is a process of its own, timed from its
+shift it by up to 16 px, mirror half of them, and validate after every epoch. Each is a process of its own, timed from
+its
 start to its end: imports, reading, decoding, training, validation, and for ours the checkpoints and the report.
 
     python benchmarks/whole_job.py ../shared/data/clothing --epochs 1        # speed, two minutes
@@ -36,10 +38,14 @@ def tutorial(data: str, epochs: int) -> None:
     shared = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     resized = transforms.Resize((SIZE, SIZE))
     augmented = [resized, transforms.RandomCrop(SIZE, padding=SHIFT), transforms.RandomHorizontalFlip(), *shared]
-    sets = {"train": torchvision.datasets.ImageFolder(f"{data}/train", transforms.Compose(augmented)),
-            "val": torchvision.datasets.ImageFolder(f"{data}/validation", transforms.Compose([resized, *shared]))}  # fmt: skip
-    loaders = {part: torch.utils.data.DataLoader(its, BATCH, shuffle=part == "train", num_workers=2)
-               for part, its in sets.items()}  # fmt: skip
+    sets = {
+        "train": torchvision.datasets.ImageFolder(f"{data}/train", transforms.Compose(augmented)),
+        "val": torchvision.datasets.ImageFolder(f"{data}/validation", transforms.Compose([resized, *shared])),
+    }
+    loaders = {
+        part: torch.utils.data.DataLoader(its, BATCH, shuffle=part == "train", num_workers=2)
+        for part, its in sets.items()
+    }
     torch.manual_seed(0)
     model = torchvision.models.resnet18(num_classes=len(sets["train"].classes))
     criterion = nn.CrossEntropyLoss()
@@ -65,8 +71,20 @@ def tutorial(data: str, epochs: int) -> None:
 def ours(data: str, epochs: int, keys: list[str]) -> dict[str, float]:
     """`hubel train`, nothing cached."""
     with tempfile.TemporaryDirectory() as scratch:
-        words = ["train", data, "model=resnet18", f"size={SIZE}", f"batch={BATCH}", f"epochs={epochs}", f"crop_padding={SHIFT}",
-                 "fit=pad", "test_fraction=0", f"project={scratch}/runs", *keys, "--json"]  # fmt: skip
+        words = [
+            "train",
+            data,
+            "model=resnet18",
+            f"size={SIZE}",
+            f"batch={BATCH}",
+            f"epochs={epochs}",
+            f"crop_padding={SHIFT}",
+            "fit=pad",
+            "test_fraction=0",
+            f"project={scratch}/runs",
+            *keys,
+            "--json",
+        ]
         summary = timed([sys.executable, "-m", "hubel", *words], os.environ | {"HUBEL_CACHE": f"{scratch}/cache"})
         (run,) = Path(scratch, "runs").iterdir()
         pictures = json.loads((run / "run.json").read_text())["splits"]["sizes"]["train"]
@@ -107,11 +125,25 @@ def main() -> None:
                 found[who].append(result)
                 print(f"{who}: {json.dumps(result)}", file=sys.stderr, flush=True)
     speeds = {who: statistics.median(run["images_per_second"] for run in runs) for who, runs in found.items()}
-    print(json.dumps({"work": "whole job", "case": f"resnet18, {SIZE} px, batch {BATCH}, {given.epochs} epochs",
-                      "unit": "images/s, end to end", "ours": speeds["hubel"], "baseline": speeds["tutorial"],
-                      "baseline_name": "tutorial loop", "ratio": speeds["hubel"] / speeds["tutorial"], "ceiling_share": None,
-                      "n": given.rounds, "runs": found, "hardware": hardware(), "versions": all_versions(),
-                      "conditions": vars(conditions)}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "work": "whole job",
+                "case": f"resnet18, {SIZE} px, batch {BATCH}, {given.epochs} epochs",
+                "unit": "images/s, end to end",
+                "ours": speeds["hubel"],
+                "baseline": speeds["tutorial"],
+                "baseline_name": "tutorial loop",
+                "ratio": speeds["hubel"] / speeds["tutorial"],
+                "ceiling_share": None,
+                "n": given.rounds,
+                "runs": found,
+                "hardware": hardware(),
+                "versions": all_versions(),
+                "conditions": vars(conditions),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

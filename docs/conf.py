@@ -1,7 +1,7 @@
 """The site of the manual: `sphinx-build -W docs site`.
 
-The pages are Markdown; the references of commands and of Python's names are generated here, from the very objects that the
-command line and `import hubel` use.
+The pages are Markdown; the references of commands and of Python's names are generated here, from the very objects that
+the command line and `import hubel` use.
 """
 
 import contextlib

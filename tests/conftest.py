@@ -89,7 +89,9 @@ def shared():
 
 @pytest.fixture(scope="module")
 def avx512():
-    """The kernels that need AVX512: as they are where the processor has it, elsewhere their arithmetic in portable C."""
+    """The kernels that need AVX512: as they are where the processor has it, elsewhere their arithmetic in portable
+    C.
+    """
     from hubel.inference import native
     from hubel.training.cpu import pointwise
 

@@ -1,7 +1,7 @@
 """`hubel` in a process of its own that may be killed, signalled or limited: a copy of one that has loaded everything.
 
-A fresh `python -m hubel` spends nine tenths of its time on loading torch and compiling, so only tests that are about a fresh
-process start one.
+A fresh `python -m hubel` spends nine tenths of its time on loading torch and compiling, so only tests that are about a
+fresh process start one.
 """
 
 import multiprocessing

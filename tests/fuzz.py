@@ -2,8 +2,8 @@
 
     python tests/fuzz.py 2500 --seed 1 --workers 2      # each in a process of its own; prints what went wrong
 
-A command may refuse or succeed; a traceback, an exit code that says neither, more than a minute or more than 4 GB is wrong.
-`test_fuzz.py` draws from the same lines.
+A command may refuse or succeed; a traceback, an exit code that says neither, more than a minute or more than 4 GB is
+wrong. `test_fuzz.py` draws from the same lines.
 """
 
 import argparse
@@ -41,15 +41,76 @@ from hubel.weights import tensor_file
 SECONDS, BYTES = 60.0, 4 << 30  # more of either is wrong
 RIGHT = (0, 1, 2, 3, 130)  # exit codes
 
-NUMBERS = ("0", "-1", "1", "2", "3", "nan", "inf", "-inf", "1e400", "1e-320", "0.5", "1.5", "-0.0", "99999999999999999999",
-           "2147483648", "4294967296", "18446744073709551616", "9" * 5000, "0x10", "\uff11\uff12", "1_0", "true", "", " ",
-               "one")  # fmt: skip
-WORDS = ("", " ", "a\0b", "a\nb", "\x1b[31mred\x07", "[bold]cat[/]", "[/]", "[link=x]", "{x}", "%s", "$x^2$", "猫", "🐈",
-         "\u202egnp.cat", "\udcff\udc80", "=1+1", "'", '"', "null", "*", "[", "-", "--", "=", "a" * 300, "é" * 200,
-         "a" * 5000,
-         "a/" * 2000, "<script>", "x.py:Net", "hf-hub:a/b/../../x", ".", ":cat:", "3x", "3x0x0", "99999x99999x99999",
-         "1x8x8", "-1x8x8", "gap 10",
-         "16c3p1 r p2 gap 10", "16c" * 200)  # fmt: skip
+NUMBERS = (
+    "0",
+    "-1",
+    "1",
+    "2",
+    "3",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "1e-320",
+    "0.5",
+    "1.5",
+    "-0.0",
+    "99999999999999999999",
+    "2147483648",
+    "4294967296",
+    "18446744073709551616",
+    "9" * 5000,
+    "0x10",
+    "\uff11\uff12",
+    "1_0",
+    "true",
+    "",
+    " ",
+    "one",
+)
+WORDS = (
+    "",
+    " ",
+    "a\0b",
+    "a\nb",
+    "\x1b[31mred\x07",
+    "[bold]cat[/]",
+    "[/]",
+    "[link=x]",
+    "{x}",
+    "%s",
+    "$x^2$",
+    "猫",
+    "🐈",
+    "\u202egnp.cat",
+    "\udcff\udc80",
+    "=1+1",
+    "'",
+    '"',
+    "null",
+    "*",
+    "[",
+    "-",
+    "--",
+    "=",
+    "a" * 300,
+    "é" * 200,
+    "a" * 5000,
+    "a/" * 2000,
+    "<script>",
+    "x.py:Net",
+    "hf-hub:a/b/../../x",
+    ".",
+    ":cat:",
+    "3x",
+    "3x0x0",
+    "99999x99999x99999",
+    "1x8x8",
+    "-1x8x8",
+    "gap 10",
+    "16c3p1 r p2 gap 10",
+    "16c" * 200,
+)
 NETWORKS = ("resnet8_cifar", "lenet5", "linear", "nonsense", "16c3p1 r p2 gap 2", "resnet99999998_cifar")
 LONG = {"train", "lr-find", "verify-resume", "baseline", "advise", "benchmark", "check", "gradcheck"}
 ASKED = ("explain_speed", "thorough", "do")  # for what takes minutes
@@ -62,7 +123,7 @@ CHEAP = {  # keys that keep a command short where it is not refused, unless draw
     "gradcheck": ("samples=1",),
     "features": ("steps=0",),
     "arithmetic": ("seconds=0",),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -125,13 +186,19 @@ def material(folder: Path, *, trained: bool = True) -> Material:
         assert (folder / "runs" / "a" / "summary.json").exists(), "the run of the fuzz could not be trained"
         runs += [str(folder / "runs" / "a")] * 2
     for name, content in {
-        "empty": b"", "words.txt": b"no picture", "empty.csv": b"", "nul.csv": b"path,label\n\0,\0\n",
+        "empty": b"",
+        "words.txt": b"no picture",
+        "empty.csv": b"",
+        "nul.csv": b"path,label\n\0,\0\n",
         "broken.npz": b"PK\3\4" + bytes(90),
-        "broken.png": b"\x89PNG\r\n\x1a\n" + bytes(40), "broken.safetensors": b"\xff" * 64, "broken.json": b"{", "list.json": b"[]",
+        "broken.png": b"\x89PNG\r\n\x1a\n" + bytes(40),
+        "broken.safetensors": b"\xff" * 64,
+        "broken.json": b"{",
+        "list.json": b"[]",
         "own.py": b"from torch import nn\nNet = lambda n: nn.Sequential(nn.Flatten(), nn.LazyLinear(n))\n",
         "bad.py": b"raise ValueError('no')",
         "exclude.csv": b"path,exclude\ncat/0.png,maybe\n",
-    }.items():  # fmt: skip
+    }.items():
         (folder / name).write_bytes(content)
     (folder / "nothing").mkdir()
     (folder / "edited").mkdir()
@@ -144,11 +211,23 @@ def material(folder: Path, *, trained: bool = True) -> Material:
         if name not in ("photos", "runs", "labels.csv", "arrays.npz", "known.safetensors")
     ]
     return Material(
-        {"data": [photos, photos, str(folder / "labels.csv"), str(folder / "arrays.npz")], "run": runs,
-         "picture": [str(folder / "photos" / "cat" / "1.png"), photos]},
-        [*(str(folder / name) for name in lying), f"{folder}/own.py:Net", f"{folder}/own.py:Nothing", f"{folder}/bad.py:Net",
-         "/dev/null", str(folder / "nowhere"), str(folder / ("n" * 300)), f"{folder}/empty/below", "/proc/self/mem"],
-    )  # fmt: skip
+        {
+            "data": [photos, photos, str(folder / "labels.csv"), str(folder / "arrays.npz")],
+            "run": runs,
+            "picture": [str(folder / "photos" / "cat" / "1.png"), photos],
+        },
+        [
+            *(str(folder / name) for name in lying),
+            f"{folder}/own.py:Net",
+            f"{folder}/own.py:Nothing",
+            f"{folder}/bad.py:Net",
+            "/dev/null",
+            str(folder / "nowhere"),
+            str(folder / ("n" * 300)),
+            f"{folder}/empty/below",
+            "/proc/self/mem",
+        ],
+    )
 
 
 def lines(
@@ -211,8 +290,16 @@ def _value(draw: random.Random, key: str, kind: Any, found: Material) -> str | N
         if kind is File and draw.random() < 0.3:
             return None
         ending = draw.choice((".png", ".html", ".csv", ".json", ".npz", ".safetensors", ".svg", ".gif", ".md", ""))
-        return draw.choice((f"out{ending}", f"new/out{ending}", f"{draw.choice(WORDS)}{ending}", draw.choice(found.bad[-8:]),
-                            "/dev/stdout", "/dev/full"))  # fmt: skip
+        return draw.choice(
+            (
+                f"out{ending}",
+                f"new/out{ending}",
+                f"{draw.choice(WORDS)}{ending}",
+                draw.choice(found.bad[-8:]),
+                "/dev/stdout",
+                "/dev/full",
+            )
+        )
     kinds = kinds_of(kind)
     if draw.random() < 0.5:
         literal = sorted(str(word) for word in kinds if not isinstance(word, type))
@@ -250,7 +337,9 @@ def _silently(command: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: exit code (negative: the signal), time, the most memory it had above its start, what it said."""
+    """How a command ended: exit code (negative: the signal), time, the most memory it had above its start, what it
+    said.
+    """
 
     code: int
     seconds: float
@@ -358,7 +447,8 @@ def run(count: int, seed: int, workers: int, verbs: Sequence[str], seconds: floa
                         file.flush()
                         if end.wrong:
                             print(
-                                f"#{number} {end.wrong}: hubel {ascii(join(drawn[number]))[1:600]}\n    {end.said[-900:]}",
+                                f"#{number} {end.wrong}: hubel {ascii(join(drawn[number]))[1:600]}\n    "
+                                f"{end.said[-900:]}",
                                 flush=True,
                             )
                 os._exit(0)
@@ -375,9 +465,11 @@ def run(count: int, seed: int, workers: int, verbs: Sequence[str], seconds: floa
     for row in rows:
         spent[drawn[row[0]][0]] += row[2]
     print("seconds by verb:", {name: round(seconds) for name, seconds in spent.most_common(8)})
-    print(f"{len(rows):,} command lines, seed {seed}: exit codes {dict(sorted(codes.items()))}; "
-          f"longest {max(r[2] for r in rows):.1f} s, largest {max(r[3] for r in rows) / 1e9:.2f} GB; "
-          f"wrong: {dict(wrong) or 'none'}")  # fmt: skip
+    print(
+        f"{len(rows):,} command lines, seed {seed}: exit codes {dict(sorted(codes.items()))}; "
+        f"longest {max(r[2] for r in rows):.1f} s, largest {max(r[3] for r in rows) / 1e9:.2f} GB; "
+        f"wrong: {dict(wrong) or 'none'}"
+    )
     return 1 if wrong else 0
 
 

@@ -1,4 +1,6 @@
-"""What `forked` copies: a process that has loaded what a training needs, its kernels compiled, and has computed nothing yet."""
+"""What `forked` copies: a process that has loaded what a training needs, its kernels compiled, and has computed
+nothing yet.
+"""
 
 from hubel import compiled, process
 

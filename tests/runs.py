@@ -8,11 +8,29 @@ from hubel.data.splits import SplitsInfo
 from hubel.recipe import Recipe
 from hubel.training.run_info import RunInfo
 
-NO_DATA = SplitsInfo(name="x", fingerprint="", sizes={"train": 0, "val": 0, "test": 0}, counts={}, given=[], streamed=False,
-                     broken=[], notes=[])  # fmt: skip
+NO_DATA = SplitsInfo(
+    name="x",
+    fingerprint="",
+    sizes={"train": 0, "val": 0, "test": 0},
+    counts={},
+    given=[],
+    streamed=False,
+    broken=[],
+    notes=[],
+)
 GREY = Preprocessing(size=8, channels=1, fit="pad", mean=(0.5,), std=(0.25,))
-SOME = RunInfo(model="own", classes=("a", "b"), preprocessing=GREY, recipe=Recipe(),
-               splits=NO_DATA, machine="", macs=0, parameters=0, versions={}, data="digits")  # fmt: skip
+SOME = RunInfo(
+    model="own",
+    classes=("a", "b"),
+    preprocessing=GREY,
+    recipe=Recipe(),
+    splits=NO_DATA,
+    machine="",
+    macs=0,
+    parameters=0,
+    versions={},
+    data="digits",
+)
 
 
 def run_info(data: Splits | None = None, **known: Any) -> RunInfo:

@@ -226,9 +226,22 @@ def test_receptive_field_is_the_support_of_the_gradient(net, seed):
 
 # --- memory ---
 
-SAVED = ("alexnet", "vgg11", "vgg16", "googlenet", "resnet18", "resnet50", "densenet121", "mobilenet_v2",
-         "efficientnet_b0", "squeezenet1_0", "shufflenet_v2_x1_0", "inception_v3", "mobilenet_v3_small",
-         "convnext_tiny")  # fmt: skip
+SAVED = (
+    "alexnet",
+    "vgg11",
+    "vgg16",
+    "googlenet",
+    "resnet18",
+    "resnet50",
+    "densenet121",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "squeezenet1_0",
+    "shufflenet_v2_x1_0",
+    "inception_v3",
+    "mobilenet_v3_small",
+    "convnext_tiny",
+)
 
 
 @pytest.mark.parametrize("name", SAVED)
@@ -290,21 +303,36 @@ def test_functional_calls_and_reused_modules_have_rows_of_their_own():
     found = summary(Reuses(), (3, 8, 8))
     ops = [(row.name, row.op, row.params) for row in found.rows]
     assert ops == [
-        ("input", "input", 0), ("(network)", "sub", 0), ("conv", "conv2d", 84), ("(network)", "relu", 0),
-        ("conv", "conv2d", 0), ("(network)", "mean", 0), 
-        ("(network)", "ones", 0), ("(network)", "linear", 0), ("unused", "not called", 12),
-    ]  # fmt: skip
+        ("input", "input", 0),
+        ("(network)", "sub", 0),
+        ("conv", "conv2d", 84),
+        ("(network)", "relu", 0),
+        ("conv", "conv2d", 0),
+        ("(network)", "mean", 0),
+        ("(network)", "ones", 0),
+        ("(network)", "linear", 0),
+        ("unused", "not called", 12),
+    ]
     assert found.total.params == 96
     assert found.total.macs == 2 * 3 * 3 * 9 * 64 + 6
 
 
 def state(net):
     """Everything a user could notice about a network."""
-    return [(name, type(module), module.training, dict(module._forward_hooks), dict(module._forward_pre_hooks),
-             {key: value for key, value in vars(module).items() if not key.startswith("_")})
-            for name, module in net.named_modules()] + \
-        [(name, tensor, tensor.clone(), tensor.requires_grad, tensor.device, tensor._version)
-         for name, tensor in net.state_dict(keep_vars=True).items()]  # fmt: skip
+    return [
+        (
+            name,
+            type(module),
+            module.training,
+            dict(module._forward_hooks),
+            dict(module._forward_pre_hooks),
+            {key: value for key, value in vars(module).items() if not key.startswith("_")},
+        )
+        for name, module in net.named_modules()
+    ] + [
+        (name, tensor, tensor.clone(), tensor.requires_grad, tensor.device, tensor._version)
+        for name, tensor in net.state_dict(keep_vars=True).items()
+    ]
 
 
 def same(before, after):

@@ -9,9 +9,7 @@ from torch import nn
 from hubel import arithmetic
 from hubel.errors import ShapeError
 
-sizes, kernels, strides, paddings, dilations = (
-    st.integers(1, high) for high in (40, 9, 5, 4, 3)
-)  # fmt: skip
+sizes, kernels, strides, paddings, dilations = (st.integers(1, high) for high in (40, 9, 5, 4, 3))
 
 
 @given(sizes, kernels, strides, st.integers(0, 4), dilations)

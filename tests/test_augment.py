@@ -49,7 +49,9 @@ def test_a_mirror_that_swaps_classes_is_left_out_and_says_why(arrows):
 
 @given(st.integers(100, 1000), st.integers(0, 30), st.integers(0, 30))
 def test_the_limit_follows_from_the_pictures_that_differ(n, won, lost):
-    """What is left out costs over a point and would fail the sign test, near enough; more of such pictures allow less."""
+    """What is left out costs over a point and would fail the sign test, near enough; more of such pictures allow
+    less.
+    """
     before, after = torch.zeros(n + won + lost), torch.zeros(n + won + lost)
     before[:lost], after[lost : lost + won] = 1, 1
     found = safety.judged("rotate", 10.0, before, after)

@@ -162,11 +162,13 @@ def interior(planes):
         (geometry.scaling(numbers(1.3), numbers(1.3)), {"scale": 1.3}),
         (geometry.translation(numbers(5), numbers(-3)), {"translate": [5, -3]}),
         (geometry.shearing(torch.tan(torch.deg2rad(numbers(-12.0))), numbers(0.0)), {"shear": [12.0, 0.0]}),
-        (geometry.composed(geometry.rotation(numbers(-30.0)), geometry.translation(numbers(4), numbers(2))),
-         {"angle": -30.0, "translate": [4, 2]}),
+        (
+            geometry.composed(geometry.rotation(numbers(-30.0)), geometry.translation(numbers(4), numbers(2))),
+            {"angle": -30.0, "translate": [4, 2]},
+        ),
     ],
     ids=["rotate", "scale", "translate", "shear", "rotate and translate"],
-)  # fmt: skip
+)
 def test_places_agree_with_torchvision(matrix, known):
     """To half a level, which torchvision rounds away."""
     options = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], **known}
@@ -201,7 +203,9 @@ def test_hue_equals_torchvisions_at_thirds_of_a_turn(turn):
 
 
 def test_hue_turns_by_the_angle_that_torchvisions_does_in_between():
-    """The colours differ (a matrix keeps the mean, HSV the largest channel), the angle about grey by 5 degrees at most."""
+    """The colours differ (a matrix keeps the mean, HSV the largest channel), the angle about grey by 5 degrees at
+    most.
+    """
 
     def angle(planes):
         red, green, blue = planes.unbind(dim=1)
@@ -262,10 +266,26 @@ def test_strong_downscaling_does_not_alias(shared, divisor, most):
 
 
 EVERYTHING = {
-    "crop_padding": 2, "flip": True, "crop_scale": 0.4, "scale": 0.2, "rotate": 10.0, "shear": 5.0, "translate": 0.1,
-    "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "grey": 0.2, "pca": 0.1, "noise": 0.05,
-    "erasing": 0.5, "cutout": 6, "mixup": 0.2, "cutmix": 1.0, "policy": "randaugment",
-}  # fmt: skip
+    "crop_padding": 2,
+    "flip": True,
+    "crop_scale": 0.4,
+    "scale": 0.2,
+    "rotate": 10.0,
+    "shear": 5.0,
+    "translate": 0.1,
+    "brightness": 0.4,
+    "contrast": 0.4,
+    "saturation": 0.4,
+    "hue": 0.1,
+    "grey": 0.2,
+    "pca": 0.1,
+    "noise": 0.05,
+    "erasing": 0.5,
+    "cutout": 6,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "policy": "randaugment",
+}
 AXES = ((0.05, 0.06, 0.05), (0.01, 0.0, -0.01), (0.001, -0.002, 0.001))
 
 
@@ -358,8 +378,11 @@ def test_training_batches_carry_soft_targets_and_depend_on_seed_epoch_and_step_o
     augmentation = Augmentation.measured(digits.train, crop_padding=1, rotate=10, noise=0.02, mixup=0.2)
 
     def made(seed, epoch, first=0):
-        return list(training_batches(digits.train, 100, digits.preprocessing, augmentation, seed=seed, epoch=epoch,
-                                     first=first, classes=10))  # fmt: skip
+        return list(
+            training_batches(
+                digits.train, 100, digits.preprocessing, augmentation, seed=seed, epoch=epoch, first=first, classes=10
+            )
+        )
 
     whole, later = made(1, 2), made(1, 2, 7)
     for (x, targets), (other_x, other) in zip(whole[7:], later, strict=True):

@@ -55,8 +55,16 @@ def test_contenders_take_turns_in_alternating_order_and_warm_up_untimed():
     contenders = [Contender(name, lambda name=name: ran.append(name), 3.0) for name in "abc"]
     found = list(interleave(contenders, 3, 1e9, ticking()))
     assert [(turn.contender, turn.round) for turn in found] == [
-        ("a", 0), ("b", 0), ("c", 0), ("c", 1), ("b", 1), ("a", 1), ("a", 2), ("b", 2), ("c", 2)
-    ]  # fmt: skip
+        ("a", 0),
+        ("b", 0),
+        ("c", 0),
+        ("c", 1),
+        ("b", 1),
+        ("a", 1),
+        ("a", 2),
+        ("b", 2),
+        ("c", 2),
+    ]
     assert "".join(ran) == "aabbccccbbaaaabbcc"  # once untimed, once timed
     assert {turn.rate for turn in found} == {3.0}  # 3 units in the one tick of the timed run
 
@@ -96,8 +104,9 @@ def test_rows_are_consistent(rates, flop):
     found = [
         Turn(name, number, rate) for number, its in enumerate(rates) for name, rate in zip(names, its, strict=True)
     ]
-    case = Case(contenders=[Contender(name, print, 1) for name in names[:2]], unit="images/s", flop=flop,
-                precision="bfloat16")  # fmt: skip
+    case = Case(
+        contenders=[Contender(name, print, 1) for name in names[:2]], unit="images/s", flop=flop, precision="bfloat16"
+    )
     (row,) = rows(Plan(work="train", title="a case", build=lambda _: case), case, found)
     assert row.ratio == row.ours / row.baseline
     assert row.ceiling_share == pytest.approx(row.ours * flop / row.ceiling)
@@ -143,12 +152,16 @@ def test_watching_tells_what_the_machine_did():
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
-    [(["trian"], "did you mean train"), (["data", "model=resnet18"], "model would have no effect on data"),
-     (["summary", "batch=4"], "batch would have no effect on summary; it is an option of train, data, infer"),
-     (["train", "rounds=0"], "rounds is 0; it lies between 1 and 1,000"),
-     (["train", "batch=0"], "batch is 0"), (["train", "model=resnet5O"], "did you mean resnet50"),
-     (["data", "chart=a.pdf"], "neither .png nor .svg")],
-)  # fmt: skip
+    [
+        (["trian"], "did you mean train"),
+        (["data", "model=resnet18"], "model would have no effect on data"),
+        (["summary", "batch=4"], "batch would have no effect on summary; it is an option of train, data, infer"),
+        (["train", "rounds=0"], "rounds is 0; it lies between 1 and 1,000"),
+        (["train", "batch=0"], "batch is 0"),
+        (["train", "model=resnet5O"], "did you mean resnet50"),
+        (["data", "chart=a.pdf"], "neither .png nor .svg"),
+    ],
+)
 def test_what_cannot_be_meant_is_refused_in_one_sentence(words, sentence, capsys):
     assert main(["benchmark", *words]) == 2
     assert sentence in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""Weights in bfloat16 beside their masters: every training has the bits of autocast and torch's fused SGD, and no copy is stale."""
+"""Weights in bfloat16 beside their masters: every training has the bits of autocast and torch's fused SGD, and no
+copy is stale.
+"""
 
 import dataclasses
 import itertools
@@ -22,24 +24,40 @@ from hubel.weights import tensor_file
 from runs import run_info
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
-BASE = Recipe(model="own", epochs=2, batch=32, lr=0.05, warmup_epochs=1, crop_padding=1, precision="bfloat16", fused=True,
-              device="cpu")  # fmt: skip
+BASE = Recipe(
+    model="own",
+    epochs=2,
+    batch=32,
+    lr=0.05,
+    warmup_epochs=1,
+    crop_padding=1,
+    precision="bfloat16",
+    fused=True,
+    device="cpu",
+)
 
 
 @pytest.fixture(scope="module")
 def few():
     splits = load(open_data("digits"), size=8, channels=1)
-    return dataclasses.replace(splits, **{
-        part: dataclasses.replace(getattr(splits, part), rows=getattr(splits, part).rows[:96],
-                                  labels=getattr(splits, part).labels[:96]) for part in ("train", "val")
-    })  # fmt: skip
+    return dataclasses.replace(
+        splits,
+        **{
+            part: dataclasses.replace(
+                getattr(splits, part), rows=getattr(splits, part).rows[:96], labels=getattr(splits, part).labels[:96]
+            )
+            for part in ("train", "val")
+        },
+    )
 
 
 def network() -> nn.Module:
     """With the parts that layer_decay and unfreeze tell apart."""
     with seeded(0):
-        stem, stage = (nn.Sequential(nn.Conv2d(width, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-                       for width in (1, 16))  # fmt: skip
+        stem, stage = (
+            nn.Sequential(nn.Conv2d(width, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+            for width in (1, 16)
+        )
         head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
         return nn.Sequential(OrderedDict(stem=stem, stages=nn.Sequential(stage), head=head))
 
@@ -101,10 +119,14 @@ def taken(monkeypatch) -> list[int]:
 
 
 KEYS = [
-    {}, {"optimizer": "sgd", "weight_decay": 0.0}, {"optimizer": "momentum", "momentum": 0.8, "decay_on": "weights"},
-    {"decay": "decoupled", "ema": 0.9}, {"weights": "own", "layer_decay": 0.5, "lr_factors": "stem:3,biases:2"},
-    {"weights": "own", "unfreeze": "gradual"}, {"weights": "own", "unfreeze": "head", "cache_features": False},
-]  # fmt: skip
+    {},
+    {"optimizer": "sgd", "weight_decay": 0.0},
+    {"optimizer": "momentum", "momentum": 0.8, "decay_on": "weights"},
+    {"decay": "decoupled", "ema": 0.9},
+    {"weights": "own", "layer_decay": 0.5, "lr_factors": "stem:3,biases:2"},
+    {"weights": "own", "unfreeze": "gradual"},
+    {"weights": "own", "unfreeze": "head", "cache_features": False},
+]
 
 
 @pytest.mark.parametrize("keys", KEYS, ids=str)
@@ -117,9 +139,20 @@ def test_a_training_has_the_bits_of_autocast_and_torchs_fused_sgd(few, taken, ke
     assert all(torch.equal(copy, weight.bfloat16()) for weight, copy in training.execution.bf16_weights.copies.items())
 
 
-@pytest.mark.parametrize("keys", [{"optimizer": "adamw", "lr": 0.001}, {"optimizer": "muon"}, {"optimizer": "rmsprop"},
-                                  {"l1": 0.1}, {"l2": 0.1}, {"clip_norm": 1.0}, {"precision": "float32"}, {"fused": False}],
-                         ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"optimizer": "adamw", "lr": 0.001},
+        {"optimizer": "muon"},
+        {"optimizer": "rmsprop"},
+        {"l1": 0.1},
+        {"l2": 0.1},
+        {"clip_norm": 1.0},
+        {"precision": "float32"},
+        {"fused": False},
+    ],
+    ids=str,
+)
 def test_what_reads_gradients_or_is_no_sgd_goes_without_copies(few, keys):
     own = TrainState.begin(network(), few, dataclasses.replace(BASE, **keys), None).execution
     assert getattr(own, "bf16_weights", None) is None
@@ -216,7 +249,9 @@ def test_resuming_after_any_step_gives_the_same_bits(few, tmp_path, taken, keys)
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize("decay", [0.0, 5e-4])
 def test_the_kernel_takes_torchs_steps(momentum, nesterov, decay, threads):
-    """Tensors of many sizes at once; sizes in whole vectors to the bit, the last few numbers of others to a rounding."""
+    """Tensors of many sizes at once; sizes in whole vectors to the bit, the last few numbers of others to a
+    rounding.
+    """
     generator = torch.Generator().manual_seed(0)
     sizes = [(16,), (40_000,), (64, 16, 3, 3), (5,), (33, 7)]
     weights = [nn.Parameter(torch.randn(size, generator=generator)) for size in sizes]

@@ -50,15 +50,21 @@ def page(run: Path) -> None:
 
 USES = {
     "run.json": [lambda run: evaluate_run(run, engine="eager"), page, gone_on],
-    "split.json": [lambda run: evaluate_run(run, engine="eager"),
-                   lambda run: list(baseline("digits", run=str(run), project=str(run.parent))), gone_on],
+    "split.json": [
+        lambda run: evaluate_run(run, engine="eager"),
+        lambda run: list(baseline("digits", run=str(run), project=str(run.parent))),
+        gone_on,
+    ],
     "summary.json": [lambda run: Run.open(run).summary(), lambda run: list(resume(run)), page],
     "last.safetensors": [lambda run: Run.open(run).progress(), page, gone_on],
-    "best.safetensors": [lambda run: evaluate_run(run, engine="eager"), lambda run: load_for_eval(run / "best.safetensors"),
-                         gone_on],
+    "best.safetensors": [
+        lambda run: evaluate_run(run, engine="eager"),
+        lambda run: load_for_eval(run / "best.safetensors"),
+        gone_on,
+    ],
     "evaluation.json": [page],
     "openings.jsonl": [page, lambda run: Run.open(run).record_opening("test")],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("other", ["b", "twin"])

@@ -70,8 +70,16 @@ def test_what_is_read_of_kept_pictures_is_a_plain_array(photos):
     images = read(photos).train.images
     assert isinstance(images, np.memmap)
     plain = np.asarray(images).view(np.ndarray)
-    for key in (0, -1, slice(2, 9, 3), np.array([5, 0, 5]), (np.array([1, 2]), slice(None), slice(0, 4)), (3, ..., 0),
-                np.arange(len(images)) % 2 == 0, [4, 4]):  # fmt: skip
+    for key in (
+        0,
+        -1,
+        slice(2, 9, 3),
+        np.array([5, 0, 5]),
+        (np.array([1, 2]), slice(None), slice(0, 4)),
+        (3, ..., 0),
+        np.arange(len(images)) % 2 == 0,
+        [4, 4],
+    ):
         assert type(images[key]) is np.ndarray
         np.testing.assert_array_equal(images[key], plain[key])
 
@@ -121,10 +129,17 @@ def left(folder):
     return sorted(path.name.split(".")[0] for path in folder.rglob("*") if path.is_file() and path.suffix != ".npz")
 
 
-@pytest.mark.parametrize(("limit", "stays"), [
-    ("1GB", "a b c net rows"), ("200 kB", "b c net rows"), ("150kb", "c net rows"), ("110000", "c net"), ("0.06MB", "net"),
-    ("0", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("limit", "stays"),
+    [
+        ("1GB", "a b c net rows"),
+        ("200 kB", "b c net rows"),
+        ("150kb", "c net rows"),
+        ("110000", "c net"),
+        ("0.06MB", "net"),
+        ("0", ""),
+    ],
+)
 def test_what_was_not_used_for_longest_goes_first_and_weights_last(limit, stays, full, monkeypatch):
     monkeypatch.setenv("HUBEL_CACHE_LIMIT", limit)
     caching.make_room(0)
@@ -141,8 +156,10 @@ def test_room_is_made_for_what_is_to_come(full, monkeypatch):
 @pytest.mark.parametrize("place", ["a.u8", "features/x"])
 def test_what_a_process_uses_stays(place, full, monkeypatch, capsys):
     monkeypatch.setenv("HUBEL_CACHE_LIMIT", "0")
-    code = ("import sys, time; from pathlib import Path; from hubel.caching import Hold\n"
-            "hold = Hold(Path(sys.argv[1])); print(flush=True); time.sleep(60)")  # fmt: skip
+    code = (
+        "import sys, time; from pathlib import Path; from hubel.caching import Hold\n"
+        "hold = Hold(Path(sys.argv[1])); print(flush=True); time.sleep(60)"
+    )
     other = subprocess.Popen([sys.executable, "-c", code, str(full / place)], stdout=subprocess.PIPE)
     assert other.stdout is not None
     other.stdout.readline()
@@ -219,7 +236,13 @@ def test_the_verb_shows_and_clears_by_kind(full, capsys):
     assert main(["cache", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {row["kind"]: row["entries"] for row in found["kinds"]} == {
-        "images": 3, "features": 1, "weights": 1, "engines": 0, "kernels": 1, "scans": 0}  # fmt: skip
+        "images": 3,
+        "features": 1,
+        "weights": 1,
+        "engines": 0,
+        "kernels": 1,
+        "scans": 0,
+    }
     assert found["bytes"] == sum(row["bytes"] for row in found["kinds"]) >= 200_000
     assert main(["cache", "images", "kernels", "--clear"]) == 0
     assert capsys.readouterr().out.startswith("removed 4 entries of ")

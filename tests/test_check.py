@@ -166,11 +166,19 @@ def test_what_the_headers_and_the_pixels_give_away(album):
     (folder / "strip.png").write_bytes(encoded(image.crop((0, 0, 96, 20)).resize((480, 60))))
     seen = found(album)
     assert {kind: [names.pop() for names, _ in rows] for kind, rows in seen.items()} == {
-        "broken": ["cut.jpg", "empty.jpg", "phone.heic"], "extension": ["really-a-jpeg.png"], "blank": ["blank.png"],
-        "dark": ["dark.png"], "bright": ["bright.png"], "blurred": ["blurred.png"], "size": ["icon.png"],
-        "aspect": ["strip.png"]}  # fmt: skip
+        "broken": ["cut.jpg", "empty.jpg", "phone.heic"],
+        "extension": ["really-a-jpeg.png"],
+        "blank": ["blank.png"],
+        "dark": ["dark.png"],
+        "bright": ["bright.png"],
+        "blurred": ["blurred.png"],
+        "size": ["icon.png"],
+        "aspect": ["strip.png"],
+    }
     assert [detail for _, detail in seen["broken"]][1:] == [
-        "the file is empty (0 bytes)", "HEIC, which Pillow does not read; convert it to JPEG or PNG"]  # fmt: skip
+        "the file is empty (0 bytes)",
+        "HEIC, which Pillow does not read; convert it to JPEG or PNG",
+    ]
 
 
 def test_class_names_and_counts(album):
@@ -184,7 +192,8 @@ def test_class_names_and_counts(album):
         "label_name": ["'Boat' (1) and 'boat' (19): rename one, if they are meant to be one class"],
         "missing_class": ["val holds no readable picture of 'Boat' (1 of 3 classes)"],
         "rare_class": ["fewer than 5 training pictures: 'Boat' (1)"],
-        "imbalance": ["'cat' has 10 training pictures, 'Boat' 1; sampler=balanced or class_weight=sqrt evens it out"]}  # fmt: skip
+        "imbalance": ["'cat' has 10 training pictures, 'Boat' 1; sampler=balanced or class_weight=sqrt evens it out"],
+    }
     with pytest.raises(DataError, match="the val part has the class 'Owl' that training has not"):
         open_data(album)
 
@@ -197,7 +206,11 @@ def test_a_small_planting_is_found(album):
     findings = check(album, labels=False).to_dict()["findings"]
     scored = score(planted, before, findings, 228)
     assert {kind: (row["found"], row["false_alarms"]) for kind, row in scored.items()} == {
-        "duplicate": (20, 0), "leak": (5, 0), "label_error": (0, 0), "broken": (3, 0)}  # fmt: skip
+        "duplicate": (20, 0),
+        "leak": (5, 0),
+        "label_error": (0, 0),
+        "broken": (3, 0),
+    }
 
 
 def test_swapped_labels_are_doubted_first(tmp_path):
@@ -296,8 +309,11 @@ def test_json_page_and_list(album, tmp_path, capsys, monkeypatch):
     assert sorted(path.name for path in album.rglob("*")) == before  # the user's files are as they were
     rows = list(csv.reader(io.StringIO((tmp_path / "out.csv").read_bytes().decode())))
     assert [(Path(row[0]).name, row[1], row[2]) for row in rows[1:]] == [
-        ("leak.jpg", "yes", "leak"), ("empty.jpg", "yes", "broken"),
-        ("two\nlines <b>, \U0001f600.jpg", "yes", "duplicate"), ("dark.png", "no", "dark")]  # fmt: skip
+        ("leak.jpg", "yes", "leak"),
+        ("empty.jpg", "yes", "broken"),
+        ("two\nlines <b>, \U0001f600.jpg", "yes", "duplicate"),
+        ("dark.png", "no", "dark"),
+    ]
     assert found(album, exclude="out.csv") == {"dark": [({"dark.png"}, "99 % of the pixels are darker than 40 of 255")]}
 
 
@@ -315,8 +331,10 @@ def test_training_honours_the_list_and_says_what_it_saw_at_a_glance(album, tmp_p
     shutil.copy(album / "val" / "cat" / "21.jpg", album / "train" / "cat" / "leak.jpg")
     (tmp_path / "out.csv").write_text("train/cat/leak.jpg\n")
     recipe = Recipe(model="linear", epochs=1, batch=8, size=16, augment="none", threads=1)
-    whole, less = (list(start("album", given, name=name))[-1].run for name, given in
-                   (("whole", recipe), ("less", recipe.with_(exclude="out.csv"))))  # fmt: skip
+    whole, less = (
+        list(start("album", given, name=name))[-1].run
+        for name, given in (("whole", recipe), ("less", recipe.with_(exclude="out.csv")))
+    )
     assert any("leaks between parts (1); hubel check album" in note for note in whole.info.splits.notes)
     assert not any("leak" in note for note in less.info.splits.notes)
     assert less.info.recipe.exclude == str(tmp_path / "out.csv")
@@ -376,11 +394,20 @@ def test_contents_and_contact_sheet(album, tmp_path, capsys):
     assert "shorter side 40 to 96 px, median 96" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("format", "ending", "options"), [
-    ("JPEG", "jpg", {}), ("JPEG", "jpg", {"progressive": True}), ("JPEG", "jpg", {"restart_marker_rows": 1}),
-    ("JPEG", "jpg", {"thumbnail": True}), ("PNG", "png", {}), ("WEBP", "webp", {}), ("GIF", "gif", {}), ("BMP", "bmp", {}),
-    ("TIFF", "tif", {"compression": "tiff_lzw"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("format", "ending", "options"),
+    [
+        ("JPEG", "jpg", {}),
+        ("JPEG", "jpg", {"progressive": True}),
+        ("JPEG", "jpg", {"restart_marker_rows": 1}),
+        ("JPEG", "jpg", {"thumbnail": True}),
+        ("PNG", "png", {}),
+        ("WEBP", "webp", {}),
+        ("GIF", "gif", {}),
+        ("BMP", "bmp", {}),
+        ("TIFF", "tif", {"compression": "tiff_lzw"}),
+    ],
+)
 def test_contents_name_every_file_whose_end_has_gone(format, ending, options, tmp_path, capsys):
     """On the sheet or not: what `data` calls broken is what decoding refuses, however little is missing."""
     options = dict(options)
@@ -473,8 +500,14 @@ def test_odd_pictures_are_survived_and_named(odd, tmp_path):
     assert {Path(name).name for names, _ in seen["broken"] for name in names} == {"phone.heic", "nowhere.jpg"}
     assert "label_conflict" not in seen  # a link that leads out and back in brings no other class's pictures
     assert any("a cat/loop leads to a folder that holds it" in note for note in source.notes)
-    run = list(start(str(odd), Recipe(model="linear", epochs=1, batch=8, size=16, augment="none", threads=1), name="odd",
-                     project=str(tmp_path)))[-1].run  # fmt: skip
+    run = list(
+        start(
+            str(odd),
+            Recipe(model="linear", epochs=1, batch=8, size=16, augment="none", threads=1),
+            name="odd",
+            project=str(tmp_path),
+        )
+    )[-1].run
     assert len(run.info.splits.broken) == 2
 
 
@@ -511,11 +544,13 @@ def test_a_list_with_a_mark_gaps_and_every_kind_of_path(album, tmp_path):
     rows = [
         f"{path if number % 2 else path.relative_to(tmp_path)},{path.parent.name}" for number, path in enumerate(paths)
     ]
-    (tmp_path / "list.csv").write_text("path,label\n" + "\n".join([*rows, "gone.jpg,cat", ",cat", "album,"]) + "\n\n",
-                                       encoding="utf-8-sig")  # fmt: skip
+    (tmp_path / "list.csv").write_text(
+        "path,label\n" + "\n".join([*rows, "gone.jpg,cat", ",cat", "album,"]) + "\n\n", encoding="utf-8-sig"
+    )
     checked = check(tmp_path / "list.csv", labels=False).to_dict()
     assert [(Path(finding["paths"][0]).name, finding["detail"]) for finding in checked["findings"]] == [
-        ("gone.jpg", "no such file or directory")]  # fmt: skip
+        ("gone.jpg", "no such file or directory")
+    ]
     assert len(checked["notes"]) == 2
     splits = load(open_data(tmp_path / "list.csv"), size=16, channels=3)
     assert sum(map(len, (splits.train, splits.val, splits.test))) == 40

@@ -33,7 +33,9 @@ def random_pictures(count: int, side: int, channels: int) -> np.ndarray:
 
 
 def textures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stripes across (0), stripes down (1) and checks (2), shifted at random, of any brightness: no pixel tells them apart."""
+    """Stripes across (0), stripes down (1) and checks (2), shifted at random, of any brightness: no pixel tells them
+    apart.
+    """
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     y, x = np.mgrid[:24, :24]
@@ -169,7 +171,8 @@ def test_nothing_but_the_test_score_depends_on_the_test_part():
         assert (a.setting, a.validation) == (b.setting, b.validation)
         assert a.test != b.test
     assert [asdict(row) | {"seconds": 0} for row in results(splits, methods=methods)] == [
-        asdict(row) | {"seconds": 0} for row in one]  # fmt: skip
+        asdict(row) | {"seconds": 0} for row in one
+    ]
 
 
 def test_rare_classes_and_classes_that_validation_lacks_are_borne():
@@ -238,10 +241,14 @@ def test_baseline_of_the_digits_from_end_to_end(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("keys", "code", "sentence"),
-    [(["methods=hog,wrods"], 2, "unknown method 'wrods'; did you mean words?"), (["most=0"], 2, "most is 0; it lies between 1 and"),
-     (["run=r", "seed=1"], 2, "seed would have no effect with run=r"), (["run=r"], 3, "r is not a run"),
-     (["split=s.json"], 3, "s.json is not a split")],
-)  # fmt: skip
+    [
+        (["methods=hog,wrods"], 2, "unknown method 'wrods'; did you mean words?"),
+        (["most=0"], 2, "most is 0; it lies between 1 and"),
+        (["run=r", "seed=1"], 2, "seed would have no effect with run=r"),
+        (["run=r"], 3, "r is not a run"),
+        (["split=s.json"], 3, "s.json is not a split"),
+    ],
+)
 def test_what_cannot_be_meant_is_refused(keys, code, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["baseline", "digits", *keys]) == code

@@ -68,12 +68,16 @@ ALEXNET_LECTURE = (   # the lectures' rows; "(11*11*3 + 1)*96 = 35K", "Parameter
 
 
 def test_alexnet_is_the_lectures_table_row_by_row():
-    rows = [(type(layer), volume, sum(p.numel() for p in layer.parameters()))
-            for layer, volume in trace("alexnet_lecture")]  # fmt: skip
+    rows = [
+        (type(layer), volume, sum(p.numel() for p in layer.parameters())) for layer, volume in trace("alexnet_lecture")
+    ]
     assert rows == [row[1:] for row in ALEXNET_LECTURE]
     assert sum(row[3] for row in ALEXNET_LECTURE) == zoo.facts()["alexnet_lecture"]["params"]
-    kernels = [(layer.kernel_size, layer.stride, layer.padding) for layer, _ in trace("alexnet_lecture")
-               if isinstance(layer, nn.Conv2d)]  # fmt: skip
+    kernels = [
+        (layer.kernel_size, layer.stride, layer.padding)
+        for layer, _ in trace("alexnet_lecture")
+        if isinstance(layer, nn.Conv2d)
+    ]
     assert kernels == [((11, 11), (4, 4), (0, 0)), ((5, 5), (1, 1), (2, 2))] + 3 * [((3, 3), (1, 1), (1, 1))]
 
 
@@ -185,10 +189,17 @@ def test_vgg16_is_the_lectures_memory_and_parameter_table():
     assert late / weights > 0.85  # "most params are in late FC"
 
 
-@pytest.mark.parametrize(("name", "layers", "millions"), [
-    ("vgg11", 11, 133), ("vgg11_lrn", 11, 133), ("vgg13", 13, 133), ("vgg16_c", 16, 134), ("vgg16", 16, 138),
-    ("vgg19", 19, 144),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "layers", "millions"),
+    [
+        ("vgg11", 11, 133),
+        ("vgg11_lrn", 11, 133),
+        ("vgg13", 13, 133),
+        ("vgg16_c", 16, 134),
+        ("vgg16", 16, 138),
+        ("vgg19", 19, 144),
+    ],
+)
 def test_vgg_configurations_have_the_headings_and_the_second_table(name, layers, millions):
     """The lectures' copy of Table 1 gives D four convolutions per late block, which would make 19 layers of its 16."""
     assert sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer, _ in trace(name)) == layers
@@ -251,10 +262,15 @@ def test_local_response_norm_is_the_papers_formula():
     torch.testing.assert_close(local_response_norm()(maps), expected)
 
 
-@pytest.mark.parametrize(("name", "layer", "smallest"), [
-    ("alexnet_lecture", "MAX POOL behind CONV5", 67), ("alexnet_paper", "MAX POOL behind CONV5", 67),
-    ("zfnet", "MAX POOL behind layer 5", 47), ("zfnet_lecture", "MAX POOL behind layer 5", 47),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "layer", "smallest"),
+    [
+        ("alexnet_lecture", "MAX POOL behind CONV5", 67),
+        ("alexnet_paper", "MAX POOL behind CONV5", 67),
+        ("zfnet", "MAX POOL behind layer 5", 47),
+        ("zfnet_lecture", "MAX POOL behind layer 5", 47),
+    ],
+)
 def test_a_picture_too_small_names_layer_and_smallest_size(name, layer, smallest):
     with torch.device("meta"):
         net = zoo.create(name, image_size=smallest).eval()
@@ -276,14 +292,26 @@ def test_a_chain_of_windows_ends_where_torch_ends():
     generator = torch.Generator().manual_seed(0)
     for _ in range(40):
         kernels, strides = (torch.randint(1, 5, (4,), generator=generator).tolist() for _ in range(2))
-        chain = [Window(f"pool {i}", k, s, k // 2, ceil_mode=bool(i % 2))
-                 for i, (k, s) in enumerate(zip(kernels, strides, strict=True))]  # fmt: skip
+        chain = [
+            Window(f"pool {i}", k, s, k // 2, ceil_mode=bool(i % 2))
+            for i, (k, s) in enumerate(zip(kernels, strides, strict=True))
+        ]
         net = nn.Sequential(*(nn.MaxPool2d(w.kernel, w.stride, w.padding, ceil_mode=w.ceil_mode) for w in chain))
         assert last_size(37, chain, "chain") == net(torch.empty(1, 1, 37, 37, device="meta")).shape[-1]
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg11_lrn", "squeezenet1_1", "mobilenet_v1_025", "mobilenet_v2",
-                                  "shufflenet_v1_g8", "shufflenet_v2_x0_5"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alexnet",
+        "vgg11_lrn",
+        "squeezenet1_1",
+        "mobilenet_v1_025",
+        "mobilenet_v2",
+        "shufflenet_v1_g8",
+        "shufflenet_v2_x0_5",
+    ],
+)
 def test_other_sizes_pass_and_memory_format_changes_nothing(name):
     torch.manual_seed(0)
     net = zoo.create(name, num_classes=5).eval()

@@ -58,13 +58,32 @@ def test_train_leaves_a_whole_run(finished):
     run, done = finished
     summary = json.loads(done.stdout)
     assert summary == json.loads((run / "summary.json").read_text())
-    assert {"model", "data", "seed", "classes", "epochs", "seconds", "images_per_second", "validation", "test",
-            "weights_sha256"} <= set(summary)  # fmt: skip
+    assert {
+        "model",
+        "data",
+        "seed",
+        "classes",
+        "epochs",
+        "seconds",
+        "images_per_second",
+        "validation",
+        "test",
+        "weights_sha256",
+    } <= set(summary)
     low, high = summary["test"]["interval"]
     assert 0.5 < low < summary["test"]["top1"] < high < 1
     assert sorted(path.name for path in run.iterdir()) == [
-        "best.safetensors", "curves.png", "evaluation.json", "last.safetensors", "metrics.jsonl", "openings.jsonl",
-        "report.html", "run.json", "split.json", "summary.json"]  # fmt: skip
+        "best.safetensors",
+        "curves.png",
+        "evaluation.json",
+        "last.safetensors",
+        "metrics.jsonl",
+        "openings.jsonl",
+        "report.html",
+        "run.json",
+        "split.json",
+        "summary.json",
+    ]
     page = (run / "report.html").read_text()
     assert f"{100 * summary['test']['top1']:.1f}" in page
     about = json.loads((run / "run.json").read_text())
@@ -187,9 +206,11 @@ def test_changed_data_cannot_be_resumed(tmp_path, capsys):
 
 
 def test_a_network_of_ones_own_is_named_again_and_its_code_may_not_change(tmp_path, capsys):
-    code = ("from torch import nn\n"
-            "def net(num_classes):\n"
-            "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n")  # fmt: skip
+    code = (
+        "from torch import nn\n"
+        "def net(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
     (tmp_path / "mine.py").write_text(code)
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     found, _, err = ended(["train", "digits", "model=mine.py:net", "epochs=1", "--name", "a"], capsys)
@@ -245,17 +266,20 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(arguments, code, sentence, c
     assert half == []
 
 
-@pytest.mark.parametrize(("given", "sentence"), [
-    (["epochs=many"],             "epochs is 'many'; it is a whole number"),
-    (["--epochs", "1.5"],         "epochs is '1.5'; it is a whole number"),
-    (["--epochs"],                "epochs has no value; write epochs=VALUE, see hubel train --help"),
-    (["--optimizer", "adamx"],    "optimizer is 'adamx'; did you mean adam or adamw?"),
-    (["monitor=f1"],              "monitor is 'f1'; known: balanced_accuracy, last, loss, macro_f1, top1"),
-    (["unfreeze=haed"],           "unfreeze is 'haed'; did you mean head? Or give a whole number"),
-    (["--flip"],                  "flip has no value; write flip=VALUE, see hubel train --help"),
-    (["flip=maybe"],              "unknown value of flip 'maybe'; known: 0, 1, false, no, true, yes"),
-    (["channels=2"],              "channels is '2'; known: 1, 3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["epochs=many"], "epochs is 'many'; it is a whole number"),
+        (["--epochs", "1.5"], "epochs is '1.5'; it is a whole number"),
+        (["--epochs"], "epochs has no value; write epochs=VALUE, see hubel train --help"),
+        (["--optimizer", "adamx"], "optimizer is 'adamx'; did you mean adam or adamw?"),
+        (["monitor=f1"], "monitor is 'f1'; known: balanced_accuracy, last, loss, macro_f1, top1"),
+        (["unfreeze=haed"], "unfreeze is 'haed'; did you mean head? Or give a whole number"),
+        (["--flip"], "flip has no value; write flip=VALUE, see hubel train --help"),
+        (["flip=maybe"], "unknown value of flip 'maybe'; known: 0, 1, false, no, true, yes"),
+        (["channels=2"], "channels is '2'; known: 1, 3"),
+    ],
+)
 def test_wrong_values_are_one_sentence_that_names_the_right_ones(given, sentence, capsys):
     assert main(["train", "digits", *given]) == 2
     assert capsys.readouterr().err == f"hubel: {sentence}\n"
@@ -280,35 +304,56 @@ def test_a_command_that_no_verb_can_take_is_one_sentence_with_the_way_out(name, 
         assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    ("summary", "hubel summary needs MODEL; see hubel summary --help, or try: hubel summary lenet5"),
-    ("shard photos",                "hubel shard needs FOLDER; see hubel shard --help"),
-    ("advise photos", "hubel advise needs --weights; see hubel advise --help, or try: hubel advise photos/ --from"),
-    ("sumary",                      "unknown verb 'sumary'; did you mean summary? See hubel --help"),
-    ("--json summary",              "a verb comes before the key '--json': hubel VERB --json; see hubel --help"),
-    ("summary lenet5 more",         "'more' is a word too many for hubel summary; it has MODEL 'lenet5' already"),
-    ("summary lenet5 --json a",     "'a' is a word too many for hubel summary; --json takes no value"),
-    ("summary lenet5 --html a",     "'a' is a word too many for hubel summary; a file for --html ends in .html or .htm"),
-    ("train digits lr 0.1",         "'lr' is a word too many for hubel train; did you mean lr=VALUE? See hubel train --help"),
-    ("train digits -lr 0.1",        "hubel train has no key '-lr'; did you mean --lr? See hubel train --help"),
-    ("train digits early_stopping=true", "early_stopping is no switch here: give patience=VALUE, a whole number"),
-    ("train digits amp=true",       "amp is no switch here: give precision=VALUE, bfloat16 or float32"),
-    ("train digits max_epochs=x",   "epochs is 'x'; it is a whole number"),
-    ("train digits activation=sigmoid", "hubel train has no key 'activation': the activation belongs to the network"),
-    ("lr-find digits --kernel-size 3", "hubel lr-find has no key 'kernel_size': the size of a filter belongs to the network"),
-    ("arithmetic 5x5",              "'5x5' is a word too many for hubel arithmetic; it takes keys only"),
-    ("summary lenet5 --html a.html --csv b.csv", "one form at a time: html and csv exclude each other"),
-    ("summary lenet5 --html a.html --output b", "one file at a time: b and a.html exclude each other"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("summary", "hubel summary needs MODEL; see hubel summary --help, or try: hubel summary lenet5"),
+        ("shard photos", "hubel shard needs FOLDER; see hubel shard --help"),
+        ("advise photos", "hubel advise needs --weights; see hubel advise --help, or try: hubel advise photos/ --from"),
+        ("sumary", "unknown verb 'sumary'; did you mean summary? See hubel --help"),
+        ("--json summary", "a verb comes before the key '--json': hubel VERB --json; see hubel --help"),
+        ("summary lenet5 more", "'more' is a word too many for hubel summary; it has MODEL 'lenet5' already"),
+        ("summary lenet5 --json a", "'a' is a word too many for hubel summary; --json takes no value"),
+        (
+            "summary lenet5 --html a",
+            "'a' is a word too many for hubel summary; a file for --html ends in .html or .htm",
+        ),
+        (
+            "train digits lr 0.1",
+            "'lr' is a word too many for hubel train; did you mean lr=VALUE? See hubel train --help",
+        ),
+        ("train digits -lr 0.1", "hubel train has no key '-lr'; did you mean --lr? See hubel train --help"),
+        ("train digits early_stopping=true", "early_stopping is no switch here: give patience=VALUE, a whole number"),
+        ("train digits amp=true", "amp is no switch here: give precision=VALUE, bfloat16 or float32"),
+        ("train digits max_epochs=x", "epochs is 'x'; it is a whole number"),
+        (
+            "train digits activation=sigmoid",
+            "hubel train has no key 'activation': the activation belongs to the network",
+        ),
+        (
+            "lr-find digits --kernel-size 3",
+            "hubel lr-find has no key 'kernel_size': the size of a filter belongs to the network",
+        ),
+        ("arithmetic 5x5", "'5x5' is a word too many for hubel arithmetic; it takes keys only"),
+        ("summary lenet5 --html a.html --csv b.csv", "one form at a time: html and csv exclude each other"),
+        ("summary lenet5 --html a.html --output b", "one file at a time: b and a.html exclude each other"),
+    ],
+)
 def test_what_is_missing_or_too_much_is_named(arguments, sentence, capsys):
     assert main(arguments.split()) == 2
     assert capsys.readouterr().err.startswith(f"hubel: {sentence}")
 
 
 def test_a_key_for_a_file_may_stand_alone_or_name_it(capsys, tmp_path):
-    for arguments, file in [("lenet5 --html", "lenet5.html"), ("--html lenet5", "lenet5.html"), ("lenet5 html=x.html", "x.html"),
-                            ("lenet5 --html page.html", "page.html"), ("--csv a.csv lenet5", "a.csv"),
-                            ("lenet5 --markdown t.md", "t.md"), ("lenet5 html=true output=o.html", "o.html")]:  # fmt: skip
+    for arguments, file in [
+        ("lenet5 --html", "lenet5.html"),
+        ("--html lenet5", "lenet5.html"),
+        ("lenet5 html=x.html", "x.html"),
+        ("lenet5 --html page.html", "page.html"),
+        ("--csv a.csv lenet5", "a.csv"),
+        ("lenet5 --markdown t.md", "t.md"),
+        ("lenet5 html=true output=o.html", "o.html"),
+    ]:
         assert ended(["summary", *arguments.split()], capsys) == (0, f"{file}\n", "")
         assert [path.name for path in tmp_path.iterdir()] == [file]
         (tmp_path / file).unlink()
@@ -466,11 +511,14 @@ def test_compare_draws_and_lint_finds(capsys, tmp_path):
     assert code == (1 if json.loads(out)["findings"] else 0)
 
 
-@pytest.mark.parametrize(("key", "sentence"), [
-    ("class_weight=cat:2", "there is no class 'cat'"),
-    ("hue=0.1",            "hue would have no effect on grey pictures"),
-    ("policy_count=3",     "policy_count would have no effect"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("class_weight=cat:2", "there is no class 'cat'"),
+        ("hue=0.1", "hue would have no effect on grey pictures"),
+        ("policy_count=3", "policy_count would have no effect"),
+    ],
+)
 def test_what_cannot_be_meant_for_the_data_is_refused_before_there_is_a_run(key, sentence, capsys, tmp_path):
     assert main(["train", "digits", "epochs=1", key]) == 2
     out, err = capsys.readouterr()
@@ -495,12 +543,15 @@ def test_the_list_of_networks_never_loses_a_figure(width, capsys):
     assert all(row["source"] in whole for row in rows)
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (["summary", "lenet5", "--classes", "-3"],  "classes is -3; it lies between 1 and 10,000,000"),
-    (["summary", "lenet5", "--classes", "0"],   "classes is 0; it lies between 1 and 10,000,000"),
-    (["summary", "lenet5", "--depth", "-1"],    "depth is -1; it lies between 0 and 1,000"),
-    (["lr-find", "digits", "samples=1"],        "1 rates are too few; at least 20 are needed to see how the loss falls"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["summary", "lenet5", "--classes", "-3"], "classes is -3; it lies between 1 and 10,000,000"),
+        (["summary", "lenet5", "--classes", "0"], "classes is 0; it lies between 1 and 10,000,000"),
+        (["summary", "lenet5", "--depth", "-1"], "depth is -1; it lies between 0 and 1,000"),
+        (["lr-find", "digits", "samples=1"], "1 rates are too few; at least 20 are needed to see how the loss falls"),
+    ],
+)
 def test_numbers_that_mean_nothing_are_one_sentence(arguments, sentence, capsys):
     assert main(arguments) == 2
     assert capsys.readouterr().err.strip() == f"hubel: {sentence}"
@@ -515,8 +566,16 @@ def test_the_sums_of_a_module_are_those_of_its_layers(capsys):
 
 
 def test_epochs_of_a_budget_have_no_end_that_could_be_passed():
-    epoch = SimpleNamespace(epoch=14, train_loss=0.1, train_top1=1.0, val_loss=0.1, val_top1=1.0, images_per_second=1.0,
-                            seconds=1.0, best=False)  # fmt: skip
+    epoch = SimpleNamespace(
+        epoch=14,
+        train_loss=0.1,
+        train_top1=1.0,
+        val_loss=0.1,
+        val_top1=1.0,
+        images_per_second=1.0,
+        seconds=1.0,
+        best=False,
+    )
     planned, fixed = (epoch_line(epoch, Recipe(epochs=9, budget=budget)) for budget in (30.0, None))
     assert planned.split()[0] == "14"
     assert fixed.split()[0] == "14/9"
@@ -577,8 +636,15 @@ def test_fit_means_the_same_to_train_val_and_predict(wide, capsys):
 def test_an_accuracy_that_was_scored_again_says_so():
     def said(while_training):
         console = Console(file=io.StringIO(), width=60)
-        summary = {"stopped": None, "epochs": 2, "seconds": 1.0, "images_per_second": 1.0, "best_epoch": 2,
-                   "validation": {"top1": 0.375}, "test": None}  # fmt: skip
+        summary = {
+            "stopped": None,
+            "epochs": 2,
+            "seconds": 1.0,
+            "images_per_second": 1.0,
+            "best_epoch": 2,
+            "validation": {"top1": 0.375},
+            "test": None,
+        }
         conclude(SimpleNamespace(summary=summary, run=SimpleNamespace(folder=Path("runs/a"))), console, while_training)
         return console.file.getvalue().splitlines()[0]
 
@@ -586,18 +652,29 @@ def test_an_accuracy_that_was_scored_again_says_so():
     assert said(0.3958).endswith("37.50 % (scored again in float32; 39.58 % above is in the arithmetic of training)")
 
 
-@pytest.mark.parametrize("words", [
-    ["runs/a", "data=photos"], ["runs/a", "--data", "photos"], ["data=photos", "runs/a"], ["run=runs/a", "data=photos"],
-    ["runs/a", "--ensemble", "runs/b", "runs/c", "data=photos"], ["--json", "runs/a", "split=test", "--data=photos"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runs/a", "data=photos"],
+        ["runs/a", "--data", "photos"],
+        ["data=photos", "runs/a"],
+        ["run=runs/a", "data=photos"],
+        ["runs/a", "--ensemble", "runs/b", "runs/c", "data=photos"],
+        ["--json", "runs/a", "split=test", "--data=photos"],
+    ],
+)
 def test_a_word_without_a_key_may_be_named(words):
     arguments = parsed(words, "val", VERBS["val"])
     assert (arguments.run, arguments.data) == ("runs/a", "photos")
 
 
-@pytest.mark.parametrize(("words", "sentence"), [
-    (["runs/a", "photos", "data=others"], "data is given twice, as 'photos' and as 'others'"), (["data=photos"], "needs RUN"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["runs/a", "photos", "data=others"], "data is given twice, as 'photos' and as 'others'"),
+        (["data=photos"], "needs RUN"),
+    ],
+)
 def test_a_word_is_named_once_and_the_one_before_it_too(words, sentence):
     with pytest.raises(UsageError, match=sentence):
         parsed(words, "val", VERBS["val"])

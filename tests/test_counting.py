@@ -23,8 +23,17 @@ class Tally:
         self.params = self.macs = 0
         self.maps, self.side = maps, side
 
-    def conv(self, c_out: int, kernel: int, stride: int = 1, padding: int | None = None, groups: int = 1, *,
-             bias: bool = True, norm: bool = False) -> None:  # fmt: skip
+    def conv(
+        self,
+        c_out: int,
+        kernel: int,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        *,
+        bias: bool = True,
+        norm: bool = False,
+    ) -> None:
         self.side = out_size(self.side, kernel, stride, kernel // 2 if padding is None else padding)
         self.params += conv_params(self.maps, c_out, (kernel, kernel), groups, bias=bias) + (2 * c_out if norm else 0)
         self.macs += conv_macs(self.maps, c_out, (kernel, kernel), (self.side, self.side), groups)
@@ -71,10 +80,16 @@ def agrees(tally: Tally, name: str) -> bool:
     return (tally.params, tally.macs) == traced(name)
 
 
-@pytest.mark.parametrize(("name", "rows", "side"), [
-    ("alexnet_lecture", alexnet.LECTURE, 227), ("alexnet_paper", alexnet.PAPER, 227),
-    ("alexnet", alexnet.TORCHVISION, 224), ("zfnet", zfnet.FIGURE, 224), ("zfnet_lecture", zfnet.LECTURE, 224),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "rows", "side"),
+    [
+        ("alexnet_lecture", alexnet.LECTURE, 227),
+        ("alexnet_paper", alexnet.PAPER, 227),
+        ("alexnet", alexnet.TORCHVISION, 224),
+        ("zfnet", zfnet.FIGURE, 224),
+        ("zfnet_lecture", zfnet.LECTURE, 224),
+    ],
+)
 def test_alexnet_and_zfnet(name, rows, side):
     tally = Tally(3, side)
     for _, c_out, kernel, stride, padding, groups, then in rows:
@@ -133,8 +148,13 @@ def test_resnet_costs_what_the_lectures_print(name):
     assert round(10 * PRINTED[name]) in (macs // 10**8, round(macs / 1e8))
 
 
-@pytest.mark.parametrize("name", [*(f"resnet{depth}_cifar" for depth in resnet.CIFAR_DEPTHS if depth < 1000),
-                                  *(f"plain{depth}_cifar" for depth in resnet.CIFAR_DEPTHS[:6])])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"resnet{depth}_cifar" for depth in resnet.CIFAR_DEPTHS if depth < 1000),
+        *(f"plain{depth}_cifar" for depth in resnet.CIFAR_DEPTHS[:6]),
+    ],
+)
 def test_cifar_networks_with_and_without_shortcuts_cost_the_same(name):
     depth = int(re.sub(r"\D", "", name))
     tally = Tally(3, 32)
@@ -201,9 +221,13 @@ def test_squeezenet(name):
     assert agrees(tally, name)
 
 
-@pytest.mark.parametrize(("name", "large", "last_pool", "how"), [
-    ("googlenet_paper", 5, 3, {}), ("googlenet", 3, 2, {"bias": False, "norm": True}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "large", "last_pool", "how"),
+    [
+        ("googlenet_paper", 5, 3, {}),
+        ("googlenet", 3, 2, {"bias": False, "norm": True}),
+    ],
+)
 def test_googlenet(name, large, last_pool, how):
     """The auxiliary heads, which only training runs, have parameters and no MACs."""
     tally, heads = Tally(3, 224), 0
@@ -214,8 +238,9 @@ def test_googlenet(name, large, last_pool, how):
     for stage, rows in enumerate(googlenet.STAGES):
         tally.pool(3 if stage < 2 else last_pool, 2, ceil_mode=True)
         for block, (one, three_reduce, three, five_reduce, five, pool) in enumerate(rows, start=1):
-            tally.branches(((one, 1),), ((three_reduce, 1), (three, 3)), ((five_reduce, 1), (five, large)),
-                           ((pool, 1),), **how)  # fmt: skip
+            tally.branches(
+                ((one, 1),), ((three_reduce, 1), (three, 3)), ((five_reduce, 1), (five, large)), ((pool, 1),), **how
+            )
             if (stage, block) in ((1, 1), (1, 4)):
                 head = Tally(tally.maps, 4)
                 head.conv(128, 1, **how)

@@ -38,8 +38,19 @@ def test_exif_orientation_is_applied():
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind"), [("1", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("P", "GIF"), ("RGB", "PNG"), ("RGBA", "PNG"),
-                       ("CMYK", "JPEG"), ("YCbCr", "JPEG"), ("I;16", "PNG")])  # fmt: skip
+    ("mode", "kind"),
+    [
+        ("1", "PNG"),
+        ("L", "PNG"),
+        ("LA", "PNG"),
+        ("P", "GIF"),
+        ("RGB", "PNG"),
+        ("RGBA", "PNG"),
+        ("CMYK", "JPEG"),
+        ("YCbCr", "JPEG"),
+        ("I;16", "PNG"),
+    ],
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_mode_becomes_plain_pixels_of_the_right_brightness(mode, kind, channels):
     grey = Image.fromarray(np.linspace(0, 255, 400).reshape(20, 20).astype(np.uint8))
@@ -332,7 +343,9 @@ def test_broken_pictures_are_left_out_and_listed(photos):
         splits = read(photos)
         assert len(splits.train) + len(splits.val) + len(splits.test) == 38
         assert [(path[-10:], reason[:9]) for path, reason in splits.broken] == [
-            ("cat/00.jpg", "the file "), ("dog/01.jpg", "damaged: ")]  # fmt: skip
+            ("cat/00.jpg", "the file "),
+            ("dog/01.jpg", "damaged: "),
+        ]
         assert not any(name.endswith(("cat/00.jpg", "dog/01.jpg")) for name in splits.train.names)
     for i in range(4):
         (photos / "cat" / f"{i:02}.jpg").write_bytes(b"a text file called .jpg")
@@ -380,7 +393,10 @@ def test_drawn_splits_are_stratified_disjoint_and_a_function_of_the_seed():
     val, test, train = stratified(labels, (0.15, 0.2), seed=3)
     assert sorted([*val, *test, *train]) == list(range(111))
     assert [np.bincount(labels[part], minlength=3).tolist() for part in (val, test, train)] == [
-        [15, 2, 0], [20, 2, 0], [65, 6, 1]]  # fmt: skip
+        [15, 2, 0],
+        [20, 2, 0],
+        [65, 6, 1],
+    ]
     np.testing.assert_array_equal(stratified(labels, (0.15, 0.2), seed=3)[0], val)
     assert not np.array_equal(stratified(labels, (0.15, 0.2), seed=4)[0], val)
 

@@ -80,5 +80,6 @@ def test_nothing_is_drawn_for_weights_that_do_not_exist(name):
     with Drawn() as drawn:
         real = zoo.create(name)
     assert drawn.names
-    assert [(k, v.shape, v.dtype) for k, v in empty.state_dict().items()] \
-        == [(k, v.shape, v.dtype) for k, v in real.state_dict().items()]  # fmt: skip
+    assert [(k, v.shape, v.dtype) for k, v in empty.state_dict().items()] == [
+        (k, v.shape, v.dtype) for k, v in real.state_dict().items()
+    ]

@@ -101,12 +101,25 @@ def test_sharded_validation_gives_the_same_figures(two):
 
 
 def test_shares_are_augmented_as_in_the_whole_batch(digits):
-    augmentation = Augmentation.measured(digits.train, crop_padding=1, flip=True, rotate=10, brightness=0.3, noise=0.1,
-                                         erasing=0.5, mixup=0.3, cutmix=1.0, policy="randaugment")  # fmt: skip
+    augmentation = Augmentation.measured(
+        digits.train,
+        crop_padding=1,
+        flip=True,
+        rotate=10,
+        brightness=0.3,
+        noise=0.1,
+        erasing=0.5,
+        mixup=0.3,
+        cutmix=1.0,
+        policy="randaugment",
+    )
 
     def batch(share):
-        return next(training_batches(digits.train, 96, digits.preprocessing, augmentation, seed=1, epoch=2, first=3,
-                                     classes=10, share=share))  # fmt: skip
+        return next(
+            training_batches(
+                digits.train, 96, digits.preprocessing, augmentation, seed=1, epoch=2, first=3, classes=10, share=share
+            )
+        )
 
     shares = [batch(Share(index, 3)) for index in range(3)]
     for whole, parts in zip(batch(Share()), zip(*shares, strict=True), strict=True):
@@ -124,14 +137,35 @@ def test_a_batch_that_cannot_be_shared_is_one_sentence(digits):
 @pytest.mark.usefixtures("kernels")
 def test_a_killed_worker_is_replaced_and_the_run_goes_on(tmp_path):
     """One worker dies by SIGKILL once a checkpoint is there; torchrun starts both again, and they end the same run."""
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "hubel", "train",
-               "digits", "epochs=3", "threads=1", "checkpoint_seconds=0", "--name", "run",
-               "--project", str(tmp_path)]  # fmt: skip
+    command = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "1",
+        "-m",
+        "hubel",
+        "train",
+        "digits",
+        "epochs=3",
+        "threads=1",
+        "checkpoint_seconds=0",
+        "--name",
+        "run",
+        "--project",
+        str(tmp_path),
+    ]
     run = tmp_path / "run"
     out = tmp_path / "out.txt"
     with out.open("w") as file:
-        process = subprocess.Popen([sys.executable, *command], stdout=file, stderr=subprocess.STDOUT, cwd=tmp_path,
-                                   env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        )
         while not (run / "last.safetensors").exists():
             assert process.poll() is None, out.read_text()
             try:
@@ -178,10 +212,16 @@ def lonely(tmp_path, monkeypatch, capfd):
 def test_a_missing_rank_is_named_while_it_is_waited_for_and_in_the_end(rank, other, why, lonely):
     port = free_port()
     waiting, over = lonely(rank, port).splitlines()
-    assert re.fullmatch(rf"hubel: waiting for 1 of 2 processes \(rank {other}\) to join at 127\.0\.0\.1:{port}, until "
-                        rf"\d\d:\d\d:\d\d", waiting)  # fmt: skip
-    assert re.fullmatch(rf"hubel: process {rank} of 2 waited 0\.6 s for process {other} at 127\.0\.0\.1:{port}{why}; "
-                        rf"start every .*", over)  # fmt: skip
+    assert re.fullmatch(
+        rf"hubel: waiting for 1 of 2 processes \(rank {other}\) to join at 127\.0\.0\.1:{port}, until "
+        rf"\d\d:\d\d:\d\d",
+        waiting,
+    )
+    assert re.fullmatch(
+        rf"hubel: process {rank} of 2 waited 0\.6 s for process {other} at 127\.0\.0\.1:{port}{why}; "
+        rf"start every .*",
+        over,
+    )
 
 
 def test_who_comes_late_is_waited_for(monkeypatch, capfd):

@@ -140,7 +140,9 @@ def test_each_picture_validates_once_and_a_test_part_stays_apart(patients):
 
 
 def test_copies_of_a_picture_are_never_on_both_sides(tmp_path):
-    """Each of 24 scenes twice, once re-encoded at another size: `near_duplicates` keeps them together, the pixels do not."""
+    """Each of 24 scenes twice, once re-encoded at another size: `near_duplicates` keeps them together, the pixels do
+    not.
+    """
     generator = np.random.default_rng(0)
     for scene in range(24):
         grid = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
@@ -188,11 +190,14 @@ def test_groups_that_are_missing_or_unknown_are_refused(patients, photos):
 
 @pytest.mark.parametrize(
     ("keys", "sentence"),
-    [({"split": "a.json", "group": "p"}, "group would have no effect with split=a.json"),
-     ({"folds": 5, "val_fraction": 0.1}, "val_fraction would have no effect with folds=5"),
-     ({"fold": 2}, "fold=2 without folds"), ({"folds": 3, "fold": 4}, "fold=4 of 3 folds"),
-     ({"folds": 1}, "folds is 1; it lies between 2")],
-)  # fmt: skip
+    [
+        ({"split": "a.json", "group": "p"}, "group would have no effect with split=a.json"),
+        ({"folds": 5, "val_fraction": 0.1}, "val_fraction would have no effect with folds=5"),
+        ({"fold": 2}, "fold=2 without folds"),
+        ({"folds": 3, "fold": 4}, "fold=4 of 3 folds"),
+        ({"folds": 1}, "folds is 1; it lies between 2"),
+    ],
+)
 def test_keys_of_the_division_that_contradict_each_other_are_refused(keys, sentence):
     with pytest.raises(UsageError, match=sentence):
         Recipe(**keys)

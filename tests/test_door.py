@@ -1,4 +1,6 @@
-"""The command line's door: every number has a range, every output a place, and whatever is left becomes one sentence."""
+"""The command line's door: every number has a range, every output a place, and whatever is left becomes one
+sentence.
+"""
 
 import errno
 import io
@@ -35,8 +37,16 @@ def numbers():
 
 def least(verb: str) -> list[str]:
     """The words that a verb needs."""
-    needed = {"data": "photos", "run": "runs/a", "images": "x.png", "image": "x.png", "weights": "x", "model": "lenet5",
-              "models": "lenet5", "folder": "shards"}  # fmt: skip
+    needed = {
+        "data": "photos",
+        "run": "runs/a",
+        "images": "x.png",
+        "image": "x.png",
+        "weights": "x",
+        "model": "lenet5",
+        "models": "lenet5",
+        "folder": "shards",
+    }
     words = [needed[key] for key in VERBS[verb].positional if key in needed]
     return [verb, *words, *(["weights=x"] if verb == "advise" else [])]
 
@@ -81,7 +91,9 @@ def test_every_number_of_a_recipe_has_a_range(key, capsys):
 
 
 def test_every_file_and_folder_a_verb_writes_is_known_to_the_door():
-    """A key that is added has to be sorted: into a table of the door, or among those that name what is there already."""
+    """A key that is added has to be sorted: into a table of the door, or among those that name what is there
+    already.
+    """
     there = {
         "data",
         "run",
@@ -129,8 +141,12 @@ def test_no_word_is_empty_and_none_holds_a_nul(verb, capsys):
     assert "has no value" in refused([*least(verb), "seed="], capsys)
 
 
-OUTPUTS = [(verb, field.name) for verb, entry in VERBS.items() for field in fields(entry.arguments)
-           if field.name in (*door.FILES, "name") and field.type is not bool]  # fmt: skip
+OUTPUTS = [
+    (verb, field.name)
+    for verb, entry in VERBS.items()
+    for field in fields(entry.arguments)
+    if field.name in (*door.FILES, "name") and field.type is not bool
+]
 
 
 @pytest.mark.parametrize(("verb", "key"), OUTPUTS, ids=str)
@@ -151,8 +167,16 @@ def test_a_folder_and_a_device_are_no_place_for_a_file(verb, key, tmp_path, caps
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("fifo")
     (tmp_path / "circle").symlink_to("circle")
-    for place, why in (("/dev/null", "device"), ("/dev/full", "device"), ("/dev/stdout", "device"), ("/proc/self/fd/1", "device"),
-                       ("fifo", "pipe"), ("link", "pipe"), ("folder", "it is a folder"), ("circle", "circle")):  # fmt: skip
+    for place, why in (
+        ("/dev/null", "device"),
+        ("/dev/full", "device"),
+        ("/dev/stdout", "device"),
+        ("/proc/self/fd/1", "device"),
+        ("fifo", "pipe"),
+        ("link", "pipe"),
+        ("folder", "it is a folder"),
+        ("circle", "circle"),
+    ):
         said = refused([*least(verb), f"{key}={place}"], capsys)
         assert place in said
         assert why in said
@@ -177,7 +201,7 @@ READERS = {
     "train photos split=list.csv plot_schedule=list.csv": "which this command reads",
     "probe x photos save=runs/a/best.safetensors": "a file of the run runs/a",
     "val runs/b save=runs/a/run.json": "a file of the run runs/a",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("line", READERS)

@@ -1,4 +1,6 @@
-"""Folders of runs that somebody has edited: whatever stands in a file, a verb succeeds or says in one sentence what is wrong."""
+"""Folders of runs that somebody has edited: whatever stands in a file, a verb succeeds or says in one sentence what
+is wrong.
+"""
 
 import copy
 import json
@@ -128,7 +130,7 @@ USES = {
     "knn": lambda run: knn(run, stage="penultimate", output=run.parent / "n.html", engine="eager"),
     "result": lambda run: Run.open(run).summary(),
     "load": Classifier.load,
-}  # fmt: skip
+}
 FILES = {  # which verbs read a file
     "run.json": ("val", "report", "go on"),
     "split.json": ("val",),
@@ -157,8 +159,13 @@ def test_a_field_of_another_kind_is_one_sentence(home, run, name):
     path = run / name
     shutil.copy(home / "a.png", run.parent)
     lines = name.endswith(".jsonl")
-    document = header(path) if path.suffix == ".safetensors" else \
-        [json.loads(line) for line in path.read_text().splitlines()] if lines else json.loads(path.read_text())  # fmt: skip
+    document = (
+        header(path)
+        if path.suffix == ".safetensors"
+        else [json.loads(line) for line in path.read_text().splitlines()]
+        if lines
+        else json.loads(path.read_text())
+    )
     if isinstance(document, dict):
         document.pop("sha256", None)  # as who edits on purpose does
     for _, _, changed in mutations(document, 6 if "go on" in FILES[name] else 16, seed=0):
@@ -174,8 +181,11 @@ def test_a_field_of_another_kind_is_one_sentence(home, run, name):
 
 
 @pytest.mark.parametrize("name", [*FILES, "both.json"])
-@pytest.mark.parametrize("raw", [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b'{"a": NaN}', b"9" * 5000, None],
-                         ids=["empty", "cut", "latin", "nested", "nan", "digits", "folder"])  # fmt: skip
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b'{"a": NaN}', b"9" * 5000, None],
+    ids=["empty", "cut", "latin", "nested", "nan", "digits", "folder"],
+)
 def test_what_is_no_document_is_one_sentence(home, run, name, raw):
     path = run.parent / name if name == "both.json" else run / name
     path.unlink(missing_ok=True)
@@ -203,9 +213,17 @@ def test_fields_of_an_ensembles_file(home, run):
 
 
 SERIES = {
-    "kind": "folds", "count": 2, "data": "digits", "recipe": Recipe(model="linear", epochs=1, folds=2).to_dict(),
-    "split_seed": None, "fingerprint": "0" * 32, "command": "", "created": "", "versions": {}, "code": None,
-}  # fmt: skip
+    "kind": "folds",
+    "count": 2,
+    "data": "digits",
+    "recipe": Recipe(model="linear", epochs=1, folds=2).to_dict(),
+    "split_seed": None,
+    "fingerprint": "0" * 32,
+    "command": "",
+    "created": "",
+    "versions": {},
+    "code": None,
+}
 
 
 def test_fields_of_a_series(tmp_path):
@@ -217,10 +235,12 @@ def test_fields_of_a_series(tmp_path):
 
 
 def test_the_sentence_names_the_file_the_field_and_what_it_should_be(run):
-    for field, value, said in (("parameters", "x", 'parameters is "x", not a whole number'),
-                               ("classes", [], "classes has 0 entries, which lies outside of 2 to"),
-                               ("recipe", {"epochs": -1}, "recipe: epochs"),
-                               ("splits", None, "splits is null, not an object")):  # fmt: skip
+    for field, value, said in (
+        ("parameters", "x", 'parameters is "x", not a whole number'),
+        ("classes", [], "classes has 0 entries, which lies outside of 2 to"),
+        ("recipe", {"epochs": -1}, "recipe: epochs"),
+        ("splits", None, "splits is null, not an object"),
+    ):
         about = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps(about | {field: value}))
         with pytest.raises(FileError) as refused:

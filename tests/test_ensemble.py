@@ -129,8 +129,10 @@ def test_the_greedy_soup_keeps_what_does_not_make_it_worse(images):
     assert soup is members[1]
     soup, kept = greedy_soup(members, images, lambda one: values.get(id(one), 0.95))
     assert kept == [1, 1, 1]
-    assert torch.equal(soup.network.state_dict()["stem.0.weight"],
-                       souped([members[1], members[2], members[0]], images).network.state_dict()["stem.0.weight"])  # fmt: skip
+    assert torch.equal(
+        soup.network.state_dict()["stem.0.weight"],
+        souped([members[1], members[2], members[0]], images).network.state_dict()["stem.0.weight"],
+    )
 
 
 @pytest.mark.parametrize("k", [2, 4])
@@ -166,9 +168,12 @@ def runs(tmp_path_factory):
     common = ["train", "digits", "epochs=2", f"--project={folder}", "--json"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBEL_CACHE", str(folder / "cache"))
-        for name, keys in {"a": ["model=linear"], "b": ["model=linear", "seed=1", "split_seed=0"],
-                           "c": ["model=linear", "size=12", "split_seed=0", "seed=2"],
-                           "apart": ["model=linear", "seed=1"]}.items():  # fmt: skip
+        for name, keys in {
+            "a": ["model=linear"],
+            "b": ["model=linear", "seed=1", "split_seed=0"],
+            "c": ["model=linear", "size=12", "split_seed=0", "seed=2"],
+            "apart": ["model=linear", "seed=1"],
+        }.items():
             assert main([*common, "--name", name, *keys]) == 0
     return folder
 

@@ -1,4 +1,6 @@
-"""The file of an ensemble: what is loaded answers as what was saved, wherever it stands, and notices what has changed."""
+"""The file of an ensemble: what is loaded answers as what was saved, wherever it stands, and notices what has
+changed.
+"""
 
 import json
 import shutil
@@ -56,8 +58,11 @@ def three(tmp_path):
     """Members of two sizes, two orders of the classes and two temperatures, one of them a run's folder."""
     (tmp_path / "runs" / "a").mkdir(parents=True)
     names = [tmp_path / "runs" / "a", tmp_path / "runs" / "b.safetensors", tmp_path / "c.safetensors"]
-    members = (member(names[0] / "best.safetensors", 0, temperature=2.0), member(names[1], 1, size=16),
-               member(names[2], 2, model="linear", classes=("c", "a", "b")))  # fmt: skip
+    members = (
+        member(names[0] / "best.safetensors", 0, temperature=2.0),
+        member(names[1], 1, size=16),
+        member(names[2], 2, model="linear", classes=("c", "a", "b")),
+    )
     return members, tuple(map(str, names))
 
 
@@ -147,10 +152,19 @@ def test_a_weight_that_was_altered_is_noticed(three, tmp_path):
     assert Ensemble.load(kept).weights == (1.0, 2.0, 1.0)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"ensemble": "mean", "members": []}', '{"ensemble": "mean"}',
-                                  '{"ensemble": "fusion", "members": [{"path": "a"}]}', "\x00",
-                                  '{"ensemble": "soup", "members": [{"path": "a", "sha256": "", "model": "linear", '
-                                  '"weight": 1, "views": null}]}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"ensemble": "mean", "members": []}',
+        '{"ensemble": "mean"}',
+        '{"ensemble": "fusion", "members": [{"path": "a"}]}',
+        "\x00",
+        '{"ensemble": "soup", "members": [{"path": "a", "sha256": "", "model": "linear", "weight": 1, "views": null}]}',
+    ],
+)
 def test_what_is_no_ensemble_is_refused(text, tmp_path):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(FileError, match=r"x.json is not the file of an ensemble; hubel val RUN --ensemble RUN"):

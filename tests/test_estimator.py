@@ -22,10 +22,21 @@ from hubel.estimator import OWN
 NETWORK = {"model": "lenet5", "epochs": 1, "threads": 1, "random_state": 0}  # the smallest
 NO_SQUARE = "its rows of 2, 3, 5 or 10 features are no square picture; such X is refused with that sentence"
 FAILED = dict.fromkeys(
-    ["check_classifier_data_not_an_array", "check_classifiers_classes", "check_classifiers_train", "check_dtype_object",
-     "check_estimators_dtypes", "check_estimators_fit_returns_self", "check_estimators_overwrite_params",
-     "check_fit_check_is_fitted", "check_fit_idempotent", "check_n_features_in",
-     "check_readonly_memmap_input"], NO_SQUARE)  # fmt: skip
+    [
+        "check_classifier_data_not_an_array",
+        "check_classifiers_classes",
+        "check_classifiers_train",
+        "check_dtype_object",
+        "check_estimators_dtypes",
+        "check_estimators_fit_returns_self",
+        "check_estimators_overwrite_params",
+        "check_fit_check_is_fitted",
+        "check_fit_idempotent",
+        "check_n_features_in",
+        "check_readonly_memmap_input",
+    ],
+    NO_SQUARE,
+)
 
 
 @parametrize_with_checks([HubelClassifier(**NETWORK)], expected_failed_checks=lambda _: FAILED)
@@ -58,8 +69,9 @@ def test_a_pickle_and_a_clone_are_the_same(digits, trained):
     X, y = digits
     again = pickle.loads(pickle.dumps(trained))
     np.testing.assert_array_equal(again.predict_proba(X[:9]), trained.predict_proba(X[:9]))
-    first, second = (clone(HubelClassifier(**NETWORK)).fit(pictures, y[:60]) for pictures in
-                     (X[:60], X[:60].reshape(-1, 8, 8)))  # fmt: skip
+    first, second = (
+        clone(HubelClassifier(**NETWORK)).fit(pictures, y[:60]) for pictures in (X[:60], X[:60].reshape(-1, 8, 8))
+    )
     expected = first.predict_proba(X[:9])
     np.testing.assert_array_equal(expected, second.predict_proba(X[:9].reshape(-1, 8, 8, 1)))
     with pytest.raises(ValueError, match=r"expecting \(8, 8, 1\)"):
@@ -81,8 +93,12 @@ def test_any_range_of_numbers_is_the_same_picture(digits):
 def test_a_pipeline_in_a_grid_search(digits):
     X, y = digits
     words = np.array(["even", "odd"])[y[:80] % 2]
-    search = GridSearchCV(Pipeline([("scale", MinMaxScaler()), ("net", HubelClassifier(**NETWORK))]),
-                          {"net__lr": [0.05, 0.0]}, cv=2, error_score="raise").fit(X[:80], words)  # fmt: skip
+    search = GridSearchCV(
+        Pipeline([("scale", MinMaxScaler()), ("net", HubelClassifier(**NETWORK))]),
+        {"net__lr": [0.05, 0.0]},
+        cv=2,
+        error_score="raise",
+    ).fit(X[:80], words)
     assert set(search.predict(X[:5])) <= {"even", "odd"}
     assert search.best_params_["net__lr"] in (0.05, 0.0)
 

@@ -67,7 +67,9 @@ def test_the_most_uncertain_pictures_are_those_between_two_classes():
     logits = torch.tensor([[5.0, 0, -9], [2.0, 1.9, 0], [8.0, 0, 1], [0, 1.0, 0.5]])
     found = most_uncertain(logits, split, ("a", "b", "c"), most=2)
     assert [(row["path"], row["label"], row["predicted"], row["second"]) for row in found] == [
-        ("x", "b", "a", "b"), ("z", "a", "b", "c")]  # fmt: skip
+        ("x", "b", "a", "b"),
+        ("z", "a", "b", "c"),
+    ]
     chances = logits[1].softmax(0)
     assert (found[0]["probability"], found[0]["second_probability"]) == pytest.approx(
         (float(chances[0]), float(chances[1]))

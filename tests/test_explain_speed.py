@@ -41,8 +41,9 @@ def test_what_the_machine_does_not_offer_is_not_measured(monkeypatch):
 def test_it_shows_the_choice_first_and_leaves_no_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hubel.benchmark.turns.TURN", 0.001)
-    monkeypatch.setattr(command.explain_speed, "__kwdefaults__",
-                        command.explain_speed.__kwdefaults__ | {"rounds": 2, "seconds": 0.5})  # fmt: skip
+    monkeypatch.setattr(
+        command.explain_speed, "__kwdefaults__", command.explain_speed.__kwdefaults__ | {"rounds": 2, "seconds": 0.5}
+    )
     threads = torch.get_num_threads()
     assert cli.main(["train", "digits", "model=linear", "threads=1", "--explain-speed", "--json"]) == 0
     captured = capsys.readouterr()
@@ -63,9 +64,14 @@ def test_few_seconds_mean_fewer_pictures(monkeypatch):
     assert 2 <= found.pictures < found.batch
 
 
-@pytest.mark.parametrize(("words", "message"), [(["name=a"], "name=a would have no effect"),
-                                                (["budget=60s"], "budget=60 would have no effect"),
-                                                (["--plot-schedule"], "exclude each other")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["name=a"], "name=a would have no effect"),
+        (["budget=60s"], "budget=60 would have no effect"),
+        (["--plot-schedule"], "exclude each other"),
+    ],
+)
 def test_what_would_have_no_effect_is_refused(words, message, capsys):
     assert cli.main(["train", "digits", "model=linear", "--explain-speed", *words]) == 2
     assert message in capsys.readouterr().err

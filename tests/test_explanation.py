@@ -1,4 +1,6 @@
-"""Maps of pictures: against Captum and hand-made gradients, on awkward modules, at the picture's own size, without a trace."""
+"""Maps of pictures: against Captum and hand-made gradients, on awkward modules, at the picture's own size, without a
+trace.
+"""
 
 import json
 import os
@@ -34,9 +36,16 @@ CAT = os.path.join(SAMPLES, "chelsea.png")  # 451 x 300
 def plain(**options):
     """Six layers with everything the methods meet; pools, so that there are switches."""
     return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(**options), nn.MaxPool2d(2),
-        nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(**options), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
-    )  # fmt: skip
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(**options),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.ReLU(**options),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
 
 
 class Functional(nn.Module):
@@ -148,8 +157,10 @@ def test_smoothgrad_is_a_function_of_its_seed_and_leaves_the_generator(nets, x):
 
 
 def fingerprint(net):
-    modules = [(name, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
-               for name, m in net.named_modules()]  # fmt: skip
+    modules = [
+        (name, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+        for name, m in net.named_modules()
+    ]
     values = {
         name: (value.clone(), value.data_ptr(), value.requires_grad)
         for name, value in net.state_dict(keep_vars=True).items()
@@ -158,8 +169,12 @@ def fingerprint(net):
 
 
 def same(a, b):
-    return a[0] == b[0] and a[1].keys() == b[1].keys() and all(
-        torch.equal(a[1][k][0], b[1][k][0]) and a[1][k][1:] == b[1][k][1:] for k in a[1]) and a[2] == b[2]  # fmt: skip
+    return (
+        a[0] == b[0]
+        and a[1].keys() == b[1].keys()
+        and all(torch.equal(a[1][k][0], b[1][k][0]) and a[1][k][1:] == b[1][k][1:] for k in a[1])
+        and a[2] == b[2]
+    )
 
 
 class Failing(nn.Module):
@@ -250,8 +265,10 @@ def test_an_explanation_has_the_pictures_own_size_and_dims_what_was_cut(nets):
 
 
 def test_any_number_of_pictures_at_once_gives_what_each_gives_alone(nets):
-    some = [shown(str(i), picture, classifier(nets[0])) for i, picture in
-            enumerate(np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8))]  # fmt: skip
+    some = [
+        shown(str(i), picture, classifier(nets[0]))
+        for i, picture in enumerate(np.random.default_rng(0).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8))
+    ]
     passed = []
     together = list(explain(classifier(nets[0]), some, track=lambda items, _, total: passed.append(total) or items))
     for number, one in enumerate(some):
@@ -350,15 +367,18 @@ def test_the_command_writes_sheet_page_and_overlays(run, tmp_path, capsys, monke
     assert "http" not in page.replace("http-equiv", "")
 
 
-@pytest.mark.parametrize(("arguments", "code", "sentence"), [
-    (["class=33"], 2, "knows no class '33'; did you mean 3?"),
-    (["methods=gradcan"], 2, "unknown method 'gradcan'; did you mean gradcam"),
-    (["methods=saliency", "layer=stages.1"], 2, "layer would have no effect"),
-    (["output=x.jpg"], 2, "end it in .html for a page or in .png"),
-    (["top=0"], 2, "top is 0"),
-    (["broken.png"], 3, "cannot read the picture broken.png: not a picture"),
-    (["none.png"], 3, "there is no picture none.png"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["class=33"], 2, "knows no class '33'; did you mean 3?"),
+        (["methods=gradcan"], 2, "unknown method 'gradcan'; did you mean gradcam"),
+        (["methods=saliency", "layer=stages.1"], 2, "layer would have no effect"),
+        (["output=x.jpg"], 2, "end it in .html for a page or in .png"),
+        (["top=0"], 2, "top is 0"),
+        (["broken.png"], 3, "cannot read the picture broken.png: not a picture"),
+        (["none.png"], 3, "there is no picture none.png"),
+    ],
+)
 def test_mistakes_are_one_sentence(run, tmp_path, capsys, monkeypatch, arguments, code, sentence):
     monkeypatch.chdir(tmp_path)
     shutil.copy(CAT, "cat.png")

@@ -1,4 +1,6 @@
-"""Training that starts from weights: what stays as it was, at which rates the rest moves, what a teacher adds, what is refused."""
+"""Training that starts from weights: what stays as it was, at which rates the rest moves, what a teacher adds, what
+is refused.
+"""
 
 import dataclasses
 import json
@@ -38,16 +40,27 @@ from hubel.weights import tensor_file
 from runs import run_info
 
 ABOUT = run_info()
-BASE = Recipe(model="own", weights="own.pth", epochs=4, batch=128, lr=0.05, warmup_epochs=0.5, crop_padding=1,
-              precision="float32", device="cpu")  # fmt: skip
+BASE = Recipe(
+    model="own",
+    weights="own.pth",
+    epochs=4,
+    batch=128,
+    lr=0.05,
+    warmup_epochs=0.5,
+    crop_padding=1,
+    precision="float32",
+    device="cpu",
+)
 
 
 @pytest.fixture(scope="module")
 def few():
     """A few digits."""
     splits = load(open_data("digits"), size=8, channels=1)
-    train, val = (dataclasses.replace(part, rows=part.rows[:count], labels=part.labels[:count])
-                  for part, count in ((splits.train, 256), (splits.val, 80)))  # fmt: skip
+    train, val = (
+        dataclasses.replace(part, rows=part.rows[:count], labels=part.labels[:count])
+        for part, count in ((splits.train, 256), (splits.val, 80))
+    )
     return dataclasses.replace(splits, train=train, val=val)
 
 
@@ -76,11 +89,24 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 # --- frozen is frozen
 
 
-@pytest.mark.parametrize(("keys", "unfreeze", "moving"), [
-    ({}, "head", 1), *(({**keys}, 1, 2) for keys in (
-    {"optimizer": "adamw", "ema": 0.9, "lr": 0.01}, {"swa_epochs": 1, "schedule": "constant"}, {"accumulate": 3},
-    {"decay": "decoupled", "optimizer": "sgd", "clip_norm": 1.0}, {"optimizer": "muon"}, {"precision": "bfloat16", "fused": True})),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("keys", "unfreeze", "moving"),
+    [
+        ({}, "head", 1),
+        *(
+            ({**keys}, 1, 2)
+            for keys in (
+                {"optimizer": "adamw", "ema": 0.9, "lr": 0.01},
+                {"swa_epochs": 1, "schedule": "constant"},
+                {"accumulate": 3},
+                {"decay": "decoupled", "optimizer": "sgd", "clip_norm": 1.0},
+                {"optimizer": "muon"},
+                {"precision": "bfloat16", "fused": True},
+            )
+        ),
+    ],
+    ids=str,
+)
 def test_what_is_frozen_keeps_every_bit_and_the_rest_moves(few, keys, unfreeze, moving):
     model, before = network(), network().state_dict()
     epochs = list(train(model, few, dataclasses.replace(BASE, unfreeze=unfreeze, epochs=1, **keys)))
@@ -100,7 +126,11 @@ def test_frozen_parts_compute_no_gradient_and_draw_no_dropout(few):
     backward(training, training.network, x, targets)
     assert [seen[name].requires_grad for name in seen] == [False, False, True]
     assert [part.training for part in (training.model.stem, *training.model.stages, training.model.head)] == [
-        False, False, True, True]  # fmt: skip
+        False,
+        False,
+        True,
+        True,
+    ]
     assert {name.split(".")[0] for name, p in training.model.named_parameters() if p.grad is None} == {"stem", "stages"}
 
 
@@ -110,8 +140,11 @@ def test_frozen_parts_compute_no_gradient_and_draw_no_dropout(few):
 def test_which_batch_norms_move_their_statistics_is_a_choice(few, word, moving):
     model, before = network(), network().state_dict()
     list(train(model, few, dataclasses.replace(BASE, unfreeze=1, epochs=1, freeze_batch_norm=word)))
-    moved = {name.rpartition(".1.")[0] for name, value in model.state_dict().items()
-             if "running" in name and not torch.equal(value, before[name])}  # fmt: skip
+    moved = {
+        name.rpartition(".1.")[0]
+        for name, value in model.state_dict().items()
+        if "running" in name and not torch.equal(value, before[name])
+    }
     assert moved == moving
 
 
@@ -160,8 +193,9 @@ def test_every_parameter_of_the_zoo_belongs_to_one_part(name):
 
 def test_rates_fall_by_the_depth_of_the_part(few):
     """Once from the optimizer's groups, once from how far a step of plain SGD goes."""
-    recipe = dataclasses.replace(BASE, unfreeze="all", layer_decay=0.5, optimizer="sgd", weight_decay=0.0, lr_factors="stem:3",
-                                 warmup_epochs=0.0).settled()  # fmt: skip
+    recipe = dataclasses.replace(
+        BASE, unfreeze="all", layer_decay=0.5, optimizer="sgd", weight_decay=0.0, lr_factors="stem:3", warmup_epochs=0.0
+    ).settled()
     training = TrainState.begin(network(), few, recipe, None)
     before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
     x, targets = next(training.batches(0))
@@ -207,11 +241,17 @@ class Pixels(nn.Module):
         return self.layer(x.flatten(1))
 
 
-@pytest.mark.parametrize("keys", [
-    {"unfreeze": "gradual", "epochs": 3}, {"unfreeze": 1, "ema": 0.9, "layer_decay": 0.7, "optimizer": "adamw", "lr": 0.01},
-    {"unfreeze": "head", "freeze_batch_norm": "none", "swa_epochs": 1}, {"teacher": "pixels", "mixup": 0.2, "accumulate": 2},
-    {"unfreeze": "head", "cache_features": True, "crop_padding": 0, "ema": 0.9, "sampler": "balanced"},
-], ids=lambda keys: "-".join(keys))  # fmt: skip
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"unfreeze": "gradual", "epochs": 3},
+        {"unfreeze": 1, "ema": 0.9, "layer_decay": 0.7, "optimizer": "adamw", "lr": 0.01},
+        {"unfreeze": "head", "freeze_batch_norm": "none", "swa_epochs": 1},
+        {"teacher": "pixels", "mixup": 0.2, "accumulate": 2},
+        {"unfreeze": "head", "cache_features": True, "crop_padding": 0, "ema": 0.9, "sampler": "balanced"},
+    ],
+    ids=lambda keys: "-".join(keys),
+)
 def test_a_resumed_run_ends_in_the_same_bits(few, tmp_path, keys):
     recipe = dataclasses.replace(BASE, **{"epochs": 2, **keys})
     teacher = Pixels() if recipe.teacher else None
@@ -244,8 +284,14 @@ def deep(head: nn.Module) -> Network:
 def convolutional() -> nn.Module:
     """SqueezeNet's head: drawn and learned before it pools, so that whole maps are kept."""
     with seeded(2):
-        return nn.Sequential(nn.Dropout(0.3, inplace=True), nn.Conv2d(8, 10, 1), nn.BatchNorm2d(10), nn.ReLU(inplace=True),
-                             nn.AdaptiveAvgPool2d(1), nn.Flatten())  # fmt: skip
+        return nn.Sequential(
+            nn.Dropout(0.3, inplace=True),
+            nn.Conv2d(8, 10, 1),
+            nn.BatchNorm2d(10),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
 
 
 def flat() -> nn.Module:
@@ -254,10 +300,17 @@ def flat() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(512, 10))
 
 
-@pytest.mark.parametrize("keys", [
-    {}, {"head": convolutional, "accumulate": 3, "momentum": 0.5}, {"swa_epochs": 2, "optimizer": "adamw", "lr": 0.01},
-    {"freeze_batch_norm": "all", "head": convolutional, "ema": 0.8}, {"head": flat},
-], ids=lambda keys: "-".join(keys))  # fmt: skip
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"head": convolutional, "accumulate": 3, "momentum": 0.5},
+        {"swa_epochs": 2, "optimizer": "adamw", "lr": 0.01},
+        {"freeze_batch_norm": "all", "head": convolutional, "ema": 0.8},
+        {"head": flat},
+    ],
+    ids=lambda keys: "-".join(keys),
+)
 def test_a_head_trained_on_kept_features_is_the_one_trained_on_the_pictures(few, keys):
     keys, head = dict(keys), keys.get("head", lambda: network().head)
     keys.pop("head", None)
@@ -268,8 +321,13 @@ def test_a_head_trained_on_kept_features_is_the_one_trained_on_the_pictures(few,
         model = deep(head())
         model.stem.register_forward_hook(lambda _, __, y, cached=cached: passes.append((cached, len(y))))
         records_of = list(train_steps(model, few, dataclasses.replace(recipe, cache_features=cached)))
-        curves.append([(r.loss,) if isinstance(r, Step) else (r.train_loss, r.train_top1, r.val_loss, r.val_top1)
-                       for r in records_of if isinstance(r, Step | Epoch)])  # fmt: skip
+        curves.append(
+            [
+                (r.loss,) if isinstance(r, Step) else (r.train_loss, r.train_top1, r.val_loss, r.val_top1)
+                for r in records_of
+                if isinstance(r, Step | Epoch)
+            ]
+        )
         weights.append(model.state_dict())
         done = [record.done for record in records_of if isinstance(record, FeaturesComputed)]
         assert done == ([256, 336] if cached else [])
@@ -292,14 +350,24 @@ def test_what_is_kept_is_what_neither_learns_nor_draws():
         torch.testing.assert_close(rest.eval()(body(x)), model.eval()(x))
 
 
-@pytest.mark.parametrize(("keys", "words"), [
-    ({}, ""), ({"augment": "none"}, ""), ({"flip": False, "crop_scale": 1.0, "mixup": 0.0}, ""),
-    ({"freeze_batch_norm": "all"}, ""), ({"flip": True}, "flip shows other views"),
-    ({"augment": "standard"}, "augment=standard shows"),
-    ({"rotate": 5.0}, "rotate shows"), ({"policy": "trivialaugment"}, "policy shows"), ({"mixup": 0.2}, "mixup shows"),
-    ({"freeze_batch_norm": "none"}, "freeze_batch_norm=none moves"), ({"teacher": "pixels"}, "the teacher sees"),
-    ({"alternating_flip": True}, "alternating_flip shows"),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, ""),
+        ({"augment": "none"}, ""),
+        ({"flip": False, "crop_scale": 1.0, "mixup": 0.0}, ""),
+        ({"freeze_batch_norm": "all"}, ""),
+        ({"flip": True}, "flip shows other views"),
+        ({"augment": "standard"}, "augment=standard shows"),
+        ({"rotate": 5.0}, "rotate shows"),
+        ({"policy": "trivialaugment"}, "policy shows"),
+        ({"mixup": 0.2}, "mixup shows"),
+        ({"freeze_batch_norm": "none"}, "freeze_batch_norm=none moves"),
+        ({"teacher": "pixels"}, "the teacher sees"),
+        ({"alternating_flip": True}, "alternating_flip shows"),
+    ],
+    ids=str,
+)
 def test_features_are_kept_wherever_every_epoch_would_compute_the_same(few, keys, words):
     recipe = Recipe(model="own", weights="own.pth", unfreeze="head", **keys)
     found, sentence = decide_caching(recipe, network(), few)
@@ -333,8 +401,10 @@ def test_a_network_whose_features_are_kept_is_stopped_before_its_first_step_and_
     assert isinstance(next(running), FeaturesComputed)
     running.close()
     again = list(train_steps(network(), few, recipe, run))
-    alone, resumed = [[record.loss for record in found if isinstance(record, Step)]
-                      for found in (train_steps(network(), few, recipe), again)]  # fmt: skip
+    alone, resumed = [
+        [record.loss for record in found if isinstance(record, Step)]
+        for found in (train_steps(network(), few, recipe), again)
+    ]
     assert alone == resumed
 
 
@@ -441,10 +511,12 @@ def test_other_classes_get_a_new_head_and_the_record_says_where_the_weights_are_
     begun, ended = run_of(base / "high.npz", recipe, tmp_path, "moved")
     started = begun.run.info.weights
     own, theirs = Classifier.load(begun.run.folder), Classifier.load(base / "run")
-    assert started["said"] == (f"starts from {base / 'run'} (resnet8_cifar); a new head for 3 classes (digit 5, digit 6, "
-                                        f"digit 7) in the place of the 5 it had; 195 of 74,547 parameters train; features of "
-                                        f"the frozen body are computed once, of pictures as they are (augment=standard shows "
-                                        f"other views, and computes them in every epoch)")  # fmt: skip
+    assert started["said"] == (
+        f"starts from {base / 'run'} (resnet8_cifar); a new head for 3 classes (digit 5, digit 6, "
+        f"digit 7) in the place of the 5 it had; 195 of 74,547 parameters train; features of "
+        f"the frozen body are computed once, of pictures as they are (augment=standard shows "
+        f"other views, and computes them in every epoch)"
+    )
     chosen = {"cache_features": True, "augment": "none", "flip": False, "crop_padding": 0}
     assert {key: getattr(begun.recipe, key) for key in chosen} == chosen
     assert len(started["sha256"]) == 64
@@ -491,7 +563,8 @@ def test_a_network_of_ones_own_is_the_start_too_and_the_file_does_not_choose_its
     monkeypatch.chdir(tmp_path)
     code = (
         "from torch import nn\nfrom hubel.layers import Network\ndef Net(num_classes, in_channels):\n"
-        "    return Network(nn.Conv2d(in_channels, 4, 3), [nn.ReLU()], nn.Sequential(nn.Flatten(), nn.Linear(144, num_classes)))\n"
+        "    return Network(nn.Conv2d(in_channels, 4, 3), [nn.ReLU()], nn.Sequential(nn.Flatten(), nn.Linear(144, "
+        "num_classes)))\n"
     )
     (tmp_path / "mine.py").write_text(code)
     about = tensor_file.read(base / "run" / "best.safetensors")[1] | {"model": str(tmp_path / "mine.py:Net")}
@@ -642,23 +715,32 @@ def test_searches_start_from_the_weights_too(base):
 # --- what is refused
 
 
-@pytest.mark.parametrize(("keys", "message"), [
-    ({"unfreeze": "head"},                                     "unfreeze=head would have no effect without from=WEIGHTS"),
-    ({"freeze_batch_norm": "all"},                             "freeze_batch_norm=all would have no effect without from="),
-    ({"distill_weight": 0.5},                                  "distill_weight=0.5 would have no effect without teacher=RUN"),
-    ({"weights": "w", "unfreeze": 0},                          "unfreeze is 0; give head, all, gradual, or a number of stages"),
-    ({"weights": "w", "unfreeze": "tail"},                     "unfreeze is 'tail'; give head"),
-    ({"weights": "w", "unfreeze": "head", "layer_decay": 0.7}, "layer_decay=0.7 would have no effect with unfreeze=head"),
-    ({"layer_decay": 1.0},                                     "layer_decay=1 would have no effect"),
-    ({"weights": "w", "freeze_batch_norm": "frozen"},          "freeze_batch_norm=frozen would have no effect: nothing is"),
-    ({"weights": "w", "freeze_batch_norm": "some"},            "freeze_batch_norm is 'some'"),
-    ({"weights": "w", "unfreeze": "gradual", "epochs": 1},     "unfreeze=gradual needs 2 epochs or more"),
-    ({"weights": "w", "unfreeze": "gradual", "budget": 60.0},  "a budget is planned from steps that all cost the same"),
-    ({"teacher": "t", "budget": 60.0},                         "leave out teacher=t, or give epochs"),
-    ({"teacher": "t", "loss": "hinge"},                        "loss=hinge has no place for teacher=t"),
-    ({"teacher": "t", "loss": "bce"},                          "loss=bce has no place for teacher=t"),
-    ({"teacher": "t", "distill_temperature": 0.0},             "distill_temperature is 0.0; it lies between"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"unfreeze": "head"}, "unfreeze=head would have no effect without from=WEIGHTS"),
+        ({"freeze_batch_norm": "all"}, "freeze_batch_norm=all would have no effect without from="),
+        ({"distill_weight": 0.5}, "distill_weight=0.5 would have no effect without teacher=RUN"),
+        ({"weights": "w", "unfreeze": 0}, "unfreeze is 0; give head, all, gradual, or a number of stages"),
+        ({"weights": "w", "unfreeze": "tail"}, "unfreeze is 'tail'; give head"),
+        (
+            {"weights": "w", "unfreeze": "head", "layer_decay": 0.7},
+            "layer_decay=0.7 would have no effect with unfreeze=head",
+        ),
+        ({"layer_decay": 1.0}, "layer_decay=1 would have no effect"),
+        ({"weights": "w", "freeze_batch_norm": "frozen"}, "freeze_batch_norm=frozen would have no effect: nothing is"),
+        ({"weights": "w", "freeze_batch_norm": "some"}, "freeze_batch_norm is 'some'"),
+        ({"weights": "w", "unfreeze": "gradual", "epochs": 1}, "unfreeze=gradual needs 2 epochs or more"),
+        (
+            {"weights": "w", "unfreeze": "gradual", "budget": 60.0},
+            "a budget is planned from steps that all cost the same",
+        ),
+        ({"teacher": "t", "budget": 60.0}, "leave out teacher=t, or give epochs"),
+        ({"teacher": "t", "loss": "hinge"}, "loss=hinge has no place for teacher=t"),
+        ({"teacher": "t", "loss": "bce"}, "loss=bce has no place for teacher=t"),
+        ({"teacher": "t", "distill_temperature": 0.0}, "distill_temperature is 0.0; it lies between"),
+    ],
+)
 def test_keys_without_effect_and_contradictions_are_refused(keys, message):
     with pytest.raises(UsageError, match=message):
         Recipe(**keys)
@@ -698,17 +780,20 @@ def test_mistakes_on_the_command_line_are_one_sentence(base, tmp_path, capsys, m
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(("given", "batch", "model", "size", "peak"), [
-    ({},                                     128, "resnet18",        224, 0.05),   # fresh: 0.1 for 256 pictures
-    ({"weights": "w"},                       128, "resnet18",        224, FINE),
-    ({"weights": "w", "unfreeze": 2},         64, "resnet18",         96, FINE),
-    ({"weights": "w"},                       128, "resnet18",         64, FINE),   # small pictures, a large network
-    ({"weights": "w"},                        16, "resnet18",        224, 0.02 * 16 / 256),
-    ({"weights": "w", "unfreeze": "head"},   128, "resnet18",        224, 0.01),   # nothing can be unlearned
-    ({"weights": "w"},                       128, "resnet20_cifar",   32, 0.02),
-    ({"weights": "w"},                       128, "mine.py:Net",      32, 0.02),
-    ({"weights": "w"},                       128, "mine.py:Net",      96, FINE),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "batch", "model", "size", "peak"),
+    [
+        ({}, 128, "resnet18", 224, 0.05),  # fresh: 0.1 for 256 pictures
+        ({"weights": "w"}, 128, "resnet18", 224, FINE),
+        ({"weights": "w", "unfreeze": 2}, 64, "resnet18", 96, FINE),
+        ({"weights": "w"}, 128, "resnet18", 64, FINE),  # small pictures, a large network
+        ({"weights": "w"}, 16, "resnet18", 224, 0.02 * 16 / 256),
+        ({"weights": "w", "unfreeze": "head"}, 128, "resnet18", 224, 0.01),  # nothing can be unlearned
+        ({"weights": "w"}, 128, "resnet20_cifar", 32, 0.02),
+        ({"weights": "w"}, 128, "mine.py:Net", 32, 0.02),
+        ({"weights": "w"}, 128, "mine.py:Net", 96, FINE),
+    ],
+)
 def test_what_has_been_learned_is_trained_gently(given, batch, model, size, peak):
     plan = InputPlan(ModelRef.parse(model), size, 3, "pad")
     assert _peak(Recipe(**given), plan, batch, normalised=True) == pytest.approx(peak)

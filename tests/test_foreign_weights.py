@@ -40,16 +40,34 @@ def logits(path, **keys):
 
 WRAPPED = {
     "plain": lambda s: s,
-    **{key: lambda s, key=key: {key: s, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(1)}}, "param_groups": []}}
-       for key in ("model_state_dict", "state_dict", "model", "net", "ema", "network", "weights", "anything")},
+    **{
+        key: lambda s, key=key: {
+            key: s,
+            "epoch": 3,
+            "optimizer": {"state": {0: {"exp_avg": torch.ones(1)}}, "param_groups": []},
+        }
+        for key in ("model_state_dict", "state_dict", "model", "net", "ema", "network", "weights", "anything")
+    },
     "both": lambda s: {"ema": {name: value * 0 for name, value in s.items()}, "model": s},
     "deep": lambda s: {"checkpoint": {"model": {"state_dict": s}}},
-    **{prefix: lambda s, prefix=prefix: {prefix + name: value for name, value in s.items()}
-       for prefix in ("module.", "model.", "_orig_mod.", "backbone.", "model.module._orig_mod.", "_orig_mod.model.backbone.")},
-    "lightning": lambda s: {"state_dict": {f"model.{name}": value for name, value in s.items()}, "hyper_parameters": {"lr": 1}},
+    **{
+        prefix: lambda s, prefix=prefix: {prefix + name: value for name, value in s.items()}
+        for prefix in (
+            "module.",
+            "model.",
+            "_orig_mod.",
+            "backbone.",
+            "model.module._orig_mod.",
+            "_orig_mod.model.backbone.",
+        )
+    },
+    "lightning": lambda s: {
+        "state_dict": {f"model.{name}": value for name, value in s.items()},
+        "hyper_parameters": {"lr": 1},
+    },
     "averaged": lambda s: {"n_averaged": torch.tensor(3), **{f"module.{name}": value for name, value in s.items()}},
     "double": lambda s: {name: value.double() if value.is_floating_point() else value for name, value in s.items()},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("form", WRAPPED)
@@ -99,9 +117,15 @@ TENSORS = {
     "sparse": (lambda s: changed(s, torch.Tensor.to_sparse), "layers.0.weight is sparse"),
     "complex": (lambda s: changed(s, lambda v: v.to(torch.complex64)), "layers.0.weight is complex"),
     "quantised": (lambda s: changed(s, lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8)), "is quantised"),
-    "whole numbers": (lambda s: changed(s, lambda v: v.to(torch.int8)), "is int8, where .* quantised weights are not read"),
+    "whole numbers": (
+        lambda s: changed(s, lambda v: v.to(torch.int8)),
+        "is int8, where .* quantised weights are not read",
+    ),
     "meta": (lambda s: changed(s, lambda v: v.to("meta")), "is on the meta device"),
-    "four channels": (lambda s: changed(s, lambda v: torch.cat([v, v[:, :1]], 1)), "reads 4 channels, and pictures have 1"),
+    "four channels": (
+        lambda s: changed(s, lambda v: torch.cat([v, v[:, :1]], 1)),
+        "reads 4 channels, and pictures have 1",
+    ),
     "scalar": (lambda s: changed(s, lambda v: v.sum()), "no network of the zoo|4 channels"),
     "mixed": (lambda s: {**s, "epoch": 3}, "its entry 'epoch' is of type int"),
     "numbers for names": (lambda s: dict(enumerate(s.values())), "its entries have numbers such as 0 where names"),
@@ -109,7 +133,7 @@ TENSORS = {
     "one tensor": (lambda _: torch.tensor(3.0), "holds no weights: it is of type Tensor"),
     "empty": (lambda _: {}, "it is an empty dictionary"),
     "module": (lambda _: nn.Linear(2, 2), "asks for torch.nn.modules.linear.Linear, which is no tensor"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", TENSORS)
@@ -128,10 +152,16 @@ FILES = {
     "half": (lambda path, good: path.write_bytes(good[: len(good) // 2]), "is damaged or no weights file"),
     "ten bytes": (lambda path, good: path.write_bytes(good[:10]), "is damaged or no weights file"),
     "text": (lambda path, _: path.write_text("no weights at all"), "not a pickle of tensors"),
-    "zip": (lambda path, _: zipfile.ZipFile(path, "w").writestr("a.txt", "b"), "a zip archive, but not one that torch.save"),
-    "pickle": (lambda path, _: path.write_bytes(pickle.dumps(nn.Linear(2, 2))), "asks for torch.nn.modules.linear.Linear"),
+    "zip": (
+        lambda path, _: zipfile.ZipFile(path, "w").writestr("a.txt", "b"),
+        "a zip archive, but not one that torch.save",
+    ),
+    "pickle": (
+        lambda path, _: path.write_bytes(pickle.dumps(nn.Linear(2, 2))),
+        "asks for torch.nn.modules.linear.Linear",
+    ),
     "program": (lambda path, _: torch.jit.script(nn.Linear(2, 2)).save(str(path)), "is a TorchScript program"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -149,12 +179,24 @@ def test_files_that_hold_no_weights_are_told_in_one_sentence(tmp_path, theirs, k
 def test_a_classifier_of_ours_with_broken_numbers_is_refused_by_every_verb(tmp_path, theirs, entry, number, capsys):
     state = {name: value.clone() for name, value in theirs[1].state_dict().items()}
     state[entry][0] = number
-    about = {"model": NAME, "classes": [str(k) for k in range(10)], "multilabel": False, "versions": {}, "epoch": 1, "data": "x",
-             "preprocessing": {"size": 32, "channels": 3, "mean": [0.5] * 3, "std": [0.2] * 3, "fit": "pad"}}  # fmt: skip
+    about = {
+        "model": NAME,
+        "classes": [str(k) for k in range(10)],
+        "multilabel": False,
+        "versions": {},
+        "epoch": 1,
+        "data": "x",
+        "preprocessing": {"size": 32, "channels": 3, "mean": [0.5] * 3, "std": [0.2] * 3, "fit": "pad"},
+    }
     path = tmp_path / "c.safetensors"
     tensor_file.save(path, state, about)
-    for arguments in (["predict", path, "digits"], ["val", path, "digits"], ["embed", path, "digits"], ["knn", path, "digits"],
-                      ["train", "digits", f"from={path}"]):  # fmt: skip
+    for arguments in (
+        ["predict", path, "digits"],
+        ["val", path, "digits"],
+        ["embed", path, "digits"],
+        ["knn", path, "digits"],
+        ["train", "digits", f"from={path}"],
+    ):
         assert main(list(map(str, arguments))) == 3
         assert entry in capsys.readouterr().err
 
@@ -213,8 +255,25 @@ def test_numbers_that_are_no_count_from_0_are_not_guessed(theirs, classes):
         Classifier(theirs[1], tuple(f"class {k}" for k in range(12)), GREY, NAME, {}).places(classes, "data")
 
 
-@pytest.mark.parametrize("name", ["a/b/../../x", "../b", "a/..", "a/b/", "a/b//x", "a/b/./x", "a/b/..\\x", "a/b/x\n", "a", "",
-                                  "/a/b", "a/b/\x00", "a/b@", "a b/c"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a/b/../../x",
+        "../b",
+        "a/..",
+        "a/b/",
+        "a/b//x",
+        "a/b/./x",
+        "a/b/..\\x",
+        "a/b/x\n",
+        "a",
+        "",
+        "/a/b",
+        "a/b/\x00",
+        "a/b@",
+        "a b/c",
+    ],
+)
 def test_a_malformed_name_on_the_hub_is_refused_before_anything_is_asked(name, monkeypatch):
     monkeypatch.setattr(hub, "_file", lambda *_: pytest.fail("asked the hub"))
     with pytest.raises(UsageError, match="is no name on the hub"):
@@ -225,8 +284,12 @@ def test_numbers_that_are_matched_by_value_are_said(tmp_path):
     """Folders 0 to 11 against weights of twelve classes without names: the labels follow the numbers."""
     net = zoo.create(NAME, num_classes=12)
     torch.save({f"x.{name}": value for name, value in net.state_dict().items()}, tmp_path / "w.pt")
-    np.savez(tmp_path / "d.npz", images=np.random.default_rng(0).integers(0, 255, (36, 32, 32, 3)).astype(np.uint8),
-             labels=np.arange(36) % 12, classes=np.array(sorted(map(str, range(12)))))  # fmt: skip
+    np.savez(
+        tmp_path / "d.npz",
+        images=np.random.default_rng(0).integers(0, 255, (36, 32, 32, 3)).astype(np.uint8),
+        labels=np.arange(36) % 12,
+        classes=np.array(sorted(map(str, range(12)))),
+    )
     made = load_for_eval(tmp_path / "w.pt", str(tmp_path / "d.npz"), model=NAME, engine="eager")
     assert made.notes == ("the classes of the data are numbers, matched by their value: 11 is 'class 11'",)
     folders = sorted(map(str, range(12)))

@@ -14,9 +14,25 @@ from hubel.training.system import choose
 from hubel.zoo import create
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
-KEYS = {"crop_padding": 3, "flip": True, "crop_scale": 0.4, "scale": 0.3, "rotate": 40, "shear": 20, "translate": 0.2,
-        "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.2, "grey": 0.3, "noise": 0.05, "erasing": 0.6,
-        "cutout": 7, "policy": "randaugment", "edge": "reflect"}  # fmt: skip
+KEYS = {
+    "crop_padding": 3,
+    "flip": True,
+    "crop_scale": 0.4,
+    "scale": 0.3,
+    "rotate": 40,
+    "shear": 20,
+    "translate": 0.2,
+    "brightness": 0.4,
+    "contrast": 0.4,
+    "saturation": 0.4,
+    "hue": 0.2,
+    "grey": 0.3,
+    "noise": 0.05,
+    "erasing": 0.6,
+    "cutout": 7,
+    "policy": "randaugment",
+    "edge": "reflect",
+}
 COLOURED = {"saturation", "hue", "grey"}
 
 
@@ -60,8 +76,13 @@ def test_the_kernels_are_what_computes(monkeypatch):
     assert len(calls) == 1
 
 
-MOVING = [{"crop_padding": 5}, {"flip": True}, {"crop_padding": 40}, {"crop_padding": 23, "edge": "reflect"},
-          {"crop_padding": 3, "noise": 0.1, "erasing": 0.9}]  # fmt: skip
+MOVING = [
+    {"crop_padding": 5},
+    {"flip": True},
+    {"crop_padding": 40},
+    {"crop_padding": 23, "edge": "reflect"},
+    {"crop_padding": 3, "noise": 0.1, "erasing": 0.9},
+]
 
 
 @pytest.mark.parametrize("keys", MOVING, ids=str)
@@ -70,8 +91,13 @@ MOVING = [{"crop_padding": 5}, {"flip": True}, {"crop_padding": 40}, {"crop_padd
 def test_what_moves_by_whole_pixels_has_the_bits_of_torch(monkeypatch, keys, channels, dtype):
     """Channels of different means, pictures of noise, more of them than are worked on at once."""
     images = torch.randint(0, 256, (9, 24, 24, channels), dtype=torch.uint8)
-    normal = Preprocessing(size=24, channels=channels, fit="pad", mean=(0.1, 0.45, 0.7, 0.2)[:channels],
-                           std=(0.2, 0.25, 0.3, 0.4)[:channels])  # fmt: skip
+    normal = Preprocessing(
+        size=24,
+        channels=channels,
+        fit="pad",
+        mean=(0.1, 0.45, 0.7, 0.2)[:channels],
+        std=(0.2, 0.25, 0.3, 0.4)[:channels],
+    )
     plain = Augmentation(fill=(90, 10, 200, 3)[:channels], **{"flip": True, **keys})
     expected = augment(plain, images, drawn(), normal, dtype)
     monkeypatch.setattr("hubel.data.augmentation.apply.CACHED", 4 * 24 * 24 * channels)

@@ -13,8 +13,14 @@ from hubel.seeding import seeded
 from hubel.training.cpu import fusion, kernels, pointwise
 
 pytestmark = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
-ACTIVATIONS = {"none": nn.Identity(), "relu": nn.ReLU(), "relu in place": nn.ReLU(inplace=True), "relu6": nn.ReLU6(),
-               "hardtanh": nn.Hardtanh(-0.5, 0.75), "silu": nn.SiLU()}  # fmt: skip
+ACTIVATIONS = {
+    "none": nn.Identity(),
+    "relu": nn.ReLU(),
+    "relu in place": nn.ReLU(inplace=True),
+    "relu6": nn.ReLU6(),
+    "hardtanh": nn.Hardtanh(-0.5, 0.75),
+    "silu": nn.SiLU(),
+}
 
 
 def channels_last(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -137,9 +143,15 @@ class Odd(nn.Module):
 
 @pytest.mark.parametrize(
     ("c_in", "c_out", "kernel", "stride", "padding", "side"),
-    [(128, 160, 1, 1, 0, (7, 5)), (160, 128, 1, 2, 0, (13, 14)), (128, 128, 3, 2, 1, (11, 9)), (128, 128, 3, 1, 1, (7, 6)),
-     (128, 128, 5, 1, 0, (9, 8)), (128, 128, 2, 3, 0, (12, 12))],
-)  # fmt: skip
+    [
+        (128, 160, 1, 1, 0, (7, 5)),
+        (160, 128, 1, 2, 0, (13, 14)),
+        (128, 128, 3, 2, 1, (11, 9)),
+        (128, 128, 3, 1, 1, (7, 6)),
+        (128, 128, 5, 1, 0, (9, 8)),
+        (128, 128, 2, 3, 0, (12, 12)),
+    ],
+)
 def test_the_gradients_of_an_unfolded_convolution_are_as_exact_as_torchs(
     c_in, c_out, kernel, stride, padding, side, monkeypatch
 ):
@@ -164,10 +176,17 @@ def test_the_gradients_of_an_unfolded_convolution_are_as_exact_as_torchs(
         assert (one - true).norm() < 0.01 * true.norm()
 
 
-@pytest.mark.parametrize(("conv", "side"), [(nn.Conv2d(128, 128, 3, padding=1, bias=False), 8),
-                                            (nn.Conv2d(128, 128, 1, bias=False), 15), (nn.Conv2d(64, 128, 1, bias=False), 4),
-                                            (nn.Conv2d(128, 128, 1), 4),
-                                            (nn.Conv2d(128, 256, 1, groups=2, bias=False), 4)], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("conv", "side"),
+    [
+        (nn.Conv2d(128, 128, 3, padding=1, bias=False), 8),
+        (nn.Conv2d(128, 128, 1, bias=False), 15),
+        (nn.Conv2d(64, 128, 1, bias=False), 4),
+        (nn.Conv2d(128, 128, 1), 4),
+        (nn.Conv2d(128, 256, 1, groups=2, bias=False), 4),
+    ],
+    ids=str,
+)
 def test_other_convolutions_are_left_to_torch(conv, side, monkeypatch):
     monkeypatch.setattr(pointwise, "available", lambda: False)
     ours = fusion.forward(conv, channels_last(2, conv.in_channels, side, side).requires_grad_(), "bfloat16")
@@ -181,8 +200,10 @@ def test_whatever_reads_a_missing_tensor_finds_its_numbers():
     answers = []
     for model, on in ((plain, False), (fused, True)):
         outputs = forward(model, x, "float32", fused=on)
-        sum((i + 1) * (output.sin() * torch.arange(output.numel()).view(output.shape).cos()).sum()
-            for i, output in enumerate(outputs)).backward()  # fmt: skip
+        sum(
+            (i + 1) * (output.sin() * torch.arange(output.numel()).view(output.shape).cos()).sum()
+            for i, output in enumerate(outputs)
+        ).backward()
         answers.append([*outputs, *model.seen, *(p.grad for p in model.parameters()), *model.buffers()])
     for one, other in zip(*answers, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
@@ -248,10 +269,18 @@ def test_the_variance_of_numbers_far_from_zero(far):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("kernel", "stride", "padding", "sides"), [
-    (3, 2, 1, (8, 9)), (2, 2, 0, (7, 6)), (3, 2, 0, (9, 8)), (3, 1, 1, (5, 4)), (2, 3, 1, (7, 7)),
-    (5, 5, 0, (5, 11)), (1, 1, 0, (3, 3)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "sides"),
+    [
+        (3, 2, 1, (8, 9)),
+        (2, 2, 0, (7, 6)),
+        (3, 2, 0, (9, 8)),
+        (3, 1, 1, (5, 4)),
+        (2, 3, 1, (7, 7)),
+        (5, 5, 0, (5, 11)),
+        (1, 1, 0, (3, 3)),
+    ],
+)
 def test_max_pooling_is_torchs(dtype, kernel, stride, padding, sides):
     torch.manual_seed(0)
     x = channels_last(3, 5, *sides, dtype=dtype).relu()  # many equal numbers: the first of them gets the gradient
@@ -267,8 +296,17 @@ def test_max_pooling_is_torchs(dtype, kernel, stride, padding, sides):
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=0)
 
 
-@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, ceil_mode=True), nn.MaxPool2d(2, dilation=2), nn.MaxPool2d((3, 2)),
-                                  nn.MaxPool2d(2, return_indices=True), nn.MaxPool2d(17)], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.MaxPool2d(2, dilation=2),
+        nn.MaxPool2d((3, 2)),
+        nn.MaxPool2d(2, return_indices=True),
+        nn.MaxPool2d(17),
+    ],
+    ids=str,
+)
 def test_other_pooling_is_left_to_torch(pool):
     x = channels_last(2, 3, 20, 20)
     found, wanted = fusion.forward(pool, x, "float32"), pool(x)

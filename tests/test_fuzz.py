@@ -1,4 +1,6 @@
-"""Hostile command lines end in a sentence: none leaves a traceback, or an exit code that says neither done nor why not."""
+"""Hostile command lines end in a sentence: none leaves a traceback, or an exit code that says neither done nor why
+not.
+"""
 
 import itertools
 import time

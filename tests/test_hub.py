@@ -21,9 +21,19 @@ pytest.importorskip("huggingface_hub")
 
 FIRST, SECOND = "a" * 40, "b" * 40  # commits
 DIGITS = "hf-hub:someone/digits"
-CONFIG = {"architecture": "lenet5", "num_classes": 10, "pretrained_cfg": {
-    "input_size": [1, 28, 28], "crop_pct": 0.875, "interpolation": "bicubic", "mean": [0.25], "std": [0.5],
-    "label_names": list("abcdefghij"), "label_descriptions": {"a": "ay"}}}  # fmt: skip
+CONFIG = {
+    "architecture": "lenet5",
+    "num_classes": 10,
+    "pretrained_cfg": {
+        "input_size": [1, 28, 28],
+        "crop_pct": 0.875,
+        "interpolation": "bicubic",
+        "mean": [0.25],
+        "std": [0.5],
+        "label_names": list("abcdefghij"),
+        "label_descriptions": {"a": "ay"},
+    },
+}
 CARD = "---\ntags:\n- image-classification\nlicense: apache-2.0\n---\n# Digits\nlicense: none of this\n"
 
 
@@ -49,8 +59,11 @@ class Hub(http.server.BaseHTTPRequestHandler):
         else:
             body = commits[commit][file]
             self.send_response(200)
-            for key, value in {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
-                               "Content-Length": str(len(body))}.items():  # fmt: skip
+            for key, value in {
+                "X-Repo-Commit": commit,
+                "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
+                "Content-Length": str(len(body)),
+            }.items():
                 self.send_header(key, value)
             self.end_headers()
             if send:
@@ -76,15 +89,20 @@ def lenet(seed: int) -> tuple[torch.nn.Module, bytes]:
 
 @pytest.fixture
 def served(monkeypatch, tmp_path):
-    """A hub with a repository of LeNet-5 in the older of its commits; `served.repositories` by name, commit and file."""
+    """A hub with a repository of LeNet-5 in the older of its commits; `served.repositories` by name, commit and
+    file.
+    """
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as serving:
         files = {
             "model.safetensors": lenet(0)[1],
             "config.json": json.dumps(CONFIG).encode(),
             "README.md": CARD.encode(),
         }
-        serving.repositories = {"someone/digits": {FIRST: files}, "someone/plain": {FIRST: {"net.safetensors": lenet(0)[1]}},
-                                "gated/digits": {FIRST: files}}  # fmt: skip
+        serving.repositories = {
+            "someone/digits": {FIRST: files},
+            "someone/plain": {FIRST: {"net.safetensors": lenet(0)[1]}},
+            "gated/digits": {FIRST: files},
+        }
         serving.asked = []
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{serving.server_address[1]}")
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -136,8 +154,11 @@ def test_what_was_fetched_is_in_the_cache_and_a_commit_asks_nobody(served):
 
 @pytest.mark.usefixtures("served")
 def test_a_file_of_another_name_is_named_with_the_repository():
-    with pytest.raises(FileError, match=r"hf-hub:someone/plain: the repository has no model.safetensors and no pytorch_model.bin; "
-                                        r"name its weights: hf-hub:someone/plain/FILE"):  # fmt: skip
+    with pytest.raises(
+        FileError,
+        match=r"hf-hub:someone/plain: the repository has no model.safetensors and no pytorch_model.bin; "
+        r"name its weights: hf-hub:someone/plain/FILE",
+    ):
         hub.fetch("hf-hub:someone/plain")
     found = hub.fetch("hf-hub:someone/plain/net.safetensors")
     assert (found.config, found.licence) == ({}, None)
@@ -158,11 +179,17 @@ def test_a_run_records_the_commit_and_finds_the_same_weights_when_the_repository
 
 
 @pytest.mark.usefixtures("served")
-@pytest.mark.parametrize(("name", "words"), [
-    ("hf-hub:nobody/digits", "there is no repository nobody/digits at http.*, or it is private"),
-    (f"{DIGITS}@v2", r"hf-hub:someone/digits@v2: the repository has no revision v2; leave it out"),
-    ("hf-hub:gated/digits", "given out to those only who accept its terms: do so at http.*/gated/digits, then log in"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hf-hub:nobody/digits", "there is no repository nobody/digits at http.*, or it is private"),
+        (f"{DIGITS}@v2", r"hf-hub:someone/digits@v2: the repository has no revision v2; leave it out"),
+        (
+            "hf-hub:gated/digits",
+            "given out to those only who accept its terms: do so at http.*/gated/digits, then log in",
+        ),
+    ],
+)
 def test_what_the_hub_does_not_give_is_said_in_a_sentence(name, words):
     with pytest.raises(FileError, match=words):
         Classifier.load(name)

@@ -1,4 +1,6 @@
-"""Which data are these: pictures are known by what they show, whatever they are called; code is run where it is named."""
+"""Which data are these: pictures are known by what they show, whatever they are called; code is run where it is
+named.
+"""
 
 import json
 import shutil
@@ -55,7 +57,9 @@ def edited(path: Path, change) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """run, and far of another seed: trained by heart on eighty pictures of noise; old keeps no digests, as older versions."""
+    """run, and far of another seed: trained by heart on eighty pictures of noise; old keeps no digests, as older
+    versions.
+    """
     folder = tmp_path_factory.mktemp("identity")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBEL_CACHE", str(folder / "cache"))
@@ -73,8 +77,10 @@ def home(tmp_path_factory):
 def parts(run: Path) -> dict[str, set[int]]:
     """The numbers of the pictures of every part of a run: its source is sorted by class."""
     order = [number for label in (0, 1) for number in range(OLD) if number % 2 == label]
-    return {name: {order[place] for place in places}
-            for name, places in json.loads((run / "split.json").read_text())["parts"].items()}  # fmt: skip
+    return {
+        name: {order[place] for place in places}
+        for name, places in json.loads((run / "split.json").read_text())["parts"].items()
+    }
 
 
 def renamed(folder):
@@ -400,15 +406,18 @@ def moved(home, tmp_path):
 REOPENING = {
     "resume": lambda run, data: list(resume(run, data=data)),
     "val": lambda run, data: evaluate_run(run, data, engine="eager"),
-    "explain": lambda run, data: explained(str(run), [], methods=["saliency"], count=2, data=data,
-                                           output=str(run / "explain.html")),
+    "explain": lambda run, data: explained(
+        str(run), [], methods=["saliency"], count=2, data=data, output=str(run / "explain.html")
+    ),
     "knn": lambda run, data: knn(run, data, stage="penultimate", output=run.parent / "n.html", engine="eager"),
     "map": lambda run, data: embedding_map(run, data, method="pca", output=str(run.parent / "m.png")),
     "probe": lambda run, data: probe_stages(run, data, plot=run.parent / "p.png", engine="eager"),
     "compare": lambda run, data: compare_runs([run, shutil.copytree(run, run.parent / "second")], data),
-    "ensemble": lambda run, data: combined([str(run), str(shutil.copytree(run, run.parent / "second"))], data, engine="eager"),
+    "ensemble": lambda run, data: combined(
+        [str(run), str(shutil.copytree(run, run.parent / "second"))], data, engine="eager"
+    ),
     "splits": lambda run, data: splits_of(Run.open(run), data=data),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("verb", REOPENING)
@@ -489,8 +498,9 @@ def test_a_folder_never_chooses_the_code_that_resume_runs(tmp_path, own):
     assert ended.summary["epochs"] == 2
 
 
-@pytest.mark.parametrize("where", ["model", "recipe.model", "recipe.teacher", "recipe.teacher_model", "teacher.from",
-                                   "teacher.model"])  # fmt: skip
+@pytest.mark.parametrize(
+    "where", ["model", "recipe.model", "recipe.teacher", "recipe.teacher_model", "teacher.from", "teacher.model"]
+)
 def test_code_planted_into_a_run_is_not_run(tmp_path, own, where):
     code, mark = own
     run = started(tmp_path, model="linear")

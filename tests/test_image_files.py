@@ -94,8 +94,20 @@ def with_orientation(kind: str, tag: int) -> bytes:
     return encoded(image, "TIFF", compression=compression, tiffinfo={0x0112: tag})
 
 
-KINDS = ["JPEG", "JPEG grey", "MPO", "PNG eXIf", "PNG eXIf last", "PNG XMP", "WebP", "TIFF", "TIFF tiff_lzw", "TIFF XMP", "TIFF 16",
-         pytest.param("AVIF", marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF"))]  # fmt: skip
+KINDS = [
+    "JPEG",
+    "JPEG grey",
+    "MPO",
+    "PNG eXIf",
+    "PNG eXIf last",
+    "PNG XMP",
+    "WebP",
+    "TIFF",
+    "TIFF tiff_lzw",
+    "TIFF XMP",
+    "TIFF 16",
+    pytest.param("AVIF", marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")),
+]
 
 
 @pytest.mark.parametrize("tag", range(1, 9))
@@ -155,8 +167,13 @@ def png(width: int, bits: int, kind: int, rows: bytes, *extra: tuple[bytes, byte
     stride = -(-width * bits * channels // 8)
     height = len(rows) // stride
     lines = b"".join(b"\0" + rows[i * stride : (i + 1) * stride] for i in range(height))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
-            + b"".join(chunk(*one) for one in extra) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b""))  # fmt: skip
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+        + b"".join(chunk(*one) for one in extra)
+        + chunk(b"IDAT", zlib.compress(lines))
+        + chunk(b"IEND", b"")
+    )
 
 
 def png16(values, *extra):
@@ -165,8 +182,11 @@ def png16(values, *extra):
     return png(values.shape[1], 16, kind, values.astype(">u2").tobytes(), *extra)
 
 
-RANGES = [(dtype, 2**shift) for dtype, shifts in (("u2", (0, 4, 6, 8)), ("i2", (0, 4)), ("u4", (0, 4, 8, 24)), ("i4", (0, 4, 12)))
-          for shift in shifts]  # fmt: skip
+RANGES = [
+    (dtype, 2**shift)
+    for dtype, shifts in (("u2", (0, 4, 6, 8)), ("i2", (0, 4)), ("u4", (0, 4, 8, 24)), ("i4", (0, 4, 12)))
+    for shift in shifts
+]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -247,10 +267,16 @@ def test_tomography_keeps_what_lies_below_zero():
     assert (grey[0, 0], grey[-1, -1]) == (0, 204)  # 5,120 numbers in 256 levels
 
 
-@pytest.mark.parametrize(("values", "expected"), [
-    ([-1.0, 0.0, 1.0], [0, 128, 255]), ([0.0, 0.5, np.nan, np.inf], [0, 128, 0, 255]), ([0.0, 1.05, 0.5], [0, 255, 128]),
-    ([0.0, 255.0, 51.0], [0, 255, 51]), ([0.0, 0.001], [0, 255]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([-1.0, 0.0, 1.0], [0, 128, 255]),
+        ([0.0, 0.5, np.nan, np.inf], [0, 128, 0, 255]),
+        ([0.0, 1.05, 0.5], [0, 255, 128]),
+        ([0.0, 255.0, 51.0], [0, 255, 51]),
+        ([0.0, 0.001], [0, 255]),
+    ],
+)
 def test_floating_point_pictures_by_their_range(values, expected):
     raw = tiff(np.array([values], np.float32), photometric="minisblack")
     np.testing.assert_allclose(read_pixels(raw, 1)[0, :, 0], expected, atol=1)
@@ -402,14 +428,21 @@ def test_only_formats_on_the_list_are_opened(name, monkeypatch):
 
 
 def test_there_is_one_place_that_opens_pictures():
-    calls = [(path.name, line.strip()) for path in Path(hubel.__file__).parent.rglob("*.py")
-             for line in path.read_text(encoding="utf-8").splitlines() if "Image.open(" in line]  # fmt: skip
+    calls = [
+        (path.name, line.strip())
+        for path in Path(hubel.__file__).parent.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "Image.open(" in line
+    ]
     assert not calls
 
 
 def text(kind: bytes, size: int, key: bytes = b"Comment") -> tuple[bytes, bytes]:
-    return kind, {b"tEXt": key + b"\0" + b"a" * size, b"zTXt": key + b"\0\0" + zlib.compress(b"a" * size),
-                  b"iTXt": key + b"\0\1\0\0\0" + zlib.compress(b"a" * size)}[kind]  # fmt: skip
+    return kind, {
+        b"tEXt": key + b"\0" + b"a" * size,
+        b"zTXt": key + b"\0\0" + zlib.compress(b"a" * size),
+        b"iTXt": key + b"\0\1\0\0\0" + zlib.compress(b"a" * size),
+    }[kind]
 
 
 @pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
@@ -458,7 +491,7 @@ def odd_metadata() -> dict[str, bytes]:
         "palette with transparency in bytes": encoded(png_p, "PNG", transparency=bytes(range(256))),
         "TIFF tag beyond the file": directory.ljust(200, b"\0") + GREY.tobytes(),
         "invalid APNG": png(10, 8, 2, COLOUR.tobytes(), (b"acTL", struct.pack(">II", 0, 0))),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", list(odd_metadata()))
@@ -705,8 +738,14 @@ def test_colours_that_lie_in_planes_are_read_as_numpy_has_them(kind, options, tu
     if "alpha" in kind:
         options = {**options, "extrasamples": ["unassalpha"]}
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, values, photometric=photometric, planarconfig="separate",
-                     extratags=[(274, "H", 1, turned, True)], **options)  # fmt: skip
+    tifffile.imwrite(
+        buffer,
+        values,
+        photometric=photometric,
+        planarconfig="separate",
+        extratags=[(274, "H", 1, turned, True)],
+        **options,
+    )
     expected = TURNED[turned](GREY[..., None].repeat(3, 2) if kind == "grey with alpha" else COLOUR)
     raw = buffer.getvalue()
     np.testing.assert_allclose(read_pixels(raw, 3).astype(int), expected, atol=2)

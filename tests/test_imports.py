@@ -12,13 +12,50 @@ import hubel
 
 SOURCE = Path(hubel.__file__).parent
 ORDER = [
-    "errors", "foreign", "formatting", "process", "locks", "limits", "files", "documents", "run_files", "caching", "drawing",
-    "compiled", "hashing", "seeding", "machine", "model_ref", "recipe", "arithmetic", "losses", "layers", "hub", "weights", "zoo",
-    "analysis", "data",
-    "training", "recipes", "inference", "classifier", "evaluation", "transfer", "ensemble", "classic", "audit",
-    "explanation", "report", "pipeline", "benchmark", "commands", "estimator", "terminal",
-    "cli", "__main__",
-]  # fmt: skip
+    "errors",
+    "foreign",
+    "formatting",
+    "process",
+    "locks",
+    "limits",
+    "files",
+    "documents",
+    "run_files",
+    "caching",
+    "drawing",
+    "compiled",
+    "hashing",
+    "seeding",
+    "machine",
+    "model_ref",
+    "recipe",
+    "arithmetic",
+    "losses",
+    "layers",
+    "hub",
+    "weights",
+    "zoo",
+    "analysis",
+    "data",
+    "training",
+    "recipes",
+    "inference",
+    "classifier",
+    "evaluation",
+    "transfer",
+    "ensemble",
+    "classic",
+    "audit",
+    "explanation",
+    "report",
+    "pipeline",
+    "benchmark",
+    "commands",
+    "estimator",
+    "terminal",
+    "cli",
+    "__main__",
+]
 SERVED = ("inference", "classifier", "evaluation")  # rooms that a server loads, without the trainer
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
@@ -64,8 +101,24 @@ print(*[loaded for loaded in sys.modules if loaded.startswith("hubel.training")]
     assert found.stdout.split() == []
 
 
-@pytest.mark.parametrize("words", ["", "models", "models --json", "recipes", "train --help", "train --help optim", "val --help",
-                                   "models nothing", "trian", "train digits lr=fast", "val", "summary"], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "models",
+        "models --json",
+        "recipes",
+        "train --help",
+        "train --help optim",
+        "val --help",
+        "models nothing",
+        "trian",
+        "train digits lr=fast",
+        "val",
+        "summary",
+    ],
+    ids=str,
+)
 def test_what_needs_no_network_does_not_wait_for_torch(words):
     code = f"import sys; from hubel.cli import main\ntry: main({words.split()!r})\nexcept SystemExit: pass\n"
     code += (
@@ -86,7 +139,8 @@ def test_what_a_server_needs_names_nothing_of_the_trainer(name):
 
 # ------------------------------------------------------------------------------------------------------- no circles
 
-# Imports inside functions and under TYPE_CHECKING count too: the one is a circle put off, the other is one that readers walk.
+# Imports inside functions and under TYPE_CHECKING count too: the one is a circle put off, the other is one that readers
+# walk.
 # Where two files cannot do without each other, the import that closes the circle stands here with its reason.
 CLOSING = {
     (
@@ -94,7 +148,8 @@ CLOSING = {
         "hubel.zoo.recognition",
     ),  # weights that do not fit are recognised by creating other networks
 }
-# Values that hand themselves to the files which work on them: these may name the value's type, under TYPE_CHECKING only.
+# Values that hand themselves to the files which work on them: these may name the value's type, under TYPE_CHECKING
+# only.
 HANDED_OUT = {
     "hubel.recipe",  # checks itself when it is made
     "hubel.training.state",  # what all parts of the loop read and write
@@ -145,10 +200,16 @@ def test_no_files_import_each_other():
     assert circle(graph) == []
 
 
-@pytest.mark.parametrize("closing", [
-    "import hubel.one", "from hubel import one", "from hubel.one import y", "def f():\n    from hubel.one import y",
-    "if TYPE_CHECKING:\n    from hubel.one import y",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "closing",
+    [
+        "import hubel.one",
+        "from hubel import one",
+        "from hubel.one import y",
+        "def f():\n    from hubel.one import y",
+        "if TYPE_CHECKING:\n    from hubel.one import y",
+    ],
+)
 def test_a_circle_is_found_wherever_the_import_stands(tmp_path, closing):
     (tmp_path / "one.py").write_text("from hubel.two import x")
     (tmp_path / "two.py").write_text("from hubel.three import x")

@@ -99,9 +99,15 @@ def test_naive_module_costs_854_million_macs_and_reduction_a_third():
 
 
 HEADS = {
-    "googlenet_paper": 2, "googlenet_naive": 2, "googlenet": 2, "inception_v3": 1,
-    "nasnet_a_cifar": 1, "nasnet_a_mobile": 1, "amoebanet_a": 1, "enas_cifar": 1,
-}  # fmt: skip
+    "googlenet_paper": 2,
+    "googlenet_naive": 2,
+    "googlenet": 2,
+    "inception_v3": 1,
+    "nasnet_a_cifar": 1,
+    "nasnet_a_mobile": 1,
+    "amoebanet_a": 1,
+    "enas_cifar": 1,
+}
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -250,9 +256,11 @@ def test_maps_behind_every_cell_of_nasnet(name):
 
 def test_a_cell_reads_its_table():
     genotype = Genotype(
-        normal=(("same p", "same c"), ("same 0", "same c"), ("same 1", "sep3 p")), normal_writes="2 0 p",
-        reduction=(), reduction_writes="",
-    )  # fmt: skip
+        normal=(("same p", "same c"), ("same 0", "same c"), ("same 1", "sep3 p")),
+        normal_writes="2 0 p",
+        reduction=(),
+        reduction_writes="",
+    )
     cell = Cell(genotype, 4, 4, 4).eval()
     cell.current = nn.Identity()
     nn.init.zeros_(cell.operations[5][5].weight)  # the second depthwise filter: silences sep3

@@ -64,9 +64,17 @@ def pictures() -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("name", "side", "left"),
-    [("resnet20_cifar", 32, 0), ("mobilenet_v2", 64, 0), ("efficientnet_b0", 64, 0), ("shufflenet_v2_x0_5", 64, 0),
-     ("densenet_bc100_12_cifar", 32, 51), ("preresnet110_cifar", 32, 54), ("fractalnet20_cifar", 32, 0), ("lenet5", 28, 0)],
-)  # fmt: skip
+    [
+        ("resnet20_cifar", 32, 0),
+        ("mobilenet_v2", 64, 0),
+        ("efficientnet_b0", 64, 0),
+        ("shufflenet_v2_x0_5", 64, 0),
+        ("densenet_bc100_12_cifar", 32, 51),
+        ("preresnet110_cifar", 32, 54),
+        ("fractalnet20_cifar", 32, 0),
+        ("lenet5", 28, 0),
+    ],
+)
 def test_folding_keeps_the_logits_of_the_zoo(name, side, left):
     torch.manual_seed(0)
     model = trained(hubel.create(name))
@@ -156,8 +164,15 @@ def test_a_norm_without_statistics_or_with_a_hook_stays():
 def test_an_engine_agrees_with_eager_for_any_number_of_pictures(name):
     torch.manual_seed(0)
     branch = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), Residual(branch, nn.Identity(), nn.ReLU()),
-                        SqueezeExcite(8, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))  # fmt: skip
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        Residual(branch, nn.Identity(), nn.ReLU()),
+        SqueezeExcite(8, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+    )
     preprocessing = Preprocessing(size=16, channels=3, fit="pad", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.25))
     images = torch.randint(0, 256, (6, 16, 16, 3), dtype=torch.uint8)
     with torch.inference_mode():

@@ -32,7 +32,9 @@ def as_it_should(share: float) -> bool:
 
 @pytest.fixture(scope="module")
 def population():
-    """Class shares, and the probability of each answer given the class, of four classes of uneven frequency and difficulty."""
+    """Class shares, and the probability of each answer given the class, of four classes of uneven frequency and
+    difficulty.
+    """
     prior = np.array([0.4, 0.3, 0.2, 0.1])
     answers = np.array(
         [[0.92, 0.04, 0.03, 0.01], [0.05, 0.85, 0.05, 0.05], [0.1, 0.05, 0.8, 0.05], [0.02, 0.1, 0.08, 0.8]]
@@ -61,8 +63,11 @@ def test_the_table_shows_the_evidence_and_every_figure_is_as_it_should():
 
 def test_shares_and_macro_figures(population):
     hits, shown, answers = population.diagonal(), population.sum(axis=1), population.sum(axis=0)
-    truth = {"macro_recall": (hits / shown).mean(), "macro_precision": (hits / answers).mean(),
-             "macro_f1": (2 * hits / (shown + answers)).mean()}  # fmt: skip
+    truth = {
+        "macro_recall": (hits / shown).mean(),
+        "macro_precision": (hits / answers).mean(),
+        "macro_f1": (2 * hits / (shown + answers)).mean(),
+    }
     found = {key: [] for key in truth}
     shares = []
     for labels, answered in tables(population, 400):

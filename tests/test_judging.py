@@ -226,8 +226,11 @@ def test_missing_and_superfluous_classes_are_named(tmp_path, monkeypatch):
     lines = ["file,labels", *(f"{number}.png,{' ; '.join(shown)}" for number, shown in enumerate(rows))]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     checked = check(tmp_path / "labels.csv")
-    said = {(finding.pictures[0], finding.detail[: finding.detail.index(":")])
-            for finding in checked.findings if finding.kind == "label_error"}  # fmt: skip
+    said = {
+        (finding.pictures[0], finding.detail[: finding.detail.index(":")])
+        for finding in checked.findings
+        if finding.kind == "label_error"
+    }
     assert said >= {(without, "blue is missing"), (added, "red is superfluous")}
     assert len(said) <= 7
     assert checked.agreement > 0.97

@@ -55,8 +55,12 @@ def classifier(net, size=16, classes="ab", model="test"):
 
 
 def split(images, labels=None):
-    return Split(images, np.arange(len(images)), np.zeros(len(images), np.int64) if labels is None else labels,
-                 [str(number) for number in range(len(images))])  # fmt: skip
+    return Split(
+        images,
+        np.arange(len(images)),
+        np.zeros(len(images), np.int64) if labels is None else labels,
+        [str(number) for number in range(len(images))],
+    )
 
 
 def noise(count, size=16, seed=0):
@@ -137,8 +141,16 @@ def test_the_planted_object_is_where_it_is_said_to_be():
 
 def test_the_pictures_that_excite_a_channel_are_those_with_the_largest_activations():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3), nn.ReLU(),
-                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 2))  # fmt: skip
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 5, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(5, 2),
+    )
     one, pictures = classifier(net), noise(40)
     assert spatial_stages(one)[-1] == "4"
     assert not np.array_equal(maps_at(net, ["0"], torch.randn(1, 3, 16, 16))["0"].clamp(min=0), None)
@@ -262,13 +274,20 @@ def test_arithmetic_prints_every_step_and_draws_it(tmp_path, capsys):
         assert animation.n_frames == 9
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (["arithmetic", "input=5"], None), (["arithmetic", "input=ax5"], "is not height x width"),
-    (["arithmetic", "kernel=7x7"], "covers 7 px"), (["arithmetic", "input=20x20"], "up to 12x12"),
-    (["arithmetic", "stride=0"], "stride is 0; it lies between 1 and 10,000"), (["arithmetic", "gif=a.png"], "should end in .gif"),
-    (["kernels", "none.png"], "cannot read the picture none.png"), (["kernels", "stride=0"], "stride is 0"),
-    (["kernels", "output=k.pdf"], "end it in .html for a page or in .png"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["arithmetic", "input=5"], None),
+        (["arithmetic", "input=ax5"], "is not height x width"),
+        (["arithmetic", "kernel=7x7"], "covers 7 px"),
+        (["arithmetic", "input=20x20"], "up to 12x12"),
+        (["arithmetic", "stride=0"], "stride is 0; it lies between 1 and 10,000"),
+        (["arithmetic", "gif=a.png"], "should end in .gif"),
+        (["kernels", "none.png"], "cannot read the picture none.png"),
+        (["kernels", "stride=0"], "stride is 0"),
+        (["kernels", "output=k.pdf"], "end it in .html for a page or in .png"),
+    ],
+)
 def test_mistakes_about_kernels_are_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = main([*arguments, *(["seconds=0"] if arguments[0] == "arithmetic" else [])])
@@ -330,13 +349,16 @@ def test_features_and_map_of_a_run(run, tmp_path, capsys, monkeypatch):
     assert [row["method"] for row in json.loads(capsys.readouterr().out)["methods"]] == ["gradcam", RANDOM]
 
 
-@pytest.mark.parametrize(("model", "arguments", "sentence"), [
-    ("linear", [CAT], "image would have no effect: linear has no convolution"),
-    ("resnet8_cifar", ["layers=stages.7"], "stages.7"),
-    ("resnet8_cifar", ["layers=head"], "the layer head gives no feature maps"),
-    ("resnet8_cifar", ["class=cat"], "knows no class 'cat'"),
-    ("resnet8_cifar", ["channels=0"], "channels is 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "arguments", "sentence"),
+    [
+        ("linear", [CAT], "image would have no effect: linear has no convolution"),
+        ("resnet8_cifar", ["layers=stages.7"], "stages.7"),
+        ("resnet8_cifar", ["layers=head"], "the layer head gives no feature maps"),
+        ("resnet8_cifar", ["class=cat"], "knows no class 'cat'"),
+        ("resnet8_cifar", ["channels=0"], "channels is 0"),
+    ],
+)
 def test_mistakes_about_features_are_one_sentence(run, model, arguments, sentence, capsys):
     assert main(["features", str(run / model), *arguments]) == 2
     assert sentence in capsys.readouterr().err

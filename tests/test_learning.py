@@ -39,8 +39,8 @@ def logits(net: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def smallest(builder, name: str) -> tuple[int, nn.Module, tuple[torch.Tensor, ...]]:
-    """The smallest side of `SIDES` that the layers let through, and at least an eleventh of the published one [px]; the network,
-    and its logits of two black pictures.
+    """The smallest side of `SIDES` that the layers let through, and at least an eleventh of the published one [px]; the
+    network, and its logits of two black pictures.
 
     Where a network is small it computes: a thousand layers are ten times faster so than on the meta device.
     """

@@ -101,8 +101,15 @@ def test_parameters_that_nobody_reads_and_results_that_nobody_uses():
 
 
 def test_a_network_that_follows_the_guidelines_has_no_findings():
-    net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1),
-                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 2))  # fmt: skip
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 2),
+    )
     assert lint(net, (1, 6, 6)) == []
 
 
@@ -179,12 +186,18 @@ def test_what_only_training_uses_is_counted_apart():
     assert "6,379,984 more parameters in layers that only training uses" in compare(["googlenet"]).text()
 
 
-@pytest.mark.parametrize(("last", "what"), [
-    (nn.Softmax(1), "a softmax, and cross entropy takes it for logits: it is applied twice"),
-    (nn.LogSoftmax(1), "a log-softmax, and cross entropy takes it for logits: a second log-softmax changes nothing"),
-    (nn.Sigmoid(), "a sigmoid, and cross entropy takes it for logits: all logits lie between 0 and 1"),
-    (nn.Sequential(nn.Softmax(1), nn.Dropout(), nn.Flatten()), "a softmax"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("last", "what"),
+    [
+        (nn.Softmax(1), "a softmax, and cross entropy takes it for logits: it is applied twice"),
+        (
+            nn.LogSoftmax(1),
+            "a log-softmax, and cross entropy takes it for logits: a second log-softmax changes nothing",
+        ),
+        (nn.Sigmoid(), "a sigmoid, and cross entropy takes it for logits: all logits lie between 0 and 1"),
+        (nn.Sequential(nn.Softmax(1), nn.Dropout(), nn.Flatten()), "a softmax"),
+    ],
+)
 def test_an_output_that_is_no_logits_any_more(last, what):
     found = findings(nn.Sequential(stack(nn.Conv2d(3, 32, 3)), last))["logits"]
     assert found.layer.startswith("1")

@@ -33,16 +33,26 @@ def few():
     splits = load(open_data("digits"), size=8, channels=1)
     labels = splits.train.labels
     kept = np.flatnonzero((labels != 3) | (np.arange(len(labels)) % 5 == 0))[:256]
-    train = dataclasses.replace(splits.train, rows=splits.train.rows[kept], labels=labels[kept],
-                                names=tuple(splits.train.names[i] for i in kept))  # fmt: skip
+    train = dataclasses.replace(
+        splits.train,
+        rows=splits.train.rows[kept],
+        labels=labels[kept],
+        names=tuple(splits.train.names[i] for i in kept),
+    )
     val = dataclasses.replace(splits.val, rows=splits.val.rows[:80], labels=splits.val.labels[:80])
     return dataclasses.replace(splits, train=train, val=val)
 
 
 def network(*, dropout: float = 0.2, norm: bool = True) -> nn.Module:
     with seeded(0):
-        return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8) if norm else nn.Identity(), nn.ReLU(),
-                             nn.Dropout(dropout), nn.Flatten(), nn.Linear(512, 10))  # fmt: skip
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.BatchNorm2d(8) if norm else nn.Identity(),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Flatten(),
+            nn.Linear(512, 10),
+        )
 
 
 BASE = Recipe(
@@ -53,11 +63,25 @@ ABOUT = run_info()
 MATRIX = [
     {"optimizer": "adamw", "lr": 0.002, "ema": 0.9, "decay_on": "weights"},
     {"optimizer": "momentum", "swa_epochs": 2, "schedule": "constant", "monitor": "macro_f1"},
-    {"optimizer": "rmsprop", "lr": 0.002, "schedule": "plateau", "plateau_patience": 1, "monitor": "loss", "momentum": 0.9},
+    {
+        "optimizer": "rmsprop",
+        "lr": 0.002,
+        "schedule": "plateau",
+        "plateau_patience": 1,
+        "monitor": "loss",
+        "momentum": 0.9,
+    },
     {"optimizer": "sgd", "loss": "hinge", "lr": 0.005, "sampler": "balanced", "clip_norm": 1.0, "decay": "decoupled"},
     {"optimizer": "adam", "lr": 0.002, "loss": "bce", "accumulate": 3, "schedule": "onecycle", "l1": 0.1, "l2": 0.1},
-    {"schedule": "multistep", "milestones": "1,2.5", "label_smoothing": 0.1, "class_weight": "sqrt", "patience": 2, "ema": 0.5},
-]  # fmt: skip
+    {
+        "schedule": "multistep",
+        "milestones": "1,2.5",
+        "label_smoothing": 0.1,
+        "class_weight": "sqrt",
+        "patience": 2,
+        "ema": 0.5,
+    },
+]
 
 
 def whole_state(run: Run) -> str:
@@ -153,8 +177,11 @@ class Breaks(nn.Module):
 def test_divergence_stops_at_the_step_and_the_last_good_checkpoint_stays(few, tmp_path, value):
     run = Run.create(tmp_path / "run", ABOUT)
     seen = []
-    with pytest.raises(Diverged, match=r"the loss became \S+ in epoch 2, step 2, at the learning rate \S+; .*lr=\S+, or with "
-                       r"clip_norm=1; the last good checkpoint stays in .*run"):  # fmt: skip
+    with pytest.raises(
+        Diverged,
+        match=r"the loss became \S+ in epoch 2, step 2, at the learning rate \S+; .*lr=\S+, or with "
+        r"clip_norm=1; the last good checkpoint stays in .*run",
+    ):
         seen.extend(train_steps(Breaks(3, value), few, BASE, run))
     assert run.progress().epoch == 1
     tensors, _ = tensor_file.read(run.folder / "last.safetensors")
@@ -197,8 +224,11 @@ def test_lr_find_suggests_a_rate_that_trains_and_stops_at_divergence(few):
         list(train(network(dropout=0), few, dataclasses.replace(recipe, lr=found.suggestion, epochs=8)))[-1].val_top1
         > 0.6
     )
-    for refused, words in (({"low": 1.0, "high": 0.1}, "no range"), ({"steps": 5}, "at least 20"),
-                           ({"low": 1e-9, "high": 1e-8, "steps": 20}, "never fell")):  # fmt: skip
+    for refused, words in (
+        ({"low": 1.0, "high": 0.1}, "no range"),
+        ({"steps": 5}, "at least 20"),
+        ({"low": 1e-9, "high": 1e-8, "steps": 20}, "never fell"),
+    ):
         with pytest.raises(UsageError, match=words):
             lr_find.find(network(), few, recipe, **refused)
 
@@ -283,9 +313,11 @@ def test_the_commands_print_and_draw(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == "schedule.png"
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("a.png", "schedule.png"))
     assert not (tmp_path / "runs").exists()
-    for arguments, words in ((["lr-find", "digits", "lr=0.1"], "lr=0.1 would have no effect"),
-                             (["lr-find", "digits", "plot=a.pdf"], "a.pdf does not end in .png"),
-                             (["train", "digits", "dropout=0.3"], "dropout=0.3 would have no effect: resnet8_cifar takes no"),
-                             (["train", "digits", "name=a", "--plot-schedule"], "name=a would have no effect")):  # fmt: skip
+    for arguments, words in (
+        (["lr-find", "digits", "lr=0.1"], "lr=0.1 would have no effect"),
+        (["lr-find", "digits", "plot=a.pdf"], "a.pdf does not end in .png"),
+        (["train", "digits", "dropout=0.3"], "dropout=0.3 would have no effect: resnet8_cifar takes no"),
+        (["train", "digits", "name=a", "--plot-schedule"], "name=a would have no effect"),
+    ):
         assert cli.main(arguments) == 2
         assert words in capsys.readouterr().err

@@ -25,9 +25,24 @@ from hubel.training.records import FeaturesComputed, MicrobatchHalved, Step
 from hubel.training.run import Run
 from hubel.training.state import TrainState
 
-PLAIN = Recipe(model="own", epochs=1, batch=240, lr=0.1, warmup_epochs=0.0, schedule="constant", optimizer="sgd",
-               weight_decay=0.0, size=8, channels=1, fit="pad", precision="float32", device="cpu", threads=1,
-               fused=False, fused_input=False)  # fmt: skip
+PLAIN = Recipe(
+    model="own",
+    epochs=1,
+    batch=240,
+    lr=0.1,
+    warmup_epochs=0.0,
+    schedule="constant",
+    optimizer="sgd",
+    weight_decay=0.0,
+    size=8,
+    channels=1,
+    fit="pad",
+    precision="float32",
+    device="cpu",
+    threads=1,
+    fused=False,
+    fused_input=False,
+)
 ABOUT = {"model": "own", "classes": [], "preprocessing": {}, "data": "digits", "versions": {}}
 needs_compiler = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
 

@@ -168,8 +168,11 @@ SAME = {
     "exponential": ({"gamma": 0.96, "step_epochs": 8}, lambda o: of.ExponentialLR(o, 0.96 ** (1 / (8 * STEPS)))),
     "cosine": ({"lr_end": 0.1}, lambda o: of.CosineAnnealingLR(o, 12 * STEPS, eta_min=0.04)),
     "linear": ({"lr_end": 0.25}, lambda o: of.LinearLR(o, 1.0, 0.25, 12 * STEPS)),
-    "inverse_sqrt": ({}, lambda o: of.LambdaLR(o, lambda step: 1 / math.sqrt(1 + step / STEPS))),  # the lecture's 1 / sqrt(t)
-}  # fmt: skip
+    "inverse_sqrt": (
+        {},
+        lambda o: of.LambdaLR(o, lambda step: 1 / math.sqrt(1 + step / STEPS)),
+    ),  # the lecture's 1 / sqrt(t)
+}
 
 
 @pytest.mark.parametrize("schedule", SAME)
@@ -179,8 +182,14 @@ def test_each_schedule_equals_torchs(schedule):
 
 
 def test_onecycle_equals_torchs_with_straight_lines():
-    made = of.OneCycleLR(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4), 0.4, total_steps=12 * STEPS, pct_start=0.25,
-                         anneal_strategy="linear", cycle_momentum=False)  # fmt: skip
+    made = of.OneCycleLR(
+        torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4),
+        0.4,
+        total_steps=12 * STEPS,
+        pct_start=0.25,
+        anneal_strategy="linear",
+        cycle_momentum=False,
+    )
     expected = made.get_last_lr()
     for _ in range(12 * STEPS - 1):
         made.optimizer.step()

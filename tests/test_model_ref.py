@@ -21,66 +21,97 @@ from hubel.pipeline.verify_resume import _code
 SOURCE = Path(hubel.__file__).parent
 
 
-@pytest.mark.parametrize(("text", "kind"), [
-    ("resnet18",                               "zoo"),
-    ("resnet18[:3]",                           "zoo"),
-    ("resnet110_cifar",                        "zoo"),
-    ("",                                       "zoo"),
-    (" ",                                      "zoo"),
-    ("timm:resnet18",                          "zoo"),  # until there is such a prefix
-    ("mine.py:Net",                            "code"),
-    ("my nets/mine.py:Net",                    "code"),
-    ("a.py:b/mine.py:Net",                     "code"),
-    ("C:\\my nets\\mine.py:Net",               "code"),
-    ("C:\\a.py:b\\mine.py:Net",                "code"),
-    ("mine.py:Net[:2]",                        "code"),
-    ("mine.py",                                "code_file"),
-    ("mine.py:",                               "code_file"),
-    ("C:\\nets\\mine.py",                      "code_file"),
-    ("a.py:b/runs/first",                      "run"),
-    ("a.py:b/best.safetensors",                "weights"),
-    ("16c3p1 r p2 gap 10",                     "layers"),
-    ("16c3p1 r d0.5 gap 10",                   "layers"),
-    ("16c3p1 r gap 10 d.5",                    "layers"),
-    ("net.toml",                               "layer_file"),
-    ("my nets/net.toml",                       "layer_file"),
-    ("runs/first",                             "run"),
-    ("my runs/first",                          "run"),
-    ("runs\\first",                            "run"),
-    ("runs/",                                  "run"),
-    (".",                                      "run"),
-    ("..",                                     "run"),
-    ("best.safetensors",                       "weights"),
-    ("my weights.pth",                         "weights"),
-    ("C:\\weights\\resnet18.pth.tar",          "weights"),
-    ("both.json",                              "ensemble"),
-    ("hf-hub:owner/name",                      "hub"),
-    ("hf-hub:owner/name@main/model.safetensors", "hub"),
-    ("hf-hub:",                                "hub"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("resnet18", "zoo"),
+        ("resnet18[:3]", "zoo"),
+        ("resnet110_cifar", "zoo"),
+        ("", "zoo"),
+        (" ", "zoo"),
+        ("timm:resnet18", "zoo"),  # until there is such a prefix
+        ("mine.py:Net", "code"),
+        ("my nets/mine.py:Net", "code"),
+        ("a.py:b/mine.py:Net", "code"),
+        ("C:\\my nets\\mine.py:Net", "code"),
+        ("C:\\a.py:b\\mine.py:Net", "code"),
+        ("mine.py:Net[:2]", "code"),
+        ("mine.py", "code_file"),
+        ("mine.py:", "code_file"),
+        ("C:\\nets\\mine.py", "code_file"),
+        ("a.py:b/runs/first", "run"),
+        ("a.py:b/best.safetensors", "weights"),
+        ("16c3p1 r p2 gap 10", "layers"),
+        ("16c3p1 r d0.5 gap 10", "layers"),
+        ("16c3p1 r gap 10 d.5", "layers"),
+        ("net.toml", "layer_file"),
+        ("my nets/net.toml", "layer_file"),
+        ("runs/first", "run"),
+        ("my runs/first", "run"),
+        ("runs\\first", "run"),
+        ("runs/", "run"),
+        (".", "run"),
+        ("..", "run"),
+        ("best.safetensors", "weights"),
+        ("my weights.pth", "weights"),
+        ("C:\\weights\\resnet18.pth.tar", "weights"),
+        ("both.json", "ensemble"),
+        ("hf-hub:owner/name", "hub"),
+        ("hf-hub:owner/name@main/model.safetensors", "hub"),
+        ("hf-hub:", "hub"),
+    ],
+)
 def test_a_text_is_of_one_kind(text, kind):
     assert ModelRef.parse(text).kind == kind
 
 
-@pytest.mark.parametrize(("text", "file", "attribute"), [
-    ("mine.py:Net",              "mine.py",           "Net"),
-    ("a.py:b/mine.py:Net",       "a.py:b/mine.py",    "Net"),
-    ("C:\\code\\mine.py:Net",    "C:\\code\\mine.py", "Net"),
-    ("a.py:b.py:Net",            "a.py:b.py",         "Net"),
-    ("mine.py:Net[:2]",          "mine.py",           "Net[:2]"),
-    ("mine.py",                  "mine.py",           ""),
-    ("mine.py:",                 "mine.py",           ""),
-    ("a.py:b/runs/first",        "",                  ""),
-    ("resnet18",                 "",                  ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "file", "attribute"),
+    [
+        ("mine.py:Net", "mine.py", "Net"),
+        ("a.py:b/mine.py:Net", "a.py:b/mine.py", "Net"),
+        ("C:\\code\\mine.py:Net", "C:\\code\\mine.py", "Net"),
+        ("a.py:b.py:Net", "a.py:b.py", "Net"),
+        ("mine.py:Net[:2]", "mine.py", "Net[:2]"),
+        ("mine.py", "mine.py", ""),
+        ("mine.py:", "mine.py", ""),
+        ("a.py:b/runs/first", "", ""),
+        ("resnet18", "", ""),
+    ],
+)
 def test_code_has_a_file_and_a_name_in_it(text, file, attribute):
     ref = ModelRef.parse(text)
     assert (ref.file, ref.attribute) == (file, attribute)
 
 
 # pieces of which names are made, so that the interesting ones come up often
-PIECES = st.sampled_from(["resnet18", "mine", ".py", ":", "Net", "/", "\\", " ", "C:", "[:3]", ".toml", ".json", ".pth", "16c3",
-                          "gap", "hf-hub:", "timm:", "\0", "\n", "d0.5", "..", "é", ""])  # fmt: skip
+PIECES = st.sampled_from(
+    [
+        "resnet18",
+        "mine",
+        ".py",
+        ":",
+        "Net",
+        "/",
+        "\\",
+        " ",
+        "C:",
+        "[:3]",
+        ".toml",
+        ".json",
+        ".pth",
+        "16c3",
+        "gap",
+        "hf-hub:",
+        "timm:",
+        "\0",
+        "\n",
+        "d0.5",
+        "..",
+        "é",
+        "",
+    ]
+)
 TEXTS = st.lists(PIECES, max_size=8).map("".join) | st.text(max_size=30)
 
 
@@ -129,8 +160,16 @@ def test_the_disk_is_asked_once_and_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("lenet5", "my run", "resnet18", "alexnet/one", "v1.5", "a.py:Net"):
         (tmp_path / folder).mkdir(parents=True)
-    for file in ("my run/run.json", "resnet18/best.safetensors", "alexnet/one/run.json", "a.py:Net/run.json", "v1.5/run.json",
-                 "weights", "net.py", "net.toml"):  # fmt: skip
+    for file in (
+        "my run/run.json",
+        "resnet18/best.safetensors",
+        "alexnet/one/run.json",
+        "a.py:Net/run.json",
+        "v1.5/run.json",
+        "weights",
+        "net.py",
+        "net.toml",
+    ):
         (tmp_path / file).touch()
     kinds = {
         "hf-hub:lenet5/x": "hub",
@@ -162,8 +201,11 @@ def test_nobody_else_reads_a_name():
     for path in sorted(SOURCE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if path.name != "model_ref.py" and any(f'{mark}"' in text for mark in MARKS):
-            found += [f"{path.relative_to(SOURCE)}:{node.lineno}" for node in ast.walk(ast.parse(text))
-                      if isinstance(node, ast.Constant) and node.value in MARKS]  # fmt: skip
+            found += [
+                f"{path.relative_to(SOURCE)}:{node.lineno}"
+                for node in ast.walk(ast.parse(text))
+                if isinstance(node, ast.Constant) and node.value in MARKS
+            ]
     assert not found, f"only ModelRef tells kinds of names apart: {found}"
 
 

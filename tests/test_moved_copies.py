@@ -77,8 +77,9 @@ def test_the_turn_that_is_found_lays_one_picture_on_the_other(photographs, quart
     assert pairs.tolist() == [[0], [1]]
     affine = functional.pad(TURNS[turn], (0, 1))
     planes = torch.from_numpy(pair).permute(0, 3, 1, 2)
-    laid = functional.grid_sample(planes[1:], functional.affine_grid(affine, [1, 3, 64, 64], align_corners=False),
-                                  align_corners=False)  # fmt: skip
+    laid = functional.grid_sample(
+        planes[1:], functional.affine_grid(affine, [1, 3, 64, 64], align_corners=False), align_corners=False
+    )
     torch.testing.assert_close(laid, planes[:1], atol=0.1, rtol=0)
 
 
@@ -86,8 +87,9 @@ def test_pictures_that_are_alike_at_a_glance_alone_are_not_fetched_again():
     random = np.random.default_rng(0)
 
     def knots(count, side):
-        return functional.interpolate(torch.from_numpy(random.random((count, 3, side, side), np.float32)), size=(64, 64),
-                                      mode="bicubic")  # fmt: skip
+        return functional.interpolate(
+            torch.from_numpy(random.random((count, 3, side, side), np.float32)), size=(64, 64), mode="bicubic"
+        )
 
     pictures = (100 * knots(1, 4) + 150 * knots(24, 22)).permute(0, 2, 3, 1).numpy()
     pairs, _, _ = _near(views(pictures).waves, silently)

@@ -1,4 +1,6 @@
-"""What a PyTorch user guesses that summary, compare, lint and check_input take: it works, or one sentence says what does."""
+"""What a PyTorch user guesses that summary, compare, lint and check_input take: it works, or one sentence says what
+does.
+"""
 
 import pytest
 import torch
@@ -21,39 +23,45 @@ def test_a_name_is_the_network_that_create_makes(model):
     hubel.check_input(model)
 
 
-@pytest.mark.parametrize(("model", "input", "size"), [
-    ("lenet5", 32, (1, 32, 32)),
-    ("lenet5", None, (1, 28, 28)),
-    ("resnet18", 64, (3, 64, 64)),
-    ("resnet18", "3x64x96", (3, 64, 96)),
-    ("resnet18", torch.Size([3, 64, 64]), (3, 64, 64)),
-    ("16c3p1 r gap 10", 20, (3, 20, 20)),
-    (NET, [1, 28, 28], (1, 28, 28)),
-    (NET, "1x28x28", (1, 28, 28)),
-    (nn.Linear(4, 2), (4,), (4,)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "input", "size"),
+    [
+        ("lenet5", 32, (1, 32, 32)),
+        ("lenet5", None, (1, 28, 28)),
+        ("resnet18", 64, (3, 64, 64)),
+        ("resnet18", "3x64x96", (3, 64, 96)),
+        ("resnet18", torch.Size([3, 64, 64]), (3, 64, 64)),
+        ("16c3p1 r gap 10", 20, (3, 20, 20)),
+        (NET, [1, 28, 28], (1, 28, 28)),
+        (NET, "1x28x28", (1, 28, 28)),
+        (nn.Linear(4, 2), (4,), (4,)),
+    ],
+)
 def test_a_size_is_written_in_many_ways(model, input, size):
     assert hubel.summary(model, input).input == size
 
 
-@pytest.mark.parametrize(("model", "input", "sentence"), [
-    (NET, 28,                        "input 28 leaves the channels open; for Network write (1, 28, 28)"),
-    (NET, None,                      "which input does Network take? give channels, height and width, such as (1, 224, 224)"),
-    (NET, (28, 28),                  "an input of 1x28x28 fits"),
-    (NET, (1, 1, 28, 28),            "one picture without the batch, 1x28x28, fits"),
-    (NET, torch.zeros(1, 28, 28),    "input of class Tensor is not channels x height x width"),
-    (NET, (1, 28.0, 28),             "input (1, 28.0, 28) is not channels x height x width"),
-    (NET, (1, 0, 28),                "input (1, 0, 28) is not"),
-    (NET, 0,                         "input 0 is not"),
-    (NET, "28 pixels",               "input '28 pixels' is not"),
-    ("lenet6", 28,                   "unknown model 'lenet6'; did you mean lenet5"),
-    ("resnet18", (64, 64),           "input 64x64 is not channels x height x width; resnet18 takes 3x224x224"),
-    ("lenet5", (1, 28, 20),          "lenet5 has a layer for square pictures only; 28x20 is not square"),
-    ("mine.py:Net", None,            "which input does mine.py:Net take? say it, such as input=3x224x224"),
-    ("a.safetensors", None,          "its network is hubel.load('a.safetensors').network"),
-    (nn.Linear, 28,                  "the class Linear is no network; give an nn.Module, or a name such as 'resnet18'"),
-    (28, NET,                        "an object of class int is no network"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "input", "sentence"),
+    [
+        (NET, 28, "input 28 leaves the channels open; for Network write (1, 28, 28)"),
+        (NET, None, "which input does Network take? give channels, height and width, such as (1, 224, 224)"),
+        (NET, (28, 28), "an input of 1x28x28 fits"),
+        (NET, (1, 1, 28, 28), "one picture without the batch, 1x28x28, fits"),
+        (NET, torch.zeros(1, 28, 28), "input of class Tensor is not channels x height x width"),
+        (NET, (1, 28.0, 28), "input (1, 28.0, 28) is not channels x height x width"),
+        (NET, (1, 0, 28), "input (1, 0, 28) is not"),
+        (NET, 0, "input 0 is not"),
+        (NET, "28 pixels", "input '28 pixels' is not"),
+        ("lenet6", 28, "unknown model 'lenet6'; did you mean lenet5"),
+        ("resnet18", (64, 64), "input 64x64 is not channels x height x width; resnet18 takes 3x224x224"),
+        ("lenet5", (1, 28, 20), "lenet5 has a layer for square pictures only; 28x20 is not square"),
+        ("mine.py:Net", None, "which input does mine.py:Net take? say it, such as input=3x224x224"),
+        ("a.safetensors", None, "its network is hubel.load('a.safetensors').network"),
+        (nn.Linear, 28, "the class Linear is no network; give an nn.Module, or a name such as 'resnet18'"),
+        (28, NET, "an object of class int is no network"),
+    ],
+)
 @pytest.mark.parametrize("instrument", [hubel.summary, hubel.lint, hubel.check_input])
 def test_what_cannot_be_meant_is_one_sentence(instrument, model, input, sentence):
     with pytest.raises(UsageError) as error:

@@ -22,12 +22,21 @@ from hubel.recipe.fields import Precision
 
 runs = pytest.mark.usefixtures("avx512")
 MOST: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 0.04}  # of the largest logit
-KINDS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU, "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid,
-         "sigmoid": nn.Sigmoid, "none": nn.Identity}  # fmt: skip
+KINDS = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "silu": nn.SiLU,
+    "hardswish": nn.Hardswish,
+    "hardsigmoid": nn.Hardsigmoid,
+    "sigmoid": nn.Sigmoid,
+    "none": nn.Identity,
+}
 
 
 def apart(net: nn.Module, x: torch.Tensor) -> dict[Precision, float]:
-    """How far the logits of the native engine, whose memory was full of NaN before, are from eager's, in each precision."""
+    """How far the logits of the native engine, whose memory was full of NaN before, are from eager's, in each
+    precision.
+    """
     lowered, found = lower(fold(net, x), x), dict[Precision, float]()
     for precision in MOST:
         program = lowered(precision)
@@ -67,8 +76,11 @@ def networks(draw):
             case "dense":
                 width, kernel = draw(st.integers(1, 70)), draw(st.sampled_from([1, 2, 3, 5]))
                 stride, dilation = draw(st.integers(1, 2)), draw(st.integers(1, 2))
-                layers.append(nn.Conv2d(channels, width, kernel, stride, dilation * (kernel // 2), dilation,
-                                        bias=draw(st.booleans())))  # fmt: skip
+                layers.append(
+                    nn.Conv2d(
+                        channels, width, kernel, stride, dilation * (kernel // 2), dilation, bias=draw(st.booleans())
+                    )
+                )
                 channels = width
             case "depthwise":
                 kernel, stride = draw(st.sampled_from([1, 3, 5])), draw(st.integers(1, 2))
@@ -112,10 +124,21 @@ def test_any_stack_has_eagers_logits(drawn):
 @runs
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("lenet5", 28), ("alexnet", 224), ("googlenet", 64), ("resnet18", 64), ("resnet8_cifar", 16), ("inception_v3", 80),
-     ("densenet121", 64), ("squeezenet1_1", 64), ("mobilenet_v1", 64), ("mobilenet_v2", 64), ("efficientnet_b0", 64),
-     ("wrn16_8_cifar", 16)],
-)  # fmt: skip
+    [
+        ("lenet5", 28),
+        ("alexnet", 224),
+        ("googlenet", 64),
+        ("resnet18", 64),
+        ("resnet8_cifar", 16),
+        ("inception_v3", 80),
+        ("densenet121", 64),
+        ("squeezenet1_1", 64),
+        ("mobilenet_v1", 64),
+        ("mobilenet_v2", 64),
+        ("efficientnet_b0", 64),
+        ("wrn16_8_cifar", 16),
+    ],
+)
 def test_networks_of_the_zoo_have_eagers_logits(name, side):
     torch.manual_seed(0)
     net = hubel.create(name).eval()

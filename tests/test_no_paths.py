@@ -31,15 +31,43 @@ def test_a_lasting_name_asks_for_no_file():
     assert lasting("x" * 300) == "x" * 300
 
 
-@pytest.mark.parametrize("words", [
-    ["val", "?"], ["predict", "?", "p.png"], ["explain", "?", "p.png"], ["knn", "?", "digits"], ["probe", "?", "digits"],
-    ["embed", "?"], ["calibrate", "?"], ["summary", "?"], ["lint", "?"], ["gradcheck", "?"], ["compare", "?", "resnet18"],
-    ["train", "?"], ["train", "digits", "model=?"], ["train", "digits", "weights=?"], ["train", "digits", "split=?"],
-    ["train", "digits", "exclude=?"], ["train", "digits", "teacher=?"], ["check", "?"], ["resume", "?"], ["report", "?"],
-    ["val", "?", "data=?"], ["val", "?", "ensemble=?"], ["advise", "?", "digits"], ["baseline", "?"], ["features", "?", "digits"],
-    ["kernels", "?"], ["verify-resume", "?"],
-    ["val", "?.safetensors"], ["val", "?.json"], ["summary", "?.safetensors"], ["summary", "?.py:Net"], ["val", "?/run"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["val", "?"],
+        ["predict", "?", "p.png"],
+        ["explain", "?", "p.png"],
+        ["knn", "?", "digits"],
+        ["probe", "?", "digits"],
+        ["embed", "?"],
+        ["calibrate", "?"],
+        ["summary", "?"],
+        ["lint", "?"],
+        ["gradcheck", "?"],
+        ["compare", "?", "resnet18"],
+        ["train", "?"],
+        ["train", "digits", "model=?"],
+        ["train", "digits", "weights=?"],
+        ["train", "digits", "split=?"],
+        ["train", "digits", "exclude=?"],
+        ["train", "digits", "teacher=?"],
+        ["check", "?"],
+        ["resume", "?"],
+        ["report", "?"],
+        ["val", "?", "data=?"],
+        ["val", "?", "ensemble=?"],
+        ["advise", "?", "digits"],
+        ["baseline", "?"],
+        ["features", "?", "digits"],
+        ["kernels", "?"],
+        ["verify-resume", "?"],
+        ["val", "?.safetensors"],
+        ["val", "?.json"],
+        ["summary", "?.safetensors"],
+        ["summary", "?.py:Net"],
+        ["val", "?/run"],
+    ],
+)
 def test_no_verb_falls_over_a_long_name(words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([word.replace("?", "n" * 300) for word in words]) not in (0, None)

@@ -197,18 +197,21 @@ def test_lines_keep_their_shapes_without_weights():
     assert torch.isfinite(real(torch.zeros(1, 3, 16, 16))).all()
 
 
-@pytest.mark.parametrize(("model", "sentence"), [
-    ("resnet99999998_cifar", "the deepest is resnet6002_cifar"),
-    ("plain" + "9" * 5000 + "_cifar", "the deepest is plain6002_cifar"),
-    ("resnet18[:" + "9" * 5000 + "]", "unknown model"),
-    ("9999999999c3 gap 3", "numbers go up to"),
-    ("8c1000000000 gap 3", "numbers go up to"),
-    ("8c3s" + "9" * 5000 + " gap 3", "numbers go up to"),
-    ("(8c3p1 r)x999999 gap 3", "999,999 times 2 words are more than 10,000 layers"),
-    ("((8c3p1 r)x5000)x5000 gap 3", "more than 10,000 layers"),
-    ("x" * 300, "unknown model"),
-    ("a\0b", "unknown model"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("resnet99999998_cifar", "the deepest is resnet6002_cifar"),
+        ("plain" + "9" * 5000 + "_cifar", "the deepest is plain6002_cifar"),
+        ("resnet18[:" + "9" * 5000 + "]", "unknown model"),
+        ("9999999999c3 gap 3", "numbers go up to"),
+        ("8c1000000000 gap 3", "numbers go up to"),
+        ("8c3s" + "9" * 5000 + " gap 3", "numbers go up to"),
+        ("(8c3p1 r)x999999 gap 3", "999,999 times 2 words are more than 10,000 layers"),
+        ("((8c3p1 r)x5000)x5000 gap 3", "more than 10,000 layers"),
+        ("x" * 300, "unknown model"),
+        ("a\0b", "unknown model"),
+    ],
+)
 def test_absurd_names_are_refused_before_anything_is_built(model, sentence):
     with pytest.raises(UsageError, match=sentence):
         summarise(model)

@@ -104,21 +104,39 @@ REFUSED = {
     "five outputs": (lambda: body(5), "returns 5 outputs per picture for the 10 classes; let its last layer have 10"),
     "one output": (lambda: body(1), "returns 1 output per picture for the 10 classes"),
     "features besides": (lambda: Own(features_besides), r"a tuple of 2 \(N x 10, N x 16\) where logits N x 10"),
-    "features while training": (lambda: Own(features_while_training), r"\(N x 10, N x 16\) while training; behind the main"),
-    "undeclared heads": (lambda: Own(undeclared), "from child modules whose names begin with aux; return the logits alone"),
-    "wide auxiliary": (lambda: Own(wide_auxiliary, declared=True), "returns 16 outputs per picture for the 10 classes as one of"),
-    "dictionary": (lambda: Own(lambda self, x: {"logits": self.head(self.body(x))}), "a dictionary with 'logits' where"),
+    "features while training": (
+        lambda: Own(features_while_training),
+        r"\(N x 10, N x 16\) while training; behind the main",
+    ),
+    "undeclared heads": (
+        lambda: Own(undeclared),
+        "from child modules whose names begin with aux; return the logits alone",
+    ),
+    "wide auxiliary": (
+        lambda: Own(wide_auxiliary, declared=True),
+        "returns 16 outputs per picture for the 10 classes as one of",
+    ),
+    "dictionary": (
+        lambda: Own(lambda self, x: {"logits": self.head(self.body(x))}),
+        "a dictionary with 'logits' where",
+    ),
     "list": (lambda: Own(lambda self, x: [self.head(self.body(x))]), r"a list of 1 \(N x 10\) where"),
     "nothing": (lambda: Own(nothing), "returns None where logits N x 10 are needed"),
     "maps": (lambda: Own(lambda self, x: plain(self, x)[..., None, None]), "N x 10 x 1 x 1 .* end with flatten"),
-    "sequence": (lambda: Own(lambda self, x: plain(self, x)[:, None].expand(-1, 7, -1)), "N x 7 x 10 where .* one row of logits"),
+    "sequence": (
+        lambda: Own(lambda self, x: plain(self, x)[:, None].expand(-1, 7, -1)),
+        "N x 7 x 10 where .* one row of logits",
+    ),
     "flat": (lambda: Own(lambda self, x: plain(self, x).flatten()), "20 numbers for 2 pictures where"),
     "labels": (lambda: Own(lambda self, x: plain(self, x).argmax(1)), "returns N where logits N x 10"),
     "integers": (lambda: Own(lambda self, x: plain(self, x).long()), "int64 where logits are floating-point"),
     "nan": (lambda: Own(lambda self, x: plain(self, x) / 0 * 0), "NaN or infinite, of pictures of noise"),
     "two inputs": (lambda: Own(two_inputs), r"takes 2 inputs \(x, age\), and is given one"),
     "numpy": (lambda: Own(through_numpy), "no gradient reaches the weights of net: detach"),
-    "half numpy": (lambda: Own(half_through_numpy), r"no gradient reaches body.0.weight, body.0.bias, body.1.weight and 3 more"),
+    "half numpy": (
+        lambda: Own(half_through_numpy),
+        r"no gradient reaches body.0.weight, body.0.bias, body.1.weight and 3 more",
+    ),
     "nothing to train": (lambda: Own(plain, trainable=False), "nothing to train: all of its 8 parameters"),
     "no parameters": (lambda: nn.Flatten(), "nothing to train: it has no parameters"),
     "half": (lambda: body().half(), "0.weight of net is float16; weights are float32"),
@@ -127,9 +145,15 @@ REFUSED = {
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(CLASSES)), "1.weight of net has no shape yet"),
     "meta": (lambda: body().to("meta"), "on the meta device and holds no numbers"),
     "script": (lambda: torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), "TorchScript program"),
-    "another size": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), "it reads 3,072 numbers per picture and gets 64"),
-    "its own mistake": (lambda: Own(lambda self, x: self.nothing(x)), r"cannot compute pictures of 1x8x8 \(AttributeError"),
-}  # fmt: skip
+    "another size": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)),
+        "it reads 3,072 numbers per picture and gets 64",
+    ),
+    "its own mistake": (
+        lambda: Own(lambda self, x: self.nothing(x)),
+        r"cannot compute pictures of 1x8x8 \(AttributeError",
+    ),
+}
 TAKEN = {
     "plain": body,
     "auxiliary": lambda: Own(auxiliary, declared=True),
@@ -164,7 +188,8 @@ def write(folder, body_of_net: str) -> str:
     file = folder / "net.py"
     file.write_text(
         "import torch\nfrom torch import nn\n\ndef layers(n):\n"
-        "    return nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, n))\n\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, "
+        "n))\n\n"
         "class Compiled(nn.Module):  # as torch.compile's, whose import takes seconds\n"
         "    def __init__(self, net):\n        super().__init__()\n        self._orig_mod = net\n\n"
         f"def net(num_classes=10):\n    {body_of_net}\n"
@@ -259,12 +284,17 @@ def test_a_shape_error_stays_one():
         require_logits(nn.Sequential(nn.Flatten(), nn.Linear(49, 10)), "net", SHAPE, CLASSES, training=False)
 
 
-@pytest.mark.parametrize(("keys", "words"), [
-    ({"model": "resnet20_cifar"}, "hubel resume 'my runs/a'"),
-    ({"model": "/code/my net.py:Net"}, "hubel resume 'my runs/a' 'model=/code/my net.py:Net'"),
-    ({"model": "resnet20_cifar", "teacher": "runs/t", "teacher_model": "t.py:Big"},
-     "hubel resume 'my runs/a' teacher_model=t.py:Big"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"model": "resnet20_cifar"}, "hubel resume 'my runs/a'"),
+        ({"model": "/code/my net.py:Net"}, "hubel resume 'my runs/a' 'model=/code/my net.py:Net'"),
+        (
+            {"model": "resnet20_cifar", "teacher": "runs/t", "teacher_model": "t.py:Big"},
+            "hubel resume 'my runs/a' teacher_model=t.py:Big",
+        ),
+    ],
+)
 def test_what_goes_on_with_a_run_names_its_code(keys, words):
     from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Convolutions of 1x1 by our own products: as exact as torch's, with a norm behind or without; the same bits on any threads."""
+"""Convolutions of 1x1 by our own products: as exact as torch's, with a norm behind or without; the same bits on any
+threads.
+"""
 
 import copy
 
@@ -103,8 +105,12 @@ def run(model: nn.Module, x: Tensor, *, fused: bool = True) -> list[Tensor]:
     model.zero_grad()
     (y * torch.arange(y.numel()).view(y.shape).mul(0.1).sin()).sum().backward()
     assert leaf.grad is not None
-    return [y.detach(), leaf.grad, *(p.grad.clone() for p in model.parameters() if p.grad is not None),
-            *(b.clone() for b in model.buffers() if b.is_floating_point())]  # fmt: skip
+    return [
+        y.detach(),
+        leaf.grad,
+        *(p.grad.clone() for p in model.parameters() if p.grad is not None),
+        *(b.clone() for b in model.buffers() if b.is_floating_point()),
+    ]
 
 
 def far(found: list[Tensor], exact: list[Tensor]) -> list[float]:
@@ -200,12 +206,20 @@ def test_what_is_frozen_gets_no_gradient(frozen):
     assert (leaf.grad is None) == (frozen == "input")
 
 
-@pytest.mark.parametrize(("conv", "ours"), [
-    (nn.Conv2d(64, 64, 1, bias=False), True), (nn.Conv2d(64, 128, 1, 2, bias=False), True),
-    (nn.Conv2d(24, 8, 1, bias=False), True), (nn.Conv2d(64, 68, 1, bias=False), False), (nn.Conv2d(60, 64, 1, bias=False), False),
-    (nn.Conv2d(64, 64, 1), False), (nn.Conv2d(64, 64, 1, padding=1, bias=False), False),
-    (nn.Conv2d(128, 128, 1, groups=2, bias=False), False),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("conv", "ours"),
+    [
+        (nn.Conv2d(64, 64, 1, bias=False), True),
+        (nn.Conv2d(64, 128, 1, 2, bias=False), True),
+        (nn.Conv2d(24, 8, 1, bias=False), True),
+        (nn.Conv2d(64, 68, 1, bias=False), False),
+        (nn.Conv2d(60, 64, 1, bias=False), False),
+        (nn.Conv2d(64, 64, 1), False),
+        (nn.Conv2d(64, 64, 1, padding=1, bias=False), False),
+        (nn.Conv2d(128, 128, 1, groups=2, bias=False), False),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_the_rule_takes_multiples_of_eight_channels_in_bfloat16(conv, ours, precision):
     x = torch.randn(2, conv.in_channels, 15, 15).contiguous(memory_format=torch.channels_last)

@@ -22,9 +22,16 @@ def tiff(values, **options) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(("kind", "order", "compression"), [
-    ("i1", "<", None), ("i2", "<", None), ("i2", ">", None), ("i2", "<", "zlib"), ("i4", "<", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "order", "compression"),
+    [
+        ("i1", "<", None),
+        ("i2", "<", None),
+        ("i2", ">", None),
+        ("i2", "<", "zlib"),
+        ("i4", "<", None),
+    ],
+)
 def test_the_brightest_of_a_signed_kind_is_white(kind, order, compression):
     top = np.iinfo(kind).max
     values = np.array([[0, top // 4 + 1, top // 2 + 1, top]]).astype(order + kind)
@@ -93,12 +100,17 @@ def test_pam_of_every_kind():
     assert (header.width, header.height, header.grey) == (10, 7, False)
 
 
-@pytest.mark.parametrize(("raw", "words"), [
-    (pam(np.zeros((4, 4, 3), np.uint8), "RGB")[:-5], "43 of 48 bytes"),
-    (pam(np.zeros((4, 4, 5), np.uint8), "OTHER"), "5 channels"),
-    (pam(np.zeros((4, 4, 2), np.uint8), "OTHER"), "2 channels called OTHER"),
-    (b"P7\nWIDTH 4\nHEIGHT x\nENDHDR\n", "header"), (b"P7\nWIDTH 4\n", "header"), (b"P7\nWIDTH 0\nENDHDR\n", "header"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (pam(np.zeros((4, 4, 3), np.uint8), "RGB")[:-5], "43 of 48 bytes"),
+        (pam(np.zeros((4, 4, 5), np.uint8), "OTHER"), "5 channels"),
+        (pam(np.zeros((4, 4, 2), np.uint8), "OTHER"), "2 channels called OTHER"),
+        (b"P7\nWIDTH 4\nHEIGHT x\nENDHDR\n", "header"),
+        (b"P7\nWIDTH 4\n", "header"),
+        (b"P7\nWIDTH 0\nENDHDR\n", "header"),
+    ],
+)
 def test_a_pam_that_is_not_read_says_why(raw, words):
     with pytest.raises(Unreadable, match=words) as caught:
         read_pixels(raw, 3)

@@ -77,9 +77,13 @@ NETWORKS = {
     "unet, nearest": lambda: UNet(2, "nearest"),
     "unet, bilinear": lambda: UNet(2, "bilinear"),
     "unet, three levels, added": lambda: UNet(3, "transposed", "add"),
-    "decoder": lambda: nn.Sequential(conv(4, 4, 1), nn.ConvTranspose2d(2, 2, 4, 2, 1), nn.ConvTranspose2d(2, 2, 4, 2, 1)),
+    "decoder": lambda: nn.Sequential(
+        conv(4, 4, 1), nn.ConvTranspose2d(2, 2, 4, 2, 1), nn.ConvTranspose2d(2, 2, 4, 2, 1)
+    ),
     "transposed, output padding": lambda: nn.Sequential(conv(3, 2, 1), nn.ConvTranspose2d(2, 2, 3, 2, 1, 1), conv()),
-    "transposed, dilated": lambda: nn.Sequential(conv(3, 2, 1), nn.ConvTranspose2d(2, 2, 3, 2, 2, 1, dilation=2), conv()),
+    "transposed, dilated": lambda: nn.Sequential(
+        conv(3, 2, 1), nn.ConvTranspose2d(2, 2, 3, 2, 2, 1, dilation=2), conv()
+    ),
     "transposed, stride 3": lambda: nn.Sequential(conv(3, 3, 1), nn.ConvTranspose2d(2, 2, 5, 3, 1), conv(5)),
     "transposed, gaps": lambda: nn.Sequential(conv(3, 2, 1), nn.ConvTranspose2d(2, 2, 1, 2), conv(3)),
     "transposed, stride 1": lambda: nn.Sequential(conv(3, 1, 1), nn.ConvTranspose2d(2, 2, 3, 1, 1)),
@@ -88,25 +92,34 @@ NETWORKS = {
     "unshuffled": lambda: nn.Sequential(nn.PixelUnshuffle(2), conv(3, 1, 4), shuffled(), conv()),
     "nearest": lambda: nn.Sequential(conv(3, 2, 1), nn.Upsample(scale_factor=2), conv()),
     "nearest, twice": lambda: nn.Sequential(
-        conv(3, 4, 1), nn.Upsample(scale_factor=2), conv(), nn.Upsample(scale_factor=2), conv()),
+        conv(3, 4, 1), nn.Upsample(scale_factor=2), conv(), nn.Upsample(scale_factor=2), conv()
+    ),
     "nearest-exact": lambda: nn.Sequential(conv(3, 2, 1), Resized(scale_factor=1.5, mode="nearest-exact"), conv()),
     "bilinear": lambda: nn.Sequential(conv(3, 2, 1), nn.Upsample(scale_factor=2, mode="bilinear"), conv()),
     "bilinear, by 3": lambda: nn.Sequential(conv(3, 3, 1), nn.Upsample(scale_factor=3, mode="bilinear"), conv()),
     "bilinear, down": lambda: nn.Sequential(conv(3, 1, 1), Resized(scale_factor=0.5, mode="bilinear"), conv()),
     "bilinear, by 2.5": lambda: nn.Sequential(conv(3, 2, 1), Resized(scale_factor=2.5, mode="bilinear"), conv()),
     "bilinear, to a size": lambda: nn.Sequential(conv(3, 2, 1), Resized(size=(40, 24), mode="bilinear"), conv()),
-    "antialiased": lambda: nn.Sequential(conv(3, 1, 1), Resized(size=(12, 12), mode="bilinear", antialias=True), conv()),
+    "antialiased": lambda: nn.Sequential(
+        conv(3, 1, 1), Resized(size=(12, 12), mode="bilinear", antialias=True), conv()
+    ),
     "bicubic": lambda: nn.Sequential(conv(3, 2, 1), nn.Upsample(scale_factor=2, mode="bicubic"), conv()),
     "adaptive, uneven": lambda: nn.Sequential(conv(3, 1, 1), nn.AdaptiveAvgPool2d(14), conv()),
-    "dilated": lambda: nn.Sequential(conv(3, 2, 1), nn.Upsample(scale_factor=2), nn.Conv2d(2, 2, 3, padding=4, dilation=4)),
+    "dilated": lambda: nn.Sequential(
+        conv(3, 2, 1), nn.Upsample(scale_factor=2), nn.Conv2d(2, 2, 3, padding=4, dilation=4)
+    ),
     "strided": lambda: nn.Sequential(conv(3, 2, 1), nn.Upsample(scale_factor=3), conv(3, 2), conv()),
-    "cropped": lambda: nn.Sequential(conv(3, 2, 1), nn.ConvTranspose2d(2, 2, 3, 2), nn.ZeroPad2d((-1, 2, 1, -3)), conv()),
-}  # fmt: skip
+    "cropped": lambda: nn.Sequential(
+        conv(3, 2, 1), nn.ConvTranspose2d(2, 2, 3, 2), nn.ZeroPad2d((-1, 2, 1, -3)), conv()
+    ),
+}
 ODD = {"unet of an odd picture": lambda: UNet(2, "nearest"), "unet, aligned corners": lambda: UNet(2, "aligned")}
 
 
 def supports(network: nn.Module, side: int, axis: int, positions) -> dict[int, tuple[int, int]]:
-    """The first and the last pixel that positions of the last map depend on, along one axis; positive weights cancel nothing."""
+    """The first and the last pixel that positions of the last map depend on, along one axis; positive weights cancel
+    nothing.
+    """
     network = network.double().eval()
     with torch.no_grad():
         for parameter in network.parameters():

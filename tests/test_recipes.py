@@ -51,18 +51,24 @@ def tiny(size: int, channels: int, count: int = 8) -> Splits:
 
 SLOWER = {"efficientnet_2019": 1e-3}  # its peak wants five epochs of warm-up
 CUT = {  # other networks where the recipe's own is too dear for a test, and smaller pictures
-    "alexnet_2012": ("airbench16", 32), "vgg_2014": ("airbench16", 32), "resnet_2015": ("resnet8_cifar", 32),
-    "googlenet_2014": ("googlenet", 64), "mobilenet_v1": ("mobilenet_v1_025", 64), "wrn_cifar": ("resnet8_cifar", None),
-    "densenet_cifar": ("densenet40_12_cifar", 16), "efficientnet_2019": ("efficientnet_b0", 32),
+    "alexnet_2012": ("airbench16", 32),
+    "vgg_2014": ("airbench16", 32),
+    "resnet_2015": ("resnet8_cifar", 32),
+    "googlenet_2014": ("googlenet", 64),
+    "mobilenet_v1": ("mobilenet_v1_025", 64),
+    "wrn_cifar": ("resnet8_cifar", None),
+    "densenet_cifar": ("densenet40_12_cifar", 16),
+    "efficientnet_2019": ("efficientnet_b0", 32),
     "cifar10_record": ("airbench16", 32),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_every_recipe_trains_two_steps(name):
     model, size = CUT.get(name, (None, None))
-    recipe = filled(Recipe(recipe=name, model=model, size=size, lr=SLOWER.get(name), batch=4, epochs=2,
-                           precision="float32"))  # fmt: skip
+    recipe = filled(
+        Recipe(recipe=name, model=model, size=size, lr=SLOWER.get(name), batch=4, epochs=2, precision="float32")
+    )
     data = tiny(recipe.size, recipe.channels or 3, count=4)
     torch.manual_seed(0)
     channels = data.preprocessing.channels
@@ -76,11 +82,11 @@ def test_every_recipe_trains_two_steps(name):
 # fmt: off
 SCHEDULES = [
     # recipe             steps per epoch   {epoch: share of the peak}       <- the paper
-    ("googlenet_2014",     40_036, {0: 1, 7.9: 1, 8: 0.96, 16: 0.96**2, 80: 0.96**10}),                # 4 % every 8 epochs
+    ("googlenet_2014",     40_036, {0: 1, 7.9: 1, 8: 0.96, 16: 0.96**2, 80: 0.96**10}),  # 4 % every 8 epochs
     ("resnet_cifar",          351, {0: 1, 31_999 / 351: 1, 32_000 / 351: 0.1, 47_999 / 351: 0.1, 48_000 / 351: 0.01,
-                                    63_000 / 351: 0.01}),                                              # 32k, 48k of 64k
+                                    63_000 / 351: 0.01}),  # 32k, 48k of 64k
     ("wrn_cifar",             351, {0: 1, 59.9: 1, 60: 0.2, 120: 0.04, 160: 0.008, 199: 0.008}),
-    ("densenet_cifar",        703, {0: 1, 149.9: 1, 150: 0.1, 225: 0.01, 299: 0.01}),                  # 50 %, 75 % of 300
+    ("densenet_cifar",        703, {0: 1, 149.9: 1, 150: 0.1, 225: 0.01, 299: 0.01}),  # 50 %, 75 % of 300
     ("mobilenet_v1",       40_036, {0: 1, 1.9: 1, 2: 0.94, 20: 0.94**10}),
     ("efficientnet_2019",     312, {4.99: 0.97**2, 12: 0.97**5, 24: 0.97**10, 240: 0.97**100}),
     ("cifar10_record",         24, {0: 1, 4: 0.5, 6: 0.25}),                                           # linear to 0

@@ -1,4 +1,6 @@
-"""Weights of others as classifiers: the network told by its shapes, what travels with the file, published figures reproduced."""
+"""Weights of others as classifiers: the network told by its shapes, what travels with the file, published figures
+reproduced.
+"""
 
 import json
 import runpy
@@ -69,8 +71,11 @@ def test_networks_of_the_same_shapes_are_told_apart_by_their_names_or_named():
     nearly = on_meta("squeezenet1_0")
     odd = next(name for name, value in nearly.items() if value.shape == (64, 16, 3, 3))
     nearly[odd] = nearly[odd][:, :8]
-    with pytest.raises(UsageError, match=rf"the nearest is squeezenet1_0, but .* {odd} has shape \(64, 16, 3, 3\), {odd} has "
-                                         r"\(64, 8, 3, 3\); name the network"):  # fmt: skip
+    with pytest.raises(
+        UsageError,
+        match=rf"the nearest is squeezenet1_0, but .* {odd} has shape \(64, 16, 3, 3\), {odd} has "
+        r"\(64, 8, 3, 3\); name the network",
+    ):
         recognise(nearly)
     with pytest.raises(UsageError, match=r"alphabetical order.*; or name the network: model=NAME"):
         recognise({name: torch.ones(2, 2) for name in ("antelope", "zebra")})
@@ -145,7 +150,8 @@ def test_a_network_is_named_where_shapes_do_not_tell_it(tmp_path):
         Classifier.load(path, "resnet14_cifar")
     (tmp_path / "mine.py").write_text(
         "import torch\ndef Net(num_classes):\n"
-        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten(), torch.nn.LazyLinear(num_classes))\n"
+        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten(), "
+        "torch.nn.LazyLinear(num_classes))\n"
     )
     torch.save({"0.weight": torch.ones(5, 12), "0.bias": torch.ones(5)}, path)
     with pytest.raises(UsageError, match=r"w\.pth: no network of the zoo has these 2 entries"):
@@ -168,10 +174,18 @@ def test_bad_files_and_names_are_one_sentence(tmp_path):
 # --- pictures as the weights were evaluated
 
 
-@pytest.mark.parametrize(("crop", "resize", "interpolation"), [
-    (224, 256, "bilinear"), (224, 232, "bilinear"), (299, 342, "bilinear"), (331, 363, "bicubic"), (380, 384, "bicubic"),
-    (288, 288, "bicubic"), (300, 320, "bicubic"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("crop", "resize", "interpolation"),
+    [
+        (224, 256, "bilinear"),
+        (224, 232, "bilinear"),
+        (299, 342, "bilinear"),
+        (331, 363, "bicubic"),
+        (380, 384, "bicubic"),
+        (288, 288, "bicubic"),
+        (300, 320, "bicubic"),
+    ],
+)
 @pytest.mark.parametrize("shape", [(500, 375), (300, 411)])
 def test_the_centre_crop_is_torchvisions(crop, resize, interpolation, shape):
     from torchvision.transforms import functional as tv

@@ -78,24 +78,49 @@ def evaluation(labels, answers, names, split="test"):
     right, true, said = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     share = lambda a, b: float(a / b) if b else None  # noqa: E731
     rows = [
-        {"name": name, "precision": share(right[i], said[i]), "recall": share(right[i], true[i]),
-         "f1": share(2 * right[i], true[i] + said[i]), "support": int(true[i])}
+        {
+            "name": name,
+            "precision": share(right[i], said[i]),
+            "recall": share(right[i], true[i]),
+            "f1": share(2 * right[i], true[i] + said[i]),
+            "support": int(true[i]),
+        }
         for i, name in enumerate(names)
-    ]  # fmt: skip
+    ]
     top1 = float((labels == answers).mean())
     interval = [max(0.0, top1 - 0.0213), min(1.0, top1 + 0.0109)]
-    return {"split": split, "n": len(labels), "top1": top1, "interval": interval,
-            "balanced_accuracy": 0.9671, "macro_f1": 0.9664, "loss": 0.1237, "confusion": confusion.tolist(),
-            "per_class": rows}  # fmt: skip
+    return {
+        "split": split,
+        "n": len(labels),
+        "top1": top1,
+        "interval": interval,
+        "balanced_accuracy": 0.9671,
+        "macro_f1": 0.9664,
+        "loss": 0.1237,
+        "confusion": confusion.tolist(),
+        "per_class": rows,
+    }
 
 
 def epoch(number, train_loss, val_loss, train_top1, val_top1):
-    return {"epoch": number, "lr": 0.1, "train_loss": train_loss, "val_loss": val_loss, "train_top1": train_top1,
-            "val_top1": val_top1, "seconds": 0.5, "images_per_second": 2400.0}  # fmt: skip
+    return {
+        "epoch": number,
+        "lr": 0.1,
+        "train_loss": train_loss,
+        "val_loss": val_loss,
+        "train_top1": train_top1,
+        "val_top1": val_top1,
+        "seconds": 0.5,
+        "images_per_second": 2400.0,
+    }
 
 
-EPOCHS = [epoch(1, 1.2, 1.1, 0.61, 0.66), epoch(2, 0.6, 0.58, 0.83, 0.85), epoch(3, 0.31, 0.44, 0.95, 0.91),
-          epoch(4, 0.22, 0.47, 0.97, 0.9)]  # fmt: skip
+EPOCHS = [
+    epoch(1, 1.2, 1.1, 0.61, 0.66),
+    epoch(2, 0.6, 0.58, 0.83, 0.85),
+    epoch(3, 0.31, 0.44, 0.95, 0.91),
+    epoch(4, 0.22, 0.47, 0.97, 0.9),
+]
 
 
 def error(height=8, width=8, channels=1, **other):
@@ -107,22 +132,42 @@ def make(labels, answers, names, **changes) -> RunPage:
     tested = evaluation(labels, answers, names)
     page = RunPage(
         name="first-light",
-        summary={"model": "lenet5", "data": "digits", "seed": 7, "classes": names, "epochs": 4, "seconds": 194.0,
-                 "images_per_second": 2391.4, "validation": {"top1": 0.91, "loss": 0.44},
-                 "test": {k: tested[k] for k in ("top1", "interval", "n")}, "weights_sha256": "c0ffee" * 10,
-                 "parameters": 61706, "macs": 416_520, "image_size": 28, "in_channels": 1, "stopped": None},
+        summary={
+            "model": "lenet5",
+            "data": "digits",
+            "seed": 7,
+            "classes": names,
+            "epochs": 4,
+            "seconds": 194.0,
+            "images_per_second": 2391.4,
+            "validation": {"top1": 0.91, "loss": 0.44},
+            "test": {k: tested[k] for k in ("top1", "interval", "n")},
+            "weights_sha256": "c0ffee" * 10,
+            "parameters": 61706,
+            "macs": 416_520,
+            "image_size": 28,
+            "in_channels": 1,
+            "stopped": None,
+        },
         epochs=EPOCHS,
         best_epoch=3,
         evaluation=tested,
         errors=[error()],
         recipe={"lr": 0.1, "schedule": "cosine", "mixup": None, "betas": [0.9, 0.999]},
-        data={"name": "digits", "fingerprint": "sha256:12ab", "sizes": {"train": 1149, "val": 288, "test": len(labels)},
-              "counts": {"train": {name: 100 + i for i, name in enumerate(names)},
-                         "test": {name: int((labels == i).sum()) for i, name in enumerate(names)}}, "broken": []},
+        data={
+            "name": "digits",
+            "fingerprint": "sha256:12ab",
+            "sizes": {"train": 1149, "val": 288, "test": len(labels)},
+            "counts": {
+                "train": {name: 100 + i for i, name in enumerate(names)},
+                "test": {name: int((labels == i).sum()) for i, name in enumerate(names)},
+            },
+            "broken": [],
+        },
         versions={"hubel": "0.1.0", "torch": "2.13.0"},
         command="hubel train digits --model lenet5",
         openings=[{"when": "2026-11-20 10:31", "by": "hubel train"}],
-    )  # fmt: skip
+    )
     return replace(page, **changes)
 
 
@@ -161,10 +206,16 @@ def test_what_users_wrote_is_shown_and_never_run(digits):
     names = [SCRIPT, '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "name with a byte that is no text \udcff"]
     labels, answers = np.array([0, 1, 2, 3, 0]), np.array([1, 0, 3, 2, 0])
     hostile = make(
-        labels, answers, names, name=SCRIPT, errors=[error(path=SCRIPT, label=names[1], predicted=names[0])],
-        recipe={SCRIPT: SCRIPT, "nested": [SCRIPT]}, versions={SCRIPT: SCRIPT}, command=f"hubel train '{SCRIPT}'",
+        labels,
+        answers,
+        names,
+        name=SCRIPT,
+        errors=[error(path=SCRIPT, label=names[1], predicted=names[0])],
+        recipe={SCRIPT: SCRIPT, "nested": [SCRIPT]},
+        versions={SCRIPT: SCRIPT},
+        command=f"hubel train '{SCRIPT}'",
         openings=[{"when": SCRIPT, "by": SCRIPT}],
-    )  # fmt: skip
+    )
     data = hostile.data | {"name": SCRIPT, "fingerprint": SCRIPT, "broken": [[SCRIPT, SCRIPT]]}
     summary = hostile.summary | {"model": SCRIPT, "data": SCRIPT, "stopped": SCRIPT}
     hostile = replace(hostile, data=data, summary=summary)
@@ -183,8 +234,21 @@ def test_the_numbers_of_the_page_are_the_numbers_of_the_run(digits):
     assert f"{right} of 400 test pictures are classified correctly" in page.text
     low, high = e["interval"]
     assert f"95 % interval of the accuracy is {100 * low:.1f} % to {100 * high:.1f} %" in page.text
-    for said in ("61,706", "1 × 28 × 28", "3 min 14 s", "2,391", "96.7 %", "96.6 %", "0.124", "c0ffee" * 10,
-                 "sha256:12ab", "opened once", digits.command, "[0.9, 0.999]", "none: every picture"):  # fmt: skip
+    for said in (
+        "61,706",
+        "1 × 28 × 28",
+        "3 min 14 s",
+        "2,391",
+        "96.7 %",
+        "96.6 %",
+        "0.124",
+        "c0ffee" * 10,
+        "sha256:12ab",
+        "opened once",
+        digits.command,
+        "[0.9, 0.999]",
+        "none: every picture",
+    ):
         assert said.lower() in page.text.lower()
     assert "At epoch 3, the best, accuracy is 95.0 % on the training pictures and 91.0 % on the validation" in page.text
     assert "training is ahead by 4.0 points" in page.text
@@ -255,22 +319,56 @@ def judged(**changes) -> RunPage:
     classifier = Classifier(torch.nn.Identity(), ("cat", "dog", "owl"), PLAIN, "lenet5", {}, temperature=0.8)
     found, scaled_logits = scaled(logits, split, classifier, "test")
     member = {"path": "runs/other", "model": "vgg11", "size": 64, "weight": 3.0} | found.headline()
-    levels = [{"challenge": name, "strength": s, "amount": challenge.amounts[s], "top1": 0.8 - s / 10,
-               "interval": [0.7 - s / 10, 0.9 - s / 10], "distance": s / 100}
-              for name, challenge in CHALLENGES.items() for s in range(1, 6)]  # fmt: skip
-    robustness = {"split": "val", "n": 288, "clean": 0.8, "interval": [0.75, 0.85], "mean": 0.5, "mean_interval": [0.4, 0.6],
-                  "relative": 0.625, "levels": levels, "computed_by": "eager, float32", "seed": 0,
-                  "units": {name: challenge.unit for name, challenge in CHALLENGES.items()}}  # fmt: skip
+    levels = [
+        {
+            "challenge": name,
+            "strength": s,
+            "amount": challenge.amounts[s],
+            "top1": 0.8 - s / 10,
+            "interval": [0.7 - s / 10, 0.9 - s / 10],
+            "distance": s / 100,
+        }
+        for name, challenge in CHALLENGES.items()
+        for s in range(1, 6)
+    ]
+    robustness = {
+        "split": "val",
+        "n": 288,
+        "clean": 0.8,
+        "interval": [0.75, 0.85],
+        "mean": 0.5,
+        "mean_interval": [0.4, 0.6],
+        "relative": 0.625,
+        "levels": levels,
+        "computed_by": "eager, float32",
+        "seed": 0,
+        "units": {name: challenge.unit for name, challenge in CHALLENGES.items()},
+    }
     page = make(labels, logits.argmax(1).numpy(), ["cat", "dog", "owl"])
     return replace(
-        page, evaluation=found.to_dict(), uncertain=most_uncertain(scaled_logits, split, classifier.classes), robustness=robustness,
+        page,
+        evaluation=found.to_dict(),
+        uncertain=most_uncertain(scaled_logits, split, classifier.classes),
+        robustness=robustness,
         samples={name: np.zeros((6, 8, 8, 1), np.uint8) for name in CHALLENGES},
-        ensembles=[found.headline() | {"combine": "greedy_soup", "split": "val", "members": [member, member], "notes": ["a note"]}],
-        cost={"latencies": [{"batch": 1, "seconds": 0.00215, "low": 0.002, "high": 0.003, "runs": 5},
-                            {"batch": 64, "seconds": 0.05, "low": 0.04, "high": 0.06, "runs": 3}], "computed_by": "eager, float32",
-              "threads": 2, "weight_bytes": 246_824, "activation_bytes": 12_345_678, "process_bytes": 912_000_000,
-              "device_bytes": None},
-        **changes)  # fmt: skip
+        ensembles=[
+            found.headline()
+            | {"combine": "greedy_soup", "split": "val", "members": [member, member], "notes": ["a note"]}
+        ],
+        cost={
+            "latencies": [
+                {"batch": 1, "seconds": 0.00215, "low": 0.002, "high": 0.003, "runs": 5},
+                {"batch": 64, "seconds": 0.05, "low": 0.04, "high": 0.06, "runs": 3},
+            ],
+            "computed_by": "eager, float32",
+            "threads": 2,
+            "weight_bytes": 246_824,
+            "activation_bytes": 12_345_678,
+            "process_bytes": 912_000_000,
+            "device_bytes": None,
+        },
+        **changes,
+    )
 
 
 def test_what_was_measured_about_a_run_is_on_its_page():
@@ -334,8 +432,11 @@ def test_where_training_stopped_is_said(digits):
     assert "Training went on for 1 epoch after it, to the end of the plan." in Parsed(render(digits)).text
     best_last = replace(digits, best_epoch=4)
     assert "The best epoch is the last, so a longer training may be better." in Parsed(render(best_last)).text
-    early = replace(digits, summary=digits.summary | {"stopped": "no better top1 for 1 epochs"},
-                    recipe=digits.recipe | {"epochs": 30})  # fmt: skip
+    early = replace(
+        digits,
+        summary=digits.summary | {"stopped": "no better top1 for 1 epochs"},
+        recipe=digits.recipe | {"epochs": 30},
+    )
     assert "Training stopped after epoch 4 of 30: no better top1 for 1 epochs." in Parsed(render(early)).text
 
 
@@ -349,8 +450,13 @@ def test_where_training_stopped_is_said(digits):
 )
 def test_a_validation_figure_is_called_optimistic(sizes, openings, said):
     run = of_classes(3)
-    run = replace(run, evaluation=run.evaluation | {"split": "validation"}, openings=openings,
-                  data=run.data | {"sizes": sizes}, summary=run.summary | {"test": None})  # fmt: skip
+    run = replace(
+        run,
+        evaluation=run.evaluation | {"split": "validation"},
+        openings=openings,
+        data=run.data | {"sizes": sizes},
+        summary=run.summary | {"test": None},
+    )
     page = Parsed(render(run))
     assert said in page.text
     assert "chose which epoch to keep (epoch 3), so this figure is optimistic" in page.text
@@ -367,9 +473,15 @@ def test_every_opening_of_the_test_split_is_listed():
 
 @pytest.mark.parametrize(
     "epochs",
-    [[], EPOCHS[2:3], [epoch(3, None, 0.5, None, 0.5)], [epoch(3, None, None, None, None)],
-     [epoch(3, 0.0, 0.0, 1.0, 1.0)], [*EPOCHS[:2], epoch(3, None, None, None, None), EPOCHS[3]]],
-)  # fmt: skip
+    [
+        [],
+        EPOCHS[2:3],
+        [epoch(3, None, 0.5, None, 0.5)],
+        [epoch(3, None, None, None, None)],
+        [epoch(3, 0.0, 0.0, 1.0, 1.0)],
+        [*EPOCHS[:2], epoch(3, None, None, None, None), EPOCHS[3]],
+    ],
+)
 def test_short_and_undefined_histories_are_drawn(epochs, tmp_path):
     page = Parsed(render(of_classes(3, epochs=epochs)))
     assert "nan" not in page.text.lower().split()
@@ -476,6 +588,8 @@ def test_curves_are_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_the_room_touches_no_global_state_of_matplotlib(tmp_path):
-    code = "import sys; from hubel.report import draw_curves; draw_curves([], 1, sys.argv[1]);" \
-           "assert 'matplotlib.pyplot' not in sys.modules"  # fmt: skip
+    code = (
+        "import sys; from hubel.report import draw_curves; draw_curves([], 1, sys.argv[1]);"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / "curves.png"], check=True)

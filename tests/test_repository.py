@@ -17,10 +17,13 @@ DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize(
     "command",
-    [["ruff", "check", "src", "tests", "benchmarks"], ["ruff", "format", "--check", "src", "tests", "benchmarks"],
-     ["pyright", "--warnings", "--pythonpath", sys.executable]],
+    [
+        ["ruff", "check", "src", "tests", "benchmarks"],
+        ["ruff", "format", "--check", "src", "tests", "benchmarks"],
+        ["pyright", "--warnings", "--pythonpath", sys.executable],
+    ],
     ids=["lint", "format", "types"],
-)  # fmt: skip
+)
 @pytest.mark.timeout(1800)  # types take a minute and a half of one core, and other programs may hold it
 def test_lint_format_and_types(command):
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -80,4 +83,5 @@ def test_a_command_is_kept_without_the_paths_of_its_machine(monkeypatch):
     near = ROOT.parent / "shared" / "data"
     monkeypatch.chdir(ROOT)
     assert portable(f"hubel train {near} --from=/a/b/mnv2.safetensors size=128") == (
-        "hubel train ../shared/data --from=mnv2.safetensors size=128")  # fmt: skip
+        "hubel train ../shared/data --from=mnv2.safetensors size=128"
+    )

@@ -72,12 +72,18 @@ class Sum:
         return (self.params, self.macs) == (zoo.facts()[name]["params"], zoo.facts()[name]["macs"])
 
 
-@pytest.mark.parametrize(("name", "groups", "group_width", "counts", "v1"), [
-    ("resnet50", 1, 64, (3, 4, 6, 3), False), ("resnet50_v1", 1, 64, (3, 4, 6, 3), True),
-    ("resnet152_v1", 1, 64, (3, 8, 36, 3), True), ("wide_resnet101_2", 1, 128, (3, 4, 23, 3), False),
-    ("resnext50_32x4d", 32, 4, (3, 4, 6, 3), False), ("resnext101_64x4d", 64, 4, (3, 4, 23, 3), False),
-    ("resnext29_16x64d_cifar", 16, 64, (3, 3, 3), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "groups", "group_width", "counts", "v1"),
+    [
+        ("resnet50", 1, 64, (3, 4, 6, 3), False),
+        ("resnet50_v1", 1, 64, (3, 4, 6, 3), True),
+        ("resnet152_v1", 1, 64, (3, 8, 36, 3), True),
+        ("wide_resnet101_2", 1, 128, (3, 4, 23, 3), False),
+        ("resnext50_32x4d", 32, 4, (3, 4, 6, 3), False),
+        ("resnext101_64x4d", 64, 4, (3, 4, 23, 3), False),
+        ("resnext29_16x64d_cifar", 16, 64, (3, 3, 3), False),
+    ],
+)
 def test_bottleneck_networks_by_arithmetic(name, groups, group_width, counts, v1):
     total, c_in = Sum(), 64
     if name.endswith("_cifar"):
@@ -119,10 +125,16 @@ def test_wide_resnet_by_arithmetic(name, depth, k):
     assert total.agrees(name)
 
 
-@pytest.mark.parametrize(("name", "growth", "counts"), [
-    ("densenet121", 32, (6, 12, 24, 16)), ("densenet161", 48, (6, 12, 36, 24)), ("densenet264", 32, (6, 12, 64, 48)),
-    ("densenet_bc100_12_cifar", 12, (16, 16, 16)), ("densenet_bc190_40_cifar", 40, (31, 31, 31)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "growth", "counts"),
+    [
+        ("densenet121", 32, (6, 12, 24, 16)),
+        ("densenet161", 48, (6, 12, 36, 24)),
+        ("densenet264", 32, (6, 12, 64, 48)),
+        ("densenet_bc100_12_cifar", 12, (16, 16, 16)),
+        ("densenet_bc190_40_cifar", 40, (31, 31, 31)),
+    ],
+)
 def test_densenet_by_arithmetic(name, growth, counts):
     total, c_in = Sum(), 2 * growth
     if name.endswith("_cifar"):
@@ -169,9 +181,25 @@ def test_efficientnet_by_arithmetic(name, width, depth):
 # --- Table 1 of ResNet, and the depths in the names
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "plain18", "plain34", "resnet50", "resnet101", "resnet152",
-                                  "resnet50_v1", "resnet152_v1", "se_resnet50", "resnext50_32x4d", "wide_resnet50_2",
-                                  "preresnet200", "senet154"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "resnet34",
+        "plain18",
+        "plain34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnet50_v1",
+        "resnet152_v1",
+        "se_resnet50",
+        "resnext50_32x4d",
+        "wide_resnet50_2",
+        "preresnet200",
+        "senet154",
+    ],
+)
 def test_output_sizes_of_table_1(name):
     widen = 1 if name.endswith(("18", "34")) else 4
     stages = [(64 * widen, 56), (128 * widen, 28), (256 * widen, 14), (512 * widen, 7)]
@@ -179,13 +207,33 @@ def test_output_sizes_of_table_1(name):
     assert output_sizes(meta(name), 3, 224) == [stem, *stages]
 
 
-@pytest.mark.parametrize(("name", "layers"), [
-    ("resnet18", 18), ("resnet34", 34), ("plain34", 34), ("resnet50", 50), ("resnet101", 101), ("resnet152", 152),
-    ("resnet152_v1", 152), ("preresnet200", 200), ("preresnet110_cifar", 110), ("preresnet164_cifar", 164),
-    ("stochastic_depth110_cifar", 110), ("wrn16_8_cifar", 14), ("wrn28_10_cifar", 26), ("wide_resnet101_2", 101),
-    ("resnext50_32x4d", 50), ("resnext29_8x64d_cifar", 29), ("se_resnet152", 152), ("se_resnext101_32x4d", 101),
-    ("densenet121", 121), ("densenet264", 265), ("densenet40_12_cifar", 40), ("densenet_bc100_12_cifar", 100),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("resnet18", 18),
+        ("resnet34", 34),
+        ("plain34", 34),
+        ("resnet50", 50),
+        ("resnet101", 101),
+        ("resnet152", 152),
+        ("resnet152_v1", 152),
+        ("preresnet200", 200),
+        ("preresnet110_cifar", 110),
+        ("preresnet164_cifar", 164),
+        ("stochastic_depth110_cifar", 110),
+        ("wrn16_8_cifar", 14),
+        ("wrn28_10_cifar", 26),
+        ("wide_resnet101_2", 101),
+        ("resnext50_32x4d", 50),
+        ("resnext29_8x64d_cifar", 29),
+        ("se_resnet152", 152),
+        ("se_resnext101_32x4d", 101),
+        ("densenet121", 121),
+        ("densenet264", 265),
+        ("densenet40_12_cifar", 40),
+        ("densenet_bc100_12_cifar", 100),
+    ],
+)
 def test_a_network_has_as_many_layers_as_its_name_says(name, layers):
     # the 28 of WRN-28-10 counts three projections and not the linear layer; the blocks of DenseNet-264 make 265
     assert weight_layers(meta(name)) == layers
@@ -203,11 +251,16 @@ def test_the_paper_puts_the_stride_of_a_bottleneck_first():
         assert strides == [2 if i == place else 1 for i in range(3)], name
 
 
-@pytest.mark.parametrize(("name", "channels"), [
-    ("densenet121", (256, 512, 1024, 1024)), ("densenet161", (384, 768, 2112, 2208)),
-    ("densenet169", (256, 512, 1280, 1664)), ("densenet201", (256, 512, 1792, 1920)),
-    ("densenet264", (256, 512, 2304, 2688)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("densenet121", (256, 512, 1024, 1024)),
+        ("densenet161", (384, 768, 2112, 2208)),
+        ("densenet169", (256, 512, 1280, 1664)),
+        ("densenet201", (256, 512, 1792, 1920)),
+        ("densenet264", (256, 512, 2304, 2688)),
+    ],
+)
 def test_densenet_grows_by_its_rate_and_halves_between_blocks(name, channels):
     sizes = output_sizes(meta(name), 3, 224)[1:]
     assert sizes == list(zip(channels, (56, 28, 14, 7), strict=True))
@@ -216,10 +269,28 @@ def test_densenet_grows_by_its_rate_and_halves_between_blocks(name, channels):
 # --- other sizes and options
 
 
-@pytest.mark.parametrize("name", ["resnet50_v1", "plain18", "preresnet200", "wide_resnet50_2", "resnext50_32x4d",
-                                  "se_resnet50", "senet154", "densenet121", "efficientnet_b0", "efficientnet_b7",
-                                  "preresnet110_cifar", "preresnet164_cifar", "wrn16_8_cifar", "fractalnet20_cifar",
-                                  "resnext29_8x64d_cifar", "densenet40_12_cifar", "efficientnet_b2"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet50_v1",
+        "plain18",
+        "preresnet200",
+        "wide_resnet50_2",
+        "resnext50_32x4d",
+        "se_resnet50",
+        "senet154",
+        "densenet121",
+        "efficientnet_b0",
+        "efficientnet_b7",
+        "preresnet110_cifar",
+        "preresnet164_cifar",
+        "wrn16_8_cifar",
+        "fractalnet20_cifar",
+        "resnext29_8x64d_cifar",
+        "densenet40_12_cifar",
+        "efficientnet_b2",
+    ],
+)
 def test_pictures_of_other_sizes(name):
     net = meta(name)
     for height, width in ((28, 45), (97, 64)) if name.endswith("_cifar") else ((97, 64), (321, 250)):
@@ -385,12 +456,15 @@ def test_compound_scaling_gives_the_factors_of_b1_to_b3():
     assert 1.9 < depth * width**2 * resolution**2 < 2.1  # the constraint of equation 3
 
 
-@pytest.mark.parametrize(("name", "stem", "channels", "repeats", "last"), [
-    ("efficientnet_b0", 32, (16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1), 1280),
-    ("efficientnet_b1", 32, (16, 24, 40, 80, 112, 192, 320), (2, 3, 3, 4, 4, 5, 2), 1280),
-    ("efficientnet_b3", 40, (24, 32, 48, 96, 136, 232, 384), (2, 3, 3, 5, 5, 6, 2), 1536),
-    ("efficientnet_b7", 64, (32, 48, 80, 160, 224, 384, 640), (4, 7, 7, 10, 10, 13, 4), 2560),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "stem", "channels", "repeats", "last"),
+    [
+        ("efficientnet_b0", 32, (16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1), 1280),
+        ("efficientnet_b1", 32, (16, 24, 40, 80, 112, 192, 320), (2, 3, 3, 4, 4, 5, 2), 1280),
+        ("efficientnet_b3", 40, (24, 32, 48, 96, 136, 232, 384), (2, 3, 3, 5, 5, 6, 2), 1536),
+        ("efficientnet_b7", 64, (32, 48, 80, 160, 224, 384, 640), (4, 7, 7, 10, 10, 13, 4), 2560),
+    ],
+)
 def test_widths_and_depths_after_rounding(name, stem, channels, repeats, last):
     net = meta(name)
     sides = [side for _, side in output_sizes(net, 3, 224)]

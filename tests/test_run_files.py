@@ -104,10 +104,12 @@ def test_two_processes_do_not_train_one_run(data, tmp_path, capsys):
 
 
 def test_the_lock_of_a_killed_process_is_nobodys(file_system, tmp_path):
-    code = ("import errno, os, sys, time; from pathlib import Path; from hubel import locks\n"
-            "def no(*_): raise OSError(errno.EOPNOTSUPP, '')\n"
-            "if sys.argv[2] == 'no flock': locks.fcntl.flock = no\n"
-            "with locks.locked(Path(sys.argv[1])): print(flush=True); time.sleep(60)")  # fmt: skip
+    code = (
+        "import errno, os, sys, time; from pathlib import Path; from hubel import locks\n"
+        "def no(*_): raise OSError(errno.EOPNOTSUPP, '')\n"
+        "if sys.argv[2] == 'no flock': locks.fcntl.flock = no\n"
+        "with locks.locked(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), file_system], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     holder.stdout.readline()
@@ -205,11 +207,18 @@ def test_of_processes_that_make_one_file_one_makes_it(tmp_path):
     assert [(tmp_path / "file").read_text()] == made
 
 
-@pytest.mark.parametrize(("number", "advice"), [
-    (errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"), (errno.EACCES, "may not be written by this user"),
-    (errno.EPERM, "may not be written by this user"), (errno.EROFS, "read-only"), (errno.ENAMETOOLONG, "shorter name"),
-    (errno.EIO, ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EACCES, "may not be written by this user"),
+        (errno.EPERM, "may not be written by this user"),
+        (errno.EROFS, "read-only"),
+        (errno.ENAMETOOLONG, "shorter name"),
+        (errno.EIO, ""),
+    ],
+)
 @pytest.mark.parametrize("cached", [False, True])
 def test_the_advice_follows_the_reason(number, advice, cached, tmp_path, cache_folder):
     folder = cache_folder if cached else tmp_path
@@ -243,8 +252,11 @@ def leftover(name, *, side, process, age=0.0):
 
 def test_what_a_killed_process_left_is_swept_and_what_another_host_or_container_writes_is_not(tmp_path):
     here, there, week = locks.side(), "0" * 12, 7 * files.DAY
-    goes = [leftover("a", side=here, process=GONE), leftover("b", side=there, process=GONE, age=week),
-            leftover("c", side=there, process=os.getpid(), age=week)]  # fmt: skip
+    goes = [
+        leftover("a", side=here, process=GONE),
+        leftover("b", side=there, process=GONE, age=week),
+        leftover("c", side=there, process=os.getpid(), age=week),
+    ]
     stays = [leftover("d", side=here, process=os.getpid()), leftover("e", side=there, process=GONE)]
     other = [tmp_path / ".film.mkv.part", tmp_path / ".notes"]
     for path in other:
@@ -269,11 +281,16 @@ def test_a_live_writer_in_another_container_keeps_its_file(tmp_path):
     """Its process has a number there that is nobody's here."""
     if subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this user may not make containers")
-    code = ("import sys, time; from pathlib import Path; from hubel import files\n"
-            "with files.replacing(Path(sys.argv[1]) / 'big') as part:\n"
-            "    part.write_bytes(b'half'); print(flush=True); sys.stdin.readline()")  # fmt: skip
-    writer = subprocess.Popen(["unshare", "--pid", "--fork", sys.executable, "-c", code, str(tmp_path)],
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    code = (
+        "import sys, time; from pathlib import Path; from hubel import files\n"
+        "with files.replacing(Path(sys.argv[1]) / 'big') as part:\n"
+        "    part.write_bytes(b'half'); print(flush=True); sys.stdin.readline()"
+    )
+    writer = subprocess.Popen(
+        ["unshare", "--pid", "--fork", sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert writer.stdout is not None
     writer.stdout.readline()
     files.sweep(tmp_path)
@@ -281,8 +298,16 @@ def test_a_live_writer_in_another_container_keeps_its_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["big"]
 
 
-@pytest.mark.parametrize("left", [".series.json.hubel-part", ".series.json.{side}.1.{gone}.hubel-part", ".DS_Store", ".hubel-lock",
-                                  ".series.json.139.{gone}.hubel-part"])  # fmt: skip
+@pytest.mark.parametrize(
+    "left",
+    [
+        ".series.json.hubel-part",
+        ".series.json.{side}.1.{gone}.hubel-part",
+        ".DS_Store",
+        ".hubel-lock",
+        ".series.json.139.{gone}.hubel-part",
+    ],
+)
 def test_a_series_that_was_killed_while_its_folder_was_made_can_be_made(left, tmp_path):
     folder = tmp_path / "runs" / "name"
     folder.mkdir(parents=True)
@@ -440,11 +465,23 @@ def nobody_reads():
 
 
 @pytest.mark.usefixtures("run")
-@pytest.mark.parametrize(("words", "code"), [
-    ("", 0), ("--version", 0), ("models --json", 0), ("summary lenet5", 0), ("recipes", 0), ("nothing", 2), ("cache --json", 0),
-    ("check set.npz --json", 1), ("train set.npz model=linear epochs=1", 0), ("train set.npz model=linear epochs=1 --json", 0),
-    ("resume run", 0), ("val run", 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("", 0),
+        ("--version", 0),
+        ("models --json", 0),
+        ("summary lenet5", 0),
+        ("recipes", 0),
+        ("nothing", 2),
+        ("cache --json", 0),
+        ("check set.npz --json", 1),
+        ("train set.npz model=linear epochs=1", 0),
+        ("train set.npz model=linear epochs=1 --json", 0),
+        ("resume run", 0),
+        ("val run", 0),
+    ],
+)
 def test_a_reader_that_has_gone_changes_neither_the_work_nor_the_exit_code(words, code, data, tmp_path):
     shutil.copy(data, tmp_path / "set.npz")
     with nobody_reads():
@@ -501,9 +538,11 @@ def test_a_checkpoint_of_another_network_is_one_sentence(run):
     path = run / "last.safetensors"
     tensors, about = tensor_file.read(path)
     compiled = {name.replace("model/", "model/_orig_mod."): value for name, value in tensors.items()}
-    for changed, sentence in ((compiled, "is of a compiled network, whose tensors an older version kept"),
-                              ({**tensors, "model/x": torch.zeros(1)}, "has too much: x: it is of another network"),
-                              (dict(list(tensors.items())[1:]), "lacks ")):  # fmt: skip
+    for changed, sentence in (
+        (compiled, "is of a compiled network, whose tensors an older version kept"),
+        ({**tensors, "model/x": torch.zeros(1)}, "has too much: x: it is of another network"),
+        (dict(list(tensors.items())[1:]), "lacks "),
+    ):
         tensor_file.save(path, changed, about)
         with pytest.raises(FileError, match=sentence):
             list(resume(run))

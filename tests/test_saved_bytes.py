@@ -100,13 +100,14 @@ ON_MAPS = {
     "instance norm": lambda: between(nn.InstanceNorm2d(4, affine=True)),
     "batch norm, in place": lambda: between(nn.BatchNorm2d(4), nn.ReLU(inplace=True)),
     "channels last": lambda: nn.Sequential(conv(), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2)).to(
-        memory_format=torch.channels_last),
+        memory_format=torch.channels_last
+    ),
     "softmax": lambda: between(nn.Softmax(1), nn.PReLU()),
     "dropout": lambda: between(nn.Dropout(0.5), nn.Dropout2d(0.5)),
     "response norm": lambda: between(nn.LocalResponseNorm(3)),
     "frozen": lambda: nn.Sequential(conv().requires_grad_(False), nn.GELU(), conv(), nn.ELU(), conv()),
     "gate": lambda: Calls(lambda x, f, g: f(x) * torch.sigmoid(g(x).mean((2, 3), keepdim=True)), conv(), conv()),
-}  # fmt: skip
+}
 UNKNOWN = {
     "lstm": (lambda: recurrent(nn.LSTM(8, 6, batch_first=True)), TOKENS, "oneDNN"),
     "autocast": (lambda: Calls(mixed_precision, conv(), conv()), MAPS, "autocast"),

@@ -41,7 +41,9 @@ def pictures(folder: Path, counts: dict[str, int], seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """few: 4 classes of which validation lacks the first; one, two: 7 classes, two seeds; new: other pictures of 3 classes."""
+    """few: 4 classes of which validation lacks the first; one, two: 7 classes, two seeds; new: other pictures of 3
+    classes.
+    """
     home = tmp_path_factory.mktemp("scores")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUBEL_CACHE", str(home / "cache"))
@@ -93,8 +95,12 @@ def test_a_validation_folder_without_the_first_class(runs, said):
     assert found["top1"] == pytest.approx(metrics.accuracy_score(labels, predicted))
     assert found["top5"] is None  # of four classes it says nothing
     assert "top5" not in found["intervals"]
-    for key, figure in (("balanced_accuracy", metrics.recall_score), ("macro_recall", metrics.recall_score),
-                        ("macro_precision", metrics.precision_score), ("macro_f1", metrics.f1_score)):  # fmt: skip
+    for key, figure in (
+        ("balanced_accuracy", metrics.recall_score),
+        ("macro_recall", metrics.recall_score),
+        ("macro_precision", metrics.precision_score),
+        ("macro_f1", metrics.f1_score),
+    ):
         expected = figure(labels, predicted, labels=shown, average="macro", zero_division=0)
         assert found[key] == pytest.approx(expected), key
         low, high = found["intervals"][key]
@@ -202,8 +208,10 @@ def test_what_compare_refuses(runs, capsys):
 def test_many_classifiers_and_many_labels():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, (80, 3))
-    answers = {name: np.where(rng.random((80, 3)) < share, 1 - labels, labels) for name, share in
-               (("good", 0.05), ("fair", 0.1), ("poor", 0.4))}  # fmt: skip
+    answers = {
+        name: np.where(rng.random((80, 3)) < share, 1 - labels, labels)
+        for name, share in (("good", 0.05), ("fair", 0.1), ("poor", 0.4))
+    }
     found = comparison.compare(answers, labels, 3, "data", "val")
     assert [(pair.first, pair.second) for pair in found.pairs] == [("good", "fair"), ("good", "poor"), ("fair", "poor")]
     assert all(pair.p_holm >= pair.p for pair in found.pairs)

@@ -11,8 +11,7 @@ import torch
 from hubel.analysis import arithmetic, model, summary
 from hubel.errors import FileError, ShapeError, UsageError
 
-ALEXNET = ("96c11s4 r lrn p3s2 256c5p2 r lrn p3s2 384c3p1 r 384c3p1 r 256c3p1 r p3s2 "
-           "fc4096 r d0.5 fc4096 r d0.5 fc1000")  # fmt: skip
+ALEXNET = "96c11s4 r lrn p3s2 256c5p2 r lrn p3s2 384c3p1 r 384c3p1 r 256c3p1 r p3s2 fc4096 r d0.5 fc4096 r d0.5 fc1000"
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +24,28 @@ def alexnet():
 def test_the_lecture_table_of_alexnet_row_by_row(alexnet):
     rows = [row for row in alexnet.rows if row.op in ("conv2d", "max_pool2d", "linear")]
     assert [row.output for row in rows] == [
-        (96, 55, 55), (96, 27, 27), (256, 27, 27), (256, 13, 13), (384, 13, 13), (384, 13, 13), (256, 13, 13),
-        (256, 6, 6), (4096,), (4096,), (1000,),
-    ]  # fmt: skip
+        (96, 55, 55),
+        (96, 27, 27),
+        (256, 27, 27),
+        (256, 13, 13),
+        (384, 13, 13),
+        (384, 13, 13),
+        (256, 13, 13),
+        (256, 6, 6),
+        (4096,),
+        (4096,),
+        (1000,),
+    ]
     assert [row.params for row in rows if row.params] == [
-        34_944, 614_656, 885_120, 1_327_488, 884_992, 37_752_832, 16_781_312, 4_097_000
-    ]  # fmt: skip
+        34_944,
+        614_656,
+        885_120,
+        1_327_488,
+        884_992,
+        37_752_832,
+        16_781_312,
+        4_097_000,
+    ]
     assert alexnet.total.receptive_field == (195, 195)
 
 
@@ -92,18 +107,21 @@ def test_brackets_repeat_and_residual_blocks_project_where_they_must():
     assert net(torch.randn(1, 1, 8, 8)).shape == (1, 10)
 
 
-@pytest.mark.parametrize(("line", "error", "sentence"), [
-    ("64c3 r p2s2 3c7s3",     ShapeError, r"layer 4 \(3c7s3\) does not fit: 6x6 input, 7x7 filter, stride 3: .*>= 1"),
-    ("64c3 10 64c3",          ShapeError, r"layer 3 \(64c3\) needs maps .* one vector of 10 numbers"),
-    ("64c3g2",                ShapeError, r"3 channels in and 64 filters do not both divide into 2 groups"),
-    ("[8c3 r]",               ShapeError, r"turns 3x14x14 into 8x12x12, which no shortcut reaches; pad"),
-    ("p3p2",                  ShapeError, r"a pooling window of 3 takes a padding of at most 1"),
-    ("64c3 bnn",              UsageError, r"'bnn' is no layer; did you mean bn"),
-    ("64c0",                  UsageError, r"kernel of 0"),
-    ("(64c3 r",               UsageError, r"bracket is not closed"),
-    ("64c3) r",               UsageError, r"closes nothing"),
-    ("",                      UsageError, r"line of layers is empty"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("line", "error", "sentence"),
+    [
+        ("64c3 r p2s2 3c7s3", ShapeError, r"layer 4 \(3c7s3\) does not fit: 6x6 input, 7x7 filter, stride 3: .*>= 1"),
+        ("64c3 10 64c3", ShapeError, r"layer 3 \(64c3\) needs maps .* one vector of 10 numbers"),
+        ("64c3g2", ShapeError, r"3 channels in and 64 filters do not both divide into 2 groups"),
+        ("[8c3 r]", ShapeError, r"turns 3x14x14 into 8x12x12, which no shortcut reaches; pad"),
+        ("p3p2", ShapeError, r"a pooling window of 3 takes a padding of at most 1"),
+        ("64c3 bnn", UsageError, r"'bnn' is no layer; did you mean bn"),
+        ("64c0", UsageError, r"kernel of 0"),
+        ("(64c3 r", UsageError, r"bracket is not closed"),
+        ("64c3) r", UsageError, r"closes nothing"),
+        ("", UsageError, r"line of layers is empty"),
+    ],
+)
 def test_mistakes_are_named_in_words(line, error, sentence):
     with pytest.raises(error, match=sentence):
         model(line, input=(3, 14, 14))
@@ -132,9 +150,16 @@ def test_json_is_the_contract_and_the_other_forms_hold_the_same_numbers(alexnet)
     assert found["input"] == [3, 227, 227]
     row = next(row for row in found["rows"] if row["op"] == "conv2d")
     contract = {
-        "name": "stages.0.0", "output": [96, 55, 55], "params": 34_944, "macs": 105_415_200, "flops": 210_830_400,
-        "activation_bytes": 1_161_600, "saved_bytes": 0, "receptive_field": [11, 11], "jump": [4, 4],
-    }  # fmt: skip
+        "name": "stages.0.0",
+        "output": [96, 55, 55],
+        "params": 34_944,
+        "macs": 105_415_200,
+        "flops": 210_830_400,
+        "activation_bytes": 1_161_600,
+        "saved_bytes": 0,
+        "receptive_field": [11, 11],
+        "jump": [4, 4],
+    }
     assert {key: row[key] for key in contract} == contract
     assert {"params", "macs", "flops", "peak_activation_bytes", "saved_bytes", "receptive_field"} <= set(found["total"])
     markdown, page = alexnet.markdown(), alexnet.html()

@@ -130,10 +130,14 @@ def test_the_interval_of_the_mean_is_scipys():
 
 @pytest.mark.parametrize(
     ("keys", "sentence"),
-    [(["--seeds", "1"], "seeds is 1; it lies between 2 and 1,000"), (["--seeds", "2", "folds=3"], "exclude each other"),
-     (["folds=3", "budget=9s"], "plans one run"), (["folds=3", "--plot-schedule"], "folds=3 needs fold=1 to fold=3"),
-     (["seeds=3", "--plot-schedule"], "seeds=3 would have no effect")],
-)  # fmt: skip
+    [
+        (["--seeds", "1"], "seeds is 1; it lies between 2 and 1,000"),
+        (["--seeds", "2", "folds=3"], "exclude each other"),
+        (["folds=3", "budget=9s"], "plans one run"),
+        (["folds=3", "--plot-schedule"], "folds=3 needs fold=1 to fold=3"),
+        (["seeds=3", "--plot-schedule"], "seeds=3 would have no effect"),
+    ],
+)
 def test_series_that_cannot_be_meant_are_refused(data, keys, sentence, capsys, tmp_path):
     assert main(["train", str(data), *keys]) == 2
     assert sentence in capsys.readouterr().err

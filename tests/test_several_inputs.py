@@ -66,13 +66,16 @@ def test_one_input_stays_one_list(code, capsys):
     assert (found["total"]["params"], found["total"]["macs"]) == (1600 + 85, 80)
 
 
-@pytest.mark.parametrize(("given", "says"), [
-    (("3x32x32",), r"takes 2 inputs \(image, meta\), and one is given.*--input 3x32x32 --input 10"),
-    (("3x32x32", "10", "7"), r"takes 2 inputs \(image, meta\), and 3 are given"),
-    (("3x32x32", "11"), r"layer meta \(Linear\).*reads 10 numbers per picture and gets 11.*3x32x32 and 11"),
-    (("3x32x32", "10:int99"), "no kind of numbers 'int99'; did you mean"),
-    (("3x32x32", "ten"), "input 'ten' is no size"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("3x32x32",), r"takes 2 inputs \(image, meta\), and one is given.*--input 3x32x32 --input 10"),
+        (("3x32x32", "10", "7"), r"takes 2 inputs \(image, meta\), and 3 are given"),
+        (("3x32x32", "11"), r"layer meta \(Linear\).*reads 10 numbers per picture and gets 11.*3x32x32 and 11"),
+        (("3x32x32", "10:int99"), "no kind of numbers 'int99'; did you mean"),
+        (("3x32x32", "ten"), "input 'ten' is no size"),
+    ],
+)
 def test_inputs_that_do_not_fit_are_told(code, capsys, given, says):
     assert main(["summary", f"{code}:Net", *(f"input={one}" for one in given)]) != 0
     assert re.search(says, capsys.readouterr().err)

@@ -68,8 +68,11 @@ def test_what_comes_from_shards_is_what_came_from_files(photos, packed):
 
     def contents(splits):
         parts = (splits.train, splits.val, splits.test)
-        return {name: (picture.tobytes(), int(label)) for part in parts
-                for name, picture, label in zip(part.names, part.take(slice(None)), part.labels, strict=True)}  # fmt: skip
+        return {
+            name: (picture.tobytes(), int(label))
+            for part in parts
+            for name, picture, label in zip(part.names, part.take(slice(None)), part.labels, strict=True)
+        }
 
     assert contents(files) == contents(streamed)
     assert contents(read(packed, stream=False)) == contents(files)  # once into the cache, if one asks for it
@@ -82,9 +85,13 @@ def test_arrays_and_given_parts_become_shards(tmp_path):
     made = shard("digits", tmp_path / "digits", megabytes=0.5)
     assert made.to_dict()["pictures"] == {"all": 1797}
     theirs, ours = load(open_data("digits"), size=8, channels=1), read(tmp_path / "digits")
-    assert {name: ours.train.take(slice(i, i + 1)).tobytes() for i, name in list(enumerate(ours.train.names))[:50]}.items() <= {
-        name: picture.tobytes() for part in (theirs.train, theirs.val, theirs.test)
-        for name, picture in zip(part.names, part.take(slice(None)), strict=True)}.items()  # fmt: skip
+    assert {
+        name: ours.train.take(slice(i, i + 1)).tobytes() for i, name in list(enumerate(ours.train.names))[:50]
+    }.items() <= {
+        name: picture.tobytes()
+        for part in (theirs.train, theirs.val, theirs.test)
+        for name, picture in zip(part.names, part.take(slice(None)), strict=True)
+    }.items()
 
 
 def test_broken_pictures_stay_outside_and_are_named(photos, tmp_path):
@@ -169,8 +176,9 @@ def test_few_decoded_pictures_are_held_at_once(packed, monkeypatch, ahead):
     splits = read(packed)
     monkeypatch.setattr(stream, "decode", counted)
     taken = 0
-    for x, _ in prefetched(training_batches(splits.train, 4, splits.preprocessing, Augmentation(), seed=0,
-                                            epoch=0), ahead):  # fmt: skip
+    for x, _ in prefetched(
+        training_batches(splits.train, 4, splits.preprocessing, Augmentation(), seed=0, epoch=0), ahead
+    ):
         taken += len(x)
     assert taken == 28
     assert most <= 4 + 1  # a batch is filled picture by picture; copies are dropped at once
@@ -250,11 +258,18 @@ def test_shards_are_packed_into_a_new_folder_only(photos, packed, tmp_path):
 
 
 ODD = {  # what stands in a header, and where
-    "another name": (0, b"../../x\0"), "a name of no text": (0, b"\xff\xfe\xfd.jpg"), "an owner of no text": (265, b"\xff\xff"),
-    "the target of a link": (156, b"2\xff\xff"), "a link": (156, b"1"), "a device": (156, b"3"), "a sparse file": (156, b"S"),
-    "a long name": (156, b"L"), "another size": (124, b"\x80" + b"\xff" * 11), "less than nothing": (124, b"\xff" * 12),
+    "another name": (0, b"../../x\0"),
+    "a name of no text": (0, b"\xff\xfe\xfd.jpg"),
+    "an owner of no text": (265, b"\xff\xff"),
+    "the target of a link": (156, b"2\xff\xff"),
+    "a link": (156, b"1"),
+    "a device": (156, b"3"),
+    "a sparse file": (156, b"S"),
+    "a long name": (156, b"L"),
+    "another size": (124, b"\x80" + b"\xff" * 11),
+    "less than nothing": (124, b"\xff" * 12),
     "no date": (136, b"zzzzzzzzzzz\0"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", ODD)

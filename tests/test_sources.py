@@ -71,8 +71,10 @@ def said(source) -> dict[str, list[tuple[str, object]]]:
     """Per part, path below the table and class names of every picture."""
     found = {}
     for name, part in source.parts.items():
-        shown = [[source.classes[i] for i in np.flatnonzero(row)] if part.labels.ndim == 2 else source.classes[int(row)]
-                 for row in part.labels]  # fmt: skip
+        shown = [
+            [source.classes[i] for i in np.flatnonzero(row)] if part.labels.ndim == 2 else source.classes[int(row)]
+            for row in part.labels
+        ]
         found[name] = list(zip(["/".join(p.split(os.sep)[-2:]) for p in part.pictures], shown, strict=True))
     return found
 
@@ -161,9 +163,14 @@ def test_paths_that_are_written_as_in_addresses_are_found(table, tmp_path):
     assert any(note.startswith("6 paths of") and "%20 for a blank" in note for note in source.notes)
 
 
-@pytest.mark.parametrize("text", ["emotion,pixels,Usage\n" + f"1,{' 12' * 64},Training\n" * 3,
-                                  "\n".join(["label," + ",".join(f"pixel{n}" for n in range(64)), *["7," + "0,9," * 32] * 3]),
-                                  "\n".join(["7" + ",0" * 784] * 3)])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "emotion,pixels,Usage\n" + f"1,{' 12' * 64},Training\n" * 3,
+        "\n".join(["label," + ",".join(f"pixel{n}" for n in range(64)), *["7," + "0,9," * 32] * 3]),
+        "\n".join(["7" + ",0" * 784] * 3),
+    ],
+)
 def test_a_table_of_pixels_is_refused(table, text):
     with pytest.raises(
         DataError, match=r"holds pixels as numbers, and a table lists the files of pictures; save them as an"
@@ -223,9 +230,11 @@ def test_a_table_reads_the_same_from_every_program(table):
         lines("id,file,class", lambda n, path, label: f"{n},{path},{label}"),
         lines("image,cat,dog", lambda n, path, label: f"{path},{int(label == 'cat')},{int(label == 'dog')}"),
         lines("image,cat,dog", lambda n, path, label: f"{path},{float(label == 'cat')},{float(label == 'dog')}"),
-        lines("image,age,cat,dog", lambda n, path, label: f"{path},{n + 20},{int(label == 'cat')},{int(label == 'dog')}"),
+        lines(
+            "image,age,cat,dog", lambda n, path, label: f"{path},{n + 20},{int(label == 'cat')},{int(label == 'dog')}"
+        ),
     ],
-)  # fmt: skip
+)
 def test_columns_are_known_by_name_or_by_what_stands_in_them(table, text):
     assert said(table(text)) == {"all": PLAIN}
 
@@ -254,9 +263,11 @@ def test_parts_and_columns_of_classes_without_a_known_name(table):
         (lines("path,label", lambda n, path, label: f'"{path},{label}'), "each of them is closed"),
         (b"\x89PNG\r\n\x1a\n\x81\x8d" + bytes(range(1, 255)), "is no text in UTF-8, UTF-16 or Windows-1252"),
         ("path,label\n".encode("utf-16")[:-1], "is no text"),
-        ("", "is empty"), ("path,label\n", "no row with a path and a label"), (",\n,\n", "is empty"),
+        ("", "is empty"),
+        ("path,label\n", "no row with a path and a label"),
+        (",\n,\n", "is empty"),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_is_not_clear_is_one_sentence(table, text, sentence):
     with pytest.raises(DataError, match=sentence) as caught:
         table(text)
@@ -353,8 +364,19 @@ def test_what_torchvision_downloads_is_found_and_copies_are_not_read_twice(tmp_p
 # ------------------------------------------------------------------------------------------------- special files
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.npz", "m/train-images-idx3-ubyte", "m/train-images-idx3-ubyte.gz",
-                                  "c/data_batch_1", "c/data_batch_1.bin", "s/index.npz"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.csv",
+        "a.tsv",
+        "a.npz",
+        "m/train-images-idx3-ubyte",
+        "m/train-images-idx3-ubyte.gz",
+        "c/data_batch_1",
+        "c/data_batch_1.bin",
+        "s/index.npz",
+    ],
+)
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket", "huge"])
 def test_a_file_that_never_ends_is_not_read(tmp_path, monkeypatch, name, kind):
     path = tmp_path / name
@@ -386,7 +408,9 @@ def test_pictures_that_are_no_files_are_broken_ones(pets, tmp_path):
         file.truncate(1 << 40)
     scans = open_data(tmp_path / "pets", lenient=True).scans["all"]
     assert predict._decoded(SimpleNamespace(decode=bytes), str(tmp_path / "pets" / "cat" / "pipe.png")) == (
-        None, "a named pipe, not a file")  # fmt: skip
+        None,
+        "a named pipe, not a file",
+    )
     reasons = {
         path: scans.reasons[number]
         for number, path in enumerate(("", "", "", "", "", "", "huge", "pipe", "zero"))
@@ -402,11 +426,23 @@ def test_pictures_that_are_no_files_are_broken_ones(pets, tmp_path):
 
 @pytest.mark.parametrize(
     "labels",
-    [20260101 + TWO, 2**40 + 3 * TWO, np.array([2**63, 2**64 - 1], np.uint64)[TWO], TWO + 1, 5 * TWO, TWO.astype(np.uint8),
-     TWO.astype(bool), TWO.astype(np.float32), 5.0 * TWO,
-     TWO[:, None], np.eye(2)[TWO], np.eye(2, dtype=int)[TWO], np.array([b"no", b"yes"])[TWO],
-     np.array(["no", "yes"])[TWO]],
-)  # fmt: skip
+    [
+        20260101 + TWO,
+        2**40 + 3 * TWO,
+        np.array([2**63, 2**64 - 1], np.uint64)[TWO],
+        TWO + 1,
+        5 * TWO,
+        TWO.astype(np.uint8),
+        TWO.astype(bool),
+        TWO.astype(np.float32),
+        5.0 * TWO,
+        TWO[:, None],
+        np.eye(2)[TWO],
+        np.eye(2, dtype=int)[TWO],
+        np.array([b"no", b"yes"])[TWO],
+        np.array(["no", "yes"])[TWO],
+    ],
+)
 def test_labels_of_any_size_are_classes(tmp_path, labels):
     np.savez(tmp_path / "a.npz", images=IMAGES, labels=labels)
     source = open_source(tmp_path / "a.npz")
@@ -435,21 +471,25 @@ def test_several_classes_a_picture(tmp_path):
 
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
-    [({"labels": TWO - 1}, "labels of the all part run from -1 to 0"),
-     ({"labels": TWO * 0.5}, "labels are float64, such as 0.5; store"),
-     ({"labels": np.where(TWO, np.inf, 0)}, "labels are float64"), 
-     ({"labels": np.where(TWO, np.nan, 0)}, "float64, such as nan"),
-     ({"labels": RNG.integers(0, 9, (20, 2))}, r"labels has shape \(20, 2\); labels are one number or word"),
-     ({"labels": TWO[:19]}, "20 pictures but 19 labels"), ({"labels": np.array(["a", "b"])}, "20 pictures but 2 labels"),
-     ({"labels": np.array(["x" * 100_000, "y"])[TWO]}, "class name of 100,000 characters"),
-     ({"labels": np.array([1, "a"] * 10, object)}, r"Python objects.*; store words as labels.astype\(str\)"),
-     ({"labels": np.array(["", "y"])[TWO]}, "without a name"),
-     ({"images": np.array([IMAGES[0], IMAGES[0, 1:]], object)}, "pictures of several sizes"),
-     ({"images": IMAGES[:, :0]}, "pictures without pixels"), ({"images": IMAGES[:, 0]}, r"has shape \(20, 8\)"),
-     ({"images": np.zeros((20, 8, 8, 7), np.uint8)}, r"shape \(20, 8, 8, 7\)"),
-     ({"classes": ["a", "a"]}, "gives 1 class names twice"),
-     ({"classes": ["a"]}, "there are 1 classes")],
-)  # fmt: skip
+    [
+        ({"labels": TWO - 1}, "labels of the all part run from -1 to 0"),
+        ({"labels": TWO * 0.5}, "labels are float64, such as 0.5; store"),
+        ({"labels": np.where(TWO, np.inf, 0)}, "labels are float64"),
+        ({"labels": np.where(TWO, np.nan, 0)}, "float64, such as nan"),
+        ({"labels": RNG.integers(0, 9, (20, 2))}, r"labels has shape \(20, 2\); labels are one number or word"),
+        ({"labels": TWO[:19]}, "20 pictures but 19 labels"),
+        ({"labels": np.array(["a", "b"])}, "20 pictures but 2 labels"),
+        ({"labels": np.array(["x" * 100_000, "y"])[TWO]}, "class name of 100,000 characters"),
+        ({"labels": np.array([1, "a"] * 10, object)}, r"Python objects.*; store words as labels.astype\(str\)"),
+        ({"labels": np.array(["", "y"])[TWO]}, "without a name"),
+        ({"images": np.array([IMAGES[0], IMAGES[0, 1:]], object)}, "pictures of several sizes"),
+        ({"images": IMAGES[:, :0]}, "pictures without pixels"),
+        ({"images": IMAGES[:, 0]}, r"has shape \(20, 8\)"),
+        ({"images": np.zeros((20, 8, 8, 7), np.uint8)}, r"shape \(20, 8, 8, 7\)"),
+        ({"classes": ["a", "a"]}, "gives 1 class names twice"),
+        ({"classes": ["a"]}, "there are 1 classes"),
+    ],
+)
 def test_arrays_that_cannot_be_meant_are_one_sentence(tmp_path, arrays, sentence):
     np.savez(tmp_path / "a.npz", **({"images": IMAGES, "labels": TWO} | arrays))
     with pytest.raises(DataError, match=sentence) as caught:
@@ -478,10 +518,22 @@ SHAPE = "{'descr': '|u1', 'fortran_order': False, 'shape': (20, 8, 8), }\n"
 
 @pytest.mark.parametrize(
     "header",
-    [SHAPE.replace("20", str(2**60)), SHAPE.replace("20", "-1"), SHAPE.replace("|u1", "|O"), SHAPE.replace("|u1", "<U0"),
-     SHAPE.replace("20, 8, 8", f"{2**60}, 0, 0"), SHAPE.replace("20, 8, 8", "(" * 3000), "garbage\n", "", SHAPE.replace("8", "9"),
-     SHAPE.replace("'|u1'", "('|u1', (1000000000, 1000))"), SHAPE.replace("20", "'20'"), SHAPE[:-20], "\xff\xfe"],
-)  # fmt: skip
+    [
+        SHAPE.replace("20", str(2**60)),
+        SHAPE.replace("20", "-1"),
+        SHAPE.replace("|u1", "|O"),
+        SHAPE.replace("|u1", "<U0"),
+        SHAPE.replace("20, 8, 8", f"{2**60}, 0, 0"),
+        SHAPE.replace("20, 8, 8", "(" * 3000),
+        "garbage\n",
+        "",
+        SHAPE.replace("8", "9"),
+        SHAPE.replace("'|u1'", "('|u1', (1000000000, 1000))"),
+        SHAPE.replace("20", "'20'"),
+        SHAPE[:-20],
+        "\xff\xfe",
+    ],
+)
 def test_headers_that_lie_are_one_sentence(tmp_path, header):
     with pytest.raises(DataError, match=r"a\.npz"):
         open_source(archive(tmp_path / "a.npz", npy(header, IMAGES.tobytes())))
@@ -507,8 +559,10 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
     header = struct.pack(">HBB3I", 0, 8, 3, *sides)
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "train-labels-idx1-ubyte").write_bytes(struct.pack(">HBBI", 0, 8, 1, 20) + bytes(20))
-    for raw, sentence in ((header + bytes(1 << 21), "as no pictures do"), (header[:4] + struct.pack(">3I", 20, 8, 8) +
-                          bytes(1 << 22), "holds more than 1,296 bytes")):  # fmt: skip
+    for raw, sentence in (
+        (header + bytes(1 << 21), "as no pictures do"),
+        (header[:4] + struct.pack(">3I", 20, 8, 8) + bytes(1 << 22), "holds more than 1,296 bytes"),
+    ):
         (tmp_path / "m" / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(raw))
         with pytest.raises(DataError, match=sentence):
             open_source(tmp_path / "m")
@@ -520,14 +574,18 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("images", "sentence"),
-    [(b"\0\0\x08\x03" + b"\xff" * 12 + b"x", "header asks for 79,228,162,458,924,105,385,300,197,391"),
-     (b"\0\0\x08\xff" + b"\1" * 400, "array of 255 dim"), (b"\0\0\x08\0", "0 dim"), (b"\0\0\x08\3abc", "ends in its header"),
-     (b"\0\0\x08", "is not an idx file"),
-     (b"\0\0\x0d\1\0\0\0\1" + bytes(4), "is not an idx file of bytes"),
-     (struct.pack(">HBB3I", 0, 8, 3, 20, 0, 0), "without pixels"),
-     (struct.pack(">HBB4I", 0, 8, 4, 20, 2, 2, 7) + bytes(560), r"\(20, 2, 2, 7\)"),
-     (struct.pack(">HBBI", 0, 8, 1, 20) + bytes(20), "have 1 and 1 dimensions")],
-)  # fmt: skip
+    [
+        (b"\0\0\x08\x03" + b"\xff" * 12 + b"x", "header asks for 79,228,162,458,924,105,385,300,197,391"),
+        (b"\0\0\x08\xff" + b"\1" * 400, "array of 255 dim"),
+        (b"\0\0\x08\0", "0 dim"),
+        (b"\0\0\x08\3abc", "ends in its header"),
+        (b"\0\0\x08", "is not an idx file"),
+        (b"\0\0\x0d\1\0\0\0\1" + bytes(4), "is not an idx file of bytes"),
+        (struct.pack(">HBB3I", 0, 8, 3, 20, 0, 0), "without pixels"),
+        (struct.pack(">HBB4I", 0, 8, 4, 20, 2, 2, 7) + bytes(560), r"\(20, 2, 2, 7\)"),
+        (struct.pack(">HBBI", 0, 8, 1, 20) + bytes(20), "have 1 and 1 dimensions"),
+    ],
+)
 def test_idx_files_that_lie_are_one_sentence(tmp_path, images, sentence):
     (tmp_path / "train-images-idx3-ubyte").write_bytes(images)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(
@@ -556,16 +614,23 @@ def test_batches_of_every_protocol_are_what_numpy_reads(tmp_path, protocol, labe
 
 @pytest.mark.parametrize(
     ("batch", "sentence"),
-    [({"labels": [[1, 2]] * 20}, "not one whole number for each of its 20"), ({"labels": np.zeros((20, 2), int)}, "not one whole"),
-     ({"labels": TWO.tolist()[:3]}, r"labels \(3\) are not one"), ({"labels": [2**70] * 20}, "not one whole"),
-     ({"labels": ["a"] * 20}, "not one whole"), ({"labels": [-1] * 20}, "run from -1 to -1"),
-     ({"data": CIFAR / 255}, "data is float64"),
-     ({"data": CIFAR.tolist()}, "data is a list"), ({"data": CIFAR[:, :7]}, r"shape \(20, 7\)"),
-     ({"data": None}, "it has the keys data"),
-     ({"data": np.array([1, "a"], object)}, "numbers of the kind 'O8'"),
-     ({"data": np.zeros(3, "i4,i4")}, "numbers of the kind 'V8'"),
-     ({"data": np.zeros(3, "M8[s]")}, "numbers of the kind 'M8'"), ({"data": np.array(["a"])}, "numbers of the kind 'U1'")],
-)  # fmt: skip
+    [
+        ({"labels": [[1, 2]] * 20}, "not one whole number for each of its 20"),
+        ({"labels": np.zeros((20, 2), int)}, "not one whole"),
+        ({"labels": TWO.tolist()[:3]}, r"labels \(3\) are not one"),
+        ({"labels": [2**70] * 20}, "not one whole"),
+        ({"labels": ["a"] * 20}, "not one whole"),
+        ({"labels": [-1] * 20}, "run from -1 to -1"),
+        ({"data": CIFAR / 255}, "data is float64"),
+        ({"data": CIFAR.tolist()}, "data is a list"),
+        ({"data": CIFAR[:, :7]}, r"shape \(20, 7\)"),
+        ({"data": None}, "it has the keys data"),
+        ({"data": np.array([1, "a"], object)}, "numbers of the kind 'O8'"),
+        ({"data": np.zeros(3, "i4,i4")}, "numbers of the kind 'V8'"),
+        ({"data": np.zeros(3, "M8[s]")}, "numbers of the kind 'M8'"),
+        ({"data": np.array(["a"])}, "numbers of the kind 'U1'"),
+    ],
+)
 def test_batches_of_something_else_are_one_sentence(tmp_path, batch, sentence):
     with pytest.raises(DataError, match=sentence):
         open_source(cifar_folder(tmp_path, **batch))
@@ -576,9 +641,15 @@ STATE = b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t"  # what NumPy writes of a
 
 @pytest.mark.parametrize(
     "state",
-    [STATE[:-2] + b"\x3ft", STATE[:-2] + b"\x01t", STATE.replace(b"NNN", b"NNK\x01", 1), STATE.replace(b"NNN", b"K\x01NN", 1),
-     STATE.replace(b"NNN", b"N)N", 1), STATE.replace(b"NNN", b"NN}", 1)],
-)  # fmt: skip
+    [
+        STATE[:-2] + b"\x3ft",
+        STATE[:-2] + b"\x01t",
+        STATE.replace(b"NNN", b"NNK\x01", 1),
+        STATE.replace(b"NNN", b"K\x01NN", 1),
+        STATE.replace(b"NNN", b"N)N", 1),
+        STATE.replace(b"NNN", b"NN}", 1),
+    ],
+)
 def test_a_dtype_with_false_flags_is_refused(tmp_path, state):
     path = cifar_folder(tmp_path) / "data_batch_1"
     raw = path.read_bytes()
@@ -591,15 +662,25 @@ def test_a_dtype_with_false_flags_is_refused(tmp_path, state):
 @pytest.mark.parametrize(
     "raw",
     [
-        b"cos\nsystem\n(S'id'\ntR.", b"\x80\x04\x8c\x05numpy\x8c\x0cndarray.view\x93.",
+        b"cos\nsystem\n(S'id'\ntR.",
+        b"\x80\x04\x8c\x05numpy\x8c\x0cndarray.view\x93.",
         b"\x80\x02c_codecs\nencode\n}X\x0c\x00\x00\x00__defaults__K\x01sb.",  # a state for a function
-        b"\x80\x02cnumpy\nndarray\n)\x81.", b"\x80\x02cnumpy\ndtype\nX\x01\x00\x00\x00O\x85R.",
+        b"\x80\x02cnumpy\nndarray\n)\x81.",
+        b"\x80\x02cnumpy\ndtype\nX\x01\x00\x00\x00O\x85R.",
         b"\x80\x02})q\x00" + b"0h\x00h\x00\x86q\x00" * 80 + b"h\x00K\x01s.",  # a key that takes 2^80 steps to compare
-        b"\x80\x02}r\xff\xff\xff\x7f.", b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"x.", b"\x80\x02\x8b\xff\xff\xff\x7fxx.",
-        b"\x80\x04\x95" + b"\xff" * 8 + b"x.", b"\x80\x04\x8d" + b"\xff" * 8 + b".", b"\x80\x02" + b"(" * 9_000 + b".", b"", b".",
-        b"\x80\x02\x8c\xff", b"\x80\x03cnumpy.core.multiarray\n_reconstruct\n)Rb.", b"\x80\x02K\x01}b.",
+        b"\x80\x02}r\xff\xff\xff\x7f.",
+        b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"x.",
+        b"\x80\x02\x8b\xff\xff\xff\x7fxx.",
+        b"\x80\x04\x95" + b"\xff" * 8 + b"x.",
+        b"\x80\x04\x8d" + b"\xff" * 8 + b".",
+        b"\x80\x02" + b"(" * 9_000 + b".",
+        b"",
+        b".",
+        b"\x80\x02\x8c\xff",
+        b"\x80\x03cnumpy.core.multiarray\n_reconstruct\n)Rb.",
+        b"\x80\x02K\x01}b.",
     ],
-)  # fmt: skip
+)
 def test_hostile_pickles_are_one_sentence(tmp_path, raw):
     (tmp_path / "data_batch_1").write_bytes(raw)
     with pytest.raises(DataError, match=r"data_batch_1 is not a CIFAR batch") as caught:
@@ -704,8 +785,13 @@ def test_an_index_that_points_elsewhere_is_refused(pets, tmp_path):
             opened(**{"all.labels": wrong})
     with pytest.raises(DataError, match=r"index\.npz is not an index of shards"):
         opened(**{"all.places": places["offset"]})
-    for old, new in (("all-000000.tar", "../s/all-000000.tar"), ('["all"]', '["../x"]'), ('"cat", "dog"', '"cat", "cat"'),
-                     ('"version": 1', '"version": [[]]'), ("{", "[{")):  # fmt: skip
+    for old, new in (
+        ("all-000000.tar", "../s/all-000000.tar"),
+        ('["all"]', '["../x"]'),
+        ('"cat", "dog"', '"cat", "cat"'),
+        ('"version": 1', '"version": [[]]'),
+        ("{", "[{"),
+    ):
         assert old in about
         with pytest.raises(DataError, match="index"):
             opened(about=about.replace(old, new, 1))
@@ -719,10 +805,19 @@ def test_an_index_that_points_elsewhere_is_refused(pets, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ['{"fingerprint": "f", "parts": {"train": [0, 1.5]}}', '{"fingerprint": "f", "parts": {"train": [[0]]}}', "[" * 100_000,
-     '{"fingerprint": "f", "parts": {"train": [99999999999999999999]}}', '{"fingerprint": "f", "parts": {"train": [0], "x": [1]}}',
-     '{"fingerprint": "f", "parts": {"train": [true]}}', '{"fingerprint": "f", "parts": []}', "{}", "\0", "null"],
-)  # fmt: skip
+    [
+        '{"fingerprint": "f", "parts": {"train": [0, 1.5]}}',
+        '{"fingerprint": "f", "parts": {"train": [[0]]}}',
+        "[" * 100_000,
+        '{"fingerprint": "f", "parts": {"train": [99999999999999999999]}}',
+        '{"fingerprint": "f", "parts": {"train": [0], "x": [1]}}',
+        '{"fingerprint": "f", "parts": {"train": [true]}}',
+        '{"fingerprint": "f", "parts": []}',
+        "{}",
+        "\0",
+        "null",
+    ],
+)
 def test_a_split_that_is_none_is_one_sentence(tmp_path, text):
     (tmp_path / "split.json").write_text(text)
     with pytest.raises(FileError, match=r"split\.json is (not a split|damaged)"):
@@ -796,10 +891,17 @@ def test_classes_that_may_be_slips_are_said(table, names, note):
 
 @pytest.mark.parametrize(
     "names",
-    [("X", "Y"), ("image", "label"), ("Images", "Labels"), ("data", "target"), ("trainX", "trainY", "validX", "validY"),
-     ("X_train", "Y_train", "X_dev", "Y_dev"), ("xtrain", "ytrain", "x_valid", "y_valid"),
-     ("train_data", "train_targets", "val_data", "val_targets")],
-)  # fmt: skip
+    [
+        ("X", "Y"),
+        ("image", "label"),
+        ("Images", "Labels"),
+        ("data", "target"),
+        ("trainX", "trainY", "validX", "validY"),
+        ("X_train", "Y_train", "X_dev", "Y_dev"),
+        ("xtrain", "ytrain", "x_valid", "y_valid"),
+        ("train_data", "train_targets", "val_data", "val_targets"),
+    ],
+)
 def test_arrays_of_an_archive_are_known_by_any_of_their_usual_names(tmp_path, names):
     np.savez(tmp_path / "a.npz", **dict(zip(names, [IMAGES, TWO, IMAGES[:6], TWO[:6]], strict=False)))
     source = open_source(tmp_path / "a.npz")

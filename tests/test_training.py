@@ -39,16 +39,37 @@ class Small(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3),
-                                    nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-                                    nn.Flatten(), nn.Linear(512, 10))  # fmt: skip
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.Conv2d(8, 8, 1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(512, 10),
+        )
 
     def forward(self, x):
         return self.layers(x)
 
 
-RECIPE = Recipe(model="own", epochs=2, batch=256, lr=0.1, warmup_epochs=1, crop_padding=1, flip=True, size=8, channels=1,
-                fit="pad", precision="float32", device="cpu", threads=2)  # fmt: skip
+RECIPE = Recipe(
+    model="own",
+    epochs=2,
+    batch=256,
+    lr=0.1,
+    warmup_epochs=1,
+    crop_padding=1,
+    flip=True,
+    size=8,
+    channels=1,
+    fit="pad",
+    precision="float32",
+    device="cpu",
+    threads=2,
+)
 
 
 def small() -> nn.Module:
@@ -63,8 +84,9 @@ def state(model: nn.Module) -> str:
 # --------------------------------------------------------------------------------------------- resume
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, RECIPE.with_(precision="bfloat16", fused=kernels.available())],
-                         ids=["float32", "bfloat16 fused"])  # fmt: skip
+@pytest.mark.parametrize(
+    "recipe", [RECIPE, RECIPE.with_(precision="bfloat16", fused=kernels.available())], ids=["float32", "bfloat16 fused"]
+)
 def test_stopping_after_any_step_and_resuming_gives_the_same_bits(recipe, digits, tmp_path):
     undisturbed = small()
     whole = Run.create(tmp_path / "whole", run_info(digits))
@@ -153,7 +175,8 @@ def test_it_learns_and_the_best_epoch_is_kept(digits, tmp_path):
     assert run.progress().best_epoch == best.epoch
     assert tensor_file.read(run.folder / "best.safetensors")[1]["epoch"] == best.epoch
     assert [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [
-        dataclasses.asdict(record) for record in history]  # fmt: skip
+        dataclasses.asdict(record) for record in history
+    ]
 
 
 def test_early_stopping_stops_after_patience_epochs_without_improvement(digits, tmp_path):

@@ -243,8 +243,12 @@ def test_a_probe_is_logistic_regression_on_scaled_features():
     values, labels = clusters(240, 3, 5, spread=2.5)
     found = probe("x", values, held_of(labels, 180))
     scaler = StandardScaler().fit(values[:180])
-    theirs = {c: LogisticRegression(C=c, max_iter=1000).fit(scaler.transform(values[:180]), labels[:180])
-              .score(scaler.transform(values[180:]), labels[180:]) for c in found.by_c}  # fmt: skip
+    theirs = {
+        c: LogisticRegression(C=c, max_iter=1000)
+        .fit(scaler.transform(values[:180]), labels[:180])
+        .score(scaler.transform(values[180:]), labels[180:])
+        for c in found.by_c
+    }
     assert found.by_c == pytest.approx(theirs, abs=1.01 / 60)  # a picture on the border may fall to either side
     assert found.accuracy == max(found.by_c.values())
     assert found.interval[0] < found.accuracy < found.interval[1]
@@ -305,12 +309,15 @@ def test_the_four_cells_of_the_table(much, similar):
     assert (advice.stage is None) == much
 
 
-@pytest.mark.parametrize(("untrained", "top", "words"), [
-    (0.2, 0.98, "so they are at least as useful here"),  # 0.975 of the errors avoided, of 0.849: a ratio of 1.148
-    (0.2, 0.6, "so they are 58.9 % as useful here"),
-    (0.6, 0.5, "so none of those errors are avoided"),
-    (0.6, 0.5, "so they are 0.0 % as useful here"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("untrained", "top", "words"),
+    [
+        (0.2, 0.98, "so they are at least as useful here"),  # 0.975 of the errors avoided, of 0.849: a ratio of 1.148
+        (0.2, 0.6, "so they are 58.9 % as useful here"),
+        (0.6, 0.5, "so none of those errors are avoided"),
+        (0.6, 0.5, "so they are 0.0 % as useful here"),
+    ],
+)
 def test_a_share_lies_between_nothing_and_all(untrained, top, words):
     found = evidence(per_class=500, untrained=untrained, top=top, published=0.849)
     assert words in " ".join(advise(found).why)
@@ -423,15 +430,18 @@ def test_parquet_without_pyarrow_names_the_way_out(weights, some_digits, monkeyp
     assert "pip install pyarrow, or write x.npz" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (["embed", "{w}", "{d}", "--output", "x.csv"], "it ends in .npz or .parquet"),
-    (["embed", "{w}", "{d}", "--stage", "all", "last"], "stage=all names every stage already"),
-    (["knn", "{w}"], "name the data to look at"),
-    (["knn", "{w}", "{d}", "--k", "0"], "k is 0; it lies between 1 and"),
-    (["probe", "{w}", "{d}", "--plot", "x.txt"], "it ends in .png or .svg"),
-    (["probe", "{w}", "{d}", "--save", "x.pt"], "a classifier file ends in .safetensors"),
-    (["probe", "{w}", "{d}", "--stage", "7"], "there is no stage 7"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["embed", "{w}", "{d}", "--output", "x.csv"], "it ends in .npz or .parquet"),
+        (["embed", "{w}", "{d}", "--stage", "all", "last"], "stage=all names every stage already"),
+        (["knn", "{w}"], "name the data to look at"),
+        (["knn", "{w}", "{d}", "--k", "0"], "k is 0; it lies between 1 and"),
+        (["probe", "{w}", "{d}", "--plot", "x.txt"], "it ends in .png or .svg"),
+        (["probe", "{w}", "{d}", "--save", "x.pt"], "a classifier file ends in .safetensors"),
+        (["probe", "{w}", "{d}", "--stage", "7"], "there is no stage 7"),
+    ],
+)
 def test_mistakes_are_one_sentence(arguments, sentence, weights, some_digits, capsys):
     assert main([argument.format(w=weights, d=some_digits) for argument in arguments]) == 2
     error = capsys.readouterr().err
@@ -464,8 +474,13 @@ def test_advise_fine_tunes_to_a_finished_run(weights, some_digits, tmp_path, mon
     run = Run.open(tmp_path / "runs" / "some-resnet8_cifar-1")
     assert run.finished
     assert found["done"]["epochs"] == 2
-    assert found["recipe"] == {"tune_few": {"weights": weights, "unfreeze": 1},
-                               "tune_more": {"weights": weights, "unfreeze": "all", "layer_decay": 0.7}}[action]  # fmt: skip
+    assert (
+        found["recipe"]
+        == {
+            "tune_few": {"weights": weights, "unfreeze": 1},
+            "tune_more": {"weights": weights, "unfreeze": "all", "layer_decay": 0.7},
+        }[action]
+    )
     given = " ".join(f"{key}={value}" for key, value in found["recipe"].items() if key != "weights")
     assert found["command"] == run.info.command == f"hubel train {some_digits} from={weights} {given} seed=3"
     assert {key: getattr(run.info.recipe, key) for key in found["recipe"]} == found["recipe"]
@@ -491,8 +506,16 @@ def test_features_are_the_same_on_whatever_device_computes_them(weights, some_di
         extract(classifier, pictures, places, engine="openvino")
 
 
-@pytest.mark.parametrize("command", [["embed", "{w}", "{d}"], ["knn", "{w}", "{d}"], ["probe", "{w}", "{d}"],
-                                     ["advise", "{d}", "from={w}"], ["features", "{w}"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["embed", "{w}", "{d}"],
+        ["knn", "{w}", "{d}"],
+        ["probe", "{w}", "{d}"],
+        ["advise", "{d}", "from={w}"],
+        ["features", "{w}"],
+    ],
+)
 def test_a_device_that_is_not_here_is_refused_by_every_verb(
     command, weights, some_digits, tmp_path, monkeypatch, capsys
 ):
@@ -518,10 +541,16 @@ def test_parts_of_maps_are_those_of_adaptive_pooling(side):
     torch.testing.assert_close(pooled(maps, 1), maps.mean(dim=(2, 3)))
 
 
-@pytest.mark.parametrize(("network", "way"), [
-    (nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3)), r"stage=penultimate.*by name: 0, 1"),
-    (nn.Sequential(nn.Flatten(), nn.ReLU()), "take one of its modules by name: 0, 1$"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("network", "way"),
+    [
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3)),
+            r"stage=penultimate.*by name: 0, 1",
+        ),
+        (nn.Sequential(nn.Flatten(), nn.ReLU()), "take one of its modules by name: 0, 1$"),
+    ],
+)
 def test_the_way_out_of_a_network_without_stages_works(network, way):
     example = torch.zeros(1, 1, 8, 8)
     with pytest.raises(

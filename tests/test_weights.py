@@ -120,9 +120,13 @@ def test_a_network_registered_in_an_order_of_its_own_adopts_a_file_that_kept_it(
 
 def test_prefixes_and_wrappers_are_taken_off(tmp_path):
     state = {"a.weight": torch.ones(2), "a.bias": torch.zeros(2)}
-    for number, content in enumerate([
-        state, {"model": state, "epoch": 3}, {"state_dict": {f"module.{k}": v for k, v in state.items()}, "best": 0.9},
-    ]):  # fmt: skip
+    for number, content in enumerate(
+        [
+            state,
+            {"model": state, "epoch": 3},
+            {"state_dict": {f"module.{k}": v for k, v in state.items()}, "best": 0.9},
+        ]
+    ):
         path = tmp_path / f"{number}.pth"
         torch.save(content, path, _use_new_zipfile_serialization=number != 1)
         assert list(weights.read(path)) == list(state)
@@ -231,11 +235,14 @@ def test_a_file_is_downloaded_once_and_then_served_from_the_cache(server, cache_
     assert len(server.asked) == 2
 
 
-@pytest.mark.parametrize(("path", "digest", "sentence"), [
-    ("/cut.pth", DIGEST, r"broke off after 1,000 of 2,560,000 bytes"),
-    ("/nothing.pth", DIGEST, r"the server answers 404 Not Found"),
-    ("/whole.pth", "0" * 8, rf"sha256 begins with {DIGEST[:8]}, expected 00000000"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "digest", "sentence"),
+    [
+        ("/cut.pth", DIGEST, r"broke off after 1,000 of 2,560,000 bytes"),
+        ("/nothing.pth", DIGEST, r"the server answers 404 Not Found"),
+        ("/whole.pth", "0" * 8, rf"sha256 begins with {DIGEST[:8]}, expected 00000000"),
+    ],
+)
 def test_a_failed_download_is_one_sentence_and_leaves_nothing(server, cache_folder, path, digest, sentence):
     server.files |= {"/cut.pth": (BODY[:1000], len(BODY)), "/whole.pth": (BODY, len(BODY))}
     with pytest.raises(FileError, match=sentence) as caught:
@@ -291,8 +298,11 @@ def test_create_with_reference_weights_downloads_checks_and_adopts(server, tmp_p
 
 def test_weights_that_do_not_fit_name_the_entry_and_the_network_that_fits(tmp_path):
     torch.save(small_state(), tmp_path / "w.pth")
-    with pytest.raises(UsageError, match=r"resnet32_cifar cannot take .*w\.pth: .* has shape \(16, 16, 3, 3\), .*"
-                                         r" has \(32, 16, 3, 3\); these weights fit resnet20_cifar"):  # fmt: skip
+    with pytest.raises(
+        UsageError,
+        match=r"resnet32_cifar cannot take .*w\.pth: .* has shape \(16, 16, 3, 3\), .*"
+        r" has \(32, 16, 3, 3\); these weights fit resnet20_cifar",
+    ):
         zoo.create("resnet32_cifar", pretrained=tmp_path / "w.pth")
     with pytest.raises(UsageError, match=r"fit resnet20_cifar with num_classes=10 and in_channels=3$"):
         zoo.create("resnet20_cifar", num_classes=4, pretrained=tmp_path / "w.pth")

@@ -31,12 +31,47 @@ from hubel.report.gallery import render
 from hubel.terminal import console_for
 
 NAMES = (
-    "[bold]cat[/]", "[/]", "[link=https://x]cat", "[red", "{cat}", "{0.__class__}", "%s%n", "\x1b[31mcat\x1b[0m",
-    "\x1b]0;title\x07cat", "c\x9bat", "two\nlines", "c\rat", "c\tat", "c\x00at", "=1+1", "+1", "-1+1", "@SUM(A1)", "'=1",
-    "\u202etac", "\u2066cat\u2069",
-    "c\u200fat", "\u2028cat", "cat\ufeffs", "\udcff\udc80", "$x^2$", "$\\frac{", "a$b", "<script>alert(1)</script>", "</svg>",
-    '"cat"', "it's", "a,b;c", "a|b", "naïve 猫 חתול 🐈", "👩‍👩‍👧", ":cat:", "\\", "\\[bold]", "x" * 300,
-)  # fmt: skip
+    "[bold]cat[/]",
+    "[/]",
+    "[link=https://x]cat",
+    "[red",
+    "{cat}",
+    "{0.__class__}",
+    "%s%n",
+    "\x1b[31mcat\x1b[0m",
+    "\x1b]0;title\x07cat",
+    "c\x9bat",
+    "two\nlines",
+    "c\rat",
+    "c\tat",
+    "c\x00at",
+    "=1+1",
+    "+1",
+    "-1+1",
+    "@SUM(A1)",
+    "'=1",
+    "\u202etac",
+    "\u2066cat\u2069",
+    "c\u200fat",
+    "\u2028cat",
+    "cat\ufeffs",
+    "\udcff\udc80",
+    "$x^2$",
+    "$\\frac{",
+    "a$b",
+    "<script>alert(1)</script>",
+    "</svg>",
+    '"cat"',
+    "it's",
+    "a,b;c",
+    "a|b",
+    "naïve 猫 חתול 🐈",
+    "👩‍👩‍👧",
+    ":cat:",
+    "\\",
+    "\\[bold]",
+    "x" * 300,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -162,8 +197,12 @@ def hostile(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     rng = np.random.default_rng(0)
     count = 4 * len(CLASSES)
-    np.savez(folder / "data.npz", images=rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8), classes=np.array(CLASSES),
-             labels=np.arange(count) % len(CLASSES))  # fmt: skip
+    np.savez(
+        folder / "data.npz",
+        images=rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8),
+        classes=np.array(CLASSES),
+        labels=np.arange(count) % len(CLASSES),
+    )
     classifier_file(folder / "known.safetensors", CLASSES)
     (folder / "pictures").mkdir()
     for name in CLASSES:
@@ -188,7 +227,7 @@ VERBS = {  # the words after it, and whether the classes are named on the termin
     "augment": (["{data}", "columns=1", "rotate=10"], False),
     "shard": (["{data}", "shards"], False),
     "summary": (["{known}"], False),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -213,10 +252,14 @@ def test_a_verb_says_and_writes_the_names_harmlessly(verb, hostile, tmp_path, ca
 
 
 def test_errors_say_names_harmlessly(hostile, capsys):
-    for words in (["val", f"{hostile}/known.safetensors",
-        "\x1b[31m[/]\udcff"],
-                  ["train", f"{hostile}/data.npz", "model=\x1b]0;x\x07"], ["\x1b[2J"], ["data", "x", "\u202eseed=1"],
-                      ["summary", "\x1b"], ["train", "digits", "lr=\x1b"]):  # fmt: skip
+    for words in (
+        ["val", f"{hostile}/known.safetensors", "\x1b[31m[/]\udcff"],
+        ["train", f"{hostile}/data.npz", "model=\x1b]0;x\x07"],
+        ["\x1b[2J"],
+        ["data", "x", "\u202eseed=1"],
+        ["summary", "\x1b"],
+        ["train", "digits", "lr=\x1b"],
+    ):
         assert main(words) in (2, 3)
         said = capsys.readouterr().err
         assert harmless(said)

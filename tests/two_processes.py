@@ -22,8 +22,14 @@ class Small(nn.Module):
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-                                    nn.Dropout(dropout), nn.Flatten(), nn.Linear(512, 10))  # fmt: skip
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Flatten(),
+            nn.Linear(512, 10),
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -36,8 +42,23 @@ def parted(dropout: float) -> Network:
     return Network(stem, [stage], nn.Sequential(nn.Dropout(dropout), nn.Flatten(), nn.Linear(512, 10)))
 
 
-RECIPE = Recipe(model="own", epochs=2, batch=240, lr=0.1, warmup_epochs=1, crop_padding=1, flip=True, size=8, channels=1,
-                fit="pad", precision="float32", device="cpu", threads=1, clip_norm=1.0, ema=0.9)  # fmt: skip
+RECIPE = Recipe(
+    model="own",
+    epochs=2,
+    batch=240,
+    lr=0.1,
+    warmup_epochs=1,
+    crop_padding=1,
+    flip=True,
+    size=8,
+    channels=1,
+    fit="pad",
+    precision="float32",
+    device="cpu",
+    threads=1,
+    clip_norm=1.0,
+    ema=0.9,
+)
 SYNCHRONISED = RECIPE.with_(sync_batch_norm=True)
 KEPT = RECIPE.with_(weights="own.pth", unfreeze="head", crop_padding=0, flip=False, cache_features=True)
 THAWING = RECIPE.with_(weights="own.pth", unfreeze="gradual", layer_decay=0.5)

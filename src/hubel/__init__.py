@@ -103,7 +103,9 @@ _RENAMED = {"load_data": "load", "show_arithmetic": "arithmetic"}  # a room or a
 
 
 def load(path: Any, model: str | None = None) -> "Classifier":
-    """The classifier of a run folder, a weights file or a network's name; see `Classifier.load`, and `Ensemble.load`."""
+    """The classifier of a run folder, a weights file or a network's name; see `Classifier.load`, and
+    `Ensemble.load`.
+    """
     from hubel.classifier import Classifier
 
     return Classifier.load(path, model)

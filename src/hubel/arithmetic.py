@@ -13,8 +13,9 @@ from typing import NamedTuple
 from hubel.errors import ShapeError
 
 
-def out_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *,
-             ceil_mode: bool = False) -> int:  # fmt: skip
+def out_size(
+    size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *, ceil_mode: bool = False
+) -> int:
     """Spatial size [px] after a convolution or pooling window.
 
     Args:
@@ -40,17 +41,21 @@ def out_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation
         windows -= 1
     if windows < 1 or (room < reach and not ceil_mode):
         need = -(-(reach - size) // 2)
-        raise ShapeError(f"a {kernel}x{kernel} window{f' with dilation {dilation}' if dilation > 1 else ''} covers "
-                         f"{reach} px but the padded input has only {room} px; use padding >= {need}, an input of "
-                         f">= {reach - 2 * padding} px, or a smaller kernel")  # fmt: skip
+        raise ShapeError(
+            f"a {kernel}x{kernel} window{f' with dilation {dilation}' if dilation > 1 else ''} covers "
+            f"{reach} px but the padded input has only {room} px; use padding >= {need}, an input of "
+            f">= {reach - 2 * padding} px, or a smaller kernel"
+        )
     return windows
 
 
-def unread(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *,
-           ceil_mode: bool = False) -> int:  # fmt: skip
+def unread(
+    size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *, ceil_mode: bool = False
+) -> int:
     """Pixels at the far end that no window reads, because the stride does not divide the way: "does not fit"  [px].
 
-    Zeros of the padding that nobody reads do not count, nor what a stride larger than the window leaves between windows.
+    Zeros of the padding that nobody reads do not count, nor what a stride larger than the window leaves between
+    windows.
 
     >>> unread(7, kernel=3, stride=3)
     1
@@ -91,8 +96,10 @@ def last_size(size: int, windows: Sequence[Window], network: str) -> int:
             side = out_size(side, *window[1:4], ceil_mode=window.ceil_mode)
         except ShapeError as error:
             fits = next(larger for larger in count(size + 1) if _passes(larger, windows))
-            raise ShapeError(f"{network}: layer {window.layer} does not fit a {size}x{size} picture (its input is "
-                             f"{side}x{side} px); use an image size of >= {fits}") from error  # fmt: skip
+            raise ShapeError(
+                f"{network}: layer {window.layer} does not fit a {size}x{size} picture (its input is "
+                f"{side}x{side} px); use an image size of >= {fits}"
+            ) from error
     return side
 
 
@@ -157,8 +164,9 @@ def round_repeats(repeats: int, depth: float) -> int:
     return math.ceil(repeats * depth)
 
 
-def compound_scaling(phi: float, alpha: float = 1.2, beta: float = 1.1,
-                     gamma: float = 1.15) -> tuple[float, float, float]:  # fmt: skip
+def compound_scaling(
+    phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15
+) -> tuple[float, float, float]:
     """Factors of depth, width and resolution for `phi` steps of compound scaling  (Tan & Le 2019, equation 3).
 
     The defaults are the paper's for EfficientNet-B0: alpha * beta^2 * gamma^2 = 1.92, about 2, so that the
@@ -173,8 +181,9 @@ def compound_scaling(phi: float, alpha: float = 1.2, beta: float = 1.1,
 # --- the same with its numbers shown, as a blackboard has them ---
 
 
-def out_size_sum(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *,
-                 ceil_mode: bool = False) -> str:  # fmt: skip
+def out_size_sum(
+    size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *, ceil_mode: bool = False
+) -> str:
     """The sum behind `out_size`.
 
     >>> out_size_sum(227, kernel=11, stride=4)
@@ -191,7 +200,8 @@ def out_size_sum(size: int, kernel: int, stride: int = 1, padding: int = 0, dila
 
 
 def fit_sum(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> str:
-    """Why a window does not fit evenly, with the quotient that is no whole number, and which sizes would; "" where it does.
+    """Why a window does not fit evenly, with the quotient that is no whole number, and which sizes would; "" where it
+    does.
 
     >>> fit_sum(7, kernel=3, stride=3)
     '(7 - 3 + 2*0)/3 + 1 = 2.33 does not fit: the last 1 px is read by no window; 6 or 9 px would fit'
@@ -210,7 +220,10 @@ def fit_sum(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation:
     near = " or ".join(
         str(fits) for fits in (size - rest, size - rest + stride) if fits > 0 and fits + 2 * padding >= reach
     )
-    return f"{quotient} does not fit: {where} {'is' if (lost or rest) == 1 else 'are'} read by no window; {near} px would fit"
+    return (
+        f"{quotient} does not fit: {where} {'is' if (lost or rest) == 1 else 'are'} read by no window; {near} px "
+        "would fit"
+    )
 
 
 def conv_params_sum(c_in: int, c_out: int, kernel: tuple[int, ...], groups: int = 1, *, bias: bool = True) -> str:

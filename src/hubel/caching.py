@@ -30,8 +30,8 @@ class Entry:
     """What is used, and goes, together.
 
     Args:
-        kind: decoded images, features, downloaded weights, measurements of engines, compiled kernels, or what was read of
-            picture files.
+        kind: decoded images, features, downloaded weights, measurements of engines, compiled kernels, or what was read
+            of picture files.
         place: the file or folder that processes hold while they use it, see `Hold`.
         files: it consists of.
         bytes: on the disk.
@@ -103,8 +103,11 @@ def entries() -> list[Entry]:
 def _files(folder: Path, *endings: str) -> list[Path]:
     """What lies in a folder whole."""
     with suppress(OSError):
-        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()
-                      and (not endings or path.suffix in endings))  # fmt: skip
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if not path.name.startswith(".") and path.is_file() and (not endings or path.suffix in endings)
+        )
     return []
 
 
@@ -143,7 +146,8 @@ def limit() -> int:
 
 
 def make_room(size: int) -> None:
-    """Removes what was not used for longest until `size` more bytes are within the limit, or only what is in use is left.
+    """Removes what was not used for longest until `size` more bytes are within the limit, or only what is in use is
+    left.
 
     Weights, which may not be fetched again without a network, go last.
 

@@ -1,8 +1,8 @@
 """C files of this package: compiled once per machine, kept in the cache folder, called through ctypes.
 
 A library is code that this process will run, so it is loaded only if this user wrote it, nobody else can, and its bytes
-are those that the compiler made; whatever else stands in its place is compiled again. No torch here before a call, so that
-a compiler can work while it loads.
+are those that the compiler made; whatever else stands in its place is compiled again. No torch here before a call, so
+that a compiler can work while it loads.
 """
 
 import atexit

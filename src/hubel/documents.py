@@ -1,8 +1,9 @@
-"""JSON that comes from a file, read through one door: a value of the expected shape, or one sentence that names the field.
+"""JSON that comes from a file, read through one door: a value of the expected shape, or one sentence that names the
+field.
 
-A shape is a type as Python writes it: str, int, float, bool, None, list[X], dict[str, X], tuple[X, Y], X | Y, Literal, a
-TypedDict or a dataclass (whose fields with a default may be left out), Annotated[X, Range(...)] where a number has bounds, and
-Annotated[X, Kept(Y)] where the file holds a Y from which X is made.
+A shape is a type as Python writes it: str, int, float, bool, None, list[X], dict[str, X], tuple[X, Y], X | Y, Literal,
+a TypedDict or a dataclass (whose fields with a default may be left out), Annotated[X, Range(...)] where a number has
+bounds, and Annotated[X, Kept(Y)] where the file holds a Y from which X is made.
 """
 
 import dataclasses
@@ -151,8 +152,11 @@ def _wrong(value: Any, shape: Any, field: str) -> Wrong:
         ]
         return deeper[0] if deeper else _not(value, " or ".join(_word(one) for one in arguments), field)
     if origin is Literal:
-        return None if any(value == one and type(value) is type(one) for one in arguments) else \
-            _not(value, f"one of {', '.join(map(str, arguments))}", field)  # fmt: skip
+        return (
+            None
+            if any(value == one and type(value) is type(one) for one in arguments)
+            else _not(value, f"one of {', '.join(map(str, arguments))}", field)
+        )
     if origin is dict:
         return _within(value, {key: arguments[1] for key in value} if isinstance(value, dict) else {}, set(), field)
     if origin in (list, tuple):
@@ -160,8 +164,9 @@ def _wrong(value: Any, shape: Any, field: str) -> Wrong:
     if is_typeddict(shape):
         return _within(value, get_type_hints(shape, include_extras=True), shape.__required_keys__, field)
     if dataclasses.is_dataclass(shape):
-        required = {one.name for one in dataclasses.fields(shape)
-                    if one.default is one.default_factory is dataclasses.MISSING}  # fmt: skip
+        required = {
+            one.name for one in dataclasses.fields(shape) if one.default is one.default_factory is dataclasses.MISSING
+        }
         return _within(value, get_type_hints(shape, include_extras=True), required, field)
     return _plain(value, shape, field)
 

@@ -47,11 +47,12 @@ FIELDS = tuple(name for name in OPTIONS if name not in {*LEFT_OUT, "checkpoint_s
 class HubelClassifier(ClassifierMixin, BaseEstimator):
     """A convolutional network as a scikit-learn classifier.
 
-    Pictures are arrays N H W or N H W C with C = 1 or 3; rows N x S^2 or N x 3 S^2 stand for square pictures, flattened.
-    uint8 is taken as it is; of other numbers the least and the greatest of the training pictures become black and white.
+    Pictures are arrays N H W or N H W C with C = 1 or 3; rows N x S^2 or N x 3 S^2 stand for square pictures,
+    flattened. uint8 is taken as it is; of other numbers the least and the greatest of the training pictures become
+    black and white.
 
-    `fit` trains as `hubel train` does, silently, with a part of the pictures for validation and none for testing; what is
-    None is chosen for the data and the machine. The labels may be anything that can be sorted.
+    `fit` trains as `hubel train` does, silently, with a part of the pictures for validation and none for testing; what
+    is None is chosen for the data and the machine. The labels may be anything that can be sorted.
 
     Args:
         model, epochs, ..., threads: fields of a recipe; see `Recipe`.
@@ -88,7 +89,8 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
         """Trains on pictures X and their labels y.
 
         Raises:
-            ValueError: pictures of no known form, one class only, too few pictures to validate on, or a key out of range.
+            ValueError: pictures of no known form, one class only, too few pictures to validate on, or a key out of
+            range.
             Diverged: training produced a loss that is not a number.
         """
         rows, labels = self._checked(X, y)
@@ -151,8 +153,10 @@ class HubelClassifier(ClassifierMixin, BaseEstimator):
         if fitting and hasattr(self, "range_"):
             del self.range_
         if not fitting and len(shape) > 2 and _shape(shape) != self.image_shape_:
-            raise ValueError(f"X has pictures of {_shape(shape)}, but HubelClassifier is expecting {self.image_shape_} "
-                             f"(height, width, channels)")  # fmt: skip
+            raise ValueError(
+                f"X has pictures of {_shape(shape)}, but HubelClassifier is expecting {self.image_shape_} "
+                f"(height, width, channels)"
+            )
         pictures = len(shape) in (3, 4) and 0 not in shape
         rows: Any = np.asarray(X).reshape(-1, math.prod(shape[1:])) if pictures else X
         return validate_data(self, rows, y, dtype="numeric", reset=fitting)
@@ -199,8 +203,10 @@ def _shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
             side = math.isqrt(shape[1] // channels)
             if side * side * channels == shape[1]:
                 return side, side, channels
-        raise ValueError(f"X has rows of {shape[1]} features, which are no square picture (S^2 or 3 S^2 numbers); give "
-                         f"pictures as N H W or N H W C")  # fmt: skip
+        raise ValueError(
+            f"X has rows of {shape[1]} features, which are no square picture (S^2 or 3 S^2 numbers); give "
+            f"pictures as N H W or N H W C"
+        )
     if len(shape) == 3:
         return shape[1], shape[2], 1
     if len(shape) == 4 and shape[3] in (1, 3):

@@ -36,8 +36,9 @@ class CannotWrite(FileError):
 
     def __init__(self, path: Path, error: OSError) -> None:
         out = _way_out(path, error)
-        super().__init__(f"cannot write {path}: {error.strerror or error}{'; ' if out else ''}{out} (nothing was left half "
-                         f"written)")  # fmt: skip
+        super().__init__(
+            f"cannot write {path}: {error.strerror or error}{'; ' if out else ''}{out} (nothing was left half written)"
+        )
         self.full = error.errno in FULL
 
 
@@ -77,8 +78,10 @@ def target(path: Path) -> Path:
     if stat.S_ISDIR(mode):
         raise FileError(f"cannot write {path}: it is a folder; give the name of a file")
     if not stat.S_ISREG(mode) or whole.startswith(("/dev/fd/", "/dev/std", "/proc/")):
-        raise FileError(f"cannot write {path}: it is a device, a pipe or a socket, and a file is written whole and put in its "
-                        f"place; give the name of a file")  # fmt: skip
+        raise FileError(
+            f"cannot write {path}: it is a device, a pipe or a socket, and a file is written whole and put in its "
+            f"place; give the name of a file"
+        )
     return Path(os.path.realpath(whole)) if os.path.islink(whole) else path
 
 
@@ -138,8 +141,8 @@ def _way_out(path: Path, error: OSError) -> str:
 def sweep(folder: Path) -> None:
     """Removes what processes that were killed while they wrote have left in a folder.
 
-    A process of another host or container cannot be asked for: what it writes is left alone until a day has gone by without
-    a change.
+    A process of another host or container cannot be asked for: what it writes is left alone until a day has gone by
+    without a change.
     """
     for path in folder.glob(".*"):
         if path.name.endswith((SUFFIX, OWNED)):

@@ -1,7 +1,8 @@
-"""Words that others wrote (names of classes, files and layers) shown as they are, harmlessly: on terminals, in CSV, in charts.
+"""Words that others wrote (names of classes, files and layers) shown as they are, harmlessly: on terminals, in CSV, in
+charts.
 
-Data are not commands: an escape sequence does not reach the terminal, `[bold]` is no markup, `=1+1` no formula, `$x$` no
-mathematics. What a page in HTML shows goes through `plain` too, before jinja escapes it.
+Data are not commands: an escape sequence does not reach the terminal, `[bold]` is no markup, `=1+1` no formula, `$x$`
+no mathematics. What a page in HTML shows goes through `plain` too, before jinja escapes it.
 """
 
 import re
@@ -42,7 +43,8 @@ def in_markup(text: object) -> str:
 
 
 def in_csv(text: str) -> str:
-    """Text for a cell of a table: a spreadsheet would compute what begins as a formula, so an apostrophe stands before it.
+    """Text for a cell of a table: a spreadsheet would compute what begins as a formula, so an apostrophe stands before
+    it.
 
     >>> in_csv("=1+1"), in_csv("cat"), in_csv("-0.5"), in_csv("-rf")
     ("'=1+1", 'cat', '-0.5', "'-rf")

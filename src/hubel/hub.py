@@ -37,7 +37,8 @@ class Fetched:
     licence: str | None
 
     def prepared(self) -> dict[str, Any]:
-        """How pictures are prepared and what the classes are, as far as the configuration tells: keys of `PretrainedWeights`.
+        """How pictures are prepared and what the classes are, as far as the configuration tells: keys of
+        `PretrainedWeights`.
 
         The shorter side is resized to crop / crop_pct, as timm does it.
         """
@@ -55,7 +56,8 @@ class Fetched:
 
 
 def fetch(name: str) -> Fetched:
-    """The weights that hf-hub:OWNER/NAME stands for; with @REVISION those of a branch, tag or commit, with /FILE that file.
+    """The weights that hf-hub:OWNER/NAME stands for; with @REVISION those of a branch, tag or commit, with /FILE that
+    file.
 
     Raises:
         UsageError: the library is not installed, or the name has another form.
@@ -63,12 +65,16 @@ def fetch(name: str) -> Fetched:
     """
     found = NAME.fullmatch(name)
     if found is None:
-        raise UsageError(f"{name!r} is no name on the hub; it has the form {HUB}OWNER/NAME, with @REVISION or /FILE behind it "
-                         f"where the newest or the usual one is not meant")  # fmt: skip
+        raise UsageError(
+            f"{name!r} is no name on the hub; it has the form {HUB}OWNER/NAME, with @REVISION or /FILE behind it "
+            f"where the newest or the usual one is not meant"
+        )
     for step in (*found["repository"].split("/"), *(found["file"] or "x").split("/")):
         if not step.strip(".") or not step.isprintable() or "\\" in step:
-            raise UsageError(f"{name!r} is no name on the hub: {step!r} is no part of a path there; it has the form "
-                             f"{HUB}OWNER/NAME/FILE")  # fmt: skip
+            raise UsageError(
+                f"{name!r} is no name on the hub: {step!r} is no part of a path there; it has the form "
+                f"{HUB}OWNER/NAME/FILE"
+            )
     repository, wanted = found["repository"], (found["file"],) if found["file"] else WEIGHTS
     path = next(filter(None, (_file(name, repository, file, found["revision"]) for file in wanted)), None)
     if path is None:
@@ -79,8 +85,13 @@ def fetch(name: str) -> Fetched:
     commit, file = inside[0], "/".join(inside[1:])
     config, card = (_file(name, repository, beside, commit) for beside in ("config.json", "README.md"))
     named = f"{HUB}{repository}@{commit}" + (f"/{found['file']}" if found["file"] else "")
-    return Fetched(path, named, f"{_endpoint()}/{repository}/resolve/{commit}/{file}",
-                   _config(config) if config else {}, _licence(card) if card else None)  # fmt: skip
+    return Fetched(
+        path,
+        named,
+        f"{_endpoint()}/{repository}/resolve/{commit}/{file}",
+        _config(config) if config else {},
+        _licence(card) if card else None,
+    )
 
 
 def _endpoint() -> str:
@@ -92,24 +103,40 @@ def _file(name: str, repository: str, file: str, revision: str | None) -> Path |
     try:
         from huggingface_hub import errors, hf_hub_download
     except ImportError as error:
-        raise UsageError(f"{name} is fetched by huggingface_hub, which is not installed; pip install 'hubel[hub]', or give the "
-                         f"path of a copy of the weights") from error  # fmt: skip
+        raise UsageError(
+            f"{name} is fetched by huggingface_hub, which is not installed; pip install 'hubel[hub]', or give the "
+            f"path of a copy of the weights"
+        ) from error
     try:
-        return Path(hf_hub_download(repository, file, revision=revision, library_name="hubel",
-                                    cache_dir=os.environ.get("HF_HUB_CACHE"), endpoint=_endpoint()))  # fmt: skip
+        return Path(
+            hf_hub_download(
+                repository,
+                file,
+                revision=revision,
+                library_name="hubel",
+                cache_dir=os.environ.get("HF_HUB_CACHE"),
+                endpoint=_endpoint(),
+            )
+        )
     except errors.HFValidationError as error:
         raise UsageError(f"{name!r} is no name on the hub: {_sentence(error)}") from error
     except errors.GatedRepoError as error:
-        raise FileError(f"{name} is given out to those only who accept its terms: do so at {_endpoint()}/{repository}, then log in "
-                        f"with: hf auth login") from error  # fmt: skip
+        raise FileError(
+            f"{name} is given out to those only who accept its terms: do so at {_endpoint()}/{repository}, then log in "
+            f"with: hf auth login"
+        ) from error
     except errors.RepositoryNotFoundError as error:
-        raise FileError(f"there is no repository {repository} at {_endpoint()}, or it is private; look the name up there, or log "
-                        f"in with: hf auth login") from error  # fmt: skip
+        raise FileError(
+            f"there is no repository {repository} at {_endpoint()}, or it is private; look the name up there, or log "
+            f"in with: hf auth login"
+        ) from error
     except errors.RevisionNotFoundError as error:
         raise FileError(f"{name}: the repository has no revision {revision}; leave it out for the newest") from error
     except errors.LocalEntryNotFoundError as error:
-        raise FileError(f"{name} is not in the hub's cache and {_endpoint()} cannot be reached; check the connection and "
-                        f"HF_HUB_OFFLINE, or give the path of a copy") from error  # fmt: skip
+        raise FileError(
+            f"{name} is not in the hub's cache and {_endpoint()} cannot be reached; check the connection and "
+            f"HF_HUB_OFFLINE, or give the path of a copy"
+        ) from error
     except errors.EntryNotFoundError:
         return None
     except (errors.HfHubHTTPError, OSError) as error:

@@ -1,7 +1,7 @@
 """What is read of a file that somebody else made: plain files only, and no more than memory holds.
 
-A named pipe or a device would be waited for or read for ever, and a small archive may say that it unpacks to terabytes: both
-are refused before anything is read, in words that an OSError carries as its `strerror`.
+A named pipe or a device would be waited for or read for ever, and a small archive may say that it unpacks to terabytes:
+both are refused before anything is read, in words that an OSError carries as its `strerror`.
 """
 
 import errno

@@ -1,7 +1,8 @@
 """Locks between processes: a file beside what is locked, gone when the lock is.
 
-The system's own lock (flock) on that file ends with its process, however that ends, also in another container or on another
-host that shares the file system. Where the file system has no such locks, a file that is made only where there is none does
+The system's own lock (flock) on that file ends with its process, however that ends, also in another container or on
+another host that shares the file system. Where the file system has no such locks, a file that is made only where there
+is none does
 it: it names its owner, and the next process takes it over once that owner is known to have ended.
 """
 
@@ -162,7 +163,9 @@ def _me() -> bytes:
 
 
 def _started(process: int) -> str:
-    """When a process began, by its system's clock: numbers of processes are given again.  Empty where that is not known."""
+    """When a process began, by its system's clock: numbers of processes are given again.  Empty where that is not
+    known.
+    """
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

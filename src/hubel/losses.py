@@ -1,7 +1,7 @@
 """Losses: softmax cross-entropy, the multi-class hinge, binary cross-entropy.
 
-Every loss maps logits N K and targets to one figure per picture, N. Targets are labels N, fractions N K (of mixed pictures),
-or 0 and 1 N K (multi-label, binary cross-entropy only).
+Every loss maps logits N K and targets to one figure per picture, N. Targets are labels N, fractions N K (of mixed
+pictures), or 0 and 1 N K (multi-label, binary cross-entropy only).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,9 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
-    """-log softmax(s)_y, per picture [nats]  (the lecture's softmax loss; smoothing: Szegedy et al. 2016, section 7)."""
+    """-log softmax(s)_y, per picture [nats]  (the lecture's softmax loss; smoothing: Szegedy et al. 2016, section
+    7).
+    """
     targets = targets if targets.ndim == 1 else targets.to(logits.dtype)
     return functional.cross_entropy(logits, targets, weight, reduction="none", label_smoothing=smoothing)
 
@@ -36,7 +38,9 @@ def hinge(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tenso
 def binary_cross_entropy(
     logits: Tensor, targets: Tensor, weight: Tensor | None = None, smoothing: float = 0.0
 ) -> Tensor:
-    """-sum over classes of t log sigmoid(s) + (1 - t) log(1 - sigmoid(s)), per picture [nats]; a weight is its class's."""
+    """-sum over classes of t log sigmoid(s) + (1 - t) log(1 - sigmoid(s)), per picture [nats]; a weight is its
+    class's.
+    """
     targets = functional.one_hot(targets, logits.shape[1]) if targets.ndim == 1 else targets
     targets = targets.to(logits.dtype)
     if smoothing:

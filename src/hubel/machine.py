@@ -31,8 +31,9 @@ def usable(device: str | None) -> str:
         raise UsageError(f"device is {device!r}; use cpu, cuda or cuda:N")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"device={device}: torch {torch.__version__} sees no CUDA device here; use device=cpu")
-    if (device.startswith("cuda:") and not device[5:].isdecimal()) or (device[5:].isdecimal() and (
-            int(device[5:]) >= torch.cuda.device_count())):  # fmt: skip
+    if (device.startswith("cuda:") and not device[5:].isdecimal()) or (
+        device[5:].isdecimal() and (int(device[5:]) >= torch.cuda.device_count())
+    ):
         raise UsageError(f"device={device}: there are {torch.cuda.device_count()} CUDA devices here, numbered from 0")
     return device
 

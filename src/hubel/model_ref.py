@@ -10,8 +10,8 @@
     both.json              ensemble     the file of an ensemble
     hf-hub:OWNER/NAME      hub          weights on the Hugging Face Hub, see `hub.fetch`
 
-Whether a bare word is a name of the zoo, and what lies at a path, is not asked here: the zoo says the one when it builds,
-`ModelRef.resolve` asks the disk for the other.
+Whether a bare word is a name of the zoo, and what lies at a path, is not asked here: the zoo says the one when it
+builds, `ModelRef.resolve` asks the disk for the other.
 """
 
 import os
@@ -117,7 +117,9 @@ class ModelRef:
 
     @property
     def stem(self) -> str:
-        """A short word for the folder of a run that trains it: the file of code without folders and ending, else the name."""
+        """A short word for the folder of a run that trains it: the file of code without folders and ending, else the
+        name.
+        """
         return Path(self.file).stem if self.file else self.text
 
     @property
@@ -131,7 +133,9 @@ class ModelRef:
         return (ModelRef("zoo", found["whole"]), int(found["stages"])) if found else None
 
     def located(self) -> "ModelRef":
-        """The reference with the whole path of its code, so that it is found from any folder; of other kinds as it is."""
+        """The reference with the whole path of its code, so that it is found from any folder; of other kinds as it
+        is.
+        """
         return ModelRef("code", f"{Path(self.file).resolve()}:{self.attribute}") if self.is_code else self
 
 

@@ -16,17 +16,19 @@ BEGAN = time.monotonic()  # what a budget counts from; only Python's own start c
 # fmt: off
 PARAMETERS = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3}  # malloc.h
 KEEPING =    {"trim_threshold": 1 << 30, "top_pad": 64 << 20, "mmap_threshold": 1 << 30}
-USUAL =      {"trim_threshold": 64 << 20, "top_pad": 128 << 10, "mmap_threshold": 32 << 20}  # where glibc's own rules end
+# USUAL: where glibc's own rules end
+USUAL =      {"trim_threshold": 64 << 20, "top_pad": 128 << 10, "mmap_threshold": 32 << 20}
 # fmt: on
 
 
 def tune() -> None:
-    """Sets glibc's allocator, OpenMP's waiting and Python's end; call it before torch is imported.  Variables already set are kept.
+    """Sets glibc's allocator, OpenMP's waiting and Python's end; call it before torch is imported.  Variables already
+    set are kept.
 
     Training frees and asks for the same large blocks every step, so glibc should keep them instead of returning them to
-    the system. Threads that spin while they wait win a little on an idle machine and lose most of it on a busy one: with
-    other work on two cores, small networks trained eight times slower before the spinning was cut short. Python ends with a search
-    for garbage among all that torch has loaded, 0.6 s for nothing.
+    the system. Threads that spin while they wait win a little on an idle machine and lose most of it on a busy one:
+    with other work on two cores, small networks trained eight times slower before the spinning was cut short. Python
+    ends with a search for garbage among all that torch has loaded, 0.6 s for nothing.
     """
     atexit.register(gc.freeze)
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -34,7 +36,9 @@ def tune() -> None:
 
 
 def allocate(thresholds: dict[str, int]) -> bool:
-    """Sets glibc's allocator [bytes]: `KEEPING`, or `USUAL` to measure what others get; False where it cannot be set."""
+    """Sets glibc's allocator [bytes]: `KEEPING`, or `USUAL` to measure what others get; False where it cannot be
+    set.
+    """
     if sys.platform != "linux":
         return False
     try:
@@ -68,7 +72,9 @@ class _Pipe(io.FileIO):
 
 @contextmanager
 def outliving_readers() -> Iterator[None]:
-    """Inside, a reader of our output may go away, as `head` does: nothing stops for it, and the exit code stays the work's."""
+    """Inside, a reader of our output may go away, as `head` does: nothing stops for it, and the exit code stays the
+    work's.
+    """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_unbreakable, before)
     try:
@@ -90,14 +96,15 @@ def _unbreakable(stream: Any) -> Any:
         return stream
     stream.flush()
     pipe = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
-    return io.TextIOWrapper(pipe, stream.encoding, stream.errors, line_buffering=stream.line_buffering,
-                            write_through=stream.write_through)  # fmt: skip
+    return io.TextIOWrapper(
+        pipe, stream.encoding, stream.errors, line_buffering=stream.line_buffering, write_through=stream.write_through
+    )
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No garbage collection meanwhile: building or inspecting a network makes much that is all in use, and looking through it
-    takes a while.
+    """No garbage collection meanwhile: building or inspecting a network makes much that is all in use, and looking
+    through it takes a while.
     """
     collects = gc.isenabled()
     gc.disable()

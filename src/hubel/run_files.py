@@ -1,8 +1,9 @@
 """The files of one run belong together: each says of which run it is, and what JSON holds carries a digest of itself.
 
-`run.json` gets its `run_id` when the run is made; whatever the run writes later repeats it. So a file that was exchanged for
-another run's, of the same data even, is refused where it is read, and so is one that somebody has edited. A copy of a whole
-folder is the same run. Whoever edits a file on purpose removes its `sha256`, and it is taken as it is.
+`run.json` gets its `run_id` when the run is made; whatever the run writes later repeats it. So a file that was
+exchanged for another run's, of the same data even, is refused where it is read, and so is one that somebody has edited.
+A copy of a whole folder is the same run. Whoever edits a file on purpose removes its `sha256`, and it is taken as it
+is.
 """
 
 import json
@@ -55,13 +56,17 @@ def read(path: Path, shape: Any, run_id: str | None, kind: str = "run") -> Any:
 def refuse_edited(path: Path, about: Mapping[str, Any]) -> None:
     """Raises a FileError where a document is not what was written, though its digest is still there."""
     if not files.is_whole(about):
-        raise FileError(f"{path} was edited since it was written: its digest is another; restore it from a copy"
-                        f"{ADVICE.get(path.name, '')}, or remove its line sha256 where you edited it yourself")  # fmt: skip
+        raise FileError(
+            f"{path} was edited since it was written: its digest is another; restore it from a copy"
+            f"{ADVICE.get(path.name, '')}, or remove its line sha256 where you edited it yourself"
+        )
 
 
 def refuse_foreign(path: Path, found: Any, run_id: str | None, kind: str = "run") -> None:
     """Raises a FileError where a file in the folder of a run, or of a series of runs, is another's."""
     if found != run_id:
-        raise FileError(f"{path} is not of the {kind} whose {kind}.json lies beside it ({RUN_ID} {found or 'missing'}, there "
-                        f"{run_id or 'missing'}); put back the one that was exchanged from a copy"
-                        f"{ADVICE.get(path.name, '')}")  # fmt: skip
+        raise FileError(
+            f"{path} is not of the {kind} whose {kind}.json lies beside it ({RUN_ID} {found or 'missing'}, there "
+            f"{run_id or 'missing'}); put back the one that was exchanged from a copy"
+            f"{ADVICE.get(path.name, '')}"
+        )

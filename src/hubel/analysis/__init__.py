@@ -36,5 +36,24 @@ from hubel.analysis.sequence import model
 from hubel.analysis.summary import Summary, summary
 from hubel.analysis.sums import arithmetic
 
-__all__ = ["Comparison", "Finding", "Given", "Inputs", "Row", "Summary", "Total", "Window", "arithmetic", "asked",
-           "assumed", "check_input", "compare", "lint", "model", "named", "several", "size_of", "summary"]  # fmt: skip
+__all__ = [
+    "Comparison",
+    "Finding",
+    "Given",
+    "Inputs",
+    "Row",
+    "Summary",
+    "Total",
+    "Window",
+    "arithmetic",
+    "asked",
+    "assumed",
+    "check_input",
+    "compare",
+    "lint",
+    "model",
+    "named",
+    "several",
+    "size_of",
+    "summary",
+]

@@ -51,12 +51,20 @@ class Comparison:
         return {"models": [asdict(entry) | {"flops": entry.flops} for entry in self.entries]}
 
     def text(self, width: int | None = None) -> str:
-        """The complexity table; where there is room for so many columns of text only, without what can best be missed."""
+        """The complexity table; where there is room for so many columns of text only, without what can best be
+        missed.
+        """
         sources = sorted({entry.accuracy_of for entry in self.entries if entry.accuracy_of})
-        trained = [f"{entry.name}: {entry.training_params:,} more parameters in layers that only training uses."
-                   for entry in self.entries if entry.training_params]  # fmt: skip
-        notes = ["For one picture; 1 MAC = 2 FLOP; memory in bytes; receptive field in px; ?: unknown or unpublished.",
-                 *trained, *(f"Top-1: {source}." for source in sources)]  # fmt: skip
+        trained = [
+            f"{entry.name}: {entry.training_params:,} more parameters in layers that only training uses."
+            for entry in self.entries
+            if entry.training_params
+        ]
+        notes = [
+            "For one picture; 1 MAC = 2 FLOP; memory in bytes; receptive field in px; ?: unknown or unpublished.",
+            *trained,
+            *(f"Top-1: {source}." for source in sources),
+        ]
         return grid(
             COLUMNS, [_cells(entry) for entry in self.entries], None, "\n".join(notes), left=1, width=width, spare=SPARE
         )
@@ -99,18 +107,31 @@ def _entry(described: Summary) -> Entry:
     total = described.total
     aside = total.training_params
     return Entry(
-        name=described.model, input=described.input, params=total.params - aside, training_params=aside, macs=total.macs,
-        peak_activation_bytes=total.peak_activation_bytes, saved_bytes=total.saved_bytes,
-        receptive_field=total.receptive_field, top1=facts.get("top1"), accuracy_of=facts.get("accuracy_of", ""),
+        name=described.model,
+        input=described.input,
+        params=total.params - aside,
+        training_params=aside,
+        macs=total.macs,
+        peak_activation_bytes=total.peak_activation_bytes,
+        saved_bytes=total.saved_bytes,
+        receptive_field=total.receptive_field,
+        top1=facts.get("top1"),
+        accuracy_of=facts.get("accuracy_of", ""),
         year=facts.get("year"),
-    )  # fmt: skip
+    )
 
 
 def _cells(entry: Entry) -> list[str]:
     top1 = "?" if entry.top1 is None else f"{100 * entry.top1:.1f} %"
     counts = (entry.params, entry.macs, entry.flops, entry.peak_activation_bytes, entry.saved_bytes)
-    return [entry.name, "x".join(map(str, entry.input)), *map(number, counts), axes(entry.receptive_field), top1,
-            str(entry.year or "?")]  # fmt: skip
+    return [
+        entry.name,
+        "x".join(map(str, entry.input)),
+        *map(number, counts),
+        axes(entry.receptive_field),
+        top1,
+        str(entry.year or "?"),
+    ]
 
 
 def _dated(years: Sequence[int]) -> str:
@@ -133,16 +154,37 @@ def _chart(entries: Sequence[Entry], path: Path) -> Path:
     largest = max(entry.params for entry in shown)
     areas = [1600 * entry.params / largest for entry in shown]
     years = [entry.year or 0 for entry in shown]
-    plot.scatter(gmacs, [100 * (entry.top1 or 0) for entry in shown], s=areas, c=years, cmap="viridis", alpha=0.6,
-                 edgecolors="black", linewidths=0.6)  # fmt: skip
+    plot.scatter(
+        gmacs,
+        [100 * (entry.top1 or 0) for entry in shown],
+        s=areas,
+        c=years,
+        cmap="viridis",
+        alpha=0.6,
+        edgecolors="black",
+        linewidths=0.6,
+    )
     for entry, x, area in zip(shown, gmacs, areas, strict=True):
         beside = (area / 3.1416) ** 0.5 + 3  # points: the radius of the bubble and a little
-        taken = any(x < other <= 1.5 * x and abs((entry.top1 or 0) - (near.top1 or 0)) < 0.01
-                    for near, other in zip(shown, gmacs, strict=True))  # fmt: skip
-        plot.annotate(in_chart(entry.name), (x, 100 * (entry.top1 or 0)), xytext=(-beside if taken else beside, 0),
-                      textcoords="offset points", va="center", ha="right" if taken else "left", fontsize=8)  # fmt: skip
-    plot.set(xscale="log", xlabel="operations for one picture  [GMAC]", ylabel="published top-1 accuracy  [%]",
-             title=f"Area: parameters, up to {largest / 1e6:.1f} million. {_dated(years)}")  # fmt: skip
+        taken = any(
+            x < other <= 1.5 * x and abs((entry.top1 or 0) - (near.top1 or 0)) < 0.01
+            for near, other in zip(shown, gmacs, strict=True)
+        )
+        plot.annotate(
+            in_chart(entry.name),
+            (x, 100 * (entry.top1 or 0)),
+            xytext=(-beside if taken else beside, 0),
+            textcoords="offset points",
+            va="center",
+            ha="right" if taken else "left",
+            fontsize=8,
+        )
+    plot.set(
+        xscale="log",
+        xlabel="operations for one picture  [GMAC]",
+        ylabel="published top-1 accuracy  [%]",
+        title=f"Area: parameters, up to {largest / 1e6:.1f} million. {_dated(years)}",
+    )
     plot.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     for axis in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
         axis(lambda value, _: f"{value:g}")

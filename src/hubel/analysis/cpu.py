@@ -46,8 +46,16 @@ class OnCPU(TorchFunctionMode):
         return func(*args, **kwargs) if kwargs else func(*args)
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
-               is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False) -> Tensor:  # fmt: skip
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
     """softmax(Q K') V by the operator that the CPU chooses."""
     how: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
     if all(tensor is None or tensor.is_meta for tensor in (query, key, value, attn_mask)):

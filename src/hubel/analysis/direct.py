@@ -38,5 +38,7 @@ def _relu(module: nn.ReLU, x: Tensor) -> Named:
 
 
 OF: dict[type[nn.Module], Callable[[Any, Tensor], Named | None]] = {
-    nn.Conv2d: _convolution, nn.BatchNorm2d: _batch_norm, nn.ReLU: _relu,
-}  # fmt: skip
+    nn.Conv2d: _convolution,
+    nn.BatchNorm2d: _batch_norm,
+    nn.ReLU: _relu,
+}

@@ -80,8 +80,10 @@ def unknown(shape: Sequence[int], inputs: Sequence[Field]) -> Field | None:
     if not inputs:
         return None
     axes = len(inputs[0].spans)
-    spans = [span if all(f.spans[axis] and f.spans[axis].whole for f in inputs) else None  # type: ignore[union-attr]
-             for axis, span in enumerate(inputs[0].spans)]  # fmt: skip
+    spans = [
+        span if all(f.spans[axis] and f.spans[axis].whole for f in inputs) else None  # type: ignore[union-attr]
+        for axis, span in enumerate(inputs[0].spans)
+    ]
     return Field(tuple(uneven(n, axes) for n in shape), tuple(spans))
 
 
@@ -92,8 +94,10 @@ def simplified(dim: Dim) -> Dim:
     joined: list[Factor] = []
     many = [factor for factor in dim if factor[0] != 1] or [dim[-1]]
     for n, steps in many:
-        if joined and all(a is not None and b is not None and phases.unfolded(b, n) == (a, b)
-                          for a, b in zip(joined[-1][1], steps, strict=True)):  # fmt: skip
+        if joined and all(
+            a is not None and b is not None and phases.unfolded(b, n) == (a, b)
+            for a, b in zip(joined[-1][1], steps, strict=True)
+        ):
             joined[-1] = (joined[-1][0] * n, steps)
         else:
             joined.append((n, steps))
@@ -142,8 +146,9 @@ def expand(field: Field, shape: Sequence[int]) -> Field:
     axes = len(field.spans)
     missing = len(shape) - len(field.dims)
     dims = tuple(flat(1, axes) for _ in range(missing)) + field.dims
-    return field._replace(dims=tuple(dim if positions(dim) == n else flat(n, axes)
-                                     for dim, n in zip(dims, shape, strict=True)))  # fmt: skip
+    return field._replace(
+        dims=tuple(dim if positions(dim) == n else flat(n, axes) for dim, n in zip(dims, shape, strict=True))
+    )
 
 
 def reduce(field: Field, over: Sequence[int], *, keepdim: bool = True) -> Field:
@@ -182,9 +187,12 @@ def window(field: Field, dim: int, *, kernel: int, stride: int, padding: int, di
     return Field(_with(field.dims, dim, ((out, moved),)), spans)
 
 
-def through(field: Field, dim: int, reads: Callable[[int], Iterable[int]], *, outputs: int, inputs: int,
-            out: int) -> Field:  # fmt: skip
-    """Any window along one dimension: `outputs` positions on, the same is read `inputs` positions on; see `phases.through`."""
+def through(
+    field: Field, dim: int, reads: Callable[[int], Iterable[int]], *, outputs: int, inputs: int, out: int
+) -> Field:
+    """Any window along one dimension: `outputs` positions on, the same is read `inputs` positions on; see
+    `phases.through`.
+    """
     _, steps = one_factor(field.dims[dim])
     spans, moved = list(field.spans), list(steps)
     for axis, (span, step) in enumerate(zip(field.spans, steps, strict=True)):

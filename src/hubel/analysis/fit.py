@@ -52,8 +52,9 @@ def checked(shadow: Shadow, input: Sequence[int] | Inputs) -> Trace:
     except Stopped as stopped:
         if not _is_about_shapes(stopped.error):
             raise stopped.error from None
-        raise ShapeError(f"{_layer(shadow, stopped)}: {_reason(stopped)}; {_way_out(shadow, input, stopped)}") \
-            from stopped.error  # fmt: skip
+        raise ShapeError(
+            f"{_layer(shadow, stopped)}: {_reason(stopped)}; {_way_out(shadow, input, stopped)}"
+        ) from stopped.error
 
 
 def _is_about_shapes(error: Exception) -> bool:
@@ -95,14 +96,17 @@ def _reason(stopped: Stopped) -> str:
     return f"it gets {got or 'no tensor'} and says: {str(stopped.error).strip().splitlines()[0] or 'no'}"
 
 
-def _window(x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int],
-            dilation: Sequence[int]) -> str:  # fmt: skip
+def _window(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> str:
     """`7x7 input, 3x3 filter, stride 3`, and the sentence of the arithmetic."""
     count = x.dim() - 2
-    kernel, stride, padding, dilation = (list(v) * count if len(v) == 1 else list(v)
-                                         for v in (kernel, stride, padding, dilation))  # fmt: skip
-    words = f"{_px(x.shape[2:])} input, {_px(kernel)} filter, stride {stride[0]}" + \
-        (f", padding {padding[0]}" if any(padding) else "")  # fmt: skip
+    kernel, stride, padding, dilation = (
+        list(v) * count if len(v) == 1 else list(v) for v in (kernel, stride, padding, dilation)
+    )
+    words = f"{_px(x.shape[2:])} input, {_px(kernel)} filter, stride {stride[0]}" + (
+        f", padding {padding[0]}" if any(padding) else ""
+    )
     for sizes in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True):
         try:
             out_size(*sizes)

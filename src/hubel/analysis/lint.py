@@ -69,8 +69,10 @@ def lint(model: str | nn.Module, input: Size | Inputs | Sequence[Size] | None = 
     for call in trace.calls:
         for key in set(call.reads):
             readers[key].append(call)
-    moving = [f is not None and any(any(step != 0 for step in steps) for dim in f.dims for _, steps in dim)
-              for f in receptive_fields(trace)]  # fmt: skip
+    moving = [
+        f is not None and any(any(step != 0 for step in steps) for dim in f.dims for _, steps in dim)
+        for f in receptive_fields(trace)
+    ]
     case = Case(described, trace, readers, moving)
     return [finding for rule in RULES.values() for finding in rule(case)]
 
@@ -87,8 +89,11 @@ def _alive(trace: Trace) -> list[dict[int, Tensor]]:
     last.update({storage(tensor): len(trace.calls) for tensor in trace.outputs})
     cuts = [{storage(tensor): tensor for tensor in trace.inputs}]
     for index, call in enumerate(trace.calls):
-        made = {key: tensor for key, tensor in zip(call.writes, call.outputs, strict=True)
-                if call.inputs and key not in trace.weights}  # fmt: skip
+        made = {
+            key: tensor
+            for key, tensor in zip(call.writes, call.outputs, strict=True)
+            if call.inputs and key not in trace.weights
+        }
         cuts.append({key: tensor for key, tensor in (cuts[-1] | made).items() if last.get(key, -1) > index})
     return cuts
 
@@ -98,19 +103,31 @@ def bottlenecks(case: Case) -> Iterator[Finding]:
     volumes = [sum(tensor.numel() for tensor in cut.values()) for cut in _alive(case.trace)]
     for call, moving, (before, after) in zip(case.trace.calls, case.moving, pairwise(volumes), strict=True):
         if moving and after and before > FALL * after:
-            yield Finding(rule="bottleneck", layer=call.path, message=(
-                f"the volume falls from {before:,} to {after:,} numbers, {_times(before / after)} times in one layer; "
-                f"let it fall more slowly, as a pooling by 2 does"))  # fmt: skip
+            yield Finding(
+                rule="bottleneck",
+                layer=call.path,
+                message=(
+                    f"the volume falls from {before:,} to {after:,} numbers, {_times(before / after)} times in one "
+                    "layer; "
+                    f"let it fall more slowly, as a pooling by 2 does"
+                ),
+            )
 
 
 def small_field(case: Case) -> Iterator[Finding]:
     """A receptive field smaller than the picture."""
-    for size, pixels, axis in zip(case.summary.total.receptive_field, picture(case.summary.inputs)[1:], ("height", "width"),
-                                  strict=False):  # fmt: skip
+    for size, pixels, axis in zip(
+        case.summary.total.receptive_field, picture(case.summary.inputs)[1:], ("height", "width"), strict=False
+    ):
         if size is not None and size < pixels:
-            yield Finding(rule="receptive-field", layer=ROOT, message=(
-                f"the last feature map sees {size:.0f} of {pixels} px ({size / pixels:.0%}) of the {axis}; larger "
-                f"structures are invisible to it: more layers, a larger stride, or dilation"))  # fmt: skip
+            yield Finding(
+                rule="receptive-field",
+                layer=ROOT,
+                message=(
+                    f"the last feature map sees {size:.0f} of {pixels} px ({size / pixels:.0%}) of the {axis}; larger "
+                    f"structures are invisible to it: more layers, a larger stride, or dilation"
+                ),
+            )
             return
 
 
@@ -129,9 +146,15 @@ def large_filters(case: Case) -> Iterator[Finding]:
         if small < count:
             positions = (row.macs or 0) // count
             yield Finding(
-                rule="large-filter", layer=row.name, params=count - small, macs=positions * (count - small), message=(
+                rule="large-filter",
+                layer=row.name,
+                params=count - small,
+                macs=positions * (count - small),
+                message=(
                     f"a {volume(kernel)} filter has {count:,} weights; {chain} filters of 3x3 see the same "
-                    f"{kernel[0]} px with {small:,} ({1 - small / count:.0%} less)"))  # fmt: skip
+                    f"{kernel[0]} px with {small:,} ({1 - small / count:.0%} less)"
+                ),
+            )
 
 
 def idle_biases(case: Case) -> Iterator[Finding]:
@@ -143,8 +166,12 @@ def idle_biases(case: Case) -> Iterator[Finding]:
             if readers and all("batch_norm" in reader.name for reader in readers):
                 wasted[call.path] += call.args[2].numel()
     for path, count in wasted.items():
-        yield Finding(rule="idle-bias", layer=path, params=count, message=(
-            f"its {count:,} biases do nothing, the batch norm after it subtracts them again; bias=False"))  # fmt: skip
+        yield Finding(
+            rule="idle-bias",
+            layer=path,
+            params=count,
+            message=(f"its {count:,} biases do nothing, the batch norm after it subtracts them again; bias=False"),
+        )
 
 
 def dense_layers(case: Case) -> Iterator[Finding]:
@@ -153,9 +180,15 @@ def dense_layers(case: Case) -> Iterator[Finding]:
     for row in case.summary.rows:
         if row.op == "linear" and row.weight and len(case.summary.rows) > 4 and row.params > DENSE * total:
             c_out, c_in = row.weight
-            yield Finding(rule="dense-layer", layer=row.name, message=(
-                f"{row.params:,} of {total:,} parameters ({row.params / total:.0%}) sit in this {c_in:,} to {c_out:,} "
-                f"layer; global average pooling before it leaves only the channels"))  # fmt: skip
+            yield Finding(
+                rule="dense-layer",
+                layer=row.name,
+                message=(
+                    f"{row.params:,} of {total:,} parameters ({row.params / total:.0%}) sit in this {c_in:,} to "
+                    f"{c_out:,} "
+                    f"layer; global average pooling before it leaves only the channels"
+                ),
+            )
 
 
 def skipped_pixels(case: Case) -> Iterator[Finding]:
@@ -168,9 +201,14 @@ def skipped_pixels(case: Case) -> Iterator[Finding]:
             assert window is not None
             reach = [min(1.0, k / s) for k, s in zip(window.kernel, window.stride, strict=True)]
             unread = 1 - reach[0] * (reach[1] if len(reach) > 1 else 1)
-            yield Finding(rule="stride", layer=call.path, message=(
-                f"stride {window.stride[0]} is larger than the {volume(window.kernel)} filter: {unread:.0%} of its "
-                f"input is read by nobody"))  # fmt: skip
+            yield Finding(
+                rule="stride",
+                layer=call.path,
+                message=(
+                    f"stride {window.stride[0]} is larger than the {volume(window.kernel)} filter: {unread:.0%} of its "
+                    f"input is read by nobody"
+                ),
+            )
 
 
 def _skips(call: Call) -> bool:
@@ -189,9 +227,14 @@ def uneven_windows(case: Case) -> Iterator[Finding]:
         count = len(window.kernel)
         sizes = zip(sides[-count:], window.kernel, window.stride, window.padding, window.dilation, strict=True)
         first = next(one for one, pixels in zip(sizes, lost, strict=True) if pixels)
-        yield Finding(rule="fit", layer=call.path, message=(
-            f"{volume(sides[-count:])} input, {volume(window.kernel)} filter, stride {axes(window.stride)}: "
-            f"{sums.fit_sum(*first)}"))  # fmt: skip
+        yield Finding(
+            rule="fit",
+            layer=call.path,
+            message=(
+                f"{volume(sides[-count:])} input, {volume(window.kernel)} filter, stride {axes(window.stride)}: "
+                f"{sums.fit_sum(*first)}"
+            ),
+        )
 
 
 def _left_over(call: Call) -> tuple[int, ...]:
@@ -211,17 +254,24 @@ def channels(case: Case) -> Iterator[Finding]:
             last[tuple(sides)] = (first, c)
     for (old, (_, before)), (new, (path, after)) in pairwise(last.items()):
         if round(old[0] / new[0]) == 2 and after != 2 * before:
-            yield Finding(rule="channels", layer=path, message=(
-                f"from {volume(old)} to {volume(new)} px the channels go from {before} to {after}; {2 * before} would "
-                f"keep the operations of a layer the same"))  # fmt: skip
+            yield Finding(
+                rule="channels",
+                layer=path,
+                message=(
+                    f"from {volume(old)} to {volume(new)} px the channels go from {before} to {after}; {2 * before} "
+                    "would "
+                    f"keep the operations of a layer the same"
+                ),
+            )
 
 
 def dead_parameters(case: Case) -> Iterator[Finding]:
     """Parameters that no forward pass reads, or whose result never reaches the output."""
     for row in case.summary.rows:
         if row.op == "not called" and row.params:
-            yield Finding(rule="dead", layer=row.name, params=row.params, message=(
-                f"{row.params:,} parameters are never read"))  # fmt: skip
+            yield Finding(
+                rule="dead", layer=row.name, params=row.params, message=(f"{row.params:,} parameters are never read")
+            )
     needed = {storage(tensor) for tensor in case.trace.outputs}
     lost: Counter[str] = Counter()
     names = {storage(parameter): parameter.numel() for parameter in case.trace.parameters.values()}
@@ -233,8 +283,12 @@ def dead_parameters(case: Case) -> Iterator[Finding]:
             lost[call.path] += sum(names[key] for key in given if key in names and key not in needed)
     for path, count in lost.items():
         if count:
-            yield Finding(rule="dead", layer=path, params=count, message=(
-                f"{count:,} parameters are read, but the result never reaches the output"))  # fmt: skip
+            yield Finding(
+                rule="dead",
+                layer=path,
+                params=count,
+                message=(f"{count:,} parameters are read, but the result never reaches the output"),
+            )
 
 
 def normalised_outputs(case: Case) -> Iterator[Finding]:
@@ -249,9 +303,15 @@ def normalised_outputs(case: Case) -> Iterator[Finding]:
         ):
             continue
         what, effect = found
-        yield Finding(rule="logits", layer=call.path, message=(
-            f"the output is a {what}, and cross entropy takes it for logits: {effect}; return what comes before it, as "
-            f"hubel train expects"))  # fmt: skip
+        yield Finding(
+            rule="logits",
+            layer=call.path,
+            message=(
+                f"the output is a {what}, and cross entropy takes it for logits: {effect}; return what comes before "
+                "it, as "
+                f"hubel train expects"
+            ),
+        )
 
 
 NORMALISED = {
@@ -262,7 +322,14 @@ NORMALISED = {
 }  # operators, those before others whose names they hold
 
 RULES: dict[str, Callable[[Case], Iterator[Finding]]] = {
-    "bottleneck": bottlenecks, "receptive-field": small_field, "large-filter": large_filters, "idle-bias": idle_biases,
-    "dense-layer": dense_layers, "stride": skipped_pixels, "fit": uneven_windows, "channels": channels, "dead": dead_parameters,
+    "bottleneck": bottlenecks,
+    "receptive-field": small_field,
+    "large-filter": large_filters,
+    "idle-bias": idle_biases,
+    "dense-layer": dense_layers,
+    "stride": skipped_pixels,
+    "fit": uneven_windows,
+    "channels": channels,
+    "dead": dead_parameters,
     "logits": normalised_outputs,
-}  # fmt: skip
+}

@@ -17,15 +17,39 @@ from hubel.analysis.trace import Stopped, Trace
 
 # What the derivative of an operator needs (torch's derivatives.yaml): which of its arguments, which of its results.
 KEEPS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    "convolution": ((0, 1), ()), "native_batch_norm": ((0, 1, 3, 4), (1, 2)),
+    "convolution": ((0, 1), ()),
+    "native_batch_norm": ((0, 1, 3, 4), (1, 2)),
     **dict.fromkeys(("relu", "relu_", "sigmoid", "tanh", "_softmax", "_log_softmax", "leaky_relu_"), ((), (0,))),
-    **dict.fromkeys(("silu", "gelu", "hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "avg_pool2d",
-                     "_adaptive_avg_pool2d"), ((0,), ())),
+    **dict.fromkeys(
+        ("silu", "gelu", "hardtanh", "hardswish", "hardsigmoid", "leaky_relu", "avg_pool2d", "_adaptive_avg_pool2d"),
+        ((0,), ()),
+    ),
     "max_pool2d_with_indices": ((0,), (1,)),
-    **dict.fromkeys(("add", "add_", "cat", "mean", "constant_pad_nd", "upsample_nearest2d", "view", "_unsafe_view",
-                     "t", "transpose", "permute", "expand", "slice", "select", "split", "split_with_sizes", "squeeze",
-                     "unsqueeze", "clone"), ((), ())),
-}  # fmt: skip
+    **dict.fromkeys(
+        (
+            "add",
+            "add_",
+            "cat",
+            "mean",
+            "constant_pad_nd",
+            "upsample_nearest2d",
+            "view",
+            "_unsafe_view",
+            "t",
+            "transpose",
+            "permute",
+            "expand",
+            "slice",
+            "select",
+            "split",
+            "split_with_sizes",
+            "squeeze",
+            "unsqueeze",
+            "clone",
+        ),
+        ((), ()),
+    ),
+}
 PARTNERS = {"mul": (0, 1), "mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2)}  # of these each is kept for the other's sake
 
 
@@ -108,8 +132,9 @@ def _kept_by(call: Call, asking: set[int], trace: Trace) -> list[int] | None:
     if call.name not in KEEPS:
         return None
     arguments, results = KEEPS[call.name]
-    return [trace.memory[id(call.args[at])] for at in arguments if call.args[at] is not None] \
-        + [call.writes[at] for at in results]  # fmt: skip
+    return [trace.memory[id(call.args[at])] for at in arguments if call.args[at] is not None] + [
+        call.writes[at] for at in results
+    ]
 
 
 def saved_for_backward(shadow: Shadow, input: Sequence[int] | Inputs) -> Saved:
@@ -134,8 +159,11 @@ def _saved(shadow: Shadow, input: Sequence[int] | Inputs, batch: int) -> Saved:
 def _unique(kept: list[Tensor], trace: Trace, batch: int) -> dict[int, int]:
     """Bytes of every storage once, parameters and buffers left out."""
     made = {storage(tensor): tensor for tensor in kept}
-    return {key: size // batch for key, tensor in made.items()
-            if key not in trace.weights and (size := tensor.untyped_storage().nbytes())}  # fmt: skip
+    return {
+        key: size // batch
+        for key, tensor in made.items()
+        if key not in trace.weights and (size := tensor.untyped_storage().nbytes())
+    }
 
 
 @contextmanager

@@ -152,18 +152,32 @@ def _rules(names: str, rule: Any) -> dict[str, Any]:
 
 RULES: dict[str, Any] = {
     "convolution": _convolution,
-    **_rules("max_pool2d_with_indices max_pool3d_with_indices max_pool2d avg_pool1d avg_pool2d avg_pool3d "
-             "max_pool1d max_pool3d", _pool),
+    **_rules(
+        "max_pool2d_with_indices max_pool3d_with_indices max_pool2d avg_pool1d avg_pool2d avg_pool3d "
+        "max_pool1d max_pool3d",
+        _pool,
+    ),
     **_rules("_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d", _adaptive),
-    **_rules("mean sum amax amin max min prod var std var_mean std_mean linalg_vector_norm norm argmax argmin "
-             "logsumexp any all", _reduction),
+    **_rules(
+        "mean sum amax amin max min prod var std var_mean std_mean linalg_vector_norm norm argmax argmin "
+        "logsumexp any all",
+        _reduction,
+    ),
     **_rules("_softmax _log_softmax _safe_softmax softmax cumsum", _along),
-    **_rules("native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training",
-             _normalised(_batch_statistics)),
+    **_rules(
+        "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training",
+        _normalised(_batch_statistics),
+    ),
     **_rules("native_layer_norm _fused_rms_norm", _normalised(_last_dimensions)),
     "native_group_norm": _normalised(lambda call: list(range(1, call.args[0].dim()))),
-    "addmm": _product(1), "baddbmm": _product(1), "mm": _product(0), "bmm": _product(0),
-    **_rules("_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_attention_math "
-             "_scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention "
-             "_scaled_dot_product_fused_attention_overrideable", _attention),
-}  # fmt: skip
+    "addmm": _product(1),
+    "baddbmm": _product(1),
+    "mm": _product(0),
+    "bmm": _product(0),
+    **_rules(
+        "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_attention_math "
+        "_scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention "
+        "_scaled_dot_product_fused_attention_overrideable",
+        _attention,
+    ),
+}

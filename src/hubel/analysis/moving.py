@@ -171,15 +171,22 @@ def _rules(names: str, rule: Any) -> dict[str, Any]:
 
 
 RULES: dict[str, Any] = {
-    "cat": _cat, "stack": _stack,
+    "cat": _cat,
+    "stack": _stack,
     "permute": _permute(lambda call, rank: [d % rank for d in call.args[1]]),
-    "transpose": _permute(_swapped), "t": _permute(_swapped),
+    "transpose": _permute(_swapped),
+    "t": _permute(_swapped),
     **_rules("view _unsafe_view reshape _reshape_alias", _shaped),
-    "expand": _expanded, "slice": _slice, "select": _select,
+    "expand": _expanded,
+    "slice": _slice,
+    "select": _select,
     **_rules("split split_with_sizes unbind split_with_sizes_copy", _split),
-    "squeeze": _squeeze, "unsqueeze": _unsqueeze,
+    "squeeze": _squeeze,
+    "unsqueeze": _unsqueeze,
     **_rules("constant_pad_nd reflection_pad2d replication_pad2d reflection_pad1d replication_pad1d", _pad),
     **_rules("index index_select", _index),
-    "pixel_shuffle": _pixel_shuffle, "pixel_unshuffle": _pixel_unshuffle,
-    "roll": _roll, "flip": _roll,
-}  # fmt: skip
+    "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
+    "roll": _roll,
+    "flip": _roll,
+}

@@ -31,8 +31,8 @@ def named(
     """Returns (name, network, input C H W) of what was asked; networks of the zoo get no memory for their weights.
 
     Args:
-        model: any module that takes a batch of pictures; or a name of the zoo, FILE.py:NAME, or a line of layers such as
-            "16c3p1 r p2 gap 10" or a .toml of them.
+        model: any module that takes a batch of pictures; or a name of the zoo, FILE.py:NAME, or a line of layers such
+            as "16c3p1 r p2 gap 10" or a .toml of them.
         input: size of one picture as C H W or "CxHxW"  [px], or the side of a square one; as published unless given.
         classes: number of logits, where the network is built here; as published unless given.
 
@@ -116,7 +116,9 @@ def asked(
 
 
 def assumed(model: ModelName | nn.Module, classes: int | None = None) -> str:
-    """Says what an instrument takes for granted where neither the caller nor the network says it; "" where all is said."""
+    """Says what an instrument takes for granted where neither the caller nor the network says it; "" where all is
+    said.
+    """
     if classes is not None or not isinstance(model, str | os.PathLike | ModelRef):
         return ""
     ref = ModelRef.parse(model)

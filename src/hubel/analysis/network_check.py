@@ -19,8 +19,8 @@ AUXILIARY = "aux"  # how the modules, or the fields of a named tuple, begin that
 def require_logits(model: nn.Module, name: str, shape: Sequence[int], classes: int | None, *, training: bool) -> None:
     """Runs a network on noise: pictures N C H W float32 have to become finite logits N K, and train its weights.
 
-    While training, a tuple (main, *auxiliary) is taken as well, where the network declares its auxiliary heads: by child
-    modules, or fields of a named tuple, whose names begin with "aux".
+    While training, a tuple (main, *auxiliary) is taken as well, where the network declares its auxiliary heads: by
+    child modules, or fields of a named tuple, whose names begin with "aux".
 
     Args:
         model: left as it was: weights, statistics, gradients and mode.
@@ -68,12 +68,15 @@ def inspected(model: nn.Module, name: str, shape: tuple[int, ...]) -> analysis.T
         raise
     except (Exception, SystemExit) as error:  # whatever the user's code does
         said = str(error).strip().partition("\n")[0]
-        raise UsageError(f"{name} cannot be inspected, which runs it without numbers ({type(error).__name__}: {said}); compute "
-                         f"with torch alone in its forward, not with numpy or Python's numbers") from error  # fmt: skip
+        raise UsageError(
+            f"{name} cannot be inspected, which runs it without numbers ({type(error).__name__}: {said}); compute "
+            f"with torch alone in its forward, not with numpy or Python's numbers"
+        ) from error
 
 
-def refuse_single_values(model: nn.Module, name: str, shape: Sequence[int], norms: Sequence[nn.Module], pictures: int,
-                         why: str) -> None:  # fmt: skip
+def refuse_single_values(
+    model: nn.Module, name: str, shape: Sequence[int], norms: Sequence[nn.Module], pictures: int, why: str
+) -> None:
     """Raises a UsageError where a batch norm would see one value per channel, which has no variance.
 
     Args:
@@ -91,9 +94,11 @@ def refuse_single_values(model: nn.Module, name: str, shape: Sequence[int], norm
     def look(norm: nn.Module, inputs: tuple[Any, ...]) -> None:
         x = inputs[0]
         if x.numel() == x.shape[1]:
-            raise UsageError(f"the batch norm {paths[norm]} of {name} would see one value per channel, whose variance is not "
-                             f"defined: {why}, and its maps are 1x1; compute at least two pictures together, or use larger "
-                             f"pictures (size)")  # fmt: skip
+            raise UsageError(
+                f"the batch norm {paths[norm]} of {name} would see one value per channel, whose variance is not "
+                f"defined: {why}, and its maps are 1x1; compute at least two pictures together, or use larger "
+                f"pictures (size)"
+            )
 
     mode = {module: module.training for module in model.modules()}
     hooks = [norm.register_forward_pre_hook(look) for norm in norms]
@@ -116,22 +121,28 @@ def _refuse_weights(model: nn.Module, name: str, *, training: bool) -> None:
         )
     for path, value in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(value):
-            raise UsageError(f"{path} of {name} has no shape yet, because its layer is lazy; run the network once on a picture "
-                             f"where it is built, or give the layer its number of inputs")  # fmt: skip
+            raise UsageError(
+                f"{path} of {name} has no shape yet, because its layer is lazy; run the network once on a picture "
+                f"where it is built, or give the layer its number of inputs"
+            )
         if value.is_meta:
             raise UsageError(
                 f"{path} of {name} is on the meta device and holds no numbers; build the network on the CPU"
             )
         if value.is_complex() or (value.is_floating_point() and value.dtype != torch.float32):
             kind = str(value.dtype).removeprefix("torch.")
-            raise UsageError(f"{path} of {name} is {kind}; weights are float32 here, so build it without .half(), .double() or "
-                             f"their like (precision=bfloat16 computes in half precision)")  # fmt: skip
+            raise UsageError(
+                f"{path} of {name} is {kind}; weights are float32 here, so build it without .half(), .double() or "
+                f"their like (precision=bfloat16 computes in half precision)"
+            )
         if value.is_floating_point() and not value.isfinite().all():
             raise UsageError(f"{path} of {name} holds NaN or infinite numbers, as the network is built; initialise it")
     for path, value in model.state_dict().items():
         if not isinstance(value, Tensor):
-            raise UsageError(f"{path} of {name} is a {type(value).__name__}, and a file of weights holds tensors alone; let "
-                             f"get_extra_state return one, or leave it out")  # fmt: skip
+            raise UsageError(
+                f"{path} of {name} is a {type(value).__name__}, and a file of weights holds tensors alone; let "
+                f"get_extra_state return one, or leave it out"
+            )
     if training and not any(parameter.requires_grad for parameter in model.parameters()):
         count = sum(1 for _ in model.parameters())
         what = f"all of its {count} parameters have requires_grad=False" if count else "it has no parameters"
@@ -147,8 +158,10 @@ def _refuse_inputs(model: nn.Module, name: str) -> None:
     needed = [p.name for p in inputs if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if not placed or len(needed) > 1:
         takes = f"{len(needed)} inputs ({', '.join(needed)})" if len(needed) > 1 else "no input"
-        raise UsageError(f"the forward of {name} takes {takes}, and is given one, the pictures N C H W; let the others have "
-                         f"defaults, or wrap the network")  # fmt: skip
+        raise UsageError(
+            f"the forward of {name} takes {takes}, and is given one, the pictures N C H W; let the others have "
+            f"defaults, or wrap the network"
+        )
 
 
 def _outputs(model: nn.Module, x: Tensor, name: str) -> Any:
@@ -166,17 +179,21 @@ def _outputs(model: nn.Module, x: Tensor, name: str) -> Any:
             except Exception:  # it fails there in another way, which says no more
                 pass
         said = str(error).strip().partition("\n")[0]
-        raise UsageError(f"{name} cannot compute pictures of {'x'.join(map(str, shape))} ({type(error).__name__}: {said}); give "
-                         f"the size and the channels it is made for, or mend its forward") from error  # fmt: skip
+        raise UsageError(
+            f"{name} cannot compute pictures of {'x'.join(map(str, shape))} ({type(error).__name__}: {said}); give "
+            f"the size and the channels it is made for, or mend its forward"
+        ) from error
 
 
 def _refuse_outputs(outputs: Any, model: nn.Module, name: str, classes: int | None, *, training: bool) -> list[Tensor]:
     """The logits, the main ones first."""
     several = training and isinstance(outputs, tuple) and bool(outputs)
     if several and not _declares(model, outputs):
-        raise UsageError(f"{name} returns {_described(outputs)} while training; behind the main logits only those of auxiliary "
-                         f"heads may stand, from child modules whose names begin with {AUXILIARY}; return the logits "
-                         f"alone")  # fmt: skip
+        raise UsageError(
+            f"{name} returns {_described(outputs)} while training; behind the main logits only those of auxiliary "
+            f"heads may stand, from child modules whose names begin with {AUXILIARY}; return the logits "
+            f"alone"
+        )
     every: list[Any] = list(outputs) if several else [outputs]
     for output in every:
         wrong = _wrong(output, classes)
@@ -269,5 +286,7 @@ def _refuse_training(model: nn.Module, x: Tensor, name: str, classes: int | None
     total.backward()
     missed = [path for path, parameter in model.named_parameters() if parameter.grad is None and path in seen.used]
     if missed:
-        raise UsageError(f"no gradient reaches {listed(missed, 3)} of {name}: {why} it and the logits; compute with torch alone, "
-                         f"or say that it stays as it is, by requires_grad_(False)")  # fmt: skip
+        raise UsageError(
+            f"no gradient reaches {listed(missed, 3)} of {name}: {why} it and the logits; compute with torch alone, "
+            f"or say that it stays as it is, by requires_grad_(False)"
+        )

@@ -10,21 +10,47 @@ from hubel import arithmetic
 from hubel.analysis.calls import Call
 
 NAMES = {
-    "_adaptive_avg_pool2d": "adaptive_avg_pool2d", "_to_copy": "to", "_unsafe_view": "view",
-    "native_batch_norm": "batch_norm", "_native_batch_norm_legit_no_training": "batch_norm",
-    "_native_batch_norm_legit": "batch_norm", "native_layer_norm": "layer_norm", "native_group_norm": "group_norm",
-    "max_pool2d_with_indices": "max_pool2d", "max_pool3d_with_indices": "max_pool3d", "_softmax": "softmax",
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
+    "_to_copy": "to",
+    "_unsafe_view": "view",
+    "native_batch_norm": "batch_norm",
+    "_native_batch_norm_legit_no_training": "batch_norm",
+    "_native_batch_norm_legit": "batch_norm",
+    "native_layer_norm": "layer_norm",
+    "native_group_norm": "group_norm",
+    "max_pool2d_with_indices": "max_pool2d",
+    "max_pool3d_with_indices": "max_pool3d",
+    "_softmax": "softmax",
     "_safe_softmax": "softmax",
-    "_log_softmax": "log_softmax", "bmm": "matmul", "baddbmm": "matmul", "constant_pad_nd": "pad",
-    "native_dropout": "dropout", "linalg_vector_norm": "norm",
-}  # fmt: skip
+    "_log_softmax": "log_softmax",
+    "bmm": "matmul",
+    "baddbmm": "matmul",
+    "constant_pad_nd": "pad",
+    "native_dropout": "dropout",
+    "linalg_vector_norm": "norm",
+}
 
 # operators outside the convention's three kinds that multiply all the same, and that no closed form here covers
 UNCOUNTED = {
-    "_cdist_forward", "_trilinear", "_native_multi_head_attention", "_transformer_encoder_layer_fwd", "lstm", "gru",
-    "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "mkldnn_rnn_layer", "_cudnn_rnn", "_fft_r2c", "_fft_c2c",
-    "_fft_c2r", "convolution_overrideable", "_int_mm", "_scaled_mm", "_weight_int8pack_mm", "_weight_int4pack_mm",
-}  # fmt: skip
+    "_cdist_forward",
+    "_trilinear",
+    "_native_multi_head_attention",
+    "_transformer_encoder_layer_fwd",
+    "lstm",
+    "gru",
+    "_thnn_fused_lstm_cell",
+    "_thnn_fused_gru_cell",
+    "mkldnn_rnn_layer",
+    "_cudnn_rnn",
+    "_fft_r2c",
+    "_fft_c2c",
+    "_fft_c2r",
+    "convolution_overrideable",
+    "_int_mm",
+    "_scaled_mm",
+    "_weight_int8pack_mm",
+    "_weight_int4pack_mm",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

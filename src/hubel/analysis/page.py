@@ -24,8 +24,10 @@ STYLE = """
 .hubel td.bar { background: linear-gradient(to left, #cfe3f7 var(--part), transparent var(--part)); }
 """
 COLOURS = {"conv": "#5e81ac", "linear": "#bf616a", "pool": "#a3be8c", "input": "#8c93a3"}
-CAPTION = ("Every volume of another shape, from the input on: sides to one scale, channels to a logarithmic one. "
-           "Blue: convolution; green: pooling; red: dense; violet: other.")  # fmt: skip
+CAPTION = (
+    "Every volume of another shape, from the input on: sides to one scale, channels to a logarithmic one. "
+    "Blue: convolution; green: pooling; red: dense; violet: other."
+)
 HEIGHT = 190  # px of the drawing for the tallest volume
 DRAWN = 40  # volumes at most: a deeper network is drawn by its blocks
 
@@ -37,29 +39,34 @@ def escape(text: str) -> str:
 
 def page(summary: NetworkTable, depth: int | None = None) -> str:
     """A whole page; it loads nothing from elsewhere."""
-    return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(summary.model)}</title><style>body {{ margin: 24px; }}</style></head>"
-            f"<body>{fragment(summary, depth)}</body></html>\n")  # fmt: skip
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(summary.model)}</title><style>body {{ margin: 24px; }}</style></head>"
+        f"<body>{fragment(summary, depth)}</body></html>\n"
+    )
 
 
 def fragment(summary: NetworkTable, depth: int | None = None) -> str:
     """The page's content, for a notebook too."""
     total = summary.total
     figures = {
-        "parameters": tables.number(total.params), "MACs per picture": tables.number(total.macs),
+        "parameters": tables.number(total.params),
+        "MACs per picture": tables.number(total.macs),
         "FLOPs per picture": tables.number(total.flops),
         "bytes of activations at the peak of an inference": tables.number(total.peak_activation_bytes),
         "bytes kept for backward": tables.number(total.saved_bytes),
         "px receptive field of a position of the last feature map": tables.axes(total.receptive_field),
-    }  # fmt: skip
+    }
     shown = "".join(f"<div><b>{value}</b><span>{what}</span></div>" for what, value in figures.items())
-    return (f'<div class="hubel"><style>{STYLE}</style><h1>{escape(summary.model)}</h1>'
-            f"<p>input {tables.given(summary)}</p>"
-            f'<div class="figures">{shown}</div><div class="drawing">{drawing(summary, depth)}</div>'
-            f"<p>{CAPTION}</p>"
-            f'<div class="wide">{_table(summary, depth)}</div><p>{escape(tables.closing(summary))}</p>'
-            "</div>")  # fmt: skip
+    return (
+        f'<div class="hubel"><style>{STYLE}</style><h1>{escape(summary.model)}</h1>'
+        f"<p>input {tables.given(summary)}</p>"
+        f'<div class="figures">{shown}</div><div class="drawing">{drawing(summary, depth)}</div>'
+        f"<p>{CAPTION}</p>"
+        f'<div class="wide">{_table(summary, depth)}</div><p>{escape(tables.closing(summary))}</p>'
+        "</div>"
+    )
 
 
 def _table(summary: NetworkTable, depth: int | None) -> str:
@@ -71,8 +78,12 @@ def _table(summary: NetworkTable, depth: int | None) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody><tfoot><tr>{foot}</tr></tfoot></table>"
 
 
-BARS = {3: lambda row: row.params, 4: lambda row: row.macs, 6: lambda row: row.activation_bytes,
-        7: lambda row: row.saved_bytes}  # fmt: skip
+BARS = {
+    3: lambda row: row.params,
+    4: lambda row: row.macs,
+    6: lambda row: row.activation_bytes,
+    7: lambda row: row.saved_bytes,
+}
 
 
 def _cells(row: Row, most: dict[int, int]) -> str:
@@ -113,9 +124,11 @@ def drawing(summary: NetworkTable, depth: int | None = None) -> str:
         svg, width = _box(row, x, base, HEIGHT / tallest)
         parts.append(svg)
         x += width + 18
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{x:.0f}" height="{base + 62}" role="img" '
-            f'aria-label="volumes of {escape(summary.model)}" font-family="system-ui, sans-serif" font-size="11">'
-            f"{''.join(parts)}</svg>")  # fmt: skip
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{x:.0f}" height="{base + 62}" role="img" '
+        f'aria-label="volumes of {escape(summary.model)}" font-family="system-ui, sans-serif" font-size="11">'
+        f"{''.join(parts)}</svg>"
+    )
 
 
 def _box(row: Row, x: float, base: float, scale: float) -> tuple[str, float]:
@@ -132,16 +145,20 @@ def _box(row: Row, x: float, base: float, scale: float) -> tuple[str, float]:
     above = (
         f"{x:.1f},{top:.1f} {x + w:.1f},{top:.1f} {x + w + side:.1f},{top - lift:.1f} {x + side:.1f},{top - lift:.1f}"
     )
-    right = (f"{x + w:.1f},{base:.1f} {x + w:.1f},{top:.1f} {x + w + side:.1f},{top - lift:.1f} "
-             f"{x + w + side:.1f},{base - lift:.1f}")  # fmt: skip
+    right = (
+        f"{x + w:.1f},{base:.1f} {x + w:.1f},{top:.1f} {x + w + side:.1f},{top - lift:.1f} "
+        f"{x + w + side:.1f},{base - lift:.1f}"
+    )
     shapes = "".join(
         f'<polygon points="{points}" fill="{colour}" fill-opacity="{alpha}" stroke="#2e3440" stroke-width="0.6"/>'
         for points, alpha in ((above, 0.35), (right, 0.6), (front, 0.85))
     )
     label = "x".join(map(str, row.output))
     width = max(w + side, 6.2 * max(len(label), min(len(_name(row)), 14)) * 0.62)
-    text = (f'<text x="{x:.1f}" y="{base + 14:.1f}" transform="rotate(28 {x:.1f} {base + 14:.1f})">{escape(label)}'
-            f'<tspan x="{x:.1f}" dy="13" fill="#4c566a">{escape(_name(row))}</tspan></text>')  # fmt: skip
+    text = (
+        f'<text x="{x:.1f}" y="{base + 14:.1f}" transform="rotate(28 {x:.1f} {base + 14:.1f})">{escape(label)}'
+        f'<tspan x="{x:.1f}" dy="13" fill="#4c566a">{escape(_name(row))}</tspan></text>'
+    )
     title = escape(f"{row.name}: {row.op}, {label}")
     return f"<g><title>{title}</title>{shapes}{text}</g>", width
 

@@ -74,8 +74,9 @@ def rounds(every: Number, places: list[Stretch | None]) -> tuple[Stretch, Number
     return first, Phases(every, tuple(moved))
 
 
-def through(step: Number | Phases, reads: Callable[[int], Iterable[int]], outputs: int, inputs: int,
-            n: int) -> tuple[Stretch, Number | Phases] | None:  # fmt: skip
+def through(
+    step: Number | Phases, reads: Callable[[int], Iterable[int]], outputs: int, inputs: int, n: int
+) -> tuple[Stretch, Number | Phases] | None:
     """What windows see that read positions.
 
     Args:
@@ -99,16 +100,22 @@ def through(step: Number | Phases, reads: Callable[[int], Iterable[int]], output
     return rounds(every, [hull(at(step, position) for position in reads(output)) for output in range(length)])
 
 
-def together(a: Number | Phases, b: Number | Phases, around_a: Stretch, around_b: Stretch,
-             n: int) -> tuple[Stretch, Number | Phases] | None:  # fmt: skip
+def together(
+    a: Number | Phases, b: Number | Phases, around_a: Stretch, around_b: Stretch, n: int
+) -> tuple[Stretch, Number | Phases] | None:
     """What n positions see that see what those of two inputs see; `around`: the stretch of each input's first."""
     length = lcm(*(len(step.places) if isinstance(step, Phases) else 1 for step in (a, b)))
     apart = slope(a) != slope(b)  # such as a map resized to one of a size that is no multiple of its own
     length = n if apart else min(length, n)
     if length > LONGEST:
         return None
-    places = [hull(stretch and (stretch[0] + around[0], stretch[1] + around[1])
-                   for stretch, around in ((at(a, i), around_a), (at(b, i), around_b))) for i in range(length)]  # fmt: skip
+    places = [
+        hull(
+            stretch and (stretch[0] + around[0], stretch[1] + around[1])
+            for stretch, around in ((at(a, i), around_a), (at(b, i), around_b))
+        )
+        for i in range(length)
+    ]
     return rounds(max(slope(a), slope(b)) * length, places)
 
 
@@ -129,7 +136,9 @@ def folded(outer: Step, n: int, inner: Step) -> Step:
 
 
 def unfolded(step: Step, n: int) -> tuple[Step, Step] | None:
-    """The reverse: the steps along an outer dimension and along one of n positions inside; None where it is no whole round."""
+    """The reverse: the steps along an outer dimension and along one of n positions inside; None where it is no whole
+    round.
+    """
     if not isinstance(step, Phases):
         return (None, None) if step is None else (step * n, step)
     if n % len(step.places):

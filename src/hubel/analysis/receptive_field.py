@@ -11,9 +11,19 @@ from hubel.analysis.trace import Trace
 
 # operators whose result has the shape of their input and nothing else of it
 CONSTANT = {
-    "zero_", "fill_", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_empty", "new_full",
-    "new_ones", "rand_like", "randn_like",
-}  # fmt: skip
+    "zero_",
+    "fill_",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+    "new_zeros",
+    "new_empty",
+    "new_full",
+    "new_ones",
+    "rand_like",
+    "randn_like",
+}
 
 RULES = {**mixing.RULES, **moving.RULES, **resizing.RULES}
 Region = tuple[int, tuple[int, ...], tuple[int, ...]]
@@ -21,11 +31,34 @@ Views = dict[int, tuple[Tensor, Field | None]]  # of one memory, by the tensor's
 
 # elementwise operators that torch does not tag as such
 ELEMENTWISE = {
-    "clone", "_to_copy", "contiguous", "lift_fresh", "detach", "alias", "copy", "copy_", "where", "masked_fill", "lerp",
-    "dropout", "native_dropout", "bernoulli", "bernoulli_", "_fused_dropout", "rrelu", "rrelu_with_noise", "prelu",
-    "channel_shuffle", "native_channel_shuffle", "_prelu_kernel", "hardswish", "log_sigmoid_forward", "rsub",
-    "floor_divide", "fake_quantize_per_tensor_affine",
-}  # fmt: skip
+    "clone",
+    "_to_copy",
+    "contiguous",
+    "lift_fresh",
+    "detach",
+    "alias",
+    "copy",
+    "copy_",
+    "where",
+    "masked_fill",
+    "lerp",
+    "dropout",
+    "native_dropout",
+    "bernoulli",
+    "bernoulli_",
+    "_fused_dropout",
+    "rrelu",
+    "rrelu_with_noise",
+    "prelu",
+    "channel_shuffle",
+    "native_channel_shuffle",
+    "_prelu_kernel",
+    "hardswish",
+    "log_sigmoid_forward",
+    "rsub",
+    "floor_divide",
+    "fake_quantize_per_tensor_affine",
+}
 
 
 def receptive_fields(trace: Trace) -> list[Field | None]:
@@ -46,8 +79,9 @@ def receptive_fields(trace: Trace) -> list[Field | None]:
         known[storage(tensor)] = {id(tensor): (tensor, fields.picture(tensor.shape))}
     found: list[Field | None] = []
     for call in trace.calls:
-        given = [seen for tensor, key in zip(call.inputs, call.reads, strict=True) if key in known
-                 and (seen := look(tensor))]  # fmt: skip
+        given = [
+            seen for tensor, key in zip(call.inputs, call.reads, strict=True) if key in known and (seen := look(tensor))
+        ]
         outcome = propagate(call, given, look) if given else [None] * len(call.outputs)
         for tensor, key, seen in zip(call.outputs, call.writes, outcome, strict=True):
             views = known.setdefault(key, {})
@@ -85,10 +119,25 @@ def _blurred(region: Region, both: list[Field]) -> Field | None:
     """A view into which another view was written: the union, where their dimensions agree."""
     shape = region[1]
     if all(len(f.shape) == len(shape) for f in both):
-        matched = [Field(tuple(dim if fields.positions(dim) == n or fields.still(dim) else uneven(n, len(f.spans))
-                               for dim, n in zip(f.dims, shape, strict=True)), f.spans) for f in both]  # fmt: skip
-        fitted = [f._replace(dims=tuple(dim if fields.positions(dim) == n else flat(n, len(f.spans))
-                                        for dim, n in zip(f.dims, shape, strict=True))) for f in matched]  # fmt: skip
+        matched = [
+            Field(
+                tuple(
+                    dim if fields.positions(dim) == n or fields.still(dim) else uneven(n, len(f.spans))
+                    for dim, n in zip(f.dims, shape, strict=True)
+                ),
+                f.spans,
+            )
+            for f in both
+        ]
+        fitted = [
+            f._replace(
+                dims=tuple(
+                    dim if fields.positions(dim) == n else flat(n, len(f.spans))
+                    for dim, n in zip(f.dims, shape, strict=True)
+                )
+            )
+            for f in matched
+        ]
         return fields.union(fitted, shape)
     return unknown(shape, both)
 
@@ -115,8 +164,10 @@ def _checked(results: list[Field | None], call: Call) -> list[Field | None]:
     """A field whose positions do not match its tensor would be a wrong answer; it becomes an unknown one."""
     if len(results) == 1 and (results[0] is None or results[0].shape == call.shape):
         return results
-    return [seen if seen is None or seen.shape == out.shape else unknown(out.shape, [seen])
-            for seen, out in zip(results, call.outputs, strict=True)]  # fmt: skip
+    return [
+        seen if seen is None or seen.shape == out.shape else unknown(out.shape, [seen])
+        for seen, out in zip(results, call.outputs, strict=True)
+    ]
 
 
 def _elementwise(call: Call, given: list[Field]) -> Field | None:

@@ -99,8 +99,19 @@ class NetworkTable(Protocol):
 def row_json(row: Row) -> dict[str, Any]:
     """Return a row as plain values that scripts can rely on."""
     return {
-        "name": row.name, "module": row.module, "op": row.op, "output": list(row.output), "params": row.params,
-        "macs": row.macs, "flops": row.flops, "activation_bytes": row.activation_bytes, "saved_bytes": row.saved_bytes,
-        "receptive_field": list(row.receptive_field), "jump": list(row.jump), "start": list(row.start),
-        "share": list(row.share), "groups": row.groups, "window": asdict(row.window) if row.window else None,
-    }  # fmt: skip
+        "name": row.name,
+        "module": row.module,
+        "op": row.op,
+        "output": list(row.output),
+        "params": row.params,
+        "macs": row.macs,
+        "flops": row.flops,
+        "activation_bytes": row.activation_bytes,
+        "saved_bytes": row.saved_bytes,
+        "receptive_field": list(row.receptive_field),
+        "jump": list(row.jump),
+        "start": list(row.start),
+        "share": list(row.share),
+        "groups": row.groups,
+        "window": asdict(row.window) if row.window else None,
+    }

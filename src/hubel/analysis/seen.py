@@ -41,8 +41,9 @@ def seen(field: Field | None, image: Sequence[int]) -> Seen:
     return Seen(size, jump, start, share, moving=any(moves))
 
 
-def _seen(span: Span | None, moving: Sequence[tuple[int, Step]],
-          pixels: int) -> tuple[int | None, float | None, float | None, float | None]:  # fmt: skip
+def _seen(
+    span: Span | None, moving: Sequence[tuple[int, Step]], pixels: int
+) -> tuple[int | None, float | None, float | None, float | None]:
     known = [(n, step) for n, step in moving if step is not None]
     jump = _number(phases.slope(known[0][1])) if len(moving) == len(known) == 1 else None
     if span is None:

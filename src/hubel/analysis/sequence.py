@@ -151,8 +151,10 @@ def _word(word: str) -> Token:
             sizes.update({name: float(size) if name == "rate" else _number(size, word) for name, size in found.items()})
             return Token(kind, _not_zero(sizes, word), word)
     examples = [example for _, example in WORDS.values()]
-    raise UsageError(f"{word!r} is no layer; {nearest(word, examples)}; "
-                     f"a convolution is written 96c11s4, max pooling p3s2, a dense layer fc10")  # fmt: skip
+    raise UsageError(
+        f"{word!r} is no layer; {nearest(word, examples)}; "
+        f"a convolution is written 96c11s4, max pooling p3s2, a dense layer fc10"
+    )
 
 
 def _number(text: str, word: str) -> int:
@@ -220,8 +222,10 @@ def _build(tokens: Sequence[Token], shape: Shape) -> Iterator[tuple[nn.Module, S
             shape = (prod(shape),)
             yield nn.Flatten(), shape
         if len(shape) == 1 and token.kind in (*TAKES, "global", "norm", "lrn", "residual"):
-            raise ShapeError(f"{where} needs maps of height and width, but its input is one vector of {shape[0]} "
-                             f"numbers; move it before the flattening")  # fmt: skip
+            raise ShapeError(
+                f"{where} needs maps of height and width, but its input is one vector of {shape[0]} "
+                f"numbers; move it before the flattening"
+            )
         layer, shape = _layer(token, shape, where)
         yield layer, shape
 
@@ -263,8 +267,9 @@ def _sides(sizes: Mapping[str, Any], shape: Shape, where: str) -> Shape:
         ShapeError: it does not fit; the sizes are named and what would fit.
     """
     try:
-        return tuple(out_size(side, sizes["kernel"], sizes["stride"], sizes["padding"], sizes["dilation"])
-                     for side in shape[1:])  # fmt: skip
+        return tuple(
+            out_size(side, sizes["kernel"], sizes["stride"], sizes["padding"], sizes["dilation"]) for side in shape[1:]
+        )
     except ShapeError as error:
         k, got = sizes["kernel"], "x".join(map(str, shape[1:]))
         raise ShapeError(
@@ -306,8 +311,10 @@ def _residual(token: Token, shape: Shape, where: str) -> tuple[nn.Module, Shape]
         for stride in range(1, shape[1] + 1):
             if tuple(-(-side // stride) for side in shape[1:]) == after[1:]:
                 return Residual(branch, nn.Conv2d(shape[0], after[0], 1, stride), nn.Identity()), after
-    raise ShapeError(f"{where}: its branch turns {'x'.join(map(str, shape))} into {'x'.join(map(str, after))}, which "
-                     f"no shortcut reaches; pad the convolutions so that the size is kept or divided")  # fmt: skip
+    raise ShapeError(
+        f"{where}: its branch turns {'x'.join(map(str, shape))} into {'x'.join(map(str, after))}, which "
+        f"no shortcut reaches; pad the convolutions so that the size is kept or divided"
+    )
 
 
 def _arranged(built: Sequence[tuple[nn.Module, Shape]]) -> Network:

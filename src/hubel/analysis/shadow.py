@@ -26,8 +26,13 @@ from hubel.errors import HubelError, UsageError
 REBOUND = {list, dict, OrderedDict, types.MethodType}  # attributes that may hold modules or tensors
 PLAIN = {nn.Conv2d.__module__, nn.BatchNorm2d.__module__}  # torch computes the same whether these learn or not
 EVERY_MODULE = vars(nn.Module()).keys()
-OBSERVERS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
-             "_backward_hooks", "_backward_pre_hooks")  # fmt: skip
+OBSERVERS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
 
 
 def _empty(tensor: Tensor) -> Tensor:
@@ -79,9 +84,13 @@ class Shadow:
         }
         kinds = set(map(type, modules.values()))  # few, of many modules
         plain = {kind for kind in kinds if kind.__module__ in PLAIN}
-        self.plainly_used = [parameter for twin, _ in self.twins if type(twin) in plain
-                             for parameter in twin.__dict__["_parameters"].values()
-                             if parameter is not None and parameter.requires_grad]  # fmt: skip
+        self.plainly_used = [
+            parameter
+            for twin, _ in self.twins
+            if type(twin) in plain
+            for parameter in twin.__dict__["_parameters"].values()
+            if parameter is not None and parameter.requires_grad
+        ]
         self.plain = all(kind.train is nn.Module.train for kind in kinds)
         wary = {kind for kind in kinds if kind.__module__ != nn.BatchNorm2d.__module__ and _reads_mode(kind)}
         self.steady = self.plain and not any([_looks_at_mode(module, wary) for module in modules.values()])
@@ -102,8 +111,10 @@ class Shadow:
         own["_modules"] = {name: replace(child) for name, child in children.items()} if children else {}
         for kind in ("_parameters", "_buffers"):
             if own[kind]:
-                own[kind] = {name: tensor if isinstance(module, torch.jit.ScriptModule) else replace(tensor)
-                             for name, tensor in own[kind].items()}  # fmt: skip  # TorchScript reads its own
+                own[kind] = {
+                    name: tensor if isinstance(module, torch.jit.ScriptModule) else replace(tensor)
+                    for name, tensor in own[kind].items()
+                }  # TorchScript reads its own
                 self._name(own[kind], f"{path}." if path else "", learnable=kind == "_parameters")
             else:
                 own[kind] = {}
@@ -119,9 +130,17 @@ class Shadow:
                 own[name] = types.MethodType(value.__func__, replace(value.__self__))
         own["forward"] = self.recorder.wrap(path or ROOT, twin)
 
-    def run(self, input: Sequence[int] | Inputs, *, training: bool = False, gradients: bool = False, graph: bool = True,
-            batch: int = 1) -> Trace:  # fmt: skip
-        """One pass over pictures of a size, or several inputs, in inference or training mode, prepared for gradients or not.
+    def run(
+        self,
+        input: Sequence[int] | Inputs,
+        *,
+        training: bool = False,
+        gradients: bool = False,
+        graph: bool = True,
+        batch: int = 1,
+    ) -> Trace:
+        """One pass over pictures of a size, or several inputs, in inference or training mode, prepared for gradients or
+        not.
 
         Without `graph`, convolutions and batch norms pass for frozen: autograd then has hardly anything to write down,
         which takes as long as all the rest.
@@ -154,15 +173,27 @@ class Shadow:
                 if not asks and not isinstance(error, NotImplementedError):
                     raise recorder.failed or Stopped(ROOT, None, x, error) from error
                 where = recorder.failed.path if recorder.failed else ROOT
-                raise UsageError(f"{where}: the forward pass needs the numbers of a tensor, and an inspection has only "
-                                 f"shapes ({str(error).splitlines()[0]})") from error  # fmt: skip
+                raise UsageError(
+                    f"{where}: the forward pass needs the numbers of a tensor, and an inspection has only "
+                    f"shapes ({str(error).splitlines()[0]})"
+                ) from error
             except Exception as error:
                 raise recorder.failed or Stopped(ROOT, None, x, error) from error
         outputs = tensors(_plain(result))
         for tensor in x:
             recorder.looks_at(tensor)
-        return Trace(recorder.calls, x, outputs, self.parameters, self.weights, self.classes, recorder.memory,
-                     recorder.sizes, recorder.meddled, recorder.unsure)  # fmt: skip
+        return Trace(
+            recorder.calls,
+            x,
+            outputs,
+            self.parameters,
+            self.weights,
+            self.classes,
+            recorder.memory,
+            recorder.sizes,
+            recorder.meddled,
+            recorder.unsure,
+        )
 
     def _set_mode(self, training: bool) -> None:
         """`train()` where a network has its own, such as one that keeps some layers frozen; else the quick way."""
@@ -198,13 +229,17 @@ def _refuse_others(model: nn.Module, kind: str, count: int) -> None:
     placed = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     needed = [each.name for each in placed if each.default is each.empty]
     if len(needed) > count:
-        raise UsageError(f"the forward of {kind} takes {len(needed)} inputs ({', '.join(needed)}), and {_counted(count)} given; "
-                         f"hubel summary and hubel lint take one after the other, --input 3x32x32 --input 10, others a "
-                         f"module that takes one picture and makes the rest of it")  # fmt: skip
+        raise UsageError(
+            f"the forward of {kind} takes {len(needed)} inputs ({', '.join(needed)}), and {_counted(count)} given; "
+            f"hubel summary and hubel lint take one after the other, --input 3x32x32 --input 10, others a "
+            f"module that takes one picture and makes the rest of it"
+        )
     if len(placed) < count and not any(each.kind is each.VAR_POSITIONAL for each in parameters):
         names = f" ({', '.join(each.name for each in placed)})" if placed else ""
-        raise UsageError(f"the forward of {kind} takes {len(placed)} input{'s' * (len(placed) != 1)}{names}, and "
-                         f"{_counted(count)} given")  # fmt: skip
+        raise UsageError(
+            f"the forward of {kind} takes {len(placed)} input{'s' * (len(placed) != 1)}{names}, and "
+            f"{_counted(count)} given"
+        )
 
 
 def _counted(count: int) -> str:
@@ -255,8 +290,9 @@ def _copied(value: Any, replace: Callable) -> Any:
 
 def _plain(result: Any) -> Any:
     """The tensors of an output that is a dataclass or named object (torchvision's, a hub's)."""
-    return vars(result) if not isinstance(result, Tensor | list | tuple | dict) and hasattr(result, "__dict__") \
-        else result  # fmt: skip
+    return (
+        vars(result) if not isinstance(result, Tensor | list | tuple | dict) and hasattr(result, "__dict__") else result
+    )
 
 
 @contextmanager

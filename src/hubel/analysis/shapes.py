@@ -1,7 +1,7 @@
 """Output shapes of the operators whose generic kernels on the meta device are slow Python.
 
-For anything unusual (another layout, mixed types, a mismatch) the answer is None: it is left to the operator itself, which
-also says what is wrong.
+For anything unusual (another layout, mixed types, a mismatch) the answer is None: it is left to the operator itself,
+which also says what is wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +16,17 @@ ATEN = torch.ops.aten
 META = torch.device("meta")
 
 
-def _convolution(x: Tensor, weight: Tensor, _bias: Any, stride: list[int], padding: list[int], dilation: list[int],
-                 transposed: bool, _output_padding: Any, groups: int) -> Tensor | None:  # fmt: skip
+def _convolution(
+    x: Tensor,
+    weight: Tensor,
+    _bias: Any,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    _output_padding: Any,
+    groups: int,
+) -> Tensor | None:
     """The shape of a convolution without the slow generic kernel."""
     (batch, c_in, *sides), (c_out, c_each, *kernel) = x.shape, weight.shape
     odd = transposed or len(sides) != len(kernel) or c_in != c_each * groups or not x.is_contiguous()
@@ -27,15 +36,23 @@ def _convolution(x: Tensor, weight: Tensor, _bias: Any, stride: list[int], paddi
     return torch.empty((batch, c_out, *out), dtype=x.dtype, device=META)
 
 
-def _max_pool(x: Tensor, kernel: list[int], stride: Sequence[int] = (), padding: Sequence[int] = (0, 0),
-              dilation: Sequence[int] = (1, 1), ceil_mode: bool = False) -> tuple[Tensor, Tensor] | None:  # fmt: skip
+def _max_pool(
+    x: Tensor,
+    kernel: list[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil_mode: bool = False,
+) -> tuple[Tensor, Tensor] | None:
     """The shape of a maximum pooling and its indices."""
     stride = stride or kernel
     usual = x.dim() == 4 and x.is_contiguous() and len(kernel) == len(stride) == len(padding) == len(dilation) == 2
     if not usual or 2 * max(padding) > min(kernel) or min(stride) < 1:
         return None
-    out = [out_size(*each, ceil_mode=ceil_mode)
-           for each in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)]  # fmt: skip
+    out = [
+        out_size(*each, ceil_mode=ceil_mode)
+        for each in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
+    ]
     shape = (*x.shape[:2], *out)
     return torch.empty(shape, dtype=x.dtype, device=META), torch.empty(shape, dtype=torch.int64, device=META)
 
@@ -53,8 +70,9 @@ def like(x: Tensor) -> Tensor:
     return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=META)
 
 
-def _batch_norm(x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, training: bool,
-                *_: Any) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+def _batch_norm(
+    x: Tensor, _weight: Any, _bias: Any, _mean: Any, _var: Any, training: bool, *_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
     """The shape of a batch norm; the generic kernel takes a millisecond each, most of a deep network's pass."""
     mean = torch.empty_strided((x.shape[1] if training else 0,), (1,), dtype=x.dtype, device=META)
     return like(x), mean, torch.empty_strided((x.shape[1],), (1,), dtype=x.dtype, device=META) if training else mean
@@ -120,8 +138,18 @@ def _mean(x: Tensor, over: Any, keepdim: bool = False, **options: Any) -> Tensor
     return torch.empty(shape, dtype=x.dtype, device=META)
 
 
-ACTIVATIONS = (ATEN.relu, ATEN.sigmoid, ATEN.tanh, ATEN.gelu, ATEN.silu, ATEN.hardtanh, ATEN.hardswish,
-               ATEN.hardsigmoid, ATEN.leaky_relu, ATEN.elu)  # fmt: skip
+ACTIVATIONS = (
+    ATEN.relu,
+    ATEN.sigmoid,
+    ATEN.tanh,
+    ATEN.gelu,
+    ATEN.silu,
+    ATEN.hardtanh,
+    ATEN.hardswish,
+    ATEN.hardsigmoid,
+    ATEN.leaky_relu,
+    ATEN.elu,
+)
 IN_PLACE = (ATEN.relu_, ATEN.silu_, ATEN.hardtanh_, ATEN.hardswish_, ATEN.leaky_relu_)
 
 # operators whose generic kernel on this device is slow Python, which also takes a second to import

@@ -53,15 +53,24 @@ class Summary:
 
     def json(self) -> dict[str, Any]:
         """One object that scripts can rely on."""
-        total = {"params": self.total.params, "training_params": self.total.training_params,
-                 "macs": self.total.macs, "flops": self.total.flops,
-                 "peak_activation_bytes": self.total.peak_activation_bytes, "saved_bytes": self.total.saved_bytes,
-                 "receptive_field": list(self.total.receptive_field),
-                 "receptive_field_of": self.total.receptive_field_of,
-                 "activation_bytes": self.total.activation_bytes}  # fmt: skip
+        total = {
+            "params": self.total.params,
+            "training_params": self.total.training_params,
+            "macs": self.total.macs,
+            "flops": self.total.flops,
+            "peak_activation_bytes": self.total.peak_activation_bytes,
+            "saved_bytes": self.total.saved_bytes,
+            "receptive_field": list(self.total.receptive_field),
+            "receptive_field_of": self.total.receptive_field_of,
+            "activation_bytes": self.total.activation_bytes,
+        }
         shapes = [list(one.shape) for one in self.inputs]
-        return {"model": self.model, "input": shapes[0] if len(shapes) == 1 else shapes,
-                "rows": [row_json(row) for row in self.rows], "total": total}  # fmt: skip
+        return {
+            "model": self.model,
+            "input": shapes[0] if len(shapes) == 1 else shapes,
+            "rows": [row_json(row) for row in self.rows],
+            "total": total,
+        }
 
     def text(self, depth: int | None = None) -> str:
         """A table for the terminal; `depth` modules deep, or every call."""
@@ -94,8 +103,8 @@ def summary(model: str | nn.Module, input: Size | Inputs | Sequence[Size] | None
     Args:
         model: any module that takes a batch of pictures, left exactly as it is; or the name of a network, see `named`.
         input: size of one picture, C H W  [px]; of a network by name as published unless given, and an integer is the
-            side of a square picture. Of a network of several inputs a list of their sizes, [(3, 32, 32), (10,)], each also
-            with its kind of numbers, "20:int64".
+            side of a square picture. Of a network of several inputs a list of their sizes, [(3, 32, 32), (10,)], each
+            also with its kind of numbers, "20:int64".
         name: what to call the network; its class unless given.
 
     Raises:
@@ -154,11 +163,23 @@ def _rows(trace: Trace, kept: Kept, fresh: dict[int, str], input: tuple[int, ...
     rows = []
     for nth_input, tensor in enumerate(trace.inputs):
         seen = numbers(field.picture(tensor.shape) if id(tensor) in seeing else None, input[1:])
-        rows.append(Row(
-            name=f"input {nth_input + 1}" if len(trace.inputs) > 1 else "input", module="", op="input",
-            output=tuple(tensor.shape[1:]), params=0, macs=0, activation_bytes=tensor.untyped_storage().nbytes(),
-            saved_bytes=kept.pop(("input", "", nth_input), 0), receptive_field=seen.size, jump=seen.jump,
-            start=seen.start, share=seen.share, moving=seen.moving))  # fmt: skip
+        rows.append(
+            Row(
+                name=f"input {nth_input + 1}" if len(trace.inputs) > 1 else "input",
+                module="",
+                op="input",
+                output=tuple(tensor.shape[1:]),
+                params=0,
+                macs=0,
+                activation_bytes=tensor.untyped_storage().nbytes(),
+                saved_bytes=kept.pop(("input", "", nth_input), 0),
+                receptive_field=seen.size,
+                jump=seen.jump,
+                start=seen.start,
+                share=seen.share,
+                moving=seen.moving,
+            )
+        )
     nth: dict[tuple[str, str], int] = {}
     activations = {storage(tensor) for tensor in trace.inputs}
     unseen = {storage(tensor) for tensor in trace.inputs if id(tensor) not in seeing}  # and what is made of them alone
@@ -217,8 +238,19 @@ def _rest(trace: Trace, saved: memory.Saved | None, kept: Kept, fresh: dict[int,
         extra[path, TRAINING_ONLY] += size
     order = {path or ROOT: index for index, path in enumerate(trace.classes)}
     names = sorted({*params, *extra}, key=lambda name: order.get(name[0], len(order)))
-    return [Row(name=path, module=_class(trace, path), op=op, output=(), params=params[path, op], macs=0,
-                activation_bytes=0, saved_bytes=extra[path, op]) for path, op in names]  # fmt: skip
+    return [
+        Row(
+            name=path,
+            module=_class(trace, path),
+            op=op,
+            output=(),
+            params=params[path, op],
+            macs=0,
+            activation_bytes=0,
+            saved_bytes=extra[path, op],
+        )
+        for path, op in names
+    ]
 
 
 def _class(trace: Trace, path: str) -> str:
@@ -233,13 +265,25 @@ def _row(call: Call, seen: Seen, op: str, given: list[Tensor], params: int, save
     elif op == "linear":
         weight, bias = tuple(call.args[-1].shape[::-1]), name == "addmm"
     return Row(
-        name=call.path, module=_class(trace, call.path), op=op,
-        output=_shape(call.shape), params=params, macs=operators.macs(call),
-        activation_bytes=memory.output_bytes(call, trace), saved_bytes=saved,
-        receptive_field=seen.size, jump=seen.jump, start=seen.start, share=seen.share, moving=seen.moving,
-        inputs=tuple([_shape(tensor.shape) for tensor in given]), weight=weight, bias=bias, groups=groups,
+        name=call.path,
+        module=_class(trace, call.path),
+        op=op,
+        output=_shape(call.shape),
+        params=params,
+        macs=operators.macs(call),
+        activation_bytes=memory.output_bytes(call, trace),
+        saved_bytes=saved,
+        receptive_field=seen.size,
+        jump=seen.jump,
+        start=seen.start,
+        share=seen.share,
+        moving=seen.moving,
+        inputs=tuple([_shape(tensor.shape) for tensor in given]),
+        weight=weight,
+        bias=bias,
+        groups=groups,
         window=operators.window(call),
-    )  # fmt: skip
+    )
 
 
 def _shape(shape: Sequence[int]) -> tuple[int, ...]:

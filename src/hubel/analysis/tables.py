@@ -16,14 +16,28 @@ from hubel.arithmetic import unread
 from hubel.errors import UsageError
 from hubel.foreign import in_csv, in_markup, plain
 
-COLUMNS = ("layer", "operation", "output", "params", "MACs", "FLOPs", "activations", "saved", "receptive field", "jump",
-           "start", "sees")  # fmt: skip
+COLUMNS = (
+    "layer",
+    "operation",
+    "output",
+    "params",
+    "MACs",
+    "FLOPs",
+    "activations",
+    "saved",
+    "receptive field",
+    "jump",
+    "start",
+    "sees",
+)
 SPARE = ("start", "FLOPs", "jump", "activations", "sees", "saved", "receptive field")
 GAP = 3  # columns of text between two columns of a table
-CONVENTION = ("One picture. MAC: one multiply-accumulate of a convolution, linear layer or matrix product, biases not "
-              "counted; FLOPs = 2 x MACs. Activations: bytes of the result (0: in place or a view). Saved: bytes kept "
-              "for the backward pass. Receptive field, jump, start in px; sees: share of the picture at the centre. "
-              "?: unknown.")  # fmt: skip
+CONVENTION = (
+    "One picture. MAC: one multiply-accumulate of a convolution, linear layer or matrix product, biases not "
+    "counted; FLOPs = 2 x MACs. Activations: bytes of the result (0: in place or a view). Saved: bytes kept "
+    "for the backward pass. Receptive field, jump, start in px; sees: share of the picture at the centre. "
+    "?: unknown."
+)
 
 
 def at_depth(summary: NetworkTable, depth: int | None) -> list[Row]:
@@ -45,11 +59,16 @@ def _added(path: str, calls: Sequence[Row], kind: str) -> Row:
     macs, saved = [row.macs for row in calls], [row.saved_bytes for row in calls]
     shown = [row for row in calls if row.output] or calls
     return shown[-1]._replace(
-        name=path, module=kind, op=f"{len(calls)} calls", params=sum(row.params for row in calls),
-        macs=None if None in macs else sum(filter(None, macs)), weight=(), window=None,
+        name=path,
+        module=kind,
+        op=f"{len(calls)} calls",
+        params=sum(row.params for row in calls),
+        macs=None if None in macs else sum(filter(None, macs)),
+        weight=(),
+        window=None,
         activation_bytes=sum(row.activation_bytes for row in calls),
         saved_bytes=None if None in saved else sum(filter(None, saved)),
-    )  # fmt: skip
+    )
 
 
 def number(value: float | None) -> str:
@@ -79,14 +98,17 @@ def volume(shape: Sequence[int]) -> str:
 
 def given(summary: NetworkTable) -> str:
     """The inputs, `3x32x32` or `3x32x32 and 20 (int64)`."""
-    return " and ".join(volume(one.shape) + (f" ({str(one.dtype).removeprefix('torch.')})" if one.dtype else "")
-                        for one in summary.inputs)  # fmt: skip
+    return " and ".join(
+        volume(one.shape) + (f" ({str(one.dtype).removeprefix('torch.')})" if one.dtype else "")
+        for one in summary.inputs
+    )
 
 
 def share(values: Sequence[float | None]) -> str:
     """A share of the picture per axis, in percent."""
-    return axes(tuple(None if value is None else round(100 * value) for value in values)) + \
-        ("" if not values or None in values else " %")  # fmt: skip
+    return axes(tuple(None if value is None else round(100 * value) for value in values)) + (
+        "" if not values or None in values else " %"
+    )
 
 
 def cells(row: Row) -> list[str]:
@@ -96,16 +118,27 @@ def cells(row: Row) -> list[str]:
         what += f" {volume(row.window.kernel)}" + (
             f"/{axes(row.window.stride)}" if set(row.window.stride) != {1} else ""
         )
-    return [row.name, what, volume(row.output), number(row.params), number(row.macs), number(row.flops),
-            number(row.activation_bytes), number(row.saved_bytes), axes(row.receptive_field), axes(row.jump),
-            axes(row.start), share(row.share)]  # fmt: skip
+    return [
+        row.name,
+        what,
+        volume(row.output),
+        number(row.params),
+        number(row.macs),
+        number(row.flops),
+        number(row.activation_bytes),
+        number(row.saved_bytes),
+        axes(row.receptive_field),
+        axes(row.jump),
+        axes(row.start),
+        share(row.share),
+    ]
 
 
 def total_cells(summary: NetworkTable) -> list[str]:
     """The last line of every table."""
     total = summary.total
     counts = (total.params, total.macs, total.flops, total.activation_bytes, total.saved_bytes)
-    return ["total", "", "", *map(number, counts), axes(total.receptive_field), "", "", ""]  # fmt: skip
+    return ["total", "", "", *map(number, counts), axes(total.receptive_field), "", "", ""]
 
 
 def closing(summary: NetworkTable) -> str:
@@ -122,8 +155,10 @@ def trained_only(summary: NetworkTable) -> str:
     total = summary.total
     if not total.training_params:
         return ""
-    return (f"{total.training_params:,} of the parameters are in layers that only training uses; an inference runs "
-            f"{total.params - total.training_params:,}.")  # fmt: skip
+    return (
+        f"{total.training_params:,} of the parameters are in layers that only training uses; an inference runs "
+        f"{total.params - total.training_params:,}."
+    )
 
 
 def last_map(summary: NetworkTable) -> str:
@@ -131,21 +166,29 @@ def last_map(summary: NetworkTable) -> str:
     last = next((row for row in reversed(summary.rows) if row.output), None)
     if last is None or last.receptive_field == summary.total.receptive_field:
         return ""
-    return (f"Total receptive field: {axes(summary.total.receptive_field)} px of the last feature map, one position of it; "
-            f"the rows after it read all positions.")  # fmt: skip
+    return (
+        f"Total receptive field: {axes(summary.total.receptive_field)} px of the last feature map, one position of it; "
+        f"the rows after it read all positions."
+    )
 
 
 def misfits(summary: NetworkTable) -> str:
     """A sentence on the first window that leaves pixels unread at the far end, "" where every window fits."""
-    found = [row for row in summary.rows
-             if row.window and not row.op.startswith("conv_transpose") and any(left_over(row.window, row.inputs[0]))]  # fmt: skip
+    found = [
+        row
+        for row in summary.rows
+        if row.window and not row.op.startswith("conv_transpose") and any(left_over(row.window, row.inputs[0]))
+    ]
     if not found:
         return ""
     row, others = found[0], f", and {len(found) - 1} more" if len(found) > 1 else ""
     assert row.window is not None
     count, kernel, stride = len(row.window.kernel), volume(row.window.kernel), axes(row.window.stride)
-    return (f"Does not fit: {row.name} ({volume(row.inputs[0][-count:])} input, {kernel} filter, stride {stride}){others}; the "
-            f"last pixels are read by no window, `hubel lint` says what would fit.")  # fmt: skip
+    return (
+        f"Does not fit: {row.name} ({volume(row.inputs[0][-count:])} input, {kernel} filter, stride {stride}){others}; "
+        "the "
+        f"last pixels are read by no window, `hubel lint` says what would fit."
+    )
 
 
 def left_over(window: Window, shape: Sequence[int]) -> tuple[int, ...]:
@@ -158,14 +201,25 @@ def left_over(window: Window, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def text(summary: NetworkTable, depth: int | None = None, width: int | None = None) -> str:
-    """A table for the terminal; where it has only so many columns of text, what can best be missed is left out and named."""
+    """A table for the terminal; where it has only so many columns of text, what can best be missed is left out and
+    named.
+    """
     lines = [cells(row) for row in at_depth(summary, depth)]
     title = f"{summary.model}, input {given(summary)}"
     return grid(COLUMNS, lines, total_cells(summary), closing(summary), left=2, width=width, spare=SPARE, title=title)
 
 
-def grid(columns: Sequence[str], lines: Sequence[Sequence[str]], total: Sequence[str] | None, notes: str, *, left: int,
-         width: int | None, spare: Sequence[str], title: str | None = None) -> str:  # fmt: skip
+def grid(
+    columns: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    total: Sequence[str] | None,
+    notes: str,
+    *,
+    left: int,
+    width: int | None,
+    spare: Sequence[str],
+    title: str | None = None,
+) -> str:
     """Lines as a table of plain text with notes under it.
 
     Args:
@@ -188,8 +242,13 @@ def grid(columns: Sequence[str], lines: Sequence[Sequence[str]], total: Sequence
     for name in reversed(out.copy()):  # a wide one has left, so a narrow one may come back
         if fits([other for other in out if other != name]):
             out.remove(name)
-    table = Table(box=box.SIMPLE_HEAD, title=title and in_markup(title), title_justify="left", show_footer=total is not None,
-                  pad_edge=False)  # fmt: skip
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=title and in_markup(title),
+        title_justify="left",
+        show_footer=total is not None,
+        pad_edge=False,
+    )
     shown = [i for i, name in enumerate(columns) if name not in out]
     for i in shown:
         table.add_column(

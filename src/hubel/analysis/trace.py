@@ -135,7 +135,9 @@ class Recorder(TorchDispatchMode):
             self.mark_unsure(cpu.UNSURE.get(traits.name, cpu.MIXED))
 
     def _on_meta(self, tensor: Tensor) -> Tensor:
-        """A tensor without its numbers, which passes for the parameter that it is a copy of: TorchScript reads its own."""
+        """A tensor without its numbers, which passes for the parameter that it is a copy of: TorchScript reads its
+        own.
+        """
         if tensor.is_meta:
             return tensor
         key, copy = tensor.untyped_storage()._cdata, tensor.to("meta")
@@ -171,8 +173,16 @@ class Recorder(TorchDispatchMode):
         def traced(*args: Any, **kwargs: Any) -> Any:
             outer, self.path = self.path, path
             try:
-                if name_call and self.plain and len(args) == 1 and not kwargs and type(x := args[0]) is Tensor \
-                        and x.is_meta and not x.requires_grad and (named := name_call(module, x)):  # fmt: skip
+                if (
+                    name_call
+                    and self.plain
+                    and len(args) == 1
+                    and not kwargs
+                    and type(x := args[0]) is Tensor
+                    and x.is_meta
+                    and not x.requires_grad
+                    and (named := name_call(module, x))
+                ):
                     result = self.direct(named)
                     if result is not None:
                         return result[0] if type(result) is tuple else result

@@ -90,7 +90,8 @@ def check(
 
     Args:
         data: see `data.open_source`.
-        weights: a trained network whose features judge the labels, see `Classifier.load`; without one, edges and colours do.
+        weights: a trained network whose features judge the labels, see `Classifier.load`; without one, edges and
+            colours do.
         model: the network of `weights`, where it has to be named.
         thorough: the network is fine-tuned in folds too, which finds more and takes minutes.
         labels: look for label errors.
@@ -100,8 +101,8 @@ def check(
 
     Raises:
         DataError: there are no labelled pictures.
-        UsageError: weights for labels that are not looked at, a model or thoroughness without weights, or a network that cannot
-            be fine-tuned.
+        UsageError: weights for labels that are not looked at, a model or thoroughness without weights, or a network
+            that cannot be fine-tuned.
         FileError: the weights or the cache cannot be used.
     """
     began = time.monotonic()
@@ -152,7 +153,9 @@ def _why_not(found: Audit) -> str:
 
 
 Doubted = tuple[list[Finding], NDArray[np.float64], NDArray[np.bool_]]
-"""Findings; the probability of each picture's label, M, nan where unknown; of what is known, whether it is as judged."""
+"""Findings; the probability of each picture's label, M, nan where unknown; of what is known, whether it is as
+judged.
+"""
 
 
 def _single_label_issues(

@@ -20,9 +20,9 @@ SAMPLE = 5000  # pictures that components and landmarks are taken from
 def edges_and_colours(images: NDArray[np.uint8], track: Track[Any] = silently) -> NDArray[np.float32]:
     """Histograms of oriented gradients and 8 x 8 mean colours, as likeness to landmarks.
 
-    Likeness is a Gaussian kernel of the first 256 principal components, in the approximation of Nystroem  (Williams & Seeger,
-    NIPS 2000), so that a linear classifier draws curved borders. On `clothing` the labels were foretold for 77 % of the
-    pictures, against 74 % by the numbers themselves.
+    Likeness is a Gaussian kernel of the first 256 principal components, in the approximation of Nystroem  (Williams &
+    Seeger, NIPS 2000), so that a linear classifier draws curved borders. On `clothing` the labels were foretold for 77
+    % of the pictures, against 74 % by the numbers themselves.
 
     Args:
         images: uint8 N 64 64 3.

@@ -1,13 +1,14 @@
 """The last layers of a network, trained anew in folds: what they say about pictures that they did not train on.
 
-What stands before the maps of the last resolution stays as it is, so it computes every picture and its mirror image once;
-an epoch then costs a fraction of the network. Batch norm is folded into the convolutions: nothing depends on what else is
-in a batch.
+What stands before the maps of the last resolution stays as it is, so it computes every picture and its mirror image
+once;
+an epoch then costs a fraction of the network. Batch norm is folded into the convolutions: nothing depends on what else
+is in a batch.
 
-On 3,409 photographs of clothes, 25 labels swapped, MobileNetV2 at 224 px was right about 90 % of the pictures, the judges of
-`label_issues` about 89 %, both together about 92 %; of 25 swapped labels 23.6, 23.4 and 23.9 are to be expected at 2 % false
-alarms (geometric mean; arithmetic 23.8; one draw, on which the weights of the judges were chosen). The four folds took 3
-minutes of one core with bfloat16.
+On 3,409 photographs of clothes, 25 labels swapped, MobileNetV2 at 224 px was right about 90 % of the pictures, the
+judges of `label_issues` about 89 %, both together about 92 %; of 25 swapped labels 23.6, 23.4 and 23.9 are to be
+expected at 2 % false alarms (geometric mean; arithmetic 23.8; one draw, on which the weights of the judges were
+chosen). The four folds took 3 minutes of one core with bfloat16.
 """
 
 import copy
@@ -216,8 +217,9 @@ def _train_steps(
 ) -> Iterator[int]:
     """Train step by step; every epoch shows each image once, as it is or mirrored. Yields the number of each step.
 
-    `training.loop` trains a network on images, validates every epoch and keeps the best one; here a tail learns from maps in
-    two views, and what would validate it is what it judges afterwards. Schedule and step are those of `training`.
+    `training.loop` trains a network on images, validates every epoch and keeps the best one; here a tail learns from
+    maps in two views, and what would validate it is what it judges afterwards. Schedule and step are those of
+    `training`.
     """
     batch = min(BATCH, len(rest))
     each = len(rest) // batch

@@ -46,7 +46,8 @@ def judge_data(
 ) -> JudgeData:
     """Compute what the judges see: edges and colours, and features of a network where one is given.
 
-    A network sees whole images, also one whose weights are published for the centre: a hem or a sleeve is at the border.
+    A network sees whole images, also one whose weights are published for the centre: a hem or a sleeve is at the
+    border.
 
     Raises:
         UsageError: the network cannot be fine-tuned, or its maps take too much memory.

@@ -1,11 +1,11 @@
 """Suspected label errors: pictures whose label is improbable to classifiers that did not train on them.
 
 Source: Northcutt, Jiang & Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", Journal of Artificial
-Intelligence Research 70 (2021): out-of-fold probabilities, ranked by self-confidence (section 3.2). Pictures are doubted in
-that order until the false alarms to be expected are used up.
+Intelligence Research 70 (2021): out-of-fold probabilities, ranked by self-confidence (section 3.2). Pictures are
+doubted in that order until the false alarms to be expected are used up.
 
-Chosen on 3,409 photographs of clothes, 25 labels swapped at random, with MobileNetV2's features; found at 2 % false alarms, mean
-over 10 to 20 draws of the swaps (deviation between draws: about 1.1):
+Chosen on 3,409 photographs of clothes, 25 labels swapped at random, with MobileNetV2's features; found at 2 % false
+alarms, mean over 10 to 20 draws of the swaps (deviation between draws: about 1.1):
 
     centre, last two stages and edges, linear discriminant      22.9
     whole picture, what stands where in the last stage but one  23.3    exact Gaussian kernel ridge in its place 23.7
@@ -14,20 +14,23 @@ over 10 to 20 draws of the swaps (deviation between draws: about 1.1):
 
 What did not pay: fitting again without the 2 % most suspect (23.3 for 23.4), geometric means (23.6), and, on one draw,
 ranking by normalised margin (17 for 23) or by distance to the class's mean confidence (8 for 23). The confident joint
-(section 3.1; cleanlab's `filter_by="confident_learning"`) doubts too many: it found 18 with 378 others, where the 68 least
+(section 3.1; cleanlab's `filter_by="confident_learning"`) doubts too many: it found 18 with 378 others, where the 68
+least
 probable others came with 21. Some cannot be found: a jacket that the data call a shirt was swapped to outwear.
 
-Because nobody who judges a picture knows its label, one judgement tells which of all wrong labels would be doubted. This expected
-number of 25 varies by 0.1 between draws of the swaps, what is found by 1.1 to 1.9. On twenty draws that nothing was chosen on:
+Because nobody who judges a picture knows its label, one judgement tells which of all wrong labels would be doubted.
+This expected number of 25 varies by 0.1 between draws of the swaps, what is found by 1.1 to 1.9. On twenty draws that
+nothing was chosen on:
 
     edges and colours               found 19.35  expected 19.19  false alarms 1.85 %, at most 1.99 %
     features of MobileNetV2 too     found 22.95  expected 23.31  false alarms 1.69 %, at most 1.82 %
     its last layers fine-tuned too  found 23.45  expected 23.80  false alarms 1.81 %, at most 1.97 %
 
-(`benchmarks/planted.py --swaps 100:120`; the last row from folds that were fine-tuned in the first of the draws). Logistic
-regression on the centre, on the first five of these draws, found 20.4 at 1.1 % where features found 22.8 at 1.2 %. Expected at 2 %
-false alarms, on two draws that it was chosen on: features of the picture 23.4, of its mirror image too 23.45, squashed and mirrored
-23.6, with SqueezeNet beside it 23.7.
+(`benchmarks/planted.py --swaps 100:120`; the last row from folds that were fine-tuned in the first of the draws).
+Logistic regression on the centre, on the first five of these draws, found 20.4 at 1.1 % where features found 22.8 at
+1.2 %. Expected at 2 %
+false alarms, on two draws that it was chosen on: features of the picture 23.4, of its mirror image too 23.45, squashed
+and mirrored 23.6, with SqueezeNet beside it 23.7.
 """
 
 from collections.abc import Sequence
@@ -76,7 +79,8 @@ class LabelIssue:
 
 
 def combine_features(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Combine several descriptions of the same images into one, in which every block weighs the same, whatever its width.
+    """Combine several descriptions of the same images into one, in which every block weighs the same, whatever its
+    width.
 
     Args:
         blocks: each N d, of any d.
@@ -105,8 +109,8 @@ def out_of_fold(
     """Compute class probabilities of every image, N K, by judges that trained on the other folds.
 
     One is the linear discriminant, the other ridge regression on the likeness to landmarks (a Gaussian kernel, in the
-    approximation of Nystroem; Williams & Seeger, NIPS 2000). They err about different pictures, so their probabilities are
-    averaged. The temperatures by which scores become probabilities are fitted to all out-of-fold answers.
+    approximation of Nystroem; Williams & Seeger, NIPS 2000). They err about different pictures, so their probabilities
+    are averaged. The temperatures by which scores become probabilities are fitted to all out-of-fold answers.
 
     Args:
         values: features, N d; see `combine_features`.
@@ -114,8 +118,8 @@ def out_of_fold(
         groups: pictures of one group are in one fold, N; else the copy of a mislabelled picture would speak for it.
         classes: how many there are, K.
         seed: of the folds.
-        further: out-of-fold log-probabilities of another judge, N K, which count as much as the two together; nan where it
-            does not know.
+        further: out-of-fold log-probabilities of another judge, N K, which count as much as the two together; nan where
+            it does not know.
 
     Returns:
         probabilities; a row of nan where all pictures of a class are in one fold, because nobody else knows the class.
@@ -190,7 +194,8 @@ def discriminant(
     classes: int,
     asked: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    """Compute the scores of the linear discriminant, N K: log prior and density of Gaussian classes of one shrunk covariance.
+    """Compute the scores of the linear discriminant, N K: log prior and density of Gaussian classes of one shrunk
+    covariance.
 
     As scikit-learn's, which warns of classes of one picture and does not know classes without any.
 

@@ -1,8 +1,8 @@
 """Whether files are whole, for less than it costs to decode them all: the mark that ends a format, where it has one.
 
-A file whose end has gone (a stopped download, a full disk, a bad copy) has a header like any other. JPEG and PNG end with
-a mark that stands nowhere else; what lacks it, and what is of another format, is decoded to find out. Damage
-in the middle of a file that has its end shows only in decoding.
+A file whose end has gone (a stopped download, a full disk, a bad copy) has a header like any other. JPEG and PNG end
+with a mark that stands nowhere else; what lacks it, and what is of another format, is decoded to find out. Damage in
+the middle of a file that has its end shows only in decoding.
 """
 
 import numpy as np

@@ -21,5 +21,19 @@ from hubel.benchmark.rows import Row, rows
 from hubel.benchmark.turns import Contender, Timing, Turn, interleave, timings
 from hubel.benchmark.works import WORKS
 
-__all__ = ["WORKS", "Case", "Conditions", "Contender", "Options", "Plan", "Row", "Timing", "Turn", "draw", "interleave",
-           "rows", "timings", "watching"]  # fmt: skip
+__all__ = [
+    "WORKS",
+    "Case",
+    "Conditions",
+    "Contender",
+    "Options",
+    "Plan",
+    "Row",
+    "Timing",
+    "Turn",
+    "draw",
+    "interleave",
+    "rows",
+    "timings",
+    "watching",
+]

@@ -70,21 +70,25 @@ def alternatives(model: nn.Module, recipe: Recipe) -> list[Alternative]:
     chosen = Setting(
         layout="channels-last", precision=recipe.precision, fused=bool(recipe.fused), threads=recipe.threads
     )
-    found = {"choice": chosen,
-             "precision": replace(chosen, precision="float32" if chosen.precision == "bfloat16" else "bfloat16"),
-             "layout": replace(chosen, layout="contiguous")}  # fmt: skip
+    found = {
+        "choice": chosen,
+        "precision": replace(chosen, precision="float32" if chosen.precision == "bfloat16" else "bfloat16"),
+        "layout": replace(chosen, layout="contiguous"),
+    }
     if fusion.available(model, recipe.device) and fusion.has_norms(model):
         found["fused"] = replace(chosen, fused=not chosen.fused)
     other = physical_cores() if chosen.threads == 1 else 1
     if recipe.device == "cpu" and other != chosen.threads:
         found["threads"] = replace(chosen, threads=other)
-    found["plain loop"] = Setting(layout="contiguous", precision="float32", fused=False, threads=physical_cores(),
-                                  keeps_memory=False)  # fmt: skip
+    found["plain loop"] = Setting(
+        layout="contiguous", precision="float32", fused=False, threads=physical_cores(), keeps_memory=False
+    )
     return [Alternative(changed=changed, setting=setting) for changed, setting in found.items()]
 
 
-def contenders(found: list[Alternative], model: nn.Module, data: Splits, recipe: Recipe,
-               seconds: float) -> tuple[list[Contender], int]:  # fmt: skip
+def contenders(
+    found: list[Alternative], model: nn.Module, data: Splits, recipe: Recipe, seconds: float
+) -> tuple[list[Contender], int]:
     """A contender per alternative, named by `changed`, and the pictures of their steps.
 
     They are the batch's, or fewer where whole batches would not let everybody have two turns in `seconds`.
@@ -109,13 +113,21 @@ def contenders(found: list[Alternative], model: nn.Module, data: Splits, recipe:
     each = SLOWEST * (time.perf_counter() - began) / probe  # s per picture
     turn = seconds / (LEAST_ROUNDS * len(found))  # one run that warms up, one that is timed
     pictures = min(len(x), max(fewest, int(max(turn / 2, turn - TURN) / 2 / each)))
-    made = [Contender(one.changed, _step(one.setting, model, data, recipe, x[:pictures], targets[:pictures]), pictures,
-                      keeps_memory=one.setting.keeps_memory) for one in found]  # fmt: skip
+    made = [
+        Contender(
+            one.changed,
+            _step(one.setting, model, data, recipe, x[:pictures], targets[:pictures]),
+            pictures,
+            keeps_memory=one.setting.keeps_memory,
+        )
+        for one in found
+    ]
     return made, pictures
 
 
-def _step(setting: Setting, model: nn.Module, data: Splits, recipe: Recipe, x: Tensor,
-          targets: Tensor) -> Callable[[], object]:  # fmt: skip
+def _step(
+    setting: Setting, model: nn.Module, data: Splits, recipe: Recipe, x: Tensor, targets: Tensor
+) -> Callable[[], object]:
     """The loop's own step on a network of its own."""
     own = {key: value for key, value in asdict(setting).items() if key in ("precision", "fused", "threads")}
     training = TrainState.begin(copy.deepcopy(model).train(), data, recipe.with_(**own), None)

@@ -55,14 +55,29 @@ def _panel(axes: Axes, panel: Sequence[Row]) -> None:
     names, values, spreads, words = zip(*bars, strict=True)
     at = range(len(bars))
     axes.barh(at, values, height=0.72, color=[OURS] + [THEIRS] * (len(bars) - 1))
-    axes.errorbar(values, at, xerr=[[v - low for v, (low, _) in zip(values, spreads, strict=True)],
-                                    [high - v for v, (_, high) in zip(values, spreads, strict=True)]],
-                  fmt="none", ecolor="#2d333a", elinewidth=0.9, capsize=2)  # fmt: skip
+    axes.errorbar(
+        values,
+        at,
+        xerr=[
+            [v - low for v, (low, _) in zip(values, spreads, strict=True)],
+            [high - v for v, (_, high) in zip(values, spreads, strict=True)],
+        ],
+        fmt="none",
+        ecolor="#2d333a",
+        elinewidth=0.9,
+        capsize=2,
+    )
     bound = first.ours / first.ceiling_share if first.ceiling_share else None
     widest = max(*(high for _, high in spreads), bound or 0.0)
     for place, (_, high), text in zip(at, spreads, words, strict=True):
-        axes.text(high + 0.01 * widest, place, text, va="center", fontsize=8,
-                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # fmt: skip
+        axes.text(
+            high + 0.01 * widest,
+            place,
+            text,
+            va="center",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+        )
     if bound:
         axes.axvline(bound, color=LINE, linewidth=1.2, linestyle=(0, (4, 2)), zorder=0)
         axes.text(bound, -0.62, f"{first.precision} ceiling {speed(bound)}", color=LINE, fontsize=7.5, ha="center")

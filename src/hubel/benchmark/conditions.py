@@ -56,8 +56,10 @@ def watching() -> Iterator[Conditions]:
 def _notes(found: Conditions) -> list[str]:
     notes = []
     if found.others is not None and found.others > BUSY:
-        notes.append(f"other processes kept {found.others:.2f} of {os.cpu_count()} cores busy meanwhile: the figures say "
-                     f"little; measure again on a quiet machine")  # fmt: skip
+        notes.append(
+            f"other processes kept {found.others:.2f} of {os.cpu_count()} cores busy meanwhile: the figures say "
+            f"little; measure again on a quiet machine"
+        )
     if found.stolen is not None and found.stolen > BUSY:
         notes.append(f"the hypervisor took {found.stolen:.2f} cores away meanwhile: the figures say little")
     if found.others is None and found.load is not None and found.load > 0.5:

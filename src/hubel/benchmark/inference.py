@@ -30,8 +30,9 @@ def plans(options: Options) -> list[Plan]:
         for batch in (options.batch,) if options.batch else BATCHES:
             shape = networks.input_of(model, options.size)
             title = f"{model}, {shape[1]} px, batch {batch}{f', {precision}' if precision else ''}"
-            found.append(Plan(work="infer", title=title,
-                              build=lambda _, m=model, s=shape, b=batch: _case(m, s, b, precision)))  # fmt: skip
+            found.append(
+                Plan(work="infer", title=title, build=lambda _, m=model, s=shape, b=batch: _case(m, s, b, precision))
+            )
     return found
 
 
@@ -76,8 +77,10 @@ def openvino(network: nn.Module, x: Tensor, precision: Precision) -> Callable[[]
     runtime = peer("openvino")
     with torch.no_grad():
         graph = runtime.convert_model(network, example_input=x, input=[tuple(x.shape)])
-    hints = {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-             "INFERENCE_NUM_THREADS": torch.get_num_threads()}  # fmt: skip
+    hints = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
     request = runtime.compile_model(graph, "CPU", hints).create_infer_request()
     request.set_input_tensor(runtime.Tensor(x.numpy(), shared_memory=True))
     return request.infer

@@ -68,28 +68,47 @@ def in_memory(batch: int, pictures: int = SMALL_COUNT) -> Case:
 def twelve(batch: int, pictures: int = COUNT) -> Case:
     """Crop, scale, flip, rotate, shear, translate; brightness, contrast, saturation, hue, grey; erasing."""
     split = _split(_noise(pictures, SIDE + 32))
-    everything = Augmentation(crop_scale=0.5, scale=0.1, flip=True, rotate=15, shear=10, translate=0.1, brightness=0.3,
-                              contrast=0.3, saturation=0.3, hue=0.05, grey=0.1, erasing=0.25, fill=(0, 0, 0))  # fmt: skip
+    everything = Augmentation(
+        crop_scale=0.5,
+        scale=0.1,
+        flip=True,
+        rotate=15,
+        shear=10,
+        translate=0.1,
+        brightness=0.3,
+        contrast=0.3,
+        saturation=0.3,
+        hue=0.05,
+        grey=0.1,
+        erasing=0.25,
+        fill=(0, 0, 0),
+    )
     contenders = [_ours(split, batch, everything, SIDE)]
     affine = {"degrees": 15, "translate": (0.1, 0.1), "scale": (0.9, 1.1), "shear": (-10, 10, -10, 10)}
     jitter = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.05}
     transforms, kornia = peer("torchvision.transforms"), peer("kornia.augmentation")
     if transforms is not None:
         steps = [
-            transforms.RandomResizedCrop(SIDE, (0.5, 1.0)), transforms.RandomHorizontalFlip(),
+            transforms.RandomResizedCrop(SIDE, (0.5, 1.0)),
+            transforms.RandomHorizontalFlip(),
             transforms.RandomAffine(**affine, interpolation=transforms.InterpolationMode.BILINEAR),
-            transforms.ColorJitter(**jitter), transforms.RandomGrayscale(0.1), *_to_tensor(transforms),
+            transforms.ColorJitter(**jitter),
+            transforms.RandomGrayscale(0.1),
+            *_to_tensor(transforms),
             transforms.RandomErasing(0.25),
-        ]  # fmt: skip
+        ]
         dataset = _Pictures(split.take(slice(None)), transforms.Compose(steps))
         contenders.append(_loader("torchvision on Pillow", dataset, batch))
     if kornia is not None:
         chain = torch.nn.Sequential(
-            kornia.RandomResizedCrop((SIDE, SIDE), (0.5, 1.0)), kornia.RandomHorizontalFlip(),
-            kornia.RandomAffine(**affine, p=1.0), kornia.ColorJitter(**jitter, p=1.0), kornia.RandomGrayscale(p=0.1),
+            kornia.RandomResizedCrop((SIDE, SIDE), (0.5, 1.0)),
+            kornia.RandomHorizontalFlip(),
+            kornia.RandomAffine(**affine, p=1.0),
+            kornia.ColorJitter(**jitter, p=1.0),
+            kornia.RandomGrayscale(p=0.1),
             kornia.RandomErasing(p=0.25),
             kornia.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
-        )  # fmt: skip
+        )
 
         def epoch() -> None:
             order = torch.randperm(pictures)

@@ -22,8 +22,13 @@ def plans(options: Options) -> list[Plan]:
     for model in (options.model,) if options.model else STANDARD:
         shape = networks.input_of(model, options.size)
         for job, build in {"": _there, ", from its name": _named}.items():
-            found.append(Plan(work="summary", title=f"{model}, {shape[1]} px{job}",
-                              build=lambda _, b=build, m=model, s=shape: b(m, s)))  # fmt: skip
+            found.append(
+                Plan(
+                    work="summary",
+                    title=f"{model}, {shape[1]} px{job}",
+                    build=lambda _, b=build, m=model, s=shape: b(m, s),
+                )
+            )
     return found
 
 
@@ -45,8 +50,9 @@ def _empty(model: str, shape: Shape) -> nn.Module:
         return networks.own(model, shape).eval()
 
 
-def _case(shape: Shape, ours: Callable[[], nn.Module], real: Callable[[], nn.Module],
-          empty: Callable[[], nn.Module]) -> Case:  # fmt: skip
+def _case(
+    shape: Shape, ours: Callable[[], nn.Module], real: Callable[[], nn.Module], empty: Callable[[], nn.Module]
+) -> Case:
     contenders = [Contender("hubel", lambda: summary(ours(), shape), 1, keeps_memory=True)]
     torchinfo = peer("torchinfo")
     if torchinfo is not None:

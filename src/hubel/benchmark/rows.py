@@ -57,13 +57,29 @@ def rows(plan: Plan, case: Case, turns: Sequence[Turn]) -> list[Row]:
     hubel, *others = [contender.name for contender in case.contenders]
     ours = found[hubel]
     ceiling = found[ceiling_name(case.precision)].median if case.flop and case.precision else None
-    alone = Row(work=plan.work, case=plan.title, unit=case.unit, ours=ours.median, ours_spread=(ours.low, ours.high),
-                n=ours.n, precision=case.precision, ceiling=ceiling,
-                ceiling_share=ours.median * case.flop / ceiling if ceiling and case.flop else None)  # fmt: skip
+    alone = Row(
+        work=plan.work,
+        case=plan.title,
+        unit=case.unit,
+        ours=ours.median,
+        ours_spread=(ours.low, ours.high),
+        n=ours.n,
+        precision=case.precision,
+        ceiling=ceiling,
+        ceiling_share=ours.median * case.flop / ceiling if ceiling and case.flop else None,
+    )
     result = []
     for name in others:
         its = found[name]
         ratios = [rate[hubel, number] / rate[name, number] for number in range(its.n)]
-        result.append(replace(alone, baseline=its.median, baseline_name=name, baseline_spread=(its.low, its.high),
-                              ratio=ours.median / its.median, ratio_spread=(min(ratios), max(ratios))))  # fmt: skip
+        result.append(
+            replace(
+                alone,
+                baseline=its.median,
+                baseline_name=name,
+                baseline_spread=(its.low, its.high),
+                ratio=ours.median / its.median,
+                ratio_spread=(min(ratios), max(ratios)),
+            )
+        )
     return result or [alone]

@@ -19,9 +19,7 @@ from hubel.training.loop import train_step
 from hubel.training.state import TrainState
 
 #            model                  size  batch
-STANDARD = (("resnet18_small_stem", 32, 128),
-            ("resnet50", 224, 16),
-            ("mobilenet_v2", 224, 16))  # fmt: skip
+STANDARD = (("resnet18_small_stem", 32, 128), ("resnet50", 224, 16), ("mobilenet_v2", 224, 16))
 BATCH = 16
 CLASSES = 10  # labels drawn; every network of the zoo has as many logits or more
 RATE, MOMENTUM = 0.01, 0.9
@@ -35,8 +33,9 @@ def plans(options: Options) -> list[Plan]:
         shape, batch = networks.input_of(model, options.size or size), options.batch or batch
         precision = options.precision
         title = f"{model}, {shape[1]} px, batch {batch}{f', {precision}' if precision else ''}"
-        found.append(Plan(work="train", title=title,
-                          build=lambda _, m=model, s=shape, b=batch, p=precision: _case(m, s, b, p)))  # fmt: skip
+        found.append(
+            Plan(work="train", title=title, build=lambda _, m=model, s=shape, b=batch, p=precision: _case(m, s, b, p))
+        )
     return found
 
 
@@ -54,13 +53,23 @@ def _case(model: str, shape: Shape, batch: int, precision: Precision | None) -> 
     return Case(contenders=contenders, unit="images/s", flop=flop, precision=precision)
 
 
-def _ours(network: nn.Module, shape: Shape, batch: int, precision: Precision | None,
-          macs: int) -> tuple[Callable[[], object], Precision]:  # fmt: skip
+def _ours(
+    network: nn.Module, shape: Shape, batch: int, precision: Precision | None, macs: int
+) -> tuple[Callable[[], object], Precision]:
     """The loop's own step, with what `hubel train` would choose for this network on this machine."""
     wished = Recipe(device="cpu", precision=precision, threads=torch.get_num_threads())
     chosen = system.choose(wished, network, macs)
-    recipe = wished.with_(model="own", epochs=1, batch=batch, lr=RATE, precision=chosen.precision, fused=chosen.fused,
-                          warmup_epochs=0.0, size=shape[1], channels=shape[0])  # fmt: skip
+    recipe = wished.with_(
+        model="own",
+        epochs=1,
+        batch=batch,
+        lr=RATE,
+        precision=chosen.precision,
+        fused=chosen.fused,
+        warmup_epochs=0.0,
+        size=shape[1],
+        channels=shape[0],
+    )
     images = np.zeros((batch, shape[1], shape[2], shape[0]), np.uint8)
     part = Split(images, np.arange(batch), np.zeros(batch, np.int64), names=[])
     normal = Preprocessing(size=shape[1], channels=shape[0], fit="pad", mean=(0.5,) * shape[0], std=(0.5,) * shape[0])

@@ -49,8 +49,9 @@ class Timing:
     n: int
 
 
-def interleave(contenders: Sequence[Contender], rounds: int, seconds: float,
-               clock: Callable[[], float] = time.perf_counter) -> Iterator[Turn]:  # fmt: skip
+def interleave(
+    contenders: Sequence[Contender], rounds: int, seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[Turn]:
     """Every contender's turns, in an order that is reversed from round to round.
 
     A turn begins with one run that is not timed: it fetches back what the others have driven out of caches, and what

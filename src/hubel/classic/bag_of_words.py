@@ -1,7 +1,7 @@
 """Bag of visual words: patches on a grid, each replaced by the nearest word of a codebook, and counted.
 
-Sources: Csurka et al. 2004 for the bag; Lazebnik, Schmid & Ponce 2006 for counting per quarter of the picture; Coates, Lee & Ng
-2011 for raw patches that are freed of brightness and contrast and whitened before they are clustered.
+Sources: Csurka et al. 2004 for the bag; Lazebnik, Schmid & Ponce 2006 for counting per quarter of the picture; Coates,
+Lee & Ng 2011 for raw patches that are freed of brightness and contrast and whitened before they are clustered.
 """
 
 from dataclasses import dataclass

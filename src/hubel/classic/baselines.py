@@ -1,4 +1,6 @@
-"""Every baseline on the same splits: features, a classifier whose setting validation chooses, and one look at the test part."""
+"""Every baseline on the same splits: features, a classifier whose setting validation chooses, and one look at the
+test part.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +42,9 @@ METHODS: dict[str, tuple[str, str, str]] = {  # name: title, features, classifie
 
 @dataclass(frozen=True)
 class Score:
-    """What a method does on one part: share that is right, its 95 % interval, mean recall over the classes that occur."""
+    """What a method does on one part: share that is right, its 95 % interval, mean recall over the classes that
+    occur.
+    """
 
     top1: float
     interval: tuple[float, float]
@@ -88,14 +92,22 @@ class Described:
 
 
 def capped(split: Split, most: int, seed: int) -> NDArray[np.int64]:
-    """Positions of at most `most` pictures of a split, of each class its share, at least one; all where it has no more."""
+    """Positions of at most `most` pictures of a split, of each class its share, at least one; all where it has no
+    more.
+    """
     if len(split) <= most:
         return np.arange(len(split))
     return stratified(split.labels, [1 - most / len(split)], seed)[-1]
 
 
-def baselines(splits: Splits, *, methods: Sequence[str] = tuple(METHODS), most: int = MOST, seed: int = 0,
-              track: Track[Any] = silently) -> Iterator[Fitted | Result]:  # fmt: skip
+def baselines(
+    splits: Splits,
+    *,
+    methods: Sequence[str] = tuple(METHODS),
+    most: int = MOST,
+    seed: int = 0,
+    track: Track[Any] = silently,
+) -> Iterator[Fitted | Result]:
     """Fits one method after the other; of each, what it has learnt, then its row with the score on the test part.
 
     The test part is met between the two records only, so who must note its opening does so at the first `Fitted`.
@@ -128,8 +140,15 @@ def baselines(splits: Splits, *, methods: Sequence[str] = tuple(METHODS), most: 
         learn = found.parts["train"], labels["train"], found.parts["val"], labels["val"]
         chosen = _fit(classifier, learn, features == "pixels", seed, track)
         fitted = time.perf_counter() - began
-        own = Result(method, title, learn[0].shape[1], chosen.setting, _score(chosen.predict(learn[2]), labels["val"]), None,
-                     {"features": found.seconds, "fit": fitted, "predict": 0.0})  # fmt: skip
+        own = Result(
+            method,
+            title,
+            learn[0].shape[1],
+            chosen.setting,
+            _score(chosen.predict(learn[2]), labels["val"]),
+            None,
+            {"features": found.seconds, "fit": fitted, "predict": 0.0},
+        )
         yield Fitted(own, chosen.weights)
         last = "test" if "test" in parts else "val"
         began = time.perf_counter()
@@ -138,11 +157,13 @@ def baselines(splits: Splits, *, methods: Sequence[str] = tuple(METHODS), most: 
         yield replace(own, test=_score(answers, labels["test"]) if last == "test" else None, seconds=seconds)
 
 
-def _describe(features: str, parts: dict[str, Split], rows: dict[str, NDArray[np.int64]], seed: int,
-              track: Track[Any]) -> Described:  # fmt: skip
+def _describe(
+    features: str, parts: dict[str, Split], rows: dict[str, NDArray[np.int64]], seed: int, track: Track[Any]
+) -> Described:
     began = time.perf_counter()
     describe: Describe = {"none": _nothing, "colour": colour_histogram, "hog": hog, "pixels": raw_pixels}.get(
-        features, _nothing)  # fmt: skip
+        features, _nothing
+    )
     if features == "words":
         describe = codebook(parts["train"].take(rows["train"]), seed).describe
     total = sum(map(len, rows.values()))

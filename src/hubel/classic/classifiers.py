@@ -1,4 +1,6 @@
-"""Classifiers of feature vectors. Each has one setting, which the validation part chooses; they learn from training alone."""
+"""Classifiers of feature vectors. Each has one setting, which the validation part chooses; they learn from training
+alone.
+"""
 
 import copy
 import warnings
@@ -64,7 +66,8 @@ def linear(x: Features, y: Labels, val_x: Features, val_y: Labels, *, alike: boo
         y: their labels N.
         val_x: of the validation part.
         val_y: of the validation part.
-        alike: scale all features by one number, as pixels are: else the rare ones are blown up to the size of the others.
+        alike: scale all features by one number, as pixels are: else the rare ones are blown up to the size of the
+            others.
     """
     mean = x.mean(axis=0)
     scale = np.full(x.shape[1], x.std()) if alike else x.std(axis=0)
@@ -98,8 +101,10 @@ def nearest(x: Features, y: Labels, val_x: Features, val_y: Labels, *, metric: s
 
     def labels_near(some: Features, k: int) -> Labels:
         chunks = [slice(first, first + CHUNK) for first in range(0, len(some), CHUNK)]
-        found = [search.kneighbors(some[chunk], k, return_distance=False)
-                 for chunk in track(chunks, "looking for neighbours", len(some))]  # fmt: skip
+        found = [
+            search.kneighbors(some[chunk], k, return_distance=False)
+            for chunk in track(chunks, "looking for neighbours", len(some))
+        ]
         return y[np.concatenate(found)]
 
     near = labels_near(val_x, max(ks))

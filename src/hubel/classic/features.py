@@ -19,8 +19,8 @@ PIXELS = 32  # px, the side at which raw pixels are compared
 def colour_histogram(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The root of the share of pixels in each bin: 8 x 8 x 8 of RGB, or 64 of grey.
 
-    The root makes the straight distance of two histograms that of Hellinger, in which a large plain background counts less
-    (Arandjelovic & Zisserman 2012, section 3).
+    The root makes the straight distance of two histograms that of Hellinger, in which a large plain background counts
+    less (Arandjelovic & Zisserman 2012, section 3).
     """
     count, channels = len(images), images.shape[-1]
     levels = LEVELS[channels]
@@ -37,7 +37,8 @@ def cell(side: int) -> int:
 
 
 def hog(images: NDArray[np.uint8], side: int | None = None, track: Track[Any] = silently) -> NDArray[np.float32]:
-    """Histograms of oriented gradients: 9 directions per cell, cells normalised in blocks of 2 x 2  (Dalal & Triggs 2005).
+    """Histograms of oriented gradients: 9 directions per cell, cells normalised in blocks of 2 x 2  (Dalal & Triggs
+    2005).
 
     Args:
         images: uint8 N S S C.

@@ -14,7 +14,8 @@ MOST = 40  # classes that are drawn
 
 
 def templates(weights: NDArray[np.float64], channels: int) -> NDArray[np.uint8]:
-    """K S S C: mid grey where a weight is 0, lighter where a brighter pixel speaks for the class, darker where against it.
+    """K S S C: mid grey where a weight is 0, lighter where a brighter pixel speaks for the class, darker where against
+    it.
 
     Args:
         weights: K d, of pixels row by row; each template is scaled by its own largest weight, of 99.5 % of them.

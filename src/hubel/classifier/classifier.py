@@ -88,35 +88,44 @@ class Classifier:
     def load(path: ModelName, model: str | None = None, *, body: bool = False) -> "Classifier":
         """Loads the classifier that a path or a name stands for.
 
-        A run folder gives its best epoch. A bare weights file gets what usually travels with its network: preparation of
-        pictures and class names (see `recognition.travelling`); what is known of its origin is in `about["weights"]`.
+        A run folder gives its best epoch. A bare weights file gets what usually travels with its network: preparation
+        of pictures and class names (see `recognition.travelling`); what is known of its origin is in
+        `about["weights"]`.
 
         Args:
             path: a run folder, a classifier file of ours, a weights file in anybody's naming (see `weights.read`), a
-                network's name, for its reference weights, or hf-hub:OWNER/NAME, for weights on the hub (see `hub.fetch`).
+                network's name, for its reference weights, or hf-hub:OWNER/NAME, for weights on the hub (see
+                `hub.fetch`).
             model: FILE.py:NAME, for a network of one's own: a classifier file never chooses which code is run; of a
                 weights file, the network it is of, where that is not to be recognised by its shapes.
-            body: whether weights without the layer of the classes will do; such a classifier has no classes, and a fresh layer.
+            body: whether weights without the layer of the classes will do; such a classifier has no classes, and a
+                fresh layer.
 
         Raises:
-            UsageError: code is named in the place of weights; the network is FILE.py:NAME and `model` is not given, or `model`
-                would have no effect; the weights are of no network of the zoo, or of several; or the network gives no logits.
+            UsageError: code is named in the place of weights; the network is FILE.py:NAME and `model` is not given, or
+                `model` would have no effect; the weights are of no network of the zoo, or of several; or the network
+                gives no logits.
             FileError: missing, damaged, or not a classifier; or a pickle that asks for code; or numbers that are NaN.
         """
         ref = ModelRef.find(path)
         if ref.kind in ("zoo", "layers"):
             return _assembled(foreign.by_name(ref, model))
         if ref.kind in ("code", "code_file"):
-            raise UsageError(f"{ref} is code, which holds no trained weights; name a run or a file of weights, and the code that "
-                             f"builds their network with it: model={ref if ref.is_code else f'{ref.file}:NAME'}")  # fmt: skip
+            raise UsageError(
+                f"{ref} is code, which holds no trained weights; name a run or a file of weights, and the code that "
+                f"builds their network with it: model={ref if ref.is_code else f'{ref.file}:NAME'}"
+            )
         remote = hub.fetch(str(ref)) if ref.kind == "hub" else None
         path, ours = remote.path if remote else Path(str(ref)), False
         if ref.kind == "run" and os.path.isdir(path):
             if os.path.isfile(path / "run.json") and not os.path.isfile(path / "best.safetensors"):
                 done, kept = (os.path.isfile(path / name) for name in ("summary.json", "last.safetensors"))
-                raise FileError(f"the run {path} has lost its best.safetensors; restore it, or "
-                                f"{f'have it made again: {resume_command(path)}' if kept else 'train again'}" if done else
-                                f"the run {path} has no finished epoch yet; go on with it: {resume_command(path)}")  # fmt: skip
+                raise FileError(
+                    f"the run {path} has lost its best.safetensors; restore it, or "
+                    f"{f'have it made again: {resume_command(path)}' if kept else 'train again'}"
+                    if done
+                    else f"the run {path} has no finished epoch yet; go on with it: {resume_command(path)}"
+                )
             runs = [] if os.path.isfile(path / "best.safetensors") else sorted(path.glob("*/run.json"))
             if runs:
                 names = listed([os.fspath(each.parent) for each in runs])
@@ -124,8 +133,10 @@ class Classifier:
             ours = os.path.isfile(path / "run.json")
             path = path / "best.safetensors"
         if ref.kind == "ensemble" and os.path.isfile(path):
-            raise FileError(f"{path} is no single network; hubel val and hubel predict take the file of an ensemble, and so does "
-                            f"hubel.Ensemble.load in Python")  # fmt: skip
+            raise FileError(
+                f"{path} is no single network; hubel val and hubel predict take the file of an ensemble, and so does "
+                f"hubel.Ensemble.load in Python"
+            )
         if os.path.isfile(path) and not ours and not tensor_file.is_ours(path):
             return _assembled(foreign.by_file(path, model, remote, body=body))
         weights, about = tensor_file.read(path)
@@ -143,28 +154,44 @@ class Classifier:
         if ours and not own:  # code of one's own may have counted on in a buffer when the result was computed
             _refuse_exchanged(path, weights)
         if own and model is None:
-            raise UsageError(f"{path} needs the code of {about['model']}; a file does not choose what is run, so name it: "
-                             f"model={about['model']}")  # fmt: skip
+            raise UsageError(
+                f"{path} needs the code of {about['model']}; a file does not choose what is run, so name it: "
+                f"model={about['model']}"
+            )
         if model not in (None, about["model"]) and not own:
             raise UsageError(f"model={model} would have no effect: {path} is the zoo's {about['model']}")
         with torch.device("cpu" if own else "meta"):  # the weights come from the file
-            network = zoo.create(model or about["model"], num_classes=len(classes), in_channels=preprocessing.channels,
-                                 image_size=preprocessing.size)  # fmt: skip
+            network = zoo.create(
+                model or about["model"],
+                num_classes=len(classes),
+                in_channels=preprocessing.channels,
+                image_size=preprocessing.size,
+            )
         try:
             network.load_state_dict(weights, assign=True)
         except RuntimeError as error:
-            raise FileError(f"{path} does not fit the network {about['model']} it names: "
-                            f"{json.dumps(str(error).splitlines()[-1].strip())}") from error  # fmt: skip
+            raise FileError(
+                f"{path} does not fit the network {about['model']} it names: "
+                f"{json.dumps(str(error).splitlines()[-1].strip())}"
+            ) from error
         name = model or about["model"]  # whoever builds another one like it runs the user's code, not the file's
         if own:
             shape = preprocessing.channels, preprocessing.size, preprocessing.size
             require_logits(network, name, shape, len(classes), training=False)
         network = network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        return Classifier(network, classes, preprocessing, name, about, bool(about.get("multilabel")),
-                          temperature=float(about.get("temperature", 1)))  # fmt: skip
+        return Classifier(
+            network,
+            classes,
+            preprocessing,
+            name,
+            about,
+            bool(about.get("multilabel")),
+            temperature=float(about.get("temperature", 1)),
+        )
 
     def by_number(self, classes: Sequence[str]) -> bool:
-        """Whether the classes of some data are mere numbers 0, 1, ..., in any order, that this classifier has no names for.
+        """Whether the classes of some data are mere numbers 0, 1, ..., in any order, that this classifier has no names
+        for.
 
         They are then matched by their value: sorted as words, as folders are, 10 would stand before 2.
         """
@@ -180,7 +207,8 @@ class Classifier:
         return (f"the classes of the data are numbers, matched by their value: {last} is {self.classes[last]!r}",)
 
     def places(self, classes: Sequence[str], data: str, who: str = "classifier") -> list[int]:
-        """Where among the logits the classes of some data stand: by name, or by number where theirs are mere numbers 0, 1, ...
+        """Where among the logits the classes of some data stand: by name, or by number where theirs are mere numbers 0,
+        1, ...
 
         Raises:
             DataError: the classifier, or `who` it is, does not know all of them; `data` is what they are called.
@@ -189,12 +217,21 @@ class Classifier:
             return [int(name) for name in classes]
         unknown = sorted(set(classes) - set(self.classes))
         if unknown:
-            raise DataError(f"{data} has the class {unknown[0]!r} that the {who} does not know ({len(unknown)} such); its "
-                            f"classes: {', '.join(self.classes[:12])}")  # fmt: skip
+            raise DataError(
+                f"{data} has the class {unknown[0]!r} that the {who} does not know ({len(unknown)} such); its "
+                f"classes: {', '.join(self.classes[:12])}"
+            )
         return [self.classes.index(name) for name in classes]
 
-    def using(self, sample: NDArray[np.uint8], *, pictures: float = float("inf"), engine: str = "auto",
-              precision: Precision | None = None, thorough: bool = False) -> "Classifier":  # fmt: skip
+    def using(
+        self,
+        sample: NDArray[np.uint8],
+        *,
+        pictures: float = float("inf"),
+        engine: str = "auto",
+        precision: Precision | None = None,
+        thorough: bool = False,
+    ) -> "Classifier":
         """The same classifier, computed by the engine that is quickest here: see `inference.choose`.
 
         Args:
@@ -208,8 +245,12 @@ class Classifier:
             UsageError: the engine is unknown, not installed, lacks the precision, or its logits are not eager's.
         """
         whole = FromPictures(self.network, self.preprocessing).eval()
-        return replace(self, choice=choose(whole, torch.tensor(sample), pictures=pictures, engine=engine,
-                                           precision=precision, thorough=thorough))  # fmt: skip
+        return replace(
+            self,
+            choice=choose(
+                whole, torch.tensor(sample), pictures=pictures, engine=engine, precision=precision, thorough=thorough
+            ),
+        )
 
     @property
     def computed_by(self) -> str:
@@ -237,13 +278,17 @@ class Classifier:
         found = torch.cat(parts) if parts else torch.zeros(0, len(self.classes))
         broken = int((~found.isfinite()).any(dim=1).sum())
         if broken:
-            raise FileError(f"the weights of this {self.model} give logits that are NaN or infinite for {broken:,} of "
-                            f"{len(found):,} pictures ({self.computed_by}); train again with a smaller learning rate, or take "
-                            f"other weights")  # fmt: skip
+            raise FileError(
+                f"the weights of this {self.model} give logits that are NaN or infinite for {broken:,} of "
+                f"{len(found):,} pictures ({self.computed_by}); train again with a smaller learning rate, or take "
+                f"other weights"
+            )
         return found
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """N classes, of logits N classes: a softmax at the classifier's temperature; of multi-label data a sigmoid each."""
+        """N classes, of logits N classes: a softmax at the classifier's temperature; of multi-label data a sigmoid
+        each.
+        """
         return logits.sigmoid() if self.multilabel else (logits / self.temperature).softmax(dim=1)
 
     def decode(self, raw: bytes) -> NDArray[np.uint8]:
@@ -269,8 +314,10 @@ class Classifier:
     def worded(self, logits: Tensor, top: int = 5) -> list[Answer]:
         """The `top` likeliest classes of each picture, from logits N classes."""
         probabilities, order = self.probabilities(logits).sort(dim=1, descending=True, stable=True)
-        return [Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
-                for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)]  # fmt: skip
+        return [
+            Answer(tuple(self.classes[i] for i in row[:top]), tuple(values[:top]))
+            for row, values in zip(order.tolist(), probabilities.tolist(), strict=True)
+        ]
 
 
 def averaged(
@@ -339,15 +386,22 @@ def _refuse_exchanged(path: Path, weights: dict[str, Tensor]) -> None:
     except (OSError, ValueError, AttributeError):  # no result yet, or a damaged one, which who reads it tells
         return
     if isinstance(reported, str) and reported != weights_sha256(weights):
-        raise FileError(f"{path} does not hold the weights that the run's summary.json reports (weights_sha256 {reported[:12]}); "
-                        f"restore both from one copy, or name the file itself to use it without the run")  # fmt: skip
+        raise FileError(
+            f"{path} does not hold the weights that the run's summary.json reports (weights_sha256 {reported[:12]}); "
+            f"restore both from one copy, or name the file itself to use it without the run"
+        )
 
 
 def _assembled(found: Foreign) -> Classifier:
     """A classifier of somebody else's weights and what travels with them."""
     known, channels = found.known, found.channels
-    preprocessing = Preprocessing(size=known.crop, channels=channels, mean=known.mean, std=known.std,
-                                  fit=centre_crop(known.crop, known.resize, known.interpolation))  # fmt: skip
+    preprocessing = Preprocessing(
+        size=known.crop,
+        channels=channels,
+        mean=known.mean,
+        std=known.std,
+        fit=centre_crop(known.crop, known.resize, known.interpolation),
+    )
     about: dict[str, Any] = {
         "model": str(found.ref),
         "classes": list(known.categories),

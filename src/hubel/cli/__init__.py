@@ -1,7 +1,7 @@
 """The command line: `hubel VERB ...`.
 
-`key=value` and `--key value` mean the same. Exit codes: 0 done, 1 findings, 2 usage, 3 data, files or memory, 70 a fault in
-Hubel, 130 stopped. Nothing heavy is imported before a verb runs, so that help appears at once.
+`key=value` and `--key value` mean the same. Exit codes: 0 done, 1 findings, 2 usage, 3 data, files or memory, 70 a
+fault in Hubel, 130 stopped. Nothing heavy is imported before a verb runs, so that help appears at once.
 """
 
 import os
@@ -214,7 +214,9 @@ def say(sentence: str, *, alone: bool = False) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; a user's mistake is one sentence on standard error and an exit code, and so is what nobody foresaw."""
+    """Runs one verb; a user's mistake is one sentence on standard error and an exit code, and so is what nobody
+    foresaw.
+    """
     process.tune()
     _speak()
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -274,7 +276,9 @@ def _speak() -> None:
 
 
 def _fall_silent() -> None:
-    """What an output does not take any more, a full disk or a reader that has gone, is not tried again when Python ends."""
+    """What an output does not take any more, a full disk or a reader that has gone, is not tried again when Python
+    ends.
+    """
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

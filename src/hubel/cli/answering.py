@@ -20,7 +20,9 @@ class Answering:
     """What decides how a trained classifier answers."""
 
     tta: str | None = None
-    """the mean over several views: flips, shift, six, crops, ten; unless given, val takes the run's own and predict one"""
+    """the mean over several views: flips, shift, six, crops, ten; unless given, val takes the run's own and predict
+    one
+    """
     fit: Fit | None = None
     """how pictures that are not square become so; as in training unless given"""
     risk: Annotated[float | None, Range(0, 1)] = None
@@ -62,9 +64,22 @@ def show_choice(choice: "Choice | None", console: "Console") -> None:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for trial in choice.trials:
-        figures = [f"{trial.images_per_second:,.0f}", f"{trial.prepare_seconds:.1f} s", f"{100 * trial.difference:.2g} %",
-                   fixed_percent(trial.agreement)] if trial.images_per_second else [""] * 4  # fmt: skip
-        table.add_row(trial.engine, trial.precision, f"{trial.streams} of {trial.chunk}" if trial.chunk else "", *figures,
-                      in_markup(trial.dropped))  # fmt: skip
+        figures = (
+            [
+                f"{trial.images_per_second:,.0f}",
+                f"{trial.prepare_seconds:.1f} s",
+                f"{100 * trial.difference:.2g} %",
+                fixed_percent(trial.agreement),
+            ]
+            if trial.images_per_second
+            else [""] * 4
+        )
+        table.add_row(
+            trial.engine,
+            trial.precision,
+            f"{trial.streams} of {trial.chunk}" if trial.chunk else "",
+            *figures,
+            in_markup(trial.dropped),
+        )
     console.print(table)
     console.print(in_markup(choice.why), highlight=False, soft_wrap=True)

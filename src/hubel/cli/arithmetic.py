@@ -50,8 +50,19 @@ def arithmetic(arguments: Arithmetic) -> int:
         output = [[0] * found.size[1] for _ in range(found.size[0])]
         for step in found.steps():
             output[step.row][step.column] = step.value
-        print(json.dumps({"input": found.input.tolist(), "kernel": found.kernel.tolist(), "stride": found.stride,
-                          "padding": found.padding, "output": output, "sums": found.sums, "gif": gif}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "input": found.input.tolist(),
+                    "kernel": found.kernel.tolist(),
+                    "stride": found.stride,
+                    "padding": found.padding,
+                    "output": output,
+                    "sums": found.sums,
+                    "gif": gif,
+                }
+            )
+        )
         return 0
     show(found, console_for(False), arguments.seconds)
     if gif:

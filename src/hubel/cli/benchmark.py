@@ -44,8 +44,7 @@ def benchmark(arguments: Benchmark) -> int:
     from hubel.terminal import console_for
 
     chart.check(Path(arguments.chart))
-    options = Options(model=arguments.model, batch=arguments.batch, size=arguments.size,
-                      precision=arguments.precision)  # fmt: skip
+    options = Options(model=arguments.model, batch=arguments.batch, size=arguments.size, precision=arguments.precision)
     records = job.benchmark(arguments.works, options, arguments.rounds, arguments.seconds, arguments.threads)
     result = job.show(records, console_for(arguments.json))
     chart.draw(result.rows, Path(arguments.chart))

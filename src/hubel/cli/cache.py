@@ -29,7 +29,9 @@ WHAT: dict[Kind, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """Show what the cache folder holds, or clear it: decoded pictures, features, weights and what else can be made again."""
+    """Show what the cache folder holds, or clear it: decoded pictures, features, weights and what else can be made
+    again.
+    """
 
     kinds: Positional[tuple[str, ...]] = ()
     """images, features, weights, engines, kernels or scans; all of them unless given"""
@@ -59,8 +61,12 @@ def kept(kinds: Sequence[str] = ()) -> dict[str, Any]:
     """
     entries = _of(kinds)
     rows = [_row(kind, [entry for entry in entries if entry.kind == kind]) for kind in _named(kinds)]
-    return {"folder": str(cache_folder()), "limit": caching.limit(), "bytes": sum(entry.bytes for entry in caching.entries()),
-            "kinds": rows}  # fmt: skip
+    return {
+        "folder": str(cache_folder()),
+        "limit": caching.limit(),
+        "bytes": sum(entry.bytes for entry in caching.entries()),
+        "kinds": rows,
+    }
 
 
 def cleared(kinds: Sequence[str] = ()) -> dict[str, Any]:
@@ -73,8 +79,12 @@ def cleared(kinds: Sequence[str] = ()) -> dict[str, Any]:
     for folder in (cache_folder(), *(entry.place.parent for entry in entries)):
         sweep(folder)
     gone = [entry for entry in entries if caching.remove(entry)]
-    return {**kept(kinds), "removed": len(gone), "removed_bytes": sum(entry.bytes for entry in gone),
-            "in_use": len(entries) - len(gone)}  # fmt: skip
+    return {
+        **kept(kinds),
+        "removed": len(gone),
+        "removed_bytes": sum(entry.bytes for entry in gone),
+        "in_use": len(entries) - len(gone),
+    }
 
 
 def _named(kinds: Sequence[str]) -> list[Kind]:
@@ -99,8 +109,11 @@ def show(found: dict[str, Any], console: "Console") -> None:
 
     if "removed" in found:
         left = f"; {found['in_use']:,} stay, for they are in use or cannot be removed" if found["in_use"] else ""
-        console.print(f"removed {found['removed']:,} entries of {size(found['removed_bytes'])}{left}", highlight=False,
-                      soft_wrap=True)  # fmt: skip
+        console.print(
+            f"removed {found['removed']:,} entries of {size(found['removed_bytes'])}{left}",
+            highlight=False,
+            soft_wrap=True,
+        )
     table = Table(box=None, pad_edge=False)
     for column in ("kind", "holds", "entries", "size", "last used"):
         table.add_column(column, justify="right" if column in ("entries", "size") else "left", no_wrap=True)
@@ -108,7 +121,10 @@ def show(found: dict[str, Any], console: "Console") -> None:
         last = (row["last_used"] or "")[:16].replace("T", " ")
         table.add_row(row["kind"], WHAT[row["kind"]], f"{row['entries']:,}", size(row["bytes"]), last)
     console.print(table)
-    full = f"{found['folder']}: {size(found['bytes'])} of at most {size(found['limit'])}; HUBEL_CACHE_LIMIT sets another limit, and"
+    full = (
+        f"{found['folder']}: {size(found['bytes'])} of at most {size(found['limit'])}; HUBEL_CACHE_LIMIT sets "
+        "another limit, and"
+    )
     console.print(f"{full} what was not used for longest goes first", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -35,8 +35,9 @@ def data(arguments: Data) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    contents = describe(arguments.data, arguments.output, columns=arguments.columns, seed=arguments.seed,
-                        track=tracker(console))  # fmt: skip
+    contents = describe(
+        arguments.data, arguments.output, columns=arguments.columns, seed=arguments.seed, track=tracker(console)
+    )
     if arguments.json:
         print(json.dumps(contents.to_dict()))
     else:
@@ -46,7 +47,9 @@ def data(arguments: Data) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Pictures):
-    """What is wrong with a data set: leaks, copies, wrong labels, broken and odd pictures.  Exit code 1 if anything is."""
+    """What is wrong with a data set: leaks, copies, wrong labels, broken and odd pictures.  Exit code 1 if anything
+    is.
+    """
 
     data: Positional[str]
     """as for train"""
@@ -77,8 +80,16 @@ def check(arguments: Check) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    checked = look(arguments.data, weights=arguments.weights, model=arguments.model, thorough=arguments.thorough,
-                   labels=arguments.labels, exclude=arguments.exclude, seed=arguments.seed, track=tracker(console))  # fmt: skip
+    checked = look(
+        arguments.data,
+        weights=arguments.weights,
+        model=arguments.model,
+        thorough=arguments.thorough,
+        labels=arguments.labels,
+        exclude=arguments.exclude,
+        seed=arguments.seed,
+        track=tracker(console),
+    )
     if arguments.json:
         print(json.dumps(checked.to_dict()))
     else:
@@ -87,8 +98,9 @@ def check(arguments: Check) -> int:
     return 1 if checked.findings else 0
 
 
-Keys = make_dataclass("Keys", [(f.name, f.type, f) for f in fields(Recipe) if f.name in AUGMENTATION], frozen=True,
-                      kw_only=True)  # fmt: skip
+Keys = make_dataclass(
+    "Keys", [(f.name, f.type, f) for f in fields(Recipe) if f.name in AUGMENTATION], frozen=True, kw_only=True
+)
 Keys.__doc__ = described("", Keys)
 
 
@@ -117,8 +129,15 @@ def augment(arguments: Augment) -> int:
     from hubel.commands.augment import sheet
 
     keys = {key: value for key in AUGMENTATION if (value := getattr(arguments, key)) is not None}
-    drawn = sheet(arguments.data, keys, auto=arguments.auto, size=arguments.size, columns=arguments.columns,
-                  seed=arguments.seed, output=arguments.output)  # fmt: skip
+    drawn = sheet(
+        arguments.data,
+        keys,
+        auto=arguments.auto,
+        size=arguments.size,
+        columns=arguments.columns,
+        seed=arguments.seed,
+        output=arguments.output,
+    )
     if arguments.json:
         print(
             json.dumps({"sheet": str(drawn.path), "rows": drawn.rows, "auto": [asdict(row) for row in drawn.evidence]})
@@ -162,7 +181,9 @@ def shard(arguments: Shard) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(Pictures):
-    """What came before ConvNets, on the same splits: colours, HOG, visual words, pixels, k-NN, MLP.  Is a ConvNet worth it?"""
+    """What came before ConvNets, on the same splits: colours, HOG, visual words, pixels, k-NN, MLP.  Is a ConvNet
+    worth it?
+    """
 
     data: Positional[str]
     """as for train"""
@@ -195,10 +216,19 @@ def baseline(arguments: Baseline) -> int:
 
     console = console_for(arguments.json)
     records = job.baseline(
-        arguments.data, run=arguments.run, split=arguments.split, exclude=arguments.exclude, seed=arguments.seed,
-        size=arguments.size, most=arguments.most, methods=arguments.methods, html=file_of(arguments.html, "baseline.html"),
-        project=arguments.project, track=tracker(console), command=shlex.join(["hubel", *sys.argv[1:]]),
-    )  # fmt: skip
+        arguments.data,
+        run=arguments.run,
+        split=arguments.split,
+        exclude=arguments.exclude,
+        seed=arguments.seed,
+        size=arguments.size,
+        most=arguments.most,
+        methods=arguments.methods,
+        html=file_of(arguments.html, "baseline.html"),
+        project=arguments.project,
+        track=tracker(console),
+        command=shlex.join(["hubel", *sys.argv[1:]]),
+    )
     summary = job.show(records, console)
     if arguments.json:
         print(json.dumps(summary))

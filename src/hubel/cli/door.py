@@ -88,8 +88,9 @@ def _can_be_named(key: str, value: str) -> None:
     for part in Path(value).parts:
         size = len(os.fsencode(part))
         if size > LONGEST - (ROOM if key in NAMES else 0):
-            raise UsageError(f"{key} is {shown(value)}; a name of {size:,} bytes is too long, {LONGEST} are what a file system "
-                             f"takes")  # fmt: skip
+            raise UsageError(
+                f"{key} is {shown(value)}; a name of {size:,} bytes is too long, {LONGEST} are what a file system takes"
+            )
 
 
 def _spares_what_is_read(key: str, file: Path, arguments: Any) -> None:
@@ -99,8 +100,10 @@ def _spares_what_is_read(key: str, file: Path, arguments: Any) -> None:
     from hubel.data.folders import EXTENSIONS  # torch comes with it, which help does not wait for
 
     if file.name in RUN_FILES and (file.parent / "run.json").is_file():
-        raise UsageError(f"{key} is {shown(str(file))}, a file of the run {shown(str(file.parent))}, which would be lost; name "
-                         f"another file")  # fmt: skip
+        raise UsageError(
+            f"{key} is {shown(str(file))}, a file of the run {shown(str(file.parent))}, which would be lost; name "
+            f"another file"
+        )
     whole = Path(os.path.realpath(file))
     for field in fields(arguments):
         if field.name in (*FILES, *FOLDERS) or (key in UPDATED and field.name in UPDATED):

@@ -19,28 +19,46 @@ MOST = 300  # characters of a foreign message
 
 
 def sentence(error: Exception) -> tuple[str, int]:
-    """Why the command ends and its exit code: a sentence for what the machine refuses, a report for a fault in Hubel."""
+    """Why the command ends and its exit code: a sentence for what the machine refuses, a report for a fault in
+    Hubel.
+    """
     if isinstance(error, HubelError):
         return str(error), error.exit_code
     said = _first_line(error)
     if isinstance(error, MemoryError) or any(words in said.lower() for words in SHORT_OF_MEMORY):
-        return f"there is not enough memory for this ({said or 'MemoryError'}); give less at once: fewer or smaller pictures, " \
-               f"a smaller batch or size", 3  # fmt: skip
+        return (
+            f"there is not enough memory for this ({said or 'MemoryError'}); give less at once: fewer or smaller "
+            "pictures, "
+            f"a smaller batch or size",
+            3,
+        )
     if isinstance(error, UnicodeEncodeError):
-        return f"this system's encoding, {error.encoding}, has no way to write {error.object[error.start : error.end]!a}; " \
-               f"set PYTHONUTF8=1", 3  # fmt: skip
+        return (
+            f"this system's encoding, {error.encoding}, has no way to write {error.object[error.start : error.end]!a}; "
+            f"set PYTHONUTF8=1",
+            3,
+        )
     if isinstance(error, OSError) and error.strerror:
-        where = f"cannot read or write {_short(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) \
-            else "cannot write the output"  # fmt: skip
+        where = (
+            f"cannot read or write {_short(os.fsdecode(error.filename))}"
+            if isinstance(error.filename, (str, bytes))
+            else "cannot write the output"
+        )
         return f"{where}: {error.strerror}", 3
     if own := _own_code(error):
         return f"the code of {own} fails: {type(error).__name__}{f': {said}' if said else ''}; mend it there", 2
-    return f"this is a fault in Hubel: {type(error).__name__}{f': {said}' if said else ''}, {_place(error)}; please report it " \
-           f"with your command{_kept(error)}", FAULT  # fmt: skip
+    return (
+        f"this is a fault in Hubel: {type(error).__name__}{f': {said}' if said else ''}, {_place(error)}; please "
+        "report it "
+        f"with your command{_kept(error)}",
+        FAULT,
+    )
 
 
 def _own_code(error: BaseException) -> str:
-    """File and line of the user's own code that an exception came through, such as a network's forward; empty if none."""
+    """File and line of the user's own code that an exception came through, such as a network's forward; empty if
+    none.
+    """
     for raised in (error.__cause__, error):
         walked = traceback.walk_tb(raised.__traceback__ if raised else None)
         own = [(frame.f_code.co_filename, line) for frame, line in walked if OWN in frame.f_globals]

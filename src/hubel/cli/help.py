@@ -1,4 +1,6 @@
-"""`hubel VERB --help`: the keys of a verb, the dozen that matter first, the others by the groups of the table of fields."""
+"""`hubel VERB --help`: the keys of a verb, the dozen that matter first, the others by the groups of the table of
+fields.
+"""
 
 import textwrap
 from collections.abc import Sequence

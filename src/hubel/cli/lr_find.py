@@ -36,8 +36,15 @@ def lr_find(arguments: LrFind) -> int:
 
     console = console_for(arguments.json)
     plot = file_of(arguments.plot, "rates.png")
-    found = find(arguments.data, arguments.recipe, low=arguments.low, high=arguments.high, steps=arguments.samples,
-                 plot=plot, track=tracker(console))  # fmt: skip
+    found = find(
+        arguments.data,
+        arguments.recipe,
+        low=arguments.low,
+        high=arguments.high,
+        steps=arguments.samples,
+        plot=plot,
+        track=tracker(console),
+    )
     if arguments.json:
         print(json.dumps(found.to_dict()))
     else:

@@ -76,11 +76,21 @@ def _aside(row: dict[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]], width: int | None = None) -> "Table":
-    """Name, parameters, MACs at the published input, published accuracy, and the paper, which alone is cut to `width` columns."""
+    """Name, parameters, MACs at the published input, published accuracy, and the paper, which alone is cut to
+    `width` columns.
+    """
     from rich.table import Table
 
-    lines = [(row["name"], _counted(row["params"]), _counted(row["macs"]), "x".join(map(str, row["input"])),
-              f"{100 * row['top1']:.1f} %" if "top1" in row else "") for row in rows]  # fmt: skip
+    lines = [
+        (
+            row["name"],
+            _counted(row["params"]),
+            _counted(row["macs"]),
+            "x".join(map(str, row["input"])),
+            f"{100 * row['top1']:.1f} %" if "top1" in row else "",
+        )
+        for row in rows
+    ]
     headings = ("name", "parameters", "MACs", "input", "top-1")
     room = (
         None

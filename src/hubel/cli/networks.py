@@ -86,7 +86,9 @@ def _output(arguments: Summary) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy.  Runs: whether they differ."""
+    """Networks side by side: parameters, MACs, memory, receptive field, published accuracy.  Runs: whether they
+    differ.
+    """
 
     models: Positional[tuple[str, ...]]
     """names of the zoo, FILE.py:NAME, or lines of layers; or folders of runs"""
@@ -95,8 +97,8 @@ class Compare:
     chart: File = False
     """also draw accuracy against operations, or the differences of runs, to this .png or .svg (comparison.png)"""
     data: str | None = None
-    """compare runs on those of these labelled pictures that are new to all of them; on their common validation part, which
-    may also be named where the data lie now, unless given"""
+    """compare runs on those of these labelled pictures that are new to all of them; on their common validation part,
+    which may also be named where the data lie now, unless given"""
     split: Literal["train", "val", "test"] | None = None
     """compare runs on this part. A look at the runs' test part is recorded"""
     include_trained: bool = False
@@ -116,8 +118,10 @@ def compare(arguments: Compare) -> int:
         return _compare_runs(arguments)
     if runs:
         other = next(model for model in arguments.models if model not in runs)
-        raise UsageError(f"{runs[0]} is a run and {other} is not; compare runs by their answers, or networks by their cost "
-                         f"(a run's network: hubel summary {runs[0]})")  # fmt: skip
+        raise UsageError(
+            f"{runs[0]} is a run and {other} is not; compare runs by their answers, or networks by their cost "
+            f"(a run's network: hubel summary {runs[0]})"
+        )
     for key in ("data", "split", "model", "include_trained"):
         if getattr(arguments, key) not in (None, False):
             raise UsageError(f"{key} would have no effect on networks; it is of comparing runs: hubel compare RUN RUN")
@@ -148,8 +152,14 @@ def _compare_runs(arguments: Compare) -> int:
             f"{'input' if arguments.input else 'markdown'} would have no effect on runs; it is of networks"
         )
     console = console_for(arguments.json)
-    comparison = compare_runs(arguments.models, arguments.data, arguments.split, model=arguments.model,
-                              include_trained=arguments.include_trained, track=tracker(console))  # fmt: skip
+    comparison = compare_runs(
+        arguments.models,
+        arguments.data,
+        arguments.split,
+        model=arguments.model,
+        include_trained=arguments.include_trained,
+        track=tracker(console),
+    )
     if chart := file_of(arguments.chart, "comparison.png"):
         draw(comparison, chart)
     if arguments.json:
@@ -214,8 +224,14 @@ def gradcheck(arguments: Gradcheck) -> int:
     from hubel.commands import gradcheck as job
     from hubel.terminal import console_for
 
-    layers = job.gradcheck(arguments.model, arguments.input, loss=arguments.loss, samples=arguments.samples,
-                   tolerance=arguments.tolerance, seed=arguments.seed)  # fmt: skip
+    layers = job.gradcheck(
+        arguments.model,
+        arguments.input,
+        loss=arguments.loss,
+        samples=arguments.samples,
+        tolerance=arguments.tolerance,
+        seed=arguments.seed,
+    )
     found = job.show(layers, console_for(arguments.json))
     if arguments.json:
         print(

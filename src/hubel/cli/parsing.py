@@ -23,9 +23,14 @@ from hubel.recipe.fields import seconds
 
 PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 ENDINGS = {
-    "html": (".html", ".htm"), "markdown": (".md",), "csv": (".csv",), "gif": (".gif",), "chart": PICTURES, "plot": PICTURES,
+    "html": (".html", ".htm"),
+    "markdown": (".md",),
+    "csv": (".csv",),
+    "gif": (".gif",),
+    "chart": PICTURES,
+    "plot": PICTURES,
     "plot_schedule": PICTURES,
-}  # fmt: skip
+}
 
 HELP = (tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.FlagCreatePairsOff)
 OPEN = tyro.constructors.ConstructorRegistry()

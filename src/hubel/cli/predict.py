@@ -47,11 +47,26 @@ def predict(arguments: Predict) -> int:
         if not arguments.json:
             show(prediction, console)
     if arguments.json:
-        print(json.dumps({"computed_by": classifier.computed_by, "predictions": [
-            {"path": p.path, "reason": p.reason} if p.answer is None else
-            {"path": p.path, "classes": p.answer.classes, "probabilities": p.answer.probabilities, "rejected": p.rejected}
-            for p in predictions
-        ], "threshold": threshold, **speed(arguments, classifier)}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "computed_by": classifier.computed_by,
+                    "predictions": [
+                        {"path": p.path, "reason": p.reason}
+                        if p.answer is None
+                        else {
+                            "path": p.path,
+                            "classes": p.answer.classes,
+                            "probabilities": p.answer.probabilities,
+                            "rejected": p.rejected,
+                        }
+                        for p in predictions
+                    ],
+                    "threshold": threshold,
+                    **speed(arguments, classifier),
+                }
+            )
+        )
     return 3 if any(p.answer is None for p in predictions) else 0
 
 

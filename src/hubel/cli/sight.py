@@ -21,7 +21,9 @@ class Explain(Pictures):
     target: str | None = None
     """explain this class (also class=NAME); the likeliest of each picture unless given"""
     methods: str | None = None
-    """with commas: gradcam, occlusion, integrated_gradients, smoothgrad, saliency, guided_backprop, deconvnet; all unless given"""
+    """with commas: gradcam, occlusion, integrated_gradients, smoothgrad, saliency, guided_backprop, deconvnet; all
+    unless given
+    """
     layer: str | None = None
     """of Grad-CAM and deconvnet; the last with a spatial map unless given"""
     output: str | None = None
@@ -52,10 +54,21 @@ def explain(arguments: Explain) -> int:
     console = console_for(arguments.json)
     if arguments.faithfulness:
         return _faithfulness(arguments, console)
-    made = explained(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
-                     layer=arguments.layer, top=arguments.top, seed=arguments.seed, model=arguments.model,
-                     count=arguments.count, output=arguments.output, overlays=arguments.overlays, data=arguments.data,
-                     track=tracker(console))  # fmt: skip
+    made = explained(
+        arguments.run,
+        arguments.images,
+        methods=methods_named(arguments.methods),
+        target=arguments.target,
+        layer=arguments.layer,
+        top=arguments.top,
+        seed=arguments.seed,
+        model=arguments.model,
+        count=arguments.count,
+        output=arguments.output,
+        overlays=arguments.overlays,
+        data=arguments.data,
+        track=tracker(console),
+    )
     if arguments.json:
         print(json.dumps(made.to_dict()))
         return 0
@@ -74,9 +87,19 @@ def _faithfulness(arguments: Explain, console: Any) -> int:
 
     if arguments.overlays is not None:
         raise UsageError("overlays would have no effect: faithfulness draws no maps; run explain once without it")
-    made = verdict(arguments.run, arguments.images, methods=methods_named(arguments.methods), target=arguments.target,
-                  layer=arguments.layer, seed=arguments.seed, model=arguments.model, count=arguments.count,
-                  output=arguments.output, data=arguments.data, track=tracker(console))  # fmt: skip
+    made = verdict(
+        arguments.run,
+        arguments.images,
+        methods=methods_named(arguments.methods),
+        target=arguments.target,
+        layer=arguments.layer,
+        seed=arguments.seed,
+        model=arguments.model,
+        count=arguments.count,
+        output=arguments.output,
+        data=arguments.data,
+        track=tracker(console),
+    )
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:
@@ -86,7 +109,9 @@ def _faithfulness(arguments: Explain, console: Any) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Features(Pictures):
-    """Show what the layers of a network have learned: filters, maps, the pictures that excite each channel, dreamt ones."""
+    """Show what the layers of a network have learned: filters, maps, the pictures that excite each channel, dreamt
+    ones.
+    """
 
     run: Positional[str]
     """folder of a run, a classifier file, a weights file, or the name of a network"""
@@ -121,9 +146,20 @@ def features(arguments: Features) -> int:
 
     console = console_for(arguments.json)
     layers = [word.strip() for word in (arguments.layers or "").split(",") if word.strip()]
-    made = draw(arguments.run, arguments.image, data=arguments.data, layers=layers, channels=arguments.channels,
-                target=arguments.target, steps=arguments.steps, model=arguments.model, device=arguments.device,
-                seed=arguments.seed, output=arguments.output, track=tracker(console))  # fmt: skip
+    made = draw(
+        arguments.run,
+        arguments.image,
+        data=arguments.data,
+        layers=layers,
+        channels=arguments.channels,
+        target=arguments.target,
+        steps=arguments.steps,
+        model=arguments.model,
+        device=arguments.device,
+        seed=arguments.seed,
+        output=arguments.output,
+        track=tracker(console),
+    )
     if arguments.json:
         print(json.dumps(made.to_dict()))
     else:
@@ -191,9 +227,18 @@ def embedding_map(arguments: Map) -> int:
     from hubel.terminal import console_for, show_notes, tracker
 
     console = console_for(arguments.json)
-    made = draw(arguments.run, arguments.data, stage=arguments.stage, method=arguments.method, most=arguments.most,
-                seed=arguments.seed, model=arguments.model, output=arguments.output,
-                include_trained=arguments.include_trained, track=tracker(console))  # fmt: skip
+    made = draw(
+        arguments.run,
+        arguments.data,
+        stage=arguments.stage,
+        method=arguments.method,
+        most=arguments.most,
+        seed=arguments.seed,
+        model=arguments.model,
+        output=arguments.output,
+        include_trained=arguments.include_trained,
+        track=tracker(console),
+    )
     show_notes(made.notes, console)
     if arguments.json:
         print(json.dumps(made.to_dict()))

@@ -12,17 +12,22 @@ ALIASES = {
     "grad_clip": "clip_norm", "gradient_clip_val": "clip_norm",
     "gradient_accumulation": "accumulate", "grad_accum_steps": "accumulate", "accumulate_grad_batches": "accumulate",
     "class_weights": "class_weight", "from": "weights", "pretrained": "weights", "init_weights": "weights",
-    "layer_wise_decay": "layer_decay", "distill_alpha": "distill_weight", "dropout_rate": "dropout", "drop_rate": "dropout",
+    "layer_wise_decay": "layer_decay", "distill_alpha": "distill_weight", "dropout_rate": "dropout",
+    "drop_rate": "dropout",
     "drop_path_rate": "drop_path", "ema_decay": "ema", "model_ema": "ema", "hflip": "flip", "random_erasing": "erasing",
     "mixup_alpha": "mixup", "cutmix_alpha": "cutmix",
     "epoch": "epochs", "num_epochs": "epochs", "n_epochs": "epochs", "max_epochs": "epochs", "max_steps": "steps",
     "val_split": "val_fraction", "validation_split": "val_fraction", "val_size": "val_fraction",
     "test_split": "test_fraction", "test_size": "test_fraction",
-    "random_state": "seed", "random_seed": "seed", "manual_seed": "seed", "output_dir": "project", "save_dir": "project",
+    "random_state": "seed", "random_seed": "seed", "manual_seed": "seed", "output_dir": "project",
+    "save_dir": "project",
     "class": "target", "method": "methods", "target_layer": "layer",
 }
 
-OF_THE_NETWORK = "belongs to the network: choose another one, model=NAME (see hubel models), or write your own, model=FILE.py:NAME"
+OF_THE_NETWORK = (
+    "belongs to the network: choose another one, model=NAME (see hubel models), or write your own, "
+    "model=FILE.py:NAME"
+)
 ELSEWHERE = {
     "activation": "the activation belongs to the network: the networks of the zoo have that of their paper (most ReLU, "
                   "lenet5_paper tanh), your own any, model=FILE.py:NAME",
@@ -31,7 +36,8 @@ ELSEWHERE = {
     "num_layers": f"the depth {OF_THE_NETWORK}",
     "num_classes": "the classes are those of the data",
     "shuffle": "the training pictures come in a new order in every epoch, the others as they are stored",
-    "normalize": "pictures are normalised by the mean and deviation of the training pictures, or of the weights they start from",
+    "normalize": "pictures are normalised by the mean and deviation of the training pictures, or of the weights they "
+                 "start from",
     "gpu": "name the device: device=cuda, device=cuda:1 or device=cpu",
     "gpus": "name the device, device=cuda, and start several processes with torchrun",
 }

@@ -51,14 +51,30 @@ def train(arguments: Train) -> int:
 
     command = shlex.join(["hubel", *sys.argv[1:]])
     if multi_run.is_series(arguments.recipe, arguments.seeds):
-        return watch_series(arguments.json, lambda track: multi_run.train_series(
-            arguments.data, arguments.recipe, seeds=arguments.seeds, name=arguments.name, project=arguments.project,
-            command=command, track=track,
-        ))  # fmt: skip
-    return watch(arguments.json, lambda track: start(
-        arguments.data, arguments.recipe, name=arguments.name, project=arguments.project, command=command, track=track,
-        began=process.BEGAN,
-    ))  # fmt: skip
+        return watch_series(
+            arguments.json,
+            lambda track: multi_run.train_series(
+                arguments.data,
+                arguments.recipe,
+                seeds=arguments.seeds,
+                name=arguments.name,
+                project=arguments.project,
+                command=command,
+                track=track,
+            ),
+        )
+    return watch(
+        arguments.json,
+        lambda track: start(
+            arguments.data,
+            arguments.recipe,
+            name=arguments.name,
+            project=arguments.project,
+            command=command,
+            track=track,
+            began=process.BEGAN,
+        ),
+    )
 
 
 def _nothing_to_train(arguments: Train, instead: str) -> None:

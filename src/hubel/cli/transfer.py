@@ -80,8 +80,16 @@ def embed(arguments: Embed) -> int:
     if "all" in arguments.stage and len(arguments.stage) > 1:
         raise UsageError("stage=all names every stage already; leave the others out")
     console = console_for(arguments.json)
-    made = write(arguments.weights, arguments.data, arguments.output, () if "all" in arguments.stage else arguments.stage,
-                 model=arguments.model, engine=arguments.engine, device=arguments.device, track=tracker(console))  # fmt: skip
+    made = write(
+        arguments.weights,
+        arguments.data,
+        arguments.output,
+        () if "all" in arguments.stage else arguments.stage,
+        model=arguments.model,
+        engine=arguments.engine,
+        device=arguments.device,
+        track=tracker(console),
+    )
     if arguments.json:
         print(json.dumps(made.__dict__))
     else:
@@ -96,11 +104,24 @@ def knn(arguments: Knn) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    found = find(arguments.weights, arguments.data, stage=arguments.stage, queries=arguments.query, k=arguments.k,
-                 metric=arguments.metric, split=arguments.split, shown=arguments.shown, neighbours_shown=arguments.neighbours,
-                 output=arguments.output, model=arguments.model, engine=arguments.engine,
-                 device=arguments.device, seed=arguments.seed, include_trained=arguments.include_trained,
-                 track=tracker(console))  # fmt: skip
+    found = find(
+        arguments.weights,
+        arguments.data,
+        stage=arguments.stage,
+        queries=arguments.query,
+        k=arguments.k,
+        metric=arguments.metric,
+        split=arguments.split,
+        shown=arguments.shown,
+        neighbours_shown=arguments.neighbours,
+        output=arguments.output,
+        model=arguments.model,
+        engine=arguments.engine,
+        device=arguments.device,
+        seed=arguments.seed,
+        include_trained=arguments.include_trained,
+        track=tracker(console),
+    )
     if arguments.json:
         print(json.dumps(found.to_dict()))
     else:
@@ -144,10 +165,20 @@ def probe(arguments: Probe) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    result = probe_stages(arguments.weights, arguments.data, stages=arguments.stage, split=arguments.split,
-                          plot=arguments.plot, save=arguments.save, model=arguments.model, engine=arguments.engine,
-                          device=arguments.device, seed=arguments.seed, include_trained=arguments.include_trained,
-                          track=tracker(console))  # fmt: skip
+    result = probe_stages(
+        arguments.weights,
+        arguments.data,
+        stages=arguments.stage,
+        split=arguments.split,
+        plot=arguments.plot,
+        save=arguments.save,
+        model=arguments.model,
+        engine=arguments.engine,
+        device=arguments.device,
+        seed=arguments.seed,
+        include_trained=arguments.include_trained,
+        track=tracker(console),
+    )
     if arguments.json:
         print(json.dumps(result.to_dict()))
     else:
@@ -157,7 +188,9 @@ def probe(arguments: Probe) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Advise(Pictures):
-    """What to do with trained weights on your data: probe, fine-tune a little or much, or start from scratch; measured."""
+    """What to do with trained weights on your data: probe, fine-tune a little or much, or start from scratch;
+    measured.
+    """
 
     data: Positional[str]
     """as for train"""
@@ -188,9 +221,17 @@ def advise(arguments: Advise) -> int:
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    result = advised(arguments.data, arguments.weights, model=arguments.model, engine=arguments.engine,
-                     device=arguments.device, seed=arguments.seed, output=arguments.output,
-                     include_trained=arguments.include_trained, track=tracker(console))  # fmt: skip
+    result = advised(
+        arguments.data,
+        arguments.weights,
+        model=arguments.model,
+        engine=arguments.engine,
+        device=arguments.device,
+        seed=arguments.seed,
+        output=arguments.output,
+        include_trained=arguments.include_trained,
+        track=tracker(console),
+    )
     show(result, console)
     done: dict[str, Any] | None = None
     if arguments.do and result.advice.stage is not None:

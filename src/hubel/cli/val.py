@@ -35,9 +35,13 @@ class Val(Answering, Pictures):
     ensemble: tuple[str, ...] = ()
     """further runs or classifier files that answer together with it"""
     combine: Literal["mean", "greedy", "soup", "greedy_soup", "fusion"] | None = None
-    """how: probabilities averaged (mean, unless given), of members chosen on validation; weights averaged; features fused"""
+    """how: probabilities averaged (mean, unless given), of members chosen on validation; weights averaged; features
+    fused
+    """
     save: str | None = None
-    """write it to this file, to be used as RUN: a soup as a classifier, .safetensors; else .json, which names the members"""
+    """write it to this file, to be used as RUN: a soup as a classifier, .safetensors; else .json, which names the
+    members
+    """
     include_trained: bool = False
     """also take in pictures that the run was trained on or chosen by, which are left out of other data's figures"""
     robustness: bool = False
@@ -58,9 +62,15 @@ def val(arguments: Val) -> int:
     from hubel.terminal import console_for, show_notes, tracker
 
     console = console_for(arguments.json)
-    found = load_for_eval(arguments.run, arguments.data, arguments.split, **arguments.answering(), track=tracker(console),
-                          include_trained=arguments.include_trained,
-                          by="hubel val --robustness" if arguments.robustness else "hubel val")  # fmt: skip
+    found = load_for_eval(
+        arguments.run,
+        arguments.data,
+        arguments.split,
+        **arguments.answering(),
+        track=tracker(console),
+        include_trained=arguments.include_trained,
+        by="hubel val --robustness" if arguments.robustness else "hubel val",
+    )
     show_notes(found.notes, console)
     if arguments.explain_speed:
         show_choice(found.classifier.choice, console)
@@ -88,18 +98,32 @@ def _val_ensemble(arguments: Val) -> int:
         raise UsageError(f"{idle[0].replace('_', '-')} would have no effect with an ensemble")
     fixed = [key for key in ("ensemble", "combine", "save", "tta") if getattr(arguments, key)]
     if fixed and ModelRef.parse(arguments.run).kind == "ensemble":
-        raise UsageError(f"{fixed[0]} would have no effect: {arguments.run} says who its members are and how they answer; to "
-                         f"combine anew, name the members")  # fmt: skip
+        raise UsageError(
+            f"{fixed[0]} would have no effect: {arguments.run} says who its members are and how they answer; to "
+            f"combine anew, name the members"
+        )
     from hubel.pipeline import score_ensemble
     from hubel.terminal import console_for, tracker
 
     console = console_for(arguments.json)
-    common: dict[str, Any] = {"model": arguments.model, "engine": arguments.engine, "precision": arguments.precision,
-                              "include_trained": arguments.include_trained, "track": tracker(console)}  # fmt: skip
+    common: dict[str, Any] = {
+        "model": arguments.model,
+        "engine": arguments.engine,
+        "precision": arguments.precision,
+        "include_trained": arguments.include_trained,
+        "track": tracker(console),
+    }
     if arguments.ensemble:
         paths = [arguments.run, *arguments.ensemble]
-        found = score_ensemble.combined(paths, arguments.data, arguments.split, combine=arguments.combine or "mean",
-                                  tta=arguments.tta, save=arguments.save, **common)  # fmt: skip
+        found = score_ensemble.combined(
+            paths,
+            arguments.data,
+            arguments.split,
+            combine=arguments.combine or "mean",
+            tta=arguments.tta,
+            save=arguments.save,
+            **common,
+        )
     else:
         found = score_ensemble.reused(arguments.run, arguments.data, arguments.split, **common)
     if arguments.json:
@@ -118,8 +142,11 @@ def show_evaluation(evaluation: "Evaluation", console: "Console") -> None:
 
     low, high = evaluation.interval
     between = f"95 % interval {fixed_percent(low)} to {fixed_percent(high)}"
-    console.print(f"[bold]accuracy {fixed_percent(evaluation.top1)}[/]  ({between}, n = {evaluation.n:,}, split "
-                  f"{in_markup(evaluation.split)})", highlight=False)  # fmt: skip
+    console.print(
+        f"[bold]accuracy {fixed_percent(evaluation.top1)}[/]  ({between}, n = {evaluation.n:,}, split "
+        f"{in_markup(evaluation.split)})",
+        highlight=False,
+    )
     console.print(f"computed by {evaluation.computed_by}", highlight=False)
     table = Table("figure", box=None, pad_edge=False)
     for column in ("value", "95 % interval"):
@@ -158,8 +185,11 @@ def show_ensemble(found: "Combined", console: "Console") -> None:
     for column in ("network", "px", "weight", "accuracy", "95 % interval", "log loss"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=column != "network")
     for member in found.members:
-        table.add_row(*map(in_markup, (member.path, member.model, member.size)), f"{member.weight:g}",
-                      *_figures(member.evaluation))  # fmt: skip
+        table.add_row(
+            *map(in_markup, (member.path, member.model, member.size)),
+            f"{member.weight:g}",
+            *_figures(member.evaluation),
+        )
     table.add_row(found.combine, "", "", "", *_figures(found.evaluation), style="bold")
     console.print(table)
     if found.chosen_on:
@@ -193,7 +223,10 @@ def show_robustness(measured: "Robustness", sheet: "Path", console: "Console") -
     console.print(table)
     low, high = measured.mean_interval
     share = "" if measured.relative is None else f", {percent(measured.relative)} of that"
-    console.print(f"accuracy on {measured.n:,} pictures as they are {percent(measured.clean)}, mean over the challenges "
-                  f"{percent(measured.mean)} (95 % interval over pictures {percent(low)} to {percent(high)}){share}",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(
+        f"accuracy on {measured.n:,} pictures as they are {percent(measured.clean)}, mean over the challenges "
+        f"{percent(measured.mean)} (95 % interval over pictures {percent(low)} to {percent(high)}){share}",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(f"sheet: {in_markup(sheet)}", highlight=False, soft_wrap=True)

@@ -41,8 +41,16 @@ def verify_resume(arguments: VerifyResume) -> int:
     records = verify([arguments.data, *keys], arguments.kills, arguments.moments)
     verdict = show(records, console_for(arguments.json))
     if arguments.json:
-        print(json.dumps({"same": verdict.same, "kills": verdict.kills, "undisturbed": verdict.undisturbed,
-                          "resumed": verdict.resumed}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "same": verdict.same,
+                    "kills": verdict.kills,
+                    "undisturbed": verdict.undisturbed,
+                    "resumed": verdict.resumed,
+                }
+            )
+        )
     return 0 if verdict.same else 1
 
 

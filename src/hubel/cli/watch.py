@@ -48,8 +48,11 @@ def watch_series(json_output: bool, begin: Callable[[Any], Any]) -> int:
             show_training(record.records, console)
         except (Stopped, KeyboardInterrupt):
             command = resume_command(record.series.folder, record.series.info.recipe)
-            console.print(f"stopped in run {record.number} of {record.of}; nothing is lost, go on with: "
-                          f"{in_markup(command)}", highlight=False, soft_wrap=True)  # fmt: skip
+            console.print(
+                f"stopped in run {record.number} of {record.of}; nothing is lost, go on with: {in_markup(command)}",
+                highlight=False,
+                soft_wrap=True,
+            )
             return 130
     return 0
 
@@ -67,15 +70,23 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
     if kind == "folds":
         found = summary["out_of_fold"]
         low, high = found["interval"]
-        yield (f"out of fold: {100 * found['top1']:.2f} % of {found['n']:,} pictures (95 % interval {100 * low:.2f} to "
-               f"{100 * high:.2f} %), each answered by a network that did not train on it: {found['file']}")  # fmt: skip
+        yield (
+            f"out of fold: {100 * found['top1']:.2f} % of {found['n']:,} pictures (95 % interval {100 * low:.2f} to "
+            f"{100 * high:.2f} %), each answered by a network that did not train on it: {found['file']}"
+        )
     if summary["monitor"] != "last":
-        yield "the validation pictures chose the epochs, so this is a little optimistic; monitor=last takes the last epoch"
+        yield (
+            "the validation pictures chose the epochs, so this is a little optimistic; monitor=last takes the last "
+            "epoch"
+        )
     if summary["test"]:
         yield f"test accuracy {_words(summary['test'])}"
 
 
 def _words(found: dict[str, Any]) -> str:
     low, high = max(0.0, found["interval"][0]), min(1.0, found["interval"][1])
-    return (f"{100 * found['mean']:.2f} % +- {100 * found['sd']:.2f} (mean +- sd, n = {found['n']}; 95 % interval of the mean "
-            f"{100 * low:.2f} to {100 * high:.2f} %)")  # fmt: skip
+    return (
+        f"{100 * found['mean']:.2f} % +- {100 * found['sd']:.2f} (mean +- sd, n = {found['n']}; 95 % interval of the "
+        "mean "
+        f"{100 * low:.2f} to {100 * high:.2f} %)"
+    )

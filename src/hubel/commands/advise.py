@@ -66,19 +66,54 @@ class Advised:
             return {key: getattr(one, key) for key in ("stage", "width", "c", "accuracy", "interval", "seconds")}
 
         stages = [row(one) | {"neighbours": asdict(vote)} for one, vote in zip(found.probes, found.votes, strict=True)]
-        plain = ("pictures", "per_class", "rarest", "classes", "constant", "published", "own_classes", "avoided", "useful",
-                 "similar", "much", "helps", "beaten", "beaten_p", "rise")  # fmt: skip
+        plain = (
+            "pictures",
+            "per_class",
+            "rarest",
+            "classes",
+            "constant",
+            "published",
+            "own_classes",
+            "avoided",
+            "useful",
+            "similar",
+            "much",
+            "helps",
+            "beaten",
+            "beaten_p",
+            "rise",
+        )
         return {
-            "model": self.model, "data": self.data, "judged": self.judged, "n": found.top.n, "action": self.advice.action,
-            "words": self.advice.words, "stage": self.advice.stage, "why": list(self.advice.why), "command": self.command,
-            "recipe": dict(self.recipe), **{key: getattr(found, key) for key in plain}, "stages": stages,
-            "notes": list(self.notes), "untrained": row(found.untrained), "curve": [asdict(point) for point in found.curve],
-        }  # fmt: skip
+            "model": self.model,
+            "data": self.data,
+            "judged": self.judged,
+            "n": found.top.n,
+            "action": self.advice.action,
+            "words": self.advice.words,
+            "stage": self.advice.stage,
+            "why": list(self.advice.why),
+            "command": self.command,
+            "recipe": dict(self.recipe),
+            **{key: getattr(found, key) for key in plain},
+            "stages": stages,
+            "notes": list(self.notes),
+            "untrained": row(found.untrained),
+            "curve": [asdict(point) for point in found.curve],
+        }
 
 
-def advised(data: str, weights: str | os.PathLike[str], *, model: str | None = None,
-        engine: str = "auto", device: str | None = None, seed: int = 0,
-            output: str = SAVED, include_trained: bool = False, track: Track[Any] = silently) -> Advised:  # fmt: skip
+def advised(
+    data: str,
+    weights: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    engine: str = "auto",
+    device: str | None = None,
+    seed: int = 0,
+    output: str = SAVED,
+    include_trained: bool = False,
+    track: Track[Any] = silently,
+) -> Advised:
     """Measures and advises; nothing is trained but linear classifiers, and the test part stays closed.
 
     Args:
@@ -103,16 +138,25 @@ def advised(data: str, weights: str | os.PathLike[str], *, model: str | None = N
     untrained, _ = _probed(_untrained(known.classifier, seed), held, engine, device, track)
     best = max(reversed(probes), key=lambda one: one.accuracy)
     found = Evidence(
-        pictures=len(known.splits.train), per_class=int(np.median(counts)), rarest=int(counts.min()), classes=len(counts),
-        probes=probes, votes=votes, untrained=max(untrained, key=lambda one: one.accuracy),
-        curve=curve(best, values[best.stage], held, seed), truth=held.pictures.labels[held.judged], constant=largest(held),
-        published=_published(known.classifier, Path(weights)), own_classes=len(known.classifier.classes),
-    )  # fmt: skip
+        pictures=len(known.splits.train),
+        per_class=int(np.median(counts)),
+        rarest=int(counts.min()),
+        classes=len(counts),
+        probes=probes,
+        votes=votes,
+        untrained=max(untrained, key=lambda one: one.accuracy),
+        curve=curve(best, values[best.stage], held, seed),
+        truth=held.pictures.labels[held.judged],
+        constant=largest(held),
+        published=_published(known.classifier, Path(weights)),
+        own_classes=len(known.classifier.classes),
+    )
     advice = advise(found)
     recipe = keys(advice, os.fspath(weights), known.classifier.model)
     command = _command(os.fspath(weights), data, advice.stage, recipe, seed, output)
-    return Advised(os.fspath(weights), data, known.classifier.model, held.words, found, advice, command, recipe, seed,
-                   known.notes)  # fmt: skip
+    return Advised(
+        os.fspath(weights), data, known.classifier.model, held.words, found, advice, command, recipe, seed, known.notes
+    )
 
 
 def _some(known: Seen, seed: int) -> Seen:
@@ -122,14 +166,21 @@ def _some(known: Seen, seed: int) -> Seen:
         if len(split) <= MOST:
             return split
         which = stratified(split.labels, [MOST / len(split)], seed)[0]
-        return replace(split, rows=split.rows[which], labels=split.labels[which], names=[split.names[i] for i in which],
-                       places=None)  # fmt: skip
+        return replace(
+            split,
+            rows=split.rows[which],
+            labels=split.labels[which],
+            names=[split.names[i] for i in which],
+            places=None,
+        )
 
     return replace(known, splits=replace(known.splits, train=some(known.splits.train), val=some(known.splits.val)))
 
 
 def _published(classifier: Classifier, weights: Path) -> float | None:
-    """Accuracy of the weights on their own task: of the run's validation, or published for the network and its classes."""
+    """Accuracy of the weights on their own task: of the run's validation, or published for the network and its
+    classes.
+    """
     summary = (weights if os.path.isdir(weights) else weights.parent) / "summary.json"
     if "weights" not in classifier.about and os.path.isfile(summary):
         return Run.open(summary.parent).summary()["validation"]["top1"]
@@ -138,8 +189,9 @@ def _published(classifier: Classifier, weights: Path) -> float | None:
     return given or (known.get("top1") if known.get("classes") == len(classifier.classes) else None)
 
 
-def _probed(classifier: Classifier, held: Holdout, engine: str, device: str | None,
-            track: Track[Any]) -> tuple[tuple[Probe, ...], dict[str, Any]]:  # fmt: skip
+def _probed(
+    classifier: Classifier, held: Holdout, engine: str, device: str | None, track: Track[Any]
+) -> tuple[tuple[Probe, ...], dict[str, Any]]:
     """A probe of every stage, and the features."""
     found = extract(
         classifier, held.pictures, placed(classifier, held.pictures, ()), engine=engine, device=device, track=track
@@ -151,8 +203,12 @@ def _untrained(classifier: Classifier, seed: int) -> Classifier:
     """The same network with random weights: what its architecture alone makes of the pictures."""
     wanted = classifier.preprocessing
     with seeded(seed, 0):
-        network = zoo.create(classifier.model, num_classes=max(len(classifier.classes), 1), in_channels=wanted.channels,
-                             image_size=wanted.size)  # fmt: skip
+        network = zoo.create(
+            classifier.model,
+            num_classes=max(len(classifier.classes), 1),
+            in_channels=wanted.channels,
+            image_size=wanted.size,
+        )
     return replace(classifier, network=network.to(memory_format=torch.channels_last).eval())  # type: ignore[call-overload]
 
 
@@ -166,13 +222,31 @@ def _command(weights: str, data: str, stage: str | None, recipe: Mapping[str, An
     return shlex.join(["hubel", "train", data, *(f"{key}={value}" for key, value in named.items())])
 
 
-def follow_probe(result: Advised, output: str, *, model: str | None = None, engine: str = "auto", device: str | None = None,
-                 include_trained: bool = False, track: Track[Any] = silently) -> Probed:  # fmt: skip
+def follow_probe(
+    result: Advised,
+    output: str,
+    *,
+    model: str | None = None,
+    engine: str = "auto",
+    device: str | None = None,
+    include_trained: bool = False,
+    track: Track[Any] = silently,
+) -> Probed:
     """Does what the advice is where it is a probe: fits it to all training pictures and saves it as a classifier."""
     assert result.advice.stage is not None
-    return probe_stages(result.weights, result.data, stages=[result.advice.stage], plot=Path(output).with_suffix(".png"),
-                        save=output, model=model, engine=engine, device=device, seed=result.seed,
-                        include_trained=include_trained, track=track)  # fmt: skip
+    return probe_stages(
+        result.weights,
+        result.data,
+        stages=[result.advice.stage],
+        plot=Path(output).with_suffix(".png"),
+        save=output,
+        model=model,
+        engine=engine,
+        device=device,
+        seed=result.seed,
+        include_trained=include_trained,
+        track=track,
+    )
 
 
 def show(result: Advised, console: Console) -> None:
@@ -184,9 +258,14 @@ def show(result: Advised, console: Console) -> None:
         table.add_column(column, justify="right")
     for one, vote in zip(found.probes, found.votes, strict=True):
         low, high = one.interval
-        table.add_row(in_markup(one.stage), f"{one.width:,}", f"{100 * one.accuracy:.1f} %",
-                      f"{100 * low:.1f} to {100 * high:.1f} %", f"{100 * vote.accuracy:.1f} %",
-                          style="bold" if one is found.best else "")  # fmt: skip
+        table.add_row(
+            in_markup(one.stage),
+            f"{one.width:,}",
+            f"{100 * one.accuracy:.1f} %",
+            f"{100 * low:.1f} to {100 * high:.1f} %",
+            f"{100 * vote.accuracy:.1f} %",
+            style="bold" if one is found.best else "",
+        )
     table.add_row(
         "untrained", f"{found.untrained.width:,}", f"{100 * found.untrained.accuracy:.1f} %", "", "", style="dim"
     )

@@ -37,8 +37,16 @@ class Sheet:
     evidence: list[Evidence]
 
 
-def sheet(data: str, keys: dict[str, Any], *, auto: bool = False, size: int | None = None, columns: int = 8, seed: int = 0,
-          output: str = "augment.png") -> Sheet:  # fmt: skip
+def sheet(
+    data: str,
+    keys: dict[str, Any],
+    *,
+    auto: bool = False,
+    size: int | None = None,
+    columns: int = 8,
+    seed: int = 0,
+    output: str = "augment.png",
+) -> Sheet:
     """Draws originals, each augmentation alone, and all of them together.
 
     Args:
@@ -67,8 +75,10 @@ def sheet(data: str, keys: dict[str, Any], *, auto: bool = False, size: int | No
     which = np.random.default_rng(seed).permutation(len(splits.train))[:columns]
     images = torch.from_numpy(splits.train.take(np.sort(which)))
     drawn = [("original", images)]
-    drawn += [(label, _changed(splits.train, images, splits.preprocessing, given, seed + number))
-              for number, (label, given) in enumerate(rows)]  # fmt: skip
+    drawn += [
+        (label, _changed(splits.train, images, splits.preprocessing, given, seed + number))
+        for number, (label, given) in enumerate(rows)
+    ]
     path = Path(output)
     with files.replacing(path) as temporary:
         _painted(drawn).save(temporary, format="PNG")
@@ -86,8 +96,13 @@ def _rows(keys: dict[str, Any], together: bool) -> list[tuple[str, dict[str, Any
     """(label, keys) per row: each key alone, then where the user chose them all together, three times."""
     own = {key: value for key, value in keys.items() if not key.startswith("policy_")}
     extra = {key: value for key, value in keys.items() if key not in own}
-    rows = [(f"{key}={str(value).lower() if isinstance(value, bool) else value}",
-             {key: value} | (extra if key == "policy" else {})) for key, value in own.items()]  # fmt: skip
+    rows = [
+        (
+            f"{key}={str(value).lower() if isinstance(value, bool) else value}",
+            {key: value} | (extra if key == "policy" else {}),
+        )
+        for key, value in own.items()
+    ]
     if together and len(own) > 1:
         rows += [("all together", keys)] * 3
     return rows

@@ -1,4 +1,5 @@
-"""`hubel baseline`: what came before convolutional networks, on the same splits, so that it shows whether one is worth it.
+"""`hubel baseline`: what came before convolutional networks, on the same splits, so that it shows whether one is worth
+it.
 
 The folder of a baseline: baseline.json (what was asked), openings.jsonl (when the test part was met), templates.png,
 and summary.json last.
@@ -57,9 +58,21 @@ class Finished:
 Record = Began | Result | Finished
 
 
-def baseline(data: str | os.PathLike[str], *, run: str | None = None, split: str | None = None, exclude: str | None = None,
-             seed: int = 0, size: int | None = None, most: int = MOST, methods: str | None = None, html: str | None = None,
-             project: str = "runs", command: str = "", track: Track[Any] = silently) -> Iterator[Record]:  # fmt: skip
+def baseline(
+    data: str | os.PathLike[str],
+    *,
+    run: str | None = None,
+    split: str | None = None,
+    exclude: str | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    most: int = MOST,
+    methods: str | None = None,
+    html: str | None = None,
+    project: str = "runs",
+    command: str = "",
+    track: Track[Any] = silently,
+) -> Iterator[Record]:
     """Fits every baseline and leaves a folder with the table, the templates of the linear classifier and the page.
 
     Args:
@@ -175,8 +188,11 @@ def _cap(splits: Splits, most: int, seed: int) -> list[str]:
     learnt = len(capped(splits.train, most, seed))
     if learnt == len(splits.train):
         return []
-    return [f"the baselines learn from {learnt:,} of {len(splits.train):,} training pictures, drawn by class with seed {seed}; "
-            f"most=N takes more"]  # fmt: skip
+    return [
+        f"the baselines learn from {learnt:,} of {len(splits.train):,} training pictures, drawn by class with seed "
+        f"{seed}; "
+        f"most=N takes more"
+    ]
 
 
 def _note_opening(folder: Path, ours: Run | None, methods: int) -> None:
@@ -190,9 +206,14 @@ def row_of(run: Run) -> dict[str, Any]:
     summary = run.summary()
     keys = ("top1", "interval", "n", "balanced_accuracy")
     parts = {part: summary[part] and {key: summary[part][key] for key in keys} for part in ("validation", "test")}
-    return {"method": run.folder.name, "title": f"ConvNet: {summary['model']}", "features": None,
-            "setting": f"epoch {summary['best_epoch']} of {summary['epochs']}, {summary['image_size']} px", **parts,
-            "seconds": {"features": 0.0, "fit": summary["seconds"], "predict": None}}  # fmt: skip
+    return {
+        "method": run.folder.name,
+        "title": f"ConvNet: {summary['model']}",
+        "features": None,
+        "setting": f"epoch {summary['best_epoch']} of {summary['epochs']}, {summary['image_size']} px",
+        **parts,
+        "seconds": {"features": 0.0, "fit": summary["seconds"], "predict": None},
+    }
 
 
 def _pictures(folder: Path) -> Any:
@@ -211,9 +232,13 @@ def show(records: Iterator[Record], console: Console) -> dict[str, Any]:
     for record in records:
         if isinstance(record, Began):
             sizes, side = record.about["splits"]["sizes"], record.about["size"]
-            console.print(f"[bold]{in_markup(record.folder.name)}[/]  {in_markup(record.about['splits']['name'])}: "
-                          f"{sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures of {side}x{side} px",
-                          highlight=False, soft_wrap=True)  # fmt: skip
+            console.print(
+                f"[bold]{in_markup(record.folder.name)}[/]  {in_markup(record.about['splits']['name'])}: "
+                f"{sizes['train']:,} train / {sizes['val']:,} val / {sizes['test']:,} test pictures of "
+                f"{side}x{side} px",
+                highlight=False,
+                soft_wrap=True,
+            )
             for note in record.notes:
                 console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
             console.print(f"[dim]{_laid_out(COLUMNS)}[/]", highlight=False, soft_wrap=True)
@@ -248,14 +273,22 @@ def line(row: dict[str, Any]) -> str:
     """A row of the table, under `COLUMNS`."""
     test, seconds = row["test"], row["seconds"]
     interval = f"{100 * test['interval'][0]:.1f} to {100 * test['interval'][1]:.1f} %" if test else ""
-    return _laid_out((
-        row["title"], "" if not row["features"] else f"{row['features']:,}", row["setting"],
-        f"{100 * row['validation']['top1']:.1f} %", f"{100 * test['top1']:.1f} %" if test else "-", interval,
-        *("" if seconds[key] is None else f"{seconds[key]:.1f} s" for key in ("features", "fit", "predict")),
-    ))  # fmt: skip
+    return _laid_out(
+        (
+            row["title"],
+            "" if not row["features"] else f"{row['features']:,}",
+            row["setting"],
+            f"{100 * row['validation']['top1']:.1f} %",
+            f"{100 * test['top1']:.1f} %" if test else "-",
+            interval,
+            *("" if seconds[key] is None else f"{seconds[key]:.1f} s" for key in ("features", "fit", "predict")),
+        )
+    )
 
 
 def _laid_out(cells: Sequence[str]) -> str:
     left = (0, 2)
-    return " ".join(f"{cell:<{width}}" if place in left else f"{cell:>{width}}"
-                    for place, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))).rstrip()  # fmt: skip
+    return " ".join(
+        f"{cell:<{width}}" if place in left else f"{cell:>{width}}"
+        for place, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))
+    ).rstrip()

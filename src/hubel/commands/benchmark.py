@@ -79,8 +79,9 @@ class Benchmarked:
         }
 
 
-def benchmark(works: Sequence[str], options: Options, rounds: int, seconds: float,
-              threads: int | None = None) -> Iterator[Began | Took | Measured | Benchmarked]:  # fmt: skip
+def benchmark(
+    works: Sequence[str], options: Options, rounds: int, seconds: float, threads: int | None = None
+) -> Iterator[Began | Took | Measured | Benchmarked]:
     """Measures works; a generator of records that ends with `Benchmarked`.
 
     Args:
@@ -134,8 +135,15 @@ def _measured(planned: list[Plan], rounds: int, seconds: float) -> Iterator[Bega
 
 def show(records: Iterable[Began | Took | Measured | Benchmarked], console: Console) -> Benchmarked:
     """A bar while contenders take their turns, then the table and what to know of it; returns the result."""
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("turns, time left"),
-                   TimeRemainingColumn(), console=console, transient=True)  # fmt: skip
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("turns, time left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
     with bar:
         task = bar.add_task("", total=None)
         for record in records:
@@ -145,8 +153,12 @@ def show(records: Iterable[Began | Took | Measured | Benchmarked], console: Cons
                 if not console.is_terminal:
                     console.print(in_markup(where), highlight=False)
             elif isinstance(record, Took):
-                bar.update(task, description=in_markup(f"{record.plan.work}: {record.plan.title}"), completed=record.done,
-                           total=record.total)  # fmt: skip
+                bar.update(
+                    task,
+                    description=in_markup(f"{record.plan.work}: {record.plan.title}"),
+                    completed=record.done,
+                    total=record.total,
+                )
             elif isinstance(record, Benchmarked):
                 bar.stop()
                 _conclude(record, console)
@@ -159,14 +171,19 @@ def _conclude(result: Benchmarked, console: Console) -> None:
     for line in _lines(result.rows):
         console.print(line, highlight=False, soft_wrap=True)
     for name, timing in result.ceiling.items():
-        console.print(f"{name}: {timing.median / 1e9:,.0f} GFLOP/s ({timing.low / 1e9:,.0f} to {timing.high / 1e9:,.0f}, "
-                      f"n = {timing.n})", highlight=False)  # fmt: skip
+        console.print(
+            f"{name}: {timing.median / 1e9:,.0f} GFLOP/s ({timing.low / 1e9:,.0f} to {timing.high / 1e9:,.0f}, "
+            f"n = {timing.n})",
+            highlight=False,
+        )
     for note in result.conditions.notes:
         console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False)
 
 
 def _lines(rows: Iterable[Row]) -> list[str]:
-    """Per case: Hubel's median speed and its share of the ceiling, then each baseline and their ratio with its range."""
+    """Per case: Hubel's median speed and its share of the ceiling, then each baseline and their ratio with its
+    range.
+    """
     lines, before = [], None
     for row in rows:
         if before != (before := (row.work, row.case)):
@@ -175,6 +192,9 @@ def _lines(rows: Iterable[Row]) -> list[str]:
             lines.append(f"  {'hubel':<28}[bold]{speed(row.ours):>9}[/] {row.unit}{share}")
         if row.baseline and row.baseline_name and row.ratio_spread:
             low, high = row.ratio_spread
-            lines.append(f"  {in_markup(row.baseline_name):<28}{speed(row.baseline):>9} hubel is [bold]{row.ratio:.2f}x[/] as fast "
-                         f"({low:.2f} to {high:.2f})")  # fmt: skip
+            lines.append(
+                f"  {in_markup(row.baseline_name):<28}{speed(row.baseline):>9} hubel is [bold]{row.ratio:.2f}x[/] as "
+                "fast "
+                f"({low:.2f} to {high:.2f})"
+            )
     return lines

@@ -27,15 +27,23 @@ from hubel.pipeline.prepare import splits_of
 from hubel.training.run import Run
 
 
-def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = None, split: SplitName | None = None, *,
-                 model: str | None = None, include_trained: bool = False, track: Track[Any] = silently) -> Comparison:  # fmt: skip
+def compare_runs(
+    folders: Sequence[str | os.PathLike[str]],
+    data: str | None = None,
+    split: SplitName | None = None,
+    *,
+    model: str | None = None,
+    include_trained: bool = False,
+    track: Track[Any] = silently,
+) -> Comparison:
     """What the best epochs of runs answer about the same pictures, compared.
 
     Args:
         folders: of at least two runs.
-        data: labelled pictures, of which those that a run was trained on or chosen by are left out; or the place where the
-            data of all the runs lie now. Their common validation part unless given.
-        split: which part; of the runs' own data val, of other data test or everything. A look at test is recorded in all.
+        data: labelled pictures, of which those that a run was trained on or chosen by are left out; or the place where
+            the data of all the runs lie now. Their common validation part unless given.
+        split: which part; of the runs' own data val, of other data test or everything. A look at test is recorded in
+            all.
         model: FILE.py:NAME, where runs were trained with a network of one's own.
         include_trained: leave nothing out.
         track: wraps long iterations to show progress.
@@ -57,8 +65,10 @@ def compare_runs(folders: Sequence[str | os.PathLike[str]], data: str | None = N
     notes: tuple[str, ...] = ()
     for run in runs if data is not None else []:
         if same_data(str(data), run.info.data):
-            raise UsageError(f"{run.folder} was trained on {data}; leave data out to compare on the part that the runs validated "
-                             f"on, or name pictures that none of them was trained on")  # fmt: skip
+            raise UsageError(
+                f"{run.folder} was trained on {data}; leave data out to compare on the part that the runs validated "
+                f"on, or name pictures that none of them was trained on"
+            )
     if all(is_own(run, data, track) for run in runs):
         name = split or "val"
         parts = _common_parts(runs, name, track, data)
@@ -92,12 +102,16 @@ def _refuse_other_classes(runs: Sequence[Run], classifiers: Sequence[Classifier]
     first = classifiers[0]
     for run, other in zip(runs[1:], classifiers[1:], strict=True):
         if first.multilabel != other.multilabel:
-            raise DataError(f"of {runs[0].folder} and {run.folder} one gives a picture one label and the other several; there "
-                            f"is no common answer to compare")  # fmt: skip
+            raise DataError(
+                f"of {runs[0].folder} and {run.folder} one gives a picture one label and the other several; there "
+                f"is no common answer to compare"
+            )
         differing = sorted(set(first.classes) ^ set(other.classes))
         if differing:
-            raise DataError(f"{runs[0].folder} and {run.folder} do not tell the same classes apart: only one of them knows "
-                            f"{', '.join(map(repr, differing[:5]))} ({len(differing)} such)")  # fmt: skip
+            raise DataError(
+                f"{runs[0].folder} and {run.folder} do not tell the same classes apart: only one of them knows "
+                f"{', '.join(map(repr, differing[:5]))} ({len(differing)} such)"
+            )
 
 
 def _common_parts(runs: Sequence[Run], name: SplitName, track: Track[Any], data: str | None) -> list[Split]:
@@ -113,9 +127,11 @@ def _common_parts(runs: Sequence[Run], name: SplitName, track: Track[Any], data:
         same = np.array_equal(first[1].places, part.places) and first[0].fingerprint == splits.fingerprint
         if not same:
             common = len(set(first[1].names) & set(part.names))
-            raise DataError(f"{runs[0].folder} and {run.folder} have different {name} parts ({len(first[1]):,} and "
-                            f"{len(part):,} pictures, {common:,} by the same name), so that one may have been trained on "
-                            f"what the other is judged by; name pictures new to both: data=PATH")  # fmt: skip
+            raise DataError(
+                f"{runs[0].folder} and {run.folder} have different {name} parts ({len(first[1]):,} and "
+                f"{len(part):,} pictures, {common:,} by the same name), so that one may have been trained on "
+                f"what the other is judged by; name pictures new to both: data=PATH"
+            )
     return parts
 
 
@@ -144,15 +160,23 @@ def draw(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
     for offset, word, key in ((-0.13, "accuracy", "accuracy"), (0.13, "macro F1", "macro_f1")):
         differences = np.array([getattr(pair, f"{key}_difference") for pair in pairs])
         ends = np.array([getattr(pair, f"{key}_interval") for pair in pairs]).T
-        plot.errorbar(100 * differences, np.arange(len(pairs)) + offset, xerr=100 * np.abs(ends - differences), fmt="o",
-                      capsize=3, label=word)  # fmt: skip
+        plot.errorbar(
+            100 * differences,
+            np.arange(len(pairs)) + offset,
+            xerr=100 * np.abs(ends - differences),
+            fmt="o",
+            capsize=3,
+            label=word,
+        )
     plot.axvline(0, color="grey", linewidth=0.8)
     plot.set_yticks(
         range(len(pairs)), [in_chart(f"{pair.first} - {pair.second}\np = {pair.p_holm:.2g}") for pair in pairs]
     )
     plot.set_ylim(len(pairs) - 0.5, -0.5)
-    plot.set(xlabel="difference, 95 % interval  [percentage points]",
-             title=in_chart(f"{comparison.n:,} pictures of {Path(comparison.data).name}, {comparison.split}"))  # fmt: skip
+    plot.set(
+        xlabel="difference, 95 % interval  [percentage points]",
+        title=in_chart(f"{comparison.n:,} pictures of {Path(comparison.data).name}, {comparison.split}"),
+    )
     plot.legend(loc="best", frameon=False)
     plot.grid(axis="x", alpha=0.3)
     drawing.save(figure, path, dpi=150)

@@ -39,7 +39,8 @@ class Contents:
         animated: files of several frames, of which the first is taken.
         bytes: of all files; 0 of arrays.
         broken: (path, reason).
-        looked_at: how many files were judged by `headers`, by their end marks (`ends`), and by decoding them (`decoded`).
+        looked_at: how many files were judged by `headers`, by their end marks (`ends`), and by decoding them
+            (`decoded`).
         notes: what a user should know about how the data were read.
         sheet: the PNG, and how many classes it shows.
     """
@@ -78,8 +79,14 @@ class Contents:
         }
 
 
-def describe(data: str | os.PathLike[str], output: str = "contact_sheet.png", *, columns: int = 8, seed: int = 0,
-             track: Track[Any] = silently) -> Contents:  # fmt: skip
+def describe(
+    data: str | os.PathLike[str],
+    output: str = "contact_sheet.png",
+    *,
+    columns: int = 8,
+    seed: int = 0,
+    track: Track[Any] = silently,
+) -> Contents:
     """Counts, sizes and formats, and a sheet with some pictures of every class.
 
     Args:
@@ -139,8 +146,9 @@ def _spread(values: Any) -> list[float]:
     return [round(float(of), 4) for of in (values.min(), np.median(values), values.max())] if len(values) else []
 
 
-def _sheet(inventory: Inventory, classes: tuple[str, ...], columns: int,
-           seed: int) -> tuple[Image.Image, dict[int, str]]:  # fmt: skip
+def _sheet(
+    inventory: Inventory, classes: tuple[str, ...], columns: int, seed: int
+) -> tuple[Image.Image, dict[int, str]]:
     """A row per class, its name and count on the left; and the pictures that were decoded, with why some cannot be."""
     canvas = Image.new("RGB", (LABEL + columns * (SIDE + GAP), len(classes) * (SIDE + GAP)), "white")
     draw, face = ImageDraw.Draw(canvas), font(TEXT)
@@ -169,7 +177,9 @@ def _sheet(inventory: Inventory, classes: tuple[str, ...], columns: int,
 
 
 def label(name: str) -> list[str]:
-    """A name in at most three lines of its column: of longer ones the beginning and the end, where names of a kind differ."""
+    """A name in at most three lines of its column: of longer ones the beginning and the end, where names of a kind
+    differ.
+    """
     lines = wrapped(name, LABEL - 12, font(TEXT))
     return lines if len(lines) <= 3 else [lines[0], *wrapped(f"{lines[1]} …", LABEL - 12, font(TEXT))[:1], lines[-1]]
 
@@ -177,17 +187,26 @@ def label(name: str) -> list[str]:
 def show(contents: Contents, console: Console) -> None:
     """What is there, for a person."""
     pictures = ", ".join(f"{sum(of.values()):,}" + f" {part}" * (part != "all") for part, of in contents.counts.items())
-    console.print(f"[bold]{in_markup(contents.name)}[/]  {in_markup(contents.kind)}, "
-                  f"{len(next(iter(contents.counts.values()))):,} classes, {pictures} pictures", highlight=False,
-                      soft_wrap=True)  # fmt: skip
+    console.print(
+        f"[bold]{in_markup(contents.name)}[/]  {in_markup(contents.kind)}, "
+        f"{len(next(iter(contents.counts.values()))):,} classes, {pictures} pictures",
+        highlight=False,
+        soft_wrap=True,
+    )
     if contents.sizes["shorter_side"]:
         least, middle, most = contents.sizes["shorter_side"]
         narrow, usual, wide = contents.sizes["shape"]
-        console.print(f"shorter side {least:,.0f} to {most:,.0f} px, median {middle:,.0f}; shape (width / height) {narrow:.2f} to "
-                      f"{wide:.2f}, median {usual:.2f}", highlight=False, soft_wrap=True)  # fmt: skip
+        console.print(
+            f"shorter side {least:,.0f} to {most:,.0f} px, median {middle:,.0f}; shape (width / height) {narrow:.2f} "
+            "to "
+            f"{wide:.2f}, median {usual:.2f}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if contents.formats:
-        formats, modes = (", ".join(f"{count:,} {name}" for name, count in of.items())
-                          for of in (contents.formats, contents.modes))  # fmt: skip
+        formats, modes = (
+            ", ".join(f"{count:,} {name}" for name, count in of.items()) for of in (contents.formats, contents.modes)
+        )
         several = f"; {contents.animated:,} of several frames, the first is taken" if contents.animated else ""
         console.print(f"{formats} ({modes}), {contents.bytes / 1e6:,.1f} MB{several}", highlight=False, soft_wrap=True)
     for note in contents.notes:
@@ -198,9 +217,12 @@ def show(contents: Contents, console: Console) -> None:
         console.print(f"[yellow]broken[/] {len(contents.broken) - 10:,} more", highlight=False)
     looked_at = contents.looked_at
     if looked_at["headers"]:
-        console.print(f"looked at: the headers of {looked_at['headers']:,} files, the end marks of {looked_at['ends']:,}; "
-                      f"{looked_at['decoded']:,} were decoded (hubel check decodes them all)", highlight=False,
-                      soft_wrap=True)  # fmt: skip
+        console.print(
+            f"looked at: the headers of {looked_at['headers']:,} files, the end marks of {looked_at['ends']:,}; "
+            f"{looked_at['decoded']:,} were decoded (hubel check decodes them all)",
+            highlight=False,
+            soft_wrap=True,
+        )
     table = Table("class", box=None, pad_edge=False)
     for part in contents.counts:
         table.add_column(in_markup(part), justify="right")

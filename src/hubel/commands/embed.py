@@ -43,10 +43,19 @@ class Embedded:
     computed_by: str
 
 
-def embed(weights: str | os.PathLike[str], data: str, output: str | os.PathLike[str], stages: Sequence[Stage] = ("last",), *,
-          model: str | None = None,
-          engine: str = "auto", device: str | None = None, track: Track[Any] = silently) -> Embedded:  # fmt: skip
-    """Writes names, labels, parts and features of every picture: `features`, or `features:STAGE` where there are several.
+def embed(
+    weights: str | os.PathLike[str],
+    data: str,
+    output: str | os.PathLike[str],
+    stages: Sequence[Stage] = ("last",),
+    *,
+    model: str | None = None,
+    engine: str = "auto",
+    device: str | None = None,
+    track: Track[Any] = silently,
+) -> Embedded:
+    """Writes names, labels, parts and features of every picture: `features`, or `features:STAGE` where there are
+    several.
 
     Args:
         weights: a run, a classifier file, a weights file or a network's name.
@@ -65,8 +74,10 @@ def embed(weights: str | os.PathLike[str], data: str, output: str | os.PathLike[
     if path.suffix not in ENDINGS:
         raise UsageError(f"output is {path}; it ends in {' or '.join(ENDINGS)}, which names the format")
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise UsageError("Parquet files are written by pyarrow, which is not installed; pip install pyarrow, or write "
-                         f"{path.with_suffix('.npz')}")  # fmt: skip
+        raise UsageError(
+            "Parquet files are written by pyarrow, which is not installed; pip install pyarrow, or write "
+            f"{path.with_suffix('.npz')}"
+        )
     classifier = Classifier.load(weights, model, body=True)
     pictures, parts, classes = every_picture(classifier, data, track)
     found = read(classifier, pictures, stages, engine=engine, device=device, track=track)
@@ -76,8 +87,14 @@ def embed(weights: str | os.PathLike[str], data: str, output: str | os.PathLike[
     for stage, values in found.values.items():
         columns["features" if len(found.values) == 1 else f"features:{stage}"] = values
     _write(path, columns, classes)
-    return Embedded(str(path), len(pictures), {stage: values.shape[1] for stage, values in found.values.items()},
-                    [*columns, *["classes"] * (path.suffix == ".npz")], found.computed, found.computed_by)  # fmt: skip
+    return Embedded(
+        str(path),
+        len(pictures),
+        {stage: values.shape[1] for stage, values in found.values.items()},
+        [*columns, *["classes"] * (path.suffix == ".npz")],
+        found.computed,
+        found.computed_by,
+    )
 
 
 def _write(path: Path, columns: dict[str, Any], classes: tuple[str, ...]) -> None:
@@ -87,15 +104,23 @@ def _write(path: Path, columns: dict[str, Any], classes: tuple[str, ...]) -> Non
                 np.savez(file, **columns, classes=np.array(classes))
             return
         pyarrow, parquet = (importlib.import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
-        table = {name: pyarrow.array(values.tolist()) if values.ndim == 1 else
-                 pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.ravel()), values.shape[1])
-                 for name, values in columns.items()}  # fmt: skip
+        table = {
+            name: pyarrow.array(values.tolist())
+            if values.ndim == 1
+            else pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.ravel()), values.shape[1])
+            for name, values in columns.items()
+        }
         parquet.write_table(pyarrow.table(table), temporary)
 
 
 def show(embedded: Embedded, console: Console) -> None:
     """What was written, for a person."""
     widths = ", ".join(f"{stage} {width}" for stage, width in embedded.widths.items())
-    console.print(in_markup(f"{embedded.pictures:,} pictures x {widths} features in {embedded.path} "
-                            f"({', '.join(embedded.columns)}); computed {embedded.computed:,} by {embedded.computed_by}"),
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(
+        in_markup(
+            f"{embedded.pictures:,} pictures x {widths} features in {embedded.path} "
+            f"({', '.join(embedded.columns)}); computed {embedded.computed:,} by {embedded.computed_by}"
+        ),
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -55,23 +55,41 @@ class Mapped:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         found = self.layout
-        return {"output": str(self.output), "method": found.method, "stage": self.stage, "n": len(self.names),
-                "notes": list(self.notes),
-                "explained": found.explained, "trustworthiness": found.trustworthiness,
-                "accuracy": found.accuracy and {"features": found.accuracy[0], "plane": found.accuracy[1]},
-                "pictures": [{"path": name, "label": label, "x": x, "y": y} for name, label, (x, y) in
-                             zip(self.names, self.labels, found.places.round(5).tolist(), strict=True)]}  # fmt: skip
+        return {
+            "output": str(self.output),
+            "method": found.method,
+            "stage": self.stage,
+            "n": len(self.names),
+            "notes": list(self.notes),
+            "explained": found.explained,
+            "trustworthiness": found.trustworthiness,
+            "accuracy": found.accuracy and {"features": found.accuracy[0], "plane": found.accuracy[1]},
+            "pictures": [
+                {"path": name, "label": label, "x": x, "y": y}
+                for name, label, (x, y) in zip(self.names, self.labels, found.places.round(5).tolist(), strict=True)
+            ],
+        }
 
 
-def embedding_map(run: str | os.PathLike[str], data: str | None = None, *, stage: str = "penultimate", method: Method = "tsne",
-                  most: int = 1000, seed: int = 0, model: str | None = None, output: str = "map.png", include_trained: bool = False,
-                  track: files.Track[Any] = files.silently) -> Mapped:  # fmt: skip
+def embedding_map(
+    run: str | os.PathLike[str],
+    data: str | None = None,
+    *,
+    stage: str = "penultimate",
+    method: Method = "tsne",
+    most: int = 1000,
+    seed: int = 0,
+    model: str | None = None,
+    output: str = "map.png",
+    include_trained: bool = False,
+    track: files.Track[Any] = files.silently,
+) -> Mapped:
     """Draws the map.
 
     Args:
         run: a run, or weights.
-        data: labelled pictures, without those that the run was trained on or chosen by; the run's validation part unless
-            given, and where the run's own data are given.
+        data: labelled pictures, without those that the run was trained on or chosen by; the run's validation part
+            unless given, and where the run's own data are given.
         stage: whose features, see `transfer.Stage`.
         method: "tsne" or "pca".
         most: pictures at most, drawn at random.

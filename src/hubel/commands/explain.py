@@ -41,10 +41,20 @@ class Explained:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        rows = [{"path": one.shown.name, "label": one.shown.label, "classes": one.classes,
-                 "probabilities": one.probabilities, "target": one.target, "probability": one.probability,
-                 "methods": list(one.maps), "omitted": one.omitted,
-                 "strongest": {name: _strongest(one, name) for name in one.maps}} for one in self.explanations]  # fmt: skip
+        rows = [
+            {
+                "path": one.shown.name,
+                "label": one.shown.label,
+                "classes": one.classes,
+                "probabilities": one.probabilities,
+                "target": one.target,
+                "probability": one.probability,
+                "methods": list(one.maps),
+                "omitted": one.omitted,
+                "strongest": {name: _strongest(one, name) for name in one.maps},
+            }
+            for one in self.explanations
+        ]
         return {"output": str(self.output), "overlays": [str(path) for path in self.overlays], "pictures": rows}
 
 
@@ -55,15 +65,28 @@ def _strongest(one: Explanation, method: str) -> list[int]:
     return [int(column), int(row)]
 
 
-def explained(run: str, images: Sequence[str], *, methods: Sequence[str] = (), target: str | None = None,
-              layer: str | None = None, top: int = 3, seed: int = 0, model: str | None = None, count: int = COUNT,
-              output: str | None = None, overlays: str | None = None, data: str | None = None,
-              track: files.Track[Any] = files.silently) -> Explained:  # fmt: skip
+def explained(
+    run: str,
+    images: Sequence[str],
+    *,
+    methods: Sequence[str] = (),
+    target: str | None = None,
+    layer: str | None = None,
+    top: int = 3,
+    seed: int = 0,
+    model: str | None = None,
+    count: int = COUNT,
+    output: str | None = None,
+    overlays: str | None = None,
+    data: str | None = None,
+    track: files.Track[Any] = files.silently,
+) -> Explained:
     """Explains pictures and writes the sheet or page.
 
     Args:
         run: a run, or weights.
-        images: picture files or folders; without any, `count` validation pictures of the run, its surest mistakes first.
+        images: picture files or folders; without any, `count` validation pictures of the run, its surest mistakes
+            first.
         methods: keys of `METHODS`; all unless given.
         target: class that is explained; the likeliest of each picture unless given.
         layer: of Grad-CAM and deconvnet.
@@ -85,8 +108,13 @@ def explained(run: str, images: Sequence[str], *, methods: Sequence[str] = (), t
     classifier = Classifier.load(run, model)
     pictures = pictures_of(run, images, classifier, count, track, data)
     found = list(explain(classifier, pictures, methods, target=target, layer=layer, top=top, seed=seed, track=track))
-    gallery.write(path, [one.section() for one in found], title=f"What {classifier.model} looks at", kind="explanation",
-                  lead=lead(found))  # fmt: skip
+    gallery.write(
+        path,
+        [one.section() for one in found],
+        title=f"What {classifier.model} looks at",
+        kind="explanation",
+        lead=lead(found),
+    )
     own = run_of(run)
     if own is not None and path.resolve() == (own.folder / page.EXPLAINED).resolve():
         page.draw(own, splits_of(own, track, data))  # the run's report links to it
@@ -97,15 +125,24 @@ def lead(found: Sequence[Explanation]) -> str:
     """What is seen, in a sentence per kind of panel."""
     dark = any(np.isnan(one.own_size(name)).any() for one in found[:1] for name in list(one.maps)[:1])
     omitted = {reason for one in found for reason in one.omitted.values()}
-    return " ".join([
-        "Heat shows where the class is supported, scaled per panel; guided backpropagation and deconvnet show the signal itself.",
-        *(["The dark margin is what the network was not shown."] if dark else []),
-        *(f"Left out: {reason}." for reason in sorted(omitted)),
-    ])  # fmt: skip
+    return " ".join(
+        [
+            "Heat shows where the class is supported, scaled per panel; guided backpropagation and deconvnet show the "
+            "signal itself.",
+            *(["The dark margin is what the network was not shown."] if dark else []),
+            *(f"Left out: {reason}." for reason in sorted(omitted)),
+        ]
+    )
 
 
-def pictures_of(run: str, images: Sequence[str], classifier: Classifier, count: int, track: files.Track[Any],
-                data: str | None = None) -> list[Shown]:  # fmt: skip
+def pictures_of(
+    run: str,
+    images: Sequence[str],
+    classifier: Classifier,
+    count: int,
+    track: files.Track[Any],
+    data: str | None = None,
+) -> list[Shown]:
     """The named pictures, or without any some of the run's validation part."""
     if not images:
         return validation_pictures(run, classifier, count, track, data)
@@ -114,8 +151,9 @@ def pictures_of(run: str, images: Sequence[str], classifier: Classifier, count: 
     return [opened(name, classifier) for name in expanded(images)]
 
 
-def validation_pictures(run: str, classifier: Classifier, count: int, track: files.Track[Any],
-                        data: str | None = None) -> list[Shown]:  # fmt: skip
+def validation_pictures(
+    run: str, classifier: Classifier, count: int, track: files.Track[Any], data: str | None = None
+) -> list[Shown]:
     """Pictures of a run's validation part: up to half of them its surest mistakes, the rest drawn from the others.
 
     Raises:
@@ -134,10 +172,16 @@ def validation_pictures(run: str, classifier: Classifier, count: int, track: fil
     others = np.setdiff1d(np.arange(len(val)), first)
     drawn = np.random.default_rng(opened_run.info.recipe.seed).permutation(others)[: count - len(first)]
     which = np.array([*first, *sorted(drawn)], dtype=np.int64)
-    labels = [", ".join(classifier.classes[k] for k in np.flatnonzero(row)) if val.labels.ndim == 2 else
-              classifier.classes[int(row)] for row in val.labels[which]]  # fmt: skip
-    return [shown(str(names[i]), picture, classifier, label)
-            for i, picture, label in zip(which.tolist(), val.take(which), labels, strict=True)]  # fmt: skip
+    labels = [
+        ", ".join(classifier.classes[k] for k in np.flatnonzero(row))
+        if val.labels.ndim == 2
+        else classifier.classes[int(row)]
+        for row in val.labels[which]
+    ]
+    return [
+        shown(str(names[i]), picture, classifier, label)
+        for i, picture, label in zip(which.tolist(), val.take(which), labels, strict=True)
+    ]
 
 
 def _overlays(found: Sequence[Explanation], folder: Path) -> list[Path]:

@@ -54,19 +54,41 @@ class Explained:
     def why(self) -> str:
         """The choice beside the plain loop, in one line."""
         choice, plain = self.rows[0][1].median, self.rows[-1][1].median
-        return (f"a plain loop (float32, contiguous) would reach {plain:,.0f} images/s here, the choice "
-                f"{choice:,.0f}: {choice / plain:.2f}x")  # fmt: skip
+        return (
+            f"a plain loop (float32, contiguous) would reach {plain:,.0f} images/s here, the choice "
+            f"{choice:,.0f}: {choice / plain:.2f}x"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        rows = [{"changed": one.changed, "chosen": one.changed == "choice", **asdict(one.setting),
-                 "images_per_second": asdict(timing)} for one, timing in self.rows]  # fmt: skip
-        return {"model": self.model, "batch": self.batch, "pictures": self.pictures, "rows": rows, "why": self.why,
-                "conditions": asdict(self.conditions), "versions": versions()}  # fmt: skip
+        rows = [
+            {
+                "changed": one.changed,
+                "chosen": one.changed == "choice",
+                **asdict(one.setting),
+                "images_per_second": asdict(timing),
+            }
+            for one, timing in self.rows
+        ]
+        return {
+            "model": self.model,
+            "batch": self.batch,
+            "pictures": self.pictures,
+            "rows": rows,
+            "why": self.why,
+            "conditions": asdict(self.conditions),
+            "versions": versions(),
+        }
 
 
-def explain_speed(data: str | os.PathLike[str], recipe: Recipe, *, rounds: int = ROUNDS, seconds: float = SECONDS,
-                  track: Track[Any] = silently) -> Iterator[Took | Explained]:  # fmt: skip
+def explain_speed(
+    data: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS,
+    track: Track[Any] = silently,
+) -> Iterator[Took | Explained]:
     """Measures training steps as this recipe chooses them and as it might have; ends with `Explained`.
 
     Args:
@@ -80,8 +102,10 @@ def explain_speed(data: str | os.PathLike[str], recipe: Recipe, *, rounds: int =
         UsageError: a budget, which plans the network by measurements of its own.
     """
     if recipe.budget is not None:
-        raise UsageError(f"budget={recipe.budget:g} would have no effect with explain-speed, which trains nothing; name the "
-                         f"model instead")  # fmt: skip
+        raise UsageError(
+            f"budget={recipe.budget:g} would have no effect with explain-speed, which trains nothing; name the "
+            f"model instead"
+        )
     splits, model, complete = prepare_from_path(data, recipe.with_(lr=None) if recipe.lr == "auto" else recipe, track)
     assert complete.model is not None
     assert complete.batch is not None
@@ -103,8 +127,9 @@ def explain_speed(data: str | os.PathLike[str], recipe: Recipe, *, rounds: int =
 
 def show(records: Iterable[Took | Explained], console: Console) -> Explained:
     """A bar while the alternatives take turns, then their table, the choice marked; returns the result."""
-    bar = Progress(TextColumn("measuring {task.description}"), BarColumn(), MofNCompleteColumn(), console=console,
-                   transient=True)  # fmt: skip
+    bar = Progress(
+        TextColumn("measuring {task.description}"), BarColumn(), MofNCompleteColumn(), console=console, transient=True
+    )
     with bar:
         task = bar.add_task("", total=None)
         for record in records:
@@ -119,11 +144,20 @@ def show(records: Iterable[Took | Explained], console: Console) -> Explained:
                 table.add_column(column, justify="left" if column in ("changed", "setting") else "right")
             choice = record.rows[0][1].median
             for number, (one, its) in enumerate(record.rows):
-                table.add_row(one.changed if number else "chosen *", in_markup(one.setting.name), f"{its.median:,.0f}",
-                              f"{its.low:,.0f} to {its.high:,.0f}", str(its.n), f"{its.median / choice:.2f}x",
-                              style="" if number else "bold")  # fmt: skip
-            console.print(f"{in_markup(record.model)}, training steps of {record.pictures} of the batch's {record.batch} "
-                          f"pictures", highlight=False)  # fmt: skip
+                table.add_row(
+                    one.changed if number else "chosen *",
+                    in_markup(one.setting.name),
+                    f"{its.median:,.0f}",
+                    f"{its.low:,.0f} to {its.high:,.0f}",
+                    str(its.n),
+                    f"{its.median / choice:.2f}x",
+                    style="" if number else "bold",
+                )
+            console.print(
+                f"{in_markup(record.model)}, training steps of {record.pictures} of the batch's {record.batch} "
+                f"pictures",
+                highlight=False,
+            )
             console.print(table)
             console.print(in_markup(record.why), highlight=False, soft_wrap=True)
             for note in record.conditions.notes:

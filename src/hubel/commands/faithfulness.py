@@ -32,9 +32,20 @@ class Tested:
         return {"plot": str(self.plot), "methods": [one.to_dict() for one in self.found]}
 
 
-def verdict(run: str, images: Sequence[str], *, methods: Sequence[str] = (), target: str | None = None, layer: str | None = None,
-           seed: int = 0, model: str | None = None, count: int = 12, output: str | None = None, data: str | None = None,
-           track: files.Track[Any] = files.silently) -> Tested:  # fmt: skip
+def verdict(
+    run: str,
+    images: Sequence[str],
+    *,
+    methods: Sequence[str] = (),
+    target: str | None = None,
+    layer: str | None = None,
+    seed: int = 0,
+    model: str | None = None,
+    count: int = 12,
+    output: str | None = None,
+    data: str | None = None,
+    track: files.Track[Any] = files.silently,
+) -> Tested:
     """Puts the maps of pictures to the test; arguments as of `commands.explain.explained`.
 
     Raises:
@@ -62,14 +73,23 @@ def show(made: Tested, console: Console) -> None:
     for one in made.found:
         figures = one.to_dict()
         lost = list(one.randomised.values())
-        table.add_row(chart.title(one.method), f"{figures['deletion_auc']:.3f}", f"{figures['insertion_auc']:.3f}",
-                      f"{100 * figures['energy_in_object']:.0f} %", f"{100 * figures['pointing_game']:.0f} %",
-                      f"{lost[-1]:+.2f}" if lost else "")  # fmt: skip
+        table.add_row(
+            chart.title(one.method),
+            f"{figures['deletion_auc']:.3f}",
+            f"{figures['insertion_auc']:.3f}",
+            f"{100 * figures['energy_in_object']:.0f} %",
+            f"{100 * figures['pointing_game']:.0f} %",
+            f"{lost[-1]:+.2f}" if lost else "",
+        )
     console.print(table)
     first = made.found[0]
-    words = (f"n = {len(first.deletion)} pictures. deletion, insertion: area under the probability of the class, low and high are "
-             f"good; in object, pointing: share of the map, and of maxima, inside a planted object that fills a quarter and is "
-             f"recognised in {sum(first.recognised)} of {len(first.recognised)}; lost: rank correlation with the map of a "
-             f"network without its weights, near 0 is good")  # fmt: skip
+    words = (
+        f"n = {len(first.deletion)} pictures. deletion, insertion: area under the probability of the class, low and "
+        "high are "
+        "good; in object, pointing: share of the map, and of maxima, inside a planted object that fills a quarter and "
+        "is "
+        f"recognised in {sum(first.recognised)} of {len(first.recognised)}; lost: rank correlation with the map of a "
+        f"network without its weights, near 0 is good"
+    )
     console.print(words, highlight=False, soft_wrap=True)
     console.print(in_markup(made.plot), highlight=False, soft_wrap=True)

@@ -48,13 +48,28 @@ class Shown:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"output": str(self.output), "layers": self.layers,
-                "sections": [{"title": one.title, "pictures": len(one.panels)} for one in self.sections]}  # fmt: skip
+        return {
+            "output": str(self.output),
+            "layers": self.layers,
+            "sections": [{"title": one.title, "pictures": len(one.panels)} for one in self.sections],
+        }
 
 
-def features(run: str, image: str | None = None, *, data: str | None = None, layers: Sequence[str] = (), channels: int = 6,
-             target: str | None = None, steps: int | None = None, model: str | None = None, device: str | None = None,
-             seed: int = 0, output: str = "features.html", track: files.Track[Any] = files.silently) -> Shown:  # fmt: skip
+def features(
+    run: str,
+    image: str | None = None,
+    *,
+    data: str | None = None,
+    layers: Sequence[str] = (),
+    channels: int = 6,
+    target: str | None = None,
+    steps: int | None = None,
+    model: str | None = None,
+    device: str | None = None,
+    seed: int = 0,
+    output: str = "features.html",
+    track: files.Track[Any] = files.silently,
+) -> Shown:
     """Draws what the layers of a network have learned.
 
     Args:
@@ -83,8 +98,10 @@ def features(run: str, image: str | None = None, *, data: str | None = None, lay
     classifier = replace(classifier, network=classifier.network.to(where))
     convolutional = any(isinstance(module, torch.nn.Conv2d) for module in classifier.network.modules())
     if not convolutional and (image or layers):
-        raise UsageError(f"{'image' if image else 'layers'} would have no effect: {classifier.model} has no convolution, so no "
-                         f"feature maps; its templates are shown without")  # fmt: skip
+        raise UsageError(
+            f"{'image' if image else 'layers'} would have no effect: {classifier.model} has no convolution, so no "
+            f"feature maps; its templates are shown without"
+        )
     names = list(layers)
     if convolutional:
         known = spatial_stages(classifier)
@@ -111,17 +128,30 @@ def _weights(classifier: Classifier) -> Iterator[Section]:
     """First-layer filters, and class templates where there is no convolution."""
     found = first_layer(classifier)
     if found.pictures:
-        kind = "templates: each unit compares the whole picture with one" if found.templates else \
-            f"filters of {found.pictures[0].shape[0]}x{found.pictures[0].shape[1]} px"  # fmt: skip
+        kind = (
+            "templates: each unit compares the whole picture with one"
+            if found.templates
+            else f"filters of {found.pictures[0].shape[0]}x{found.pictures[0].shape[1]} px"
+        )
         panels = [
             Panel(one, name if found.templates else "") for one, name in zip(found.pictures, found.names, strict=True)
         ]
-        yield Section(f"The first layer: {found.layer}", f"{len(panels)} {kind}. Mid-grey is a weight of 0.", panels[:256],
-                      columns=12 if len(panels) > 12 else 6, side=80 if len(panels) > 12 else 150)  # fmt: skip
+        yield Section(
+            f"The first layer: {found.layer}",
+            f"{len(panels)} {kind}. Mid-grey is a weight of 0.",
+            panels[:256],
+            columns=12 if len(panels) > 12 else 6,
+            side=80 if len(panels) > 12 else 150,
+        )
     if found.templates and len(found.pictures) != len(classifier.classes):
         panels = [Panel(one, name) for one, name in zip(class_templates(classifier), classifier.classes, strict=True)]
-        yield Section("Class templates", "The gradient of each class's logit at the mean picture: what it adds up there.", panels,
-                      columns=6, side=150)  # fmt: skip
+        yield Section(
+            "Class templates",
+            "The gradient of each class's logit at the mean picture: what it adds up there.",
+            panels,
+            columns=6,
+            side=150,
+        )
 
 
 def _maps(classifier: Classifier, image: str, names: Sequence[str], channels: int) -> Iterator[Section]:
@@ -131,8 +161,14 @@ def _maps(classifier: Classifier, image: str, names: Sequence[str], channels: in
     for name, maps in maps_at(classifier.network, names, x).items():
         shown = strongest_channels(maps[0], 2 * channels)
         panels = [Panel(_in_greens(maps[0, channel].cpu().numpy()), f"channel {channel}") for channel in shown]
-        yield Section(f"Feature maps of {name}", f"{maps.shape[1]} maps of {maps.shape[2]}x{maps.shape[3]}; those with the "
-                      f"largest mean, each scaled by itself, yellow is most", panels, columns=6, side=150)  # fmt: skip
+        yield Section(
+            f"Feature maps of {name}",
+            f"{maps.shape[1]} maps of {maps.shape[2]}x{maps.shape[3]}; those with the "
+            f"largest mean, each scaled by itself, yellow is most",
+            panels,
+            columns=6,
+            side=150,
+        )
 
 
 def _in_greens(values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -148,8 +184,9 @@ def _pictures(run: str, classifier: Classifier, data: str | None, track: files.T
     return None if data is None else every_picture(classifier, data, track)[0]
 
 
-def _exciting(classifier: Classifier, split: Pictures, names: Sequence[str], channels: int,
-              track: files.Track[Any]) -> Iterator[Section]:  # fmt: skip
+def _exciting(
+    classifier: Classifier, split: Pictures, names: Sequence[str], channels: int, track: files.Track[Any]
+) -> Iterator[Section]:
     """Zeiler & Fergus 2014, Figure 2: nine patches per channel and their projections."""
     found = excited(classifier, split, names, channels, track=track)
     for name in names:
@@ -164,8 +201,11 @@ def _exciting(classifier: Classifier, split: Pictures, names: Sequence[str], cha
                 panels.append(
                     Panel(nine([in_colours(signal) for signal in one.projections]), "projected by the deconvnet")
                 )
-        text = (f"the {NINE} pictures of {len(split):,} that excite a channel most, cut to what the unit sees; channels that "
-                f"answer to few pictures most")  # fmt: skip
+        text = (
+            f"the {NINE} pictures of {len(split):,} that excite a channel most, cut to what the unit sees; channels "
+            "that "
+            f"answer to few pictures most"
+        )
         yield Section(f"What excites channels of {name}", text, panels, columns=4 if projected else 3, side=260)
 
 
@@ -183,23 +223,35 @@ def nine(patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return canvas
 
 
-def _liked(classifier: Classifier, names: Sequence[str], channels: int, steps: int | None, seed: int,
-           track: files.Track[Any]) -> Iterator[Section]:  # fmt: skip
+def _liked(
+    classifier: Classifier, names: Sequence[str], channels: int, steps: int | None, seed: int, track: files.Track[Any]
+) -> Iterator[Section]:
     x = blank(classifier)
     for name in names[-1:]:
         count = maps_at(classifier.network, [name], x)[name].shape[1]
         units = list(range(0, count, max(1, count // channels)))[:channels]
         found = maximised(classifier, name, units, seed=seed, track=track, **({"steps": steps} if steps else {}))
         panels = [Panel(one, f"channel {unit}") for unit, one in zip(units, found, strict=True)]
-        yield Section(f"What channels of {name} would like best", "gradient ascent with jitter, blur and decay", panels, columns=6,
-                      side=150)  # fmt: skip
+        yield Section(
+            f"What channels of {name} would like best",
+            "gradient ascent with jitter, blur and decay",
+            panels,
+            columns=6,
+            side=150,
+        )
 
 
-def _classes(classifier: Classifier, wanted: list[int] | None, steps: int | None, seed: int,
-             track: files.Track[Any]) -> Section:  # fmt: skip
+def _classes(
+    classifier: Classifier, wanted: list[int] | None, steps: int | None, seed: int, track: files.Track[Any]
+) -> Section:
     count = len(classifier.classes)
     units = wanted or list(range(count if count <= MOST_CLASSES else SOME))
     found = maximised(classifier, None, units, seed=seed, track=track, **({"steps": steps} if steps else {}))
     panels = [Panel(one, classifier.classes[unit]) for unit, one in zip(units, found, strict=True)]
-    return Section("What classes would like best", "gradient ascent on the logit, with jitter, blur and decay", panels, columns=5,
-                   side=190)  # fmt: skip
+    return Section(
+        "What classes would like best",
+        "gradient ascent on the logit, with jitter, blur and decay",
+        panels,
+        columns=5,
+        side=190,
+    )

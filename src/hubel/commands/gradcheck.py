@@ -20,8 +20,15 @@ SIDES = (32, 64, 96, 128, 224)  # px; gradients do not depend on the size, but t
 PICTURES, CLASSES = 4, 5
 
 
-def gradcheck(model: str, input: str | None = None, *, loss: str = "cross_entropy", samples: int = 4, tolerance: float = 1e-4,
-              seed: int = 0) -> Iterator[Layer]:  # fmt: skip
+def gradcheck(
+    model: str,
+    input: str | None = None,
+    *,
+    loss: str = "cross_entropy",
+    samples: int = 4,
+    tolerance: float = 1e-4,
+    seed: int = 0,
+) -> Iterator[Layer]:
     """Checks sampled gradients of every layer on pictures of noise; see `training.gradient_check`.
 
     Args:
@@ -60,7 +67,9 @@ def _with_weights(ref: ModelRef, shape: tuple[int, int, int]) -> nn.Module:
 
 
 def _smallest(ref: ModelRef) -> str | None:
-    """Finds the smallest input that a network of the zoo takes; None for other networks: theirs is known or asked for."""
+    """Finds the smallest input that a network of the zoo takes; None for other networks: theirs is known or asked
+    for.
+    """
     if ref.kind != "zoo" or str(ref) not in zoo.MODELS:
         return None
     channels = zoo.published(ref)["input"][0]

@@ -54,8 +54,11 @@ def draw(
     made = {
         name: kernels.convolve(picture, taps, stride=stride, padding=padding) for name, taps in kernels.KERNELS.items()
     }
-    return Drawn(path, (picture.shape[0], picture.shape[1]),
-                 {name: {"size": list(one.values.shape[:2]), "sums": list(one.sums)} for name, one in made.items()})  # fmt: skip
+    return Drawn(
+        path,
+        (picture.shape[0], picture.shape[1]),
+        {name: {"size": list(one.values.shape[:2]), "sums": list(one.sums)} for name, one in made.items()},
+    )
 
 
 def _read(image: str | None) -> Any:

@@ -74,18 +74,39 @@ class Found:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
-            "stage": self.stage, "width": self.width, "judged": self.judged, "n": self.found.n, "constant": self.constant,
-            "best": asdict(self.found.best), "votes": [asdict(vote) for vote in self.found.votes],
-            "queries": [asdict(query) for query in self.queries], "page": str(self.page), "computed_by": self.computed_by,
+            "stage": self.stage,
+            "width": self.width,
+            "judged": self.judged,
+            "n": self.found.n,
+            "constant": self.constant,
+            "best": asdict(self.found.best),
+            "votes": [asdict(vote) for vote in self.found.votes],
+            "queries": [asdict(query) for query in self.queries],
+            "page": str(self.page),
+            "computed_by": self.computed_by,
             "notes": list(self.notes),
-        }  # fmt: skip
+        }
 
 
-def knn(weights: str | os.PathLike[str], data: str | None = None, *, stage: Stage = "last", queries: Sequence[str] = (),
-        k: int | None = None, metric: Metric | None = None, split: Literal["val", "test"] = "val", shown: int = 24,
-        neighbours_shown: int = 8, output: str | os.PathLike[str] = PAGE, model: str | None = None,
-        engine: str = "auto", device: str | None = None,
-        seed: int = 0, include_trained: bool = False, track: Track[Any] = silently) -> Found:  # fmt: skip
+def knn(
+    weights: str | os.PathLike[str],
+    data: str | None = None,
+    *,
+    stage: Stage = "last",
+    queries: Sequence[str] = (),
+    k: int | None = None,
+    metric: Metric | None = None,
+    split: Literal["val", "test"] = "val",
+    shown: int = 24,
+    neighbours_shown: int = 8,
+    output: str | os.PathLike[str] = PAGE,
+    model: str | None = None,
+    engine: str = "auto",
+    device: str | None = None,
+    seed: int = 0,
+    include_trained: bool = False,
+    track: Track[Any] = silently,
+) -> Found:
     """Classifies held-out pictures by their neighbours, and draws the page.
 
     Args:
@@ -134,8 +155,17 @@ def knn(weights: str | os.PathLike[str], data: str | None = None, *, stage: Stag
         rows, distances = nearest(values, vectors, most, found.best.metric)
     answers = _queries(held, found, which, rows[:, :neighbours_shown], distances, own.names if own else (), rows)
     truth = held.pictures.labels[found.rows]
-    result = Found(name, values.shape[1], held.words, float(np.bincount(truth).max() / len(truth)), found, tuple(answers),
-                   Path(output), computed_by, known.notes)  # fmt: skip
+    result = Found(
+        name,
+        values.shape[1],
+        held.words,
+        float(np.bincount(truth).max() / len(truth)),
+        found,
+        tuple(answers),
+        Path(output),
+        computed_by,
+        known.notes,
+    )
     files.write(result.page, render(_page(known, held, result, np.asarray(asked), rows[:, :neighbours_shown])))
     return result
 
@@ -156,7 +186,9 @@ def _own(known: Seen, queries: Sequence[str]) -> Split | None:
 
 
 def _chosen(found: Neighbours, held: Holdout, shown: int, seed: int) -> NDArray[np.int64]:
-    """Positions among the judged pictures: mistakes first, then right answers, in equal parts as far as there are any."""
+    """Positions among the judged pictures: mistakes first, then right answers, in equal parts as far as there are
+    any.
+    """
     right = found.predicted == held.pictures.labels[found.rows]
     generator = np.random.default_rng(seed)
     wrong, good = (generator.permutation(np.flatnonzero(of)) for of in (~right, right))
@@ -164,15 +196,29 @@ def _chosen(found: Neighbours, held: Holdout, shown: int, seed: int) -> NDArray[
     return np.concatenate([np.sort(wrong[:mistakes]), np.sort(good[: shown - mistakes])]).astype(np.int64)
 
 
-def _queries(held: Holdout, found: Neighbours, which: NDArray[np.int64] | None, near: NDArray[np.int64],
-             distances: NDArray[np.float32], paths: Sequence[str], rows: NDArray[np.int64]) -> list[Query]:  # fmt: skip
+def _queries(
+    held: Holdout,
+    found: Neighbours,
+    which: NDArray[np.int64] | None,
+    near: NDArray[np.int64],
+    distances: NDArray[np.float32],
+    paths: Sequence[str],
+    rows: NDArray[np.int64],
+) -> list[Query]:
     names, labels, classes = held.pictures.names, held.pictures.labels, held.classes
-    listed = [tuple(Near(names[int(row)], classes[labels[row]], float(distance)) for row, distance in zip(line, far, strict=False))
-              for line, far in zip(near.tolist(), distances, strict=True)]  # fmt: skip
+    listed = [
+        tuple(
+            Near(names[int(row)], classes[labels[row]], float(distance))
+            for row, distance in zip(line, far, strict=False)
+        )
+        for line, far in zip(near.tolist(), distances, strict=True)
+    ]
     if which is None:
         said = voted(labels[rows[:, : found.best.k]], len(classes))
-        return [Query(path, None, classes[answer], None, its)
-                for path, answer, its in zip(paths, said.tolist(), listed, strict=True)]  # fmt: skip
+        return [
+            Query(path, None, classes[answer], None, its)
+            for path, answer, its in zip(paths, said.tolist(), listed, strict=True)
+        ]
     answers = []
     for position, its in zip(which.tolist(), listed, strict=True):
         row, answer = int(found.rows[position]), int(found.predicted[position])
@@ -186,16 +232,33 @@ def _page(
 ) -> NeighboursPage:
     best = result.found.best
     shown = [
-        Shown(picture=picture, path=query.path, label=query.label, predicted=query.predicted,
-              neighbours=[{"picture": other, **asdict(one)} for other, one in
-                          zip(held.pictures.take(line), query.neighbours, strict=True)])
+        Shown(
+            picture=picture,
+            path=query.path,
+            label=query.label,
+            predicted=query.predicted,
+            neighbours=[
+                {"picture": other, **asdict(one)}
+                for other, one in zip(held.pictures.take(line), query.neighbours, strict=True)
+            ],
+        )
         for query, picture, line in zip(result.queries, asked, near, strict=True)
-    ]  # fmt: skip
+    ]
     return NeighboursPage(
-        model=known.classifier.model, data=known.data, stage=result.stage, width=result.width, judged=result.judged,
-        n=result.found.n, accuracy=best.accuracy, interval=best.interval, constant=result.constant, metric=best.metric, k=best.k,
-        votes=[asdict(vote) for vote in result.found.votes], shown=shown,
-    )  # fmt: skip
+        model=known.classifier.model,
+        data=known.data,
+        stage=result.stage,
+        width=result.width,
+        judged=result.judged,
+        n=result.found.n,
+        accuracy=best.accuracy,
+        interval=best.interval,
+        constant=result.constant,
+        metric=best.metric,
+        k=best.k,
+        votes=[asdict(vote) for vote in result.found.votes],
+        shown=shown,
+    )
 
 
 def show(result: Found, console: Console) -> None:
@@ -210,15 +273,26 @@ def show(result: Found, console: Console) -> None:
         )
     console.print(table)
     best, (low, high) = result.found.best, result.found.best.interval
-    console.print(f"[bold]{best.k} nearest neighbours by {best.metric}: {100 * best.accuracy:.2f} %[/]  (95 % interval "
-                  f"{100 * low:.2f} to {100 * high:.2f} %, n = {result.found.n:,}); always the largest class: "
-                  f"{100 * result.constant:.2f} %", highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(
+        f"[bold]{best.k} nearest neighbours by {best.metric}: {100 * best.accuracy:.2f} %[/]  (95 % interval "
+        f"{100 * low:.2f} to {100 * high:.2f} %, n = {result.found.n:,}); always the largest class: "
+        f"{100 * result.constant:.2f} %",
+        highlight=False,
+        soft_wrap=True,
+    )
     for note in result.notes:
         console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     for query in result.queries:
         if query.label is None:
             nearest_one = query.neighbours[0]
-            console.print(in_markup(f"{query.path}: {query.predicted}  (nearest: {nearest_one.label}, {nearest_one.path})"),
-                          highlight=False, soft_wrap=True)  # fmt: skip
-    console.print(f"{in_markup(result.stage)}, {result.width} features, computed by {result.computed_by}; "
-                  f"{in_markup(result.judged)}\n{in_markup(result.page)}", highlight=False, soft_wrap=True)  # fmt: skip
+            console.print(
+                in_markup(f"{query.path}: {query.predicted}  (nearest: {nearest_one.label}, {nearest_one.path})"),
+                highlight=False,
+                soft_wrap=True,
+            )
+    console.print(
+        f"{in_markup(result.stage)}, {result.width} features, computed by {result.computed_by}; "
+        f"{in_markup(result.judged)}\n{in_markup(result.page)}",
+        highlight=False,
+        soft_wrap=True,
+    )

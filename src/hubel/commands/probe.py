@@ -55,19 +55,43 @@ class Probed:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        rows = [{key: value for key, value in asdict(row).items() if key not in ("predicted", "by_c")}
-                | {"by_c": {f"{c:g}": accuracy for c, accuracy in row.by_c.items()}} for row in self.probes]  # fmt: skip
+        rows = [
+            {key: value for key, value in asdict(row).items() if key not in ("predicted", "by_c")}
+            | {"by_c": {f"{c:g}": accuracy for c, accuracy in row.by_c.items()}}
+            for row in self.probes
+        ]
         saved = None if self.saved is None else {"path": self.saved[0], "model": self.saved[1]}
-        return {"model": self.model, "data": self.data, "judged": self.judged, "n": self.best.n, "constant": self.constant,
-                "stages": rows, "best": self.best.stage, "test": self.test, "plot": str(self.plot), "saved": saved,
-                "computed_by": self.computed_by, "notes": list(self.notes)}  # fmt: skip
+        return {
+            "model": self.model,
+            "data": self.data,
+            "judged": self.judged,
+            "n": self.best.n,
+            "constant": self.constant,
+            "stages": rows,
+            "best": self.best.stage,
+            "test": self.test,
+            "plot": str(self.plot),
+            "saved": saved,
+            "computed_by": self.computed_by,
+            "notes": list(self.notes),
+        }
 
 
-def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, stages: Sequence[Stage] = (),
-                 split: Literal["val", "test"] = "val", plot: str | os.PathLike[str] = "probe.png",
-                 save: str | os.PathLike[str] | None = None, model: str | None = None,
-                 engine: str = "auto", device: str | None = None, seed: int = 0, include_trained: bool = False,
-                 track: Track[Any] = silently) -> Probed:  # fmt: skip
+def probe_stages(
+    weights: str | os.PathLike[str],
+    data: str | None = None,
+    *,
+    stages: Sequence[Stage] = (),
+    split: Literal["val", "test"] = "val",
+    plot: str | os.PathLike[str] = "probe.png",
+    save: str | os.PathLike[str] | None = None,
+    model: str | None = None,
+    engine: str = "auto",
+    device: str | None = None,
+    seed: int = 0,
+    include_trained: bool = False,
+    track: Track[Any] = silently,
+) -> Probed:
     """Probes every stage in one pass over the pictures.
 
     Args:
@@ -102,8 +126,19 @@ def probe_stages(weights: str | os.PathLike[str], data: str | None = None, *, st
     constant = largest(held)
     chart.draw(probes, constant, f"{known.classifier.model} on {Path(known.data).name}", held.words, Path(plot))
     saved = save_probe(known, held, best, linear, place, Path(save), test) if save is not None else None
-    return Probed(known.classifier.model, known.data, held.words, constant, tuple(probes), best, test, Path(plot), saved,
-                  found.computed_by, known.notes)  # fmt: skip
+    return Probed(
+        known.classifier.model,
+        known.data,
+        held.words,
+        constant,
+        tuple(probes),
+        best,
+        test,
+        Path(plot),
+        saved,
+        found.computed_by,
+        known.notes,
+    )
 
 
 def largest(held: Holdout) -> float:
@@ -118,8 +153,9 @@ def final(found: Extracted, held: Holdout, best: Probe) -> Linear:
     return fitted(found.values[best.stage][rows], held.pictures.labels[rows], len(held.classes), best.c)
 
 
-def _tested(known: Seen, linear: Linear, place: Place, engine: str, device: str | None, seed: int,
-            track: Track[Any]) -> dict[str, Any]:  # fmt: skip
+def _tested(
+    known: Seen, linear: Linear, place: Place, engine: str, device: str | None, seed: int, track: Track[Any]
+) -> dict[str, Any]:
     test = known.held_out(seed, test=True, by="hubel probe")
     judged = test.judged
     values = extract(known.classifier, test.pictures, [place], engine=engine, device=device, track=track).values[
@@ -129,16 +165,33 @@ def _tested(known: Seen, linear: Linear, place: Place, engine: str, device: str 
     return {"top1": right / len(judged), "interval": wilson_interval(right, len(judged)), "n": len(judged)}
 
 
-def save_probe(known: Seen, held: Holdout, best: Probe, linear: Linear, place: Place, path: Path,
-               test: dict[str, Any] | None = None) -> tuple[str, str]:  # fmt: skip
+def save_probe(
+    known: Seen,
+    held: Holdout,
+    best: Probe,
+    linear: Linear,
+    place: Place,
+    path: Path,
+    test: dict[str, Any] | None = None,
+) -> tuple[str, str]:
     """Writes a probe as a classifier file: its path and its network's name.
 
     Raises:
         UsageError: its stage cannot be the end of a classifier.
         FileError: it cannot be written.
     """
-    about = {"data": known.data, "probe": {"of": known.classifier.model, "stage": best.stage, "c": best.c, "n": best.n,
-                                           "validation": best.accuracy, "judged": held.words, "test": test}}  # fmt: skip
+    about = {
+        "data": known.data,
+        "probe": {
+            "of": known.classifier.model,
+            "stage": best.stage,
+            "c": best.c,
+            "n": best.n,
+            "validation": best.accuracy,
+            "judged": held.words,
+            "test": test,
+        },
+    }
     made = with_head(known.classifier, place, linear, held.classes, held.pictures.take(slice(0, SAMPLE)), about)
     tensor_file.save(path, made.network.state_dict(), made.about)
     return str(path), made.model
@@ -153,22 +206,37 @@ def show(result: Probed, console: Console) -> None:
     for row in result.probes:
         low, high = row.interval
         mark = " *" if row is result.best else "  "
-        table.add_row(in_markup(row.stage), f"{row.width:,}", f"{100 * row.accuracy:.2f} %{mark}",
-                      f"{100 * low:.1f} to {100 * high:.1f} %", f"{row.c:g}", f"{row.seconds:.1f}",
-                          style="bold" if row is result.best else "")  # fmt: skip
+        table.add_row(
+            in_markup(row.stage),
+            f"{row.width:,}",
+            f"{100 * row.accuracy:.2f} %{mark}",
+            f"{100 * low:.1f} to {100 * high:.1f} %",
+            f"{row.c:g}",
+            f"{row.seconds:.1f}",
+            style="bold" if row is result.best else "",
+        )
     console.print(table)
     near = [row.stage for row in result.probes if row is not result.best and row.accuracy >= result.best.interval[0]]
     alike = f"; within its interval also {', '.join(near)}" if near else ""
-    console.print(f"best: {in_markup(f'{result.best.stage}{alike}')}; always the largest class: {100 * result.constant:.2f} %",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(
+        f"best: {in_markup(f'{result.best.stage}{alike}')}; always the largest class: {100 * result.constant:.2f} %",
+        highlight=False,
+        soft_wrap=True,
+    )
     for note in result.notes:
         console.print(f"[yellow]note[/] {in_markup(note)}", highlight=False, soft_wrap=True)
     if result.test:
         low, high = result.test["interval"]
-        console.print(f"[bold green]test accuracy {100 * result.test['top1']:.2f} %[/]  (95 % interval {100 * low:.2f} to "
-                      f"{100 * high:.2f} %, n = {result.test['n']:,})", highlight=False)  # fmt: skip
-    console.print(f"{in_markup(result.judged)}; features computed by {result.computed_by}\n{in_markup(result.plot)}",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+        console.print(
+            f"[bold green]test accuracy {100 * result.test['top1']:.2f} %[/]  (95 % interval {100 * low:.2f} to "
+            f"{100 * high:.2f} %, n = {result.test['n']:,})",
+            highlight=False,
+        )
+    console.print(
+        f"{in_markup(result.judged)}; features computed by {result.computed_by}\n{in_markup(result.plot)}",
+        highlight=False,
+        soft_wrap=True,
+    )
     if result.saved:
         path, model = result.saved
         console.print(

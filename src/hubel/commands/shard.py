@@ -1,4 +1,6 @@
-"""`hubel shard`: labelled pictures packed into tar shards, for sets larger than the memory and for slow file systems."""
+"""`hubel shard`: labelled pictures packed into tar shards, for sets larger than the memory and for slow file
+systems.
+"""
 
 import io
 import os
@@ -53,8 +55,14 @@ class Sharded:
         }
 
 
-def shard(data: str | os.PathLike[str], folder: str | os.PathLike[str], *, megabytes: float = 256, seed: int = 0,
-          track: Track[Any] = silently) -> Sharded:  # fmt: skip
+def shard(
+    data: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    megabytes: float = 256,
+    seed: int = 0,
+    track: Track[Any] = silently,
+) -> Sharded:
     """Packs what `data` names into shards that WebDataset reads and `hubel train FOLDER` trains on.
 
     Args:
@@ -100,8 +108,9 @@ def shard(data: str | os.PathLike[str], folder: str | os.PathLike[str], *, megab
     return Sharded(target, index, sum(path.stat().st_size for path in target.glob("*.tar")), broken)
 
 
-def _packed(target: Path, name: str, part: Part, opened: Opened, limit: int, seed: int,
-            track: Track[Any]) -> tuple[tuple[Packed, NDArray[np.int64], list[str]], list[tuple[str, str]]]:  # fmt: skip
+def _packed(
+    target: Path, name: str, part: Part, opened: Opened, limit: int, seed: int, track: Track[Any]
+) -> tuple[tuple[Packed, NDArray[np.int64], list[str]], list[tuple[str, str]]]:
     """One part in shards, and its pictures that are broken."""
     scans = opened.scans.get(name)
     readable = scans.readable if scans else np.arange(len(part.labels))
@@ -129,8 +138,11 @@ def _packed(target: Path, name: str, part: Part, opened: Opened, limit: int, see
                 continue
             raw, ending = result
             kept.append(number)
-            content.append(_described(raw, part.pictures[number]) if isinstance(part.pictures, np.ndarray) else
-                           opened.scans[name].content[number])  # fmt: skip
+            content.append(
+                _described(raw, part.pictures[number])
+                if isinstance(part.pictures, np.ndarray)
+                else opened.scans[name].content[number]
+            )
             yield raw, ending, np.asarray(part.labels[number])
 
     shards: dict[str, int] = {}
@@ -159,6 +171,10 @@ def show(made: Sharded, console: Console) -> None:
         console.print(f"[yellow]left out[/] {len(made.broken) - 10:,} more", highlight=False)
     written = made.to_dict()
     pictures = ", ".join(f"{count:,} {part}" for part, count in written["pictures"].items())
-    console.print(f"{plural(written['shards'], 'shard')} of {len(written['classes'])} classes ({pictures} pictures, "
-                  f"{written['bytes'] / 1e6:,.1f} MB) in {in_markup(written['folder'])}; train on them: "
-                  f"hubel train {in_markup(shlex.quote(written['folder']))}", highlight=False, soft_wrap=True)  # fmt: skip
+    console.print(
+        f"{plural(written['shards'], 'shard')} of {len(written['classes'])} classes ({pictures} pictures, "
+        f"{written['bytes'] / 1e6:,.1f} MB) in {in_markup(written['folder'])}; train on them: "
+        f"hubel train {in_markup(shlex.quote(written['folder']))}",
+        highlight=False,
+        soft_wrap=True,
+    )

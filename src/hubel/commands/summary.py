@@ -31,8 +31,8 @@ def named_network(ref: ModelRef, input: str | None = None, classes: int | None =
     """Returns (name, network, input C H W) of what `ref` names; networks of the zoo get no memory for their weights.
 
     Args:
-        ref: found: a name of the zoo, FILE.py:NAME, a line of layers such as "16c3p1 r p2 gap 10" or a .toml of them, the folder
-            of a run, or a file of weights.
+        ref: found: a name of the zoo, FILE.py:NAME, a line of layers such as "16c3p1 r p2 gap 10" or a .toml of them,
+            the folder of a run, or a file of weights.
         input: "CxHxW", or the side of a square picture; as published, or as the run was trained, unless given.
         classes: number of logits; as published unless given.
 

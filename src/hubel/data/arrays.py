@@ -1,4 +1,6 @@
-"""Pictures that come as arrays: built-in sets, MNIST's idx files, `.npz` archives. Nothing here executes code from a file."""
+"""Pictures that come as arrays: built-in sets, MNIST's idx files, `.npz` archives. Nothing here executes code from a
+file.
+"""
 
 import gzip
 import math
@@ -68,8 +70,10 @@ def numbered(parts: Mapping[str, Pair], names: Sequence[str], where: str, notes:
         lowest, highest = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
         if labels.ndim == 1 and (lowest < 0 or (names and highest >= len(names))):
             known = f"there are {len(names)} classes, numbered from 0" if names else "classes are numbered from 0"
-            raise DataError(f"{where}: labels of the {split} part run from {lowest} to {highest}, but {known}; leave out pictures "
-                            f"without a class")  # fmt: skip
+            raise DataError(
+                f"{where}: labels of the {split} part run from {lowest} to {highest}, but {known}; leave out pictures "
+                f"without a class"
+            )
     known = class_names(names, where)
     labels = {split: labels for split, (_, labels) in parts.items()}
     if known or any(label.ndim == 2 for label in labels.values()):
@@ -78,15 +82,23 @@ def numbered(parts: Mapping[str, Pair], names: Sequence[str], where: str, notes:
         )
     values = np.unique(np.concatenate([*labels.values()]))
     if np.array_equal(values, np.arange(len(values))):
-        return Arrays({split: (images, labels.astype(np.int64)) for split, (images, labels) in parts.items()},
-                      tuple(map(str, range(len(values)))), tuple(notes))  # fmt: skip
+        return Arrays(
+            {split: (images, labels.astype(np.int64)) for split, (images, labels) in parts.items()},
+            tuple(map(str, range(len(values)))),
+            tuple(notes),
+        )
     trained = np.isin(values, labels.get("train", labels.get("all", values)))
     values = np.concatenate([values[trained], values[~trained]])
     rows = np.argsort(values, kind="stable")
-    placed = {split: (images, rows[np.searchsorted(values, label, sorter=rows)])
-              for (split, (images, _)), label in zip(parts.items(), labels.values(), strict=True)}  # fmt: skip
-    said = (f"the labels of {where} are {len(values):,} numbers from {values.min()} to {values.max()}, not all from 0 on, and each "
-            f"is taken for the name of a class")  # fmt: skip
+    placed = {
+        split: (images, rows[np.searchsorted(values, label, sorter=rows)])
+        for (split, (images, _)), label in zip(parts.items(), labels.values(), strict=True)
+    }
+    said = (
+        f"the labels of {where} are {len(values):,} numbers from {values.min()} to {values.max()}, not all from 0 on, "
+        "and each "
+        f"is taken for the name of a class"
+    )
     called = tuple(str(value) for value in values.tolist())
     return Arrays(placed, called, (*notes, said), called[int(trained.sum()) :])
 
@@ -95,7 +107,9 @@ def numbered(parts: Mapping[str, Pair], names: Sequence[str], where: str, notes:
 
 
 def idx_files(files: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The names of image and label file per split of a folder in MNIST's format, gzipped or not; empty for other folders."""
+    """The names of image and label file per split of a folder in MNIST's format, gzipped or not; empty for other
+    folders.
+    """
     found = {}
     for split, stems in IDX_NAMES.items():
         pair = [sorted(name for name in files if name.startswith((f"{stem}.idx", f"{stem}-idx"))) for stem in stems]
@@ -143,8 +157,10 @@ def _idx_array(path: Path, file: IO[bytes], packed: int, size: int | None) -> ND
         raw += chunk
     if len(raw) != wanted:
         more = "more than " * (len(raw) > wanted)
-        raise DataError(f"{path} holds {more}{header + min(len(raw), wanted):,} bytes where its header asks for "
-                        f"{header + wanted:,}; fetch it again")  # fmt: skip
+        raise DataError(
+            f"{path} holds {more}{header + min(len(raw), wanted):,} bytes where its header asks for "
+            f"{header + wanted:,}; fetch it again"
+        )
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
@@ -154,8 +170,10 @@ def read_idx(folder: Path, files: Mapping[str, tuple[str, str]]) -> Arrays:
     for split, (images_name, labels_name) in files.items():
         images, labels = read_idx_file(folder / images_name), read_idx_file(folder / labels_name)
         if images.ndim not in (3, 4) or labels.ndim != 1:
-            raise DataError(f"{images_name} and {labels_name} have {images.ndim} and {labels.ndim} dimensions; pictures are N H W "
-                            f"or N H W C, labels N")  # fmt: skip
+            raise DataError(
+                f"{images_name} and {labels_name} have {images.ndim} and {labels.ndim} dimensions; pictures are N H W "
+                f"or N H W C, labels N"
+            )
         parts[split] = (_as_pictures(folder / images_name, "its array", images), labels)
     return numbered(parts, (), os.fspath(folder))
 
@@ -212,8 +230,10 @@ def read_npz(path: Path) -> Arrays:
         Exception
     ) as error:  # damaged archives raise nearly anything: of zip, of each way to pack, of NumPy's headers
         raise DataError(f"{path} is not an .npz of plain arrays: {_reason(error)}") from error
-    parts = {split: (_as_pictures(path, image, arrays[image]), _plain_labels(path, label, arrays[label]))
-             for split, (image, label) in pairs.items()}  # fmt: skip
+    parts = {
+        split: (_as_pictures(path, image, arrays[image]), _plain_labels(path, label, arrays[label]))
+        for split, (image, label) in pairs.items()
+    }
     return _with_classes(path, parts, _words(arrays[names]).tolist() if names else [], notes)
 
 
@@ -225,8 +245,12 @@ def _meanings(name: str) -> list[tuple[str, str]]:
     """Of which part an array is by its name, and what it holds: `x_train`, `trainX` and `train_images` say the same."""
     plain = re.sub(r"[\W_]+", "", name.lower())
     words = [("", "all"), *((word.replace("_", ""), part) for word, part in SPLIT_NAMES.items())]
-    return [(part, rest) for word, part in words for rest in {plain.removeprefix(word), plain.removesuffix(word)}
-            if len(rest) + len(word) == len(plain) and rest in (*IMAGES, *LABELS)]  # fmt: skip
+    return [
+        (part, rest)
+        for word, part in words
+        for rest in {plain.removeprefix(word), plain.removesuffix(word)}
+        if len(rest) + len(word) == len(plain) and rest in (*IMAGES, *LABELS)
+    ]
 
 
 def _paired(path: Path, held: Sequence[str]) -> tuple[dict[str, tuple[str, str]], list[str]]:
@@ -237,13 +261,16 @@ def _paired(path: Path, held: Sequence[str]) -> tuple[dict[str, tuple[str, str]]
             found.setdefault(key, name)
     pairs = {}
     for split in ("all", "train", "val", "test"):
-        image, label = (next((found[split, role] for role in roles if (split, role) in found), None)
-                        for roles in (IMAGES, LABELS))  # fmt: skip
+        image, label = (
+            next((found[split, role] for role in roles if (split, role) in found), None) for roles in (IMAGES, LABELS)
+        )
         if image and label:
             pairs[split] = (image, label)
     if not pairs:
-        raise DataError(f"{path} holds {listed([name[:60] for name in sorted(held)]) or 'nothing'}; expected images and labels, or "
-                        f"x_train and y_train")  # fmt: skip
+        raise DataError(
+            f"{path} holds {listed([name[:60] for name in sorted(held)]) or 'nothing'}; expected images and labels, or "
+            f"x_train and y_train"
+        )
     if "train" in pairs:
         pairs.pop("all", None)
     used = {name for pair in pairs.values() for name in pair}
@@ -266,8 +293,10 @@ def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
         if dtype.hasobject:
             called = name.removesuffix(".npy")
             raise ValueError(
-                f"{called} is an array of Python objects, such as words or pictures of several sizes, which only a pickle holds, "
-                f"and a pickle may run code; store words as {called}.astype(str), pictures of one size as np.stack({called})"
+                f"{called} is an array of Python objects, such as words or pictures of several sizes, which only a "
+                "pickle holds, "
+                f"and a pickle may run code; store words as {called}.astype(str), pictures of one size as "
+                f"np.stack({called})"
             )
         if dtype.itemsize * math.prod(shape) != info.file_size - member.tell() or not dtype.itemsize:
             raise ValueError(
@@ -291,8 +320,10 @@ def _plain_labels(path: Path, name: str, labels: NDArray[Any]) -> NDArray[Any]:
     if several:
         return labels.astype(np.int64)
     if labels.ndim != 1 and labels.shape[1:] != (1,) * (labels.ndim - 1):
-        raise DataError(f"{path}: {name} has shape {labels.shape}; labels are one number or word a picture, or 0 and 1 for each "
-                        f"class")  # fmt: skip
+        raise DataError(
+            f"{path}: {name} has shape {labels.shape}; labels are one number or word a picture, or 0 and 1 for each "
+            f"class"
+        )
     odd = ""
     if labels.dtype.kind == "f":  # as a table that had gaps, or a framework without whole numbers, writes them
         whole = (labels == np.trunc(labels)) & (np.abs(labels) < 2**53)
@@ -335,6 +366,8 @@ def _with_classes(path: Path, parts: Mapping[str, Pair], names: Sequence[str], n
     unknown = sorted({name for written in called.values() for name in written} - set(known))
     if unknown:
         raise DataError(f"{path}: the label {unknown[0]!r} is none of the classes {', '.join(known[:8])}")
-    placed = {split: (images, np.array([index[name] for name in called[split]], np.int64)[spelt[split][1]])
-              for split, (images, _) in parts.items()}  # fmt: skip
+    placed = {
+        split: (images, np.array([index[name] for name in called[split]], np.int64)[spelt[split][1]])
+        for split, (images, _) in parts.items()
+    }
     return numbered(placed, known, where, notes)

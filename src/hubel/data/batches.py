@@ -37,8 +37,8 @@ BUFFER = 4096  # how far a picture of a shard is carried from its place; their b
 def shard_order(shards: NDArray[np.int64], seed: int, epoch: int, buffer: int = BUFFER) -> NDArray[np.int64]:
     """The order in which an epoch visits pictures that lie in shards: nearly one shard after the other.
 
-    The shards come in random order, and every picture is moved by up to `buffer` places, as a shuffle buffer of that size
-    would move it; but the order is known without reading anything, so any step can be made again.
+    The shards come in random order, and every picture is moved by up to `buffer` places, as a shuffle buffer of that
+    size would move it; but the order is known without reading anything, so any step can be made again.
 
     Args:
         shards: the shard of each picture, N.
@@ -61,8 +61,8 @@ def visiting_order(split: Split, seed: int, epoch: int) -> NDArray[np.int64]:
 def balanced_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
     """An order as long as `epoch_order`'s that visits every class equally often, to within one picture.
 
-    A frequent class shows other pictures in other epochs, none twice in one; a rare class shows all of its pictures, and
-    again.
+    A frequent class shows other pictures in other epochs, none twice in one; a rare class shows all of its pictures,
+    and again.
     """
     generator = np.random.default_rng(derived_seed(seed, 4, epoch))
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -95,8 +95,17 @@ class Share:
 WHOLE = Share()
 
 
-def visited(split: Split, batch: int, *, seed: int, epoch: int, first: int = 0, balanced: bool = False, share: Share = WHOLE,
-            more: int = 0) -> Iterator[tuple[int, NDArray[np.int64]]]:  # fmt: skip
+def visited(
+    split: Split,
+    batch: int,
+    *,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    balanced: bool = False,
+    share: Share = WHOLE,
+    more: int = 0,
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """(step, positions of its pictures in the split) of an epoch, from step `first` on.
 
     `balanced`: see `balanced_order`; `more`: pictures of the next share besides the share's own.
@@ -107,9 +116,20 @@ def visited(split: Split, batch: int, *, seed: int, epoch: int, first: int = 0, 
         yield step, order[step * batch + np.arange(start, start + share.count(batch) + more) % batch]
 
 
-def training_batches(split: Split, batch: int, preprocessing: Preprocessing, augmentation: Augmentation, *, seed: int,
-                     epoch: int, first: int = 0, classes: int | None = None, balanced: bool = False,
-                     alternating: bool = False, share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+def training_batches(
+    split: Split,
+    batch: int,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    classes: int | None = None,
+    balanced: bool = False,
+    alternating: bool = False,
+    share: Share = WHOLE,
+) -> Iterator[tuple[Tensor, Tensor]]:
     """(network input N C H W float32, targets) of an epoch, from step `first` on.
 
     `balanced`: see `balanced_order`; `alternating`: mirrored as `mirrored` says.
@@ -140,18 +160,21 @@ def _half(count: int, seed: int) -> NDArray[np.bool_]:
 
 
 def mirrored(count: int, seed: int, epoch: int) -> NDArray[np.bool_]:
-    """Which of `count` pictures an epoch shows mirrored: half of them, drawn once, and in the next epoch the other half.
+    """Which of `count` pictures an epoch shows mirrored: half of them, drawn once, and in the next epoch the other
+    half.
 
     Source: Jordan 2024, arXiv 2404.00498, the alternating flip.
     """
     return _half(count, seed) ^ bool(epoch % 2)
 
 
-def delivered(items: Iterable[tuple[Tensor, Tensor]], device: torch.device,
-              ahead: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+def delivered(
+    items: Iterable[tuple[Tensor, Tensor]], device: torch.device, ahead: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The same batches on the device that trains, `ahead` of them prepared by a thread while the step computes.
 
-    Unless given, `ahead` is 2 for a GPU, which gets them from pinned memory beside its work, and 0 where the step computes
+    Unless given, `ahead` is 2 for a GPU, which gets them from pinned memory beside its work, and 0 where the step
+    computes
     on the CPU itself: there is no idle core to prepare on, and it did not pay when measured (see docs/design.md).
     """
     if device.type == "cpu":
@@ -162,9 +185,12 @@ def delivered(items: Iterable[tuple[Tensor, Tensor]], device: torch.device,
         yield x.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
-def batches(split: Split, batch: int, preprocessing: Preprocessing,
-            share: Share = WHOLE) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-    """(network input N C H W float32, labels N) of a split in its own order, for evaluation; a share takes whole batches."""
+def batches(
+    split: Split, batch: int, preprocessing: Preprocessing, share: Share = WHOLE
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(network input N C H W float32, labels N) of a split in its own order, for evaluation; a share takes whole
+    batches.
+    """
     for start in range(share.index * batch, len(split), share.of * batch):
         which = slice(start, start + batch)
         yield preprocessing.normalise(torch.from_numpy(split.take(which))), torch.from_numpy(split.labels[which])

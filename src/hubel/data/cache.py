@@ -1,9 +1,9 @@
 """Picture files decoded once into one uint8 array, memory-mapped from a cache whose key is the content.
 
 The key is a hash of every file's bytes and of how they are decoded, so a changed picture can never meet a stale array.
-An array exists from the moment its small companion does; until then it is written under another name. The companion holds
-a digest per picture, with which each is compared when a process first reads it. Where the cache folder may not be written,
-the array is in memory.
+An array exists from the moment its small companion does; until then it is written under another name. The companion
+holds a digest per picture, with which each is compared when a process first reads it. Where the cache folder may not be
+written, the array is in memory.
 """
 
 import hashlib
@@ -49,8 +49,9 @@ class Kept(np.memmap):
     hold: Hold
 
     @staticmethod
-    def of(path: Path, note: Path, digests: NDArray[np.uint8], shape: tuple[int, ...], *,
-           fresh: bool = False) -> "Kept":  # fmt: skip
+    def of(
+        path: Path, note: Path, digests: NDArray[np.uint8], shape: tuple[int, ...], *, fresh: bool = False
+    ) -> "Kept":
         """The array in a file; `fresh` where this process has just written it.
 
         Raises:
@@ -93,8 +94,10 @@ class Kept(np.memmap):
             with suppress(OSError):
                 self.note.unlink(missing_ok=True)
             left = f"; delete {self.note}" if self.note.exists() else ""
-            raise FileError(f"{self.filename} is damaged: decoded pictures were altered after they were written{left}; start "
-                            f"again, and they are decoded anew")  # fmt: skip
+            raise FileError(
+                f"{self.filename} is damaged: decoded pictures were altered after they were written{left}; start "
+                f"again, and they are decoded anew"
+            )
         self.seen[wanted] = True
 
 
@@ -118,8 +121,17 @@ class Decoded:
     broken: list[tuple[str, str]]
 
 
-def decoded(pictures: Encoded, names: Sequence[str], scans: Scans, size: int, channels: int, fit: Fit,
-            track: Track[Any] = silently, *, levels: Levels | None = None) -> Decoded:  # fmt: skip
+def decoded(
+    pictures: Encoded,
+    names: Sequence[str],
+    scans: Scans,
+    size: int,
+    channels: int,
+    fit: Fit,
+    track: Track[Any] = silently,
+    *,
+    levels: Levels | None = None,
+) -> Decoded:
     """The files as one memory-mapped array, from the cache or decoded now.
 
     Args:
@@ -147,8 +159,9 @@ def decoded(pictures: Encoded, names: Sequence[str], scans: Scans, size: int, ch
     return Decoded(images, digests, rows, _broken(names, reasons))
 
 
-def _mapped(path: Path, note: Path, digests: NDArray[np.uint8], shape: tuple[int, ...], *,
-            fresh: bool = False) -> NDArray[np.uint8]:  # fmt: skip
+def _mapped(
+    path: Path, note: Path, digests: NDArray[np.uint8], shape: tuple[int, ...], *, fresh: bool = False
+) -> NDArray[np.uint8]:
     return np.zeros(shape, np.uint8) if 0 in shape else Kept.of(path, note, digests, shape, fresh=fresh)
 
 
@@ -156,8 +169,9 @@ def _broken(names: Sequence[str], reasons: dict[str, str]) -> list[tuple[str, st
     return [(names[int(number)], reason) for number, reason in reasons.items()]
 
 
-def _decode_all(pictures: Encoded, names: Sequence[str], scans: Scans, how: How, where: tuple[Path, Path],
-                track: Track[Any]) -> Decoded:  # fmt: skip
+def _decode_all(
+    pictures: Encoded, names: Sequence[str], scans: Scans, how: How, where: tuple[Path, Path], track: Track[Any]
+) -> Decoded:
     array_path, note_path = where
     size, channels, *_ = how
     readable = scans.readable
@@ -192,8 +206,9 @@ def _without(rows: NDArray[np.int64], reasons: dict[str, str]) -> NDArray[np.int
     return np.where(np.isin(np.arange(len(rows)), broken), -1, rows)
 
 
-def _fill(images: NDArray[np.uint8], pictures: Encoded, readable: list[int], scans: Scans, how: How,
-          track: Track[Any]) -> tuple[NDArray[np.uint8], dict[str, str], bool]:  # fmt: skip
+def _fill(
+    images: NDArray[np.uint8], pictures: Encoded, readable: list[int], scans: Scans, how: How, track: Track[Any]
+) -> tuple[NDArray[np.uint8], dict[str, str], bool]:
     """Decodes into an array; the digests, why pictures are broken, and whether that will be so another time too."""
     size, channels, fit, levels = how
     digests = np.zeros((len(readable), 16), np.uint8)

@@ -1,8 +1,8 @@
 """CIFAR's batches, Python or binary.
 
-The Python ones are pickles, and nothing in them is executed: where a pickle asks for NumPy it gets stand-ins that keep what it
-says, and an array is made of that when it is plain numbers of the right size. NumPy's own objects take what a pickle tells
-them, pointers too, so they are never given any.
+The Python ones are pickles, and nothing in them is executed: where a pickle asks for NumPy it gets stand-ins that keep
+what it says, and an array is made of that when it is plain numbers of the right size. NumPy's own objects take what a
+pickle tells them, pointers too, so they are never given any.
 """
 
 import io
@@ -91,16 +91,68 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-ADMITTED = {f"{module}.{name}": stand_in for module in ("numpy.core", "numpy._core") for name, stand_in in (
-    ("multiarray._reconstruct", _reconstruct), ("multiarray.scalar", _scalar), ("numeric._frombuffer", _frombuffer))}  # fmt: skip
+ADMITTED = {
+    f"{module}.{name}": stand_in
+    for module in ("numpy.core", "numpy._core")
+    for name, stand_in in (
+        ("multiarray._reconstruct", _reconstruct),
+        ("multiarray.scalar", _scalar),
+        ("numeric._frombuffer", _frombuffer),
+    )
+}
 ADMITTED |= {"numpy.ndarray": _Array, "numpy.dtype": _Dtype, "_codecs.encode": _encode}
 
 
-STEPS = ("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "NONE", "NEWTRUE", "NEWFALSE", "INT", "LONG", "BININT", "BININT1",
-         "BININT2", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE",
-         "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "EMPTY_LIST", "LIST", "APPEND", "APPENDS",
-         "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_DICT", "GET", "BINGET", "LONG_BINGET", "PUT", "BINPUT",
-         "LONG_BINPUT", "MEMOIZE", "GLOBAL", "STACK_GLOBAL", "REDUCE")  # fmt: skip
+STEPS = (
+    "PROTO",
+    "FRAME",
+    "STOP",
+    "MARK",
+    "POP",
+    "POP_MARK",
+    "NONE",
+    "NEWTRUE",
+    "NEWFALSE",
+    "INT",
+    "LONG",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "LONG4",
+    "FLOAT",
+    "BINFLOAT",
+    "STRING",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+    "UNICODE",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE8",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+    "EMPTY_LIST",
+    "LIST",
+    "APPEND",
+    "APPENDS",
+    "EMPTY_TUPLE",
+    "TUPLE",
+    "TUPLE1",
+    "TUPLE2",
+    "TUPLE3",
+    "EMPTY_DICT",
+    "GET",
+    "BINGET",
+    "LONG_BINGET",
+    "PUT",
+    "BINPUT",
+    "LONG_BINPUT",
+    "MEMOIZE",
+    "GLOBAL",
+    "STACK_GLOBAL",
+    "REDUCE",
+)
 
 
 _Pure: Any = pickle._Unpickler  # type: ignore[attr-defined]  # the one in Python: no instruction can blow up its memo
@@ -145,8 +197,13 @@ class _Unpickler(_Pure):
             raise pickle.UnpicklingError("a dictionary whose keys are no text")
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
-    dispatch |= {pickle.BUILD[0]: _build, pickle.BYTEARRAY8[0]: _bytes, pickle.DICT[0]: _dictionary, pickle.SETITEMS[0]: _items,
-                 pickle.SETITEM[0]: _item}  # fmt: skip
+    dispatch |= {
+        pickle.BUILD[0]: _build,
+        pickle.BYTEARRAY8[0]: _bytes,
+        pickle.DICT[0]: _dictionary,
+        pickle.SETITEMS[0]: _items,
+        pickle.SETITEM[0]: _item,
+    }
 
 
 def _unpickle(path: Path) -> dict[str, Any]:
@@ -183,8 +240,10 @@ def cifar_files(files: Sequence[str], folder: Path) -> dict[str, list[str]]:
     kinds = {name.startswith(("data_batch", "test_batch")) for names in batches.values() for name in names}
     if len(kinds) > 1:
         names = [name for names in batches.values() for name in names]
-        raise DataError(f"{folder} holds batches of CIFAR-10 and of CIFAR-100 ({listed(names, 8)}); give each set a folder of its "
-                        f"own")  # fmt: skip
+        raise DataError(
+            f"{folder} holds batches of CIFAR-10 and of CIFAR-100 ({listed(names, 8)}); give each set a folder of its "
+            f"own"
+        )
     return batches
 
 

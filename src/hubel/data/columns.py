@@ -1,7 +1,7 @@
 """What the columns of a table of pictures mean.
 
-They are known by their names, and where these say nothing by what stands in them: pictures end as picture files do, parts are
-called train, val or test, and columns of 0 and 1 are classes. What stays unclear is asked for, never guessed.
+They are known by their names, and where these say nothing by what stands in them: pictures end as picture files do,
+parts are called train, val or test, and columns of 0 and 1 are classes. What stays unclear is asked for, never guessed.
 """
 
 import os
@@ -15,19 +15,44 @@ from hubel.data.listings import EITHER, SPLIT_NAMES, word
 from hubel.errors import DataError, listed
 
 SAMPLE = 200  # rows from which the meaning of a column is told
-PATH = ("path", "file", "filename", "image", "filepath", "file_path", "file_name", "image_path", "img_path", "image_name",
-        "img_name", "image_file", "img", "picture", "photo")  # fmt: skip
+PATH = (
+    "path",
+    "file",
+    "filename",
+    "image",
+    "filepath",
+    "file_path",
+    "file_name",
+    "image_path",
+    "img_path",
+    "image_name",
+    "img_name",
+    "image_file",
+    "img",
+    "picture",
+    "photo",
+)
 IDENTITY = ("id", "image_id", "img_id", "name")  # paths only where nothing else is
 LABEL = ("label", "class", "category", "target", "class_name", "classname", "label_name", "category_name")
 SEVERAL = ("labels", "classes", "categories", "tags")
 SPLIT = ("split", "subset", "set", "partition", "eval_partition", "evaluation_status")
 KNOWN = frozenset({*PATH, *IDENTITY, *LABEL, *SEVERAL})
 FLAG = re.compile(r"is_?(train|training|val|valid|validation|dev|test|testing)(_?(set|image|split))?")
-TRUTH = {word: truth for truth, words in ((True, "1 1.0 true yes on t y"), (False, "0 0.0 false no off f n"))
-         for word in words.split()} | {"": False}  # fmt: skip
+TRUTH = {
+    word: truth
+    for truth, words in ((True, "1 1.0 true yes on t y"), (False, "0 0.0 false no off f n"))
+    for word in words.split()
+} | {"": False}
 PIXELS = re.compile(r"\s*(\d{1,3}[\s,]+){15}\d")
-SHOWN = {"0": False, "1": True, "-1": False, "0.0": False, "1.0": True,
-         "true": True, "false": False}  # cells in lower case under the name of a class  # fmt: skip
+SHOWN = {
+    "0": False,
+    "1": True,
+    "-1": False,
+    "0.0": False,
+    "1.0": True,
+    "true": True,
+    "false": False,
+}  # cells in lower case under the name of a class
 
 
 @dataclass(frozen=True)
@@ -105,8 +130,12 @@ def columns_of(rows: Sequence[list[str]], folder: Path, name: str) -> Columns:
     split = next((column for column in rest if first[column] in SPLIT), None)
     if split is None:
         split = next((column for column in rest if column not in (label, sets) and _of_parts(rows[1:], column)), None)
-    flags = _flags(rows[1:], first, [column for column in rest if column not in (label, sets, split)],
-                   labelled=label is not None or sets is not None)  # fmt: skip
+    flags = _flags(
+        rows[1:],
+        first,
+        [column for column in rest if column not in (label, sets, split)],
+        labelled=label is not None or sets is not None,
+    )
     meaning = Columns(tuple(cell.strip().lower() for cell in rows[0]), path, split=split, flags=flags)
     if label is None and sets is None:
         return _classes_told(meaning, rows, name)
@@ -114,13 +143,17 @@ def columns_of(rows: Sequence[list[str]], folder: Path, name: str) -> Columns:
 
 
 def _refuse_pixels(body: Sequence[list[str]], name: str) -> None:
-    """Raises a DataError where cells hold the pixels themselves: all of a picture in one, or each in a column of its own."""
+    """Raises a DataError where cells hold the pixels themselves: all of a picture in one, or each in a column of its
+    own.
+    """
     together = any(PIXELS.match(cell) for cells in body[:1] for cell in cells)
     numbers = sum(cell.isdecimal() for cell in body[0]) if body else 0
     apart = numbers > 63 and numbers > len(body[0]) - 3 and not any(map(_is_picture, body[0]))
     if together or apart:
-        raise DataError(f"{name} holds pixels as numbers, and a table lists the files of pictures; save them as an .npz with "
-                        f"images (N H W, uint8) and labels (N), or each as a .png")  # fmt: skip
+        raise DataError(
+            f"{name} holds pixels as numbers, and a table lists the files of pictures; save them as an .npz with "
+            f"images (N H W, uint8) and labels (N), or each as a .png"
+        )
 
 
 def _untitled(rows: Sequence[list[str]], name: str) -> Columns:
@@ -128,18 +161,23 @@ def _untitled(rows: Sequence[list[str]], name: str) -> Columns:
     path = next((column for column in range(len(rows[0])) if of_pictures(rows, column)), 0)
     rest = [column for column in range(len(rows[0])) if column != path]
     if not rest:
-        raise DataError(f"line 1 of {name} has one column; a line is path,label or path,label,split, separated by a comma, a "
-                        f"semicolon or a tab")  # fmt: skip
+        raise DataError(
+            f"line 1 of {name} has one column; a line is path,label or path,label,split, separated by a comma, a "
+            f"semicolon or a tab"
+        )
     if len(rest) > 2:
-        raise DataError(f"{name} has {len(rest) + 1} columns and no header that says which is which; begin it with a line such as "
-                        f"path,label,split")  # fmt: skip
+        raise DataError(
+            f"{name} has {len(rest) + 1} columns and no header that says which is which; begin it with a line such as "
+            f"path,label,split"
+        )
     split = next((column for column in rest[: len(rest) - 1] if _of_parts(rows, column)), None) if rest[1:] else None
     split = rest[1] if split is None and rest[1:] else split
     return Columns((), path, next(column for column in rest if column != split), split=split)
 
 
-def _flags(rows: Sequence[list[str]], first: Sequence[str], columns: Sequence[int], *,
-           labelled: bool) -> tuple[tuple[int, str], ...]:  # fmt: skip
+def _flags(
+    rows: Sequence[list[str]], first: Sequence[str], columns: Sequence[int], *, labelled: bool
+) -> tuple[tuple[int, str], ...]:
     """Columns that mark the pictures of a part, `is_valid` as fastai does; `valid` alone where the class is known."""
     flags = []
     for column in columns:
@@ -168,8 +206,12 @@ def _classes_told(meaning: Columns, rows: Sequence[list[str]], name: str) -> Col
         note = f"the columns {names} of {name} hold 0 and 1 and are taken for classes; {kind}"
         return Columns(header, meaning.path, None, not one, tuple(binary), meaning.split, meaning.flags, (note,))
     if not rest:
-        raise DataError(f"{name} has no column for the class; a line is path,label or path,label,split, separated by a comma, a "
-                        f"semicolon or a tab")  # fmt: skip
-    raise DataError(f"the header of {name} does not say which of {listed([header[column] for column in rest])} is the class; call "
-                    f"that column label (labels, where a picture shows several), that of the pictures path, that of their part "
-                    f"split")  # fmt: skip
+        raise DataError(
+            f"{name} has no column for the class; a line is path,label or path,label,split, separated by a comma, a "
+            f"semicolon or a tab"
+        )
+    raise DataError(
+        f"the header of {name} does not say which of {listed([header[column] for column in rest])} is the class; call "
+        f"that column label (labels, where a picture shows several), that of the pictures path, that of their part "
+        f"split"
+    )

@@ -1,11 +1,13 @@
-"""Which pictures are the same, wherever they lie and whatever they are called: by their files, their pixels and their looks.
+"""Which pictures are the same, wherever they lie and whatever they are called: by their files, their pixels and their
+looks.
 
-A file that was copied, renamed, listed in a .csv or put into shards keeps its bytes; one that was saved anew without loss, or
-put into an array, keeps its pixels; one that was encoded anew with loss, or decoded at another scale, its looks (`likeness`).
-`split.json` holds digests of the bytes and of the pixels of every picture of a run, eight bytes each, and 96 bytes of looks.
+A file that was copied, renamed, listed in a .csv or put into shards keeps its bytes; one that was saved anew without
+loss, or put into an array, keeps its pixels; one that was encoded anew with loss, or decoded at another scale, its
+looks (`likeness`). `split.json` holds digests of the bytes and of the pixels of every picture of a run, eight bytes
+each, and 96 bytes of looks.
 
-Pixels are compared as the run's network reads them, by the run's own black and white: two pictures of 16 bits that differ only
-in what its 8 bits leave out are one picture to it.
+Pixels are compared as the run's network reads them, by the run's own black and white: two pictures of 16 bits that
+differ only in what its 8 bits leave out are one picture to it.
 """
 
 import base64
@@ -73,25 +75,39 @@ class Contents:
     def of(splits: Splits, opened: Opened, track: Track[Any] = silently) -> "Contents":
         """The contents of the pictures of some splits, which are of the opened data."""
         parts = {name: part for name in PARTS if (part := getattr(splits, name)) is not None}
-        files = {name: _short(part.files[part.places]) for name, part in parts.items()
-                 if part.files is not None and part.places is not None}  # fmt: skip
+        files = {
+            name: _short(part.files[part.places])
+            for name, part in parts.items()
+            if part.files is not None and part.places is not None
+        }
         pixels = {
             name: _short(part.pixel_digests()) for name, part in parts.items() if not isinstance(part.images, Streamed)
         }
         wanted = splits.preprocessing
         reduced = wanted.size < LEAST and opened.side > wanted.size
         looking = (LEAST, "squash") if reduced else (wanted.size, wanted.fit)
-        seen = {} if splits.streamed else _looks(splits, opened, Looking(looking[0], wanted.channels, looking[1], wanted.levels),
-                                                 reduced, track)  # fmt: skip
+        seen = (
+            {}
+            if splits.streamed
+            else _looks(splits, opened, Looking(looking[0], wanted.channels, looking[1], wanted.levels), reduced, track)
+        )
         return Contents(wanted.size, wanted.channels, wanted.fit, wanted.levels, DECODER, files, pixels, looking, seen)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; digests and looks in base64."""
-        how = {"size": self.size, "channels": self.channels, "fit": self.fit, "decoder": self.decoder, "levels": self.levels,
-               "looking": self.looking}  # fmt: skip
+        how = {
+            "size": self.size,
+            "channels": self.channels,
+            "fit": self.fit,
+            "decoder": self.decoder,
+            "levels": self.levels,
+            "looking": self.looking,
+        }
         kinds = (("files", self.files, "<i8"), ("pixels", self.pixels, "<i8"), ("looks", self.looks, "u1"))
-        return how | {kind: {part: base64.b64encode(of.astype(dtype).tobytes()).decode() for part, of in each.items()}
-                      for kind, each, dtype in kinds}  # fmt: skip
+        return how | {
+            kind: {part: base64.b64encode(of.astype(dtype).tobytes()).decode() for part, of in each.items()}
+            for kind, each, dtype in kinds
+        }
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Contents":
@@ -100,14 +116,30 @@ class Contents:
         Raises:
             ValueError: digests are cut short or no base64.
         """
-        files, pixels = ({part: np.frombuffer(base64.b64decode(text, validate=True), "<i8").astype(np.int64)
-                          for part, text in values[kind].items()} for kind in ("files", "pixels"))  # fmt: skip
+        files, pixels = (
+            {
+                part: np.frombuffer(base64.b64decode(text, validate=True), "<i8").astype(np.int64)
+                for part, text in values[kind].items()
+            }
+            for kind in ("files", "pixels")
+        )
         width = nothing(values["channels"]).shape[1]
-        seen = {part: np.frombuffer(base64.b64decode(text, validate=True), np.uint8).reshape(-1, width)
-                for part, text in values["looks"].items()}  # fmt: skip
+        seen = {
+            part: np.frombuffer(base64.b64decode(text, validate=True), np.uint8).reshape(-1, width)
+            for part, text in values["looks"].items()
+        }
         size, fit = values["looking"]
-        return Contents(values["size"], values["channels"], values["fit"], Levels.from_json(values.get("levels")),
-                        values["decoder"], files, pixels, (size, fit), seen)  # fmt: skip
+        return Contents(
+            values["size"],
+            values["channels"],
+            values["fit"],
+            Levels.from_json(values.get("levels")),
+            values["decoder"],
+            files,
+            pixels,
+            (size, fit),
+            seen,
+        )
 
     def part_of_each(self, opened: Opened, name: str, track: Track[Any] = silently, *, anew: bool = True) -> Met | None:
         """In which part of the run each picture of a part of other data was.
@@ -119,8 +151,8 @@ class Contents:
             anew: whether to recognise pictures by their looks too.
 
         Returns:
-            An entry per picture of the source; None where that cannot be told, because only files were digested and these
-            pictures are arrays, or because pictures are decoded differently now.
+            An entry per picture of the source; None where that cannot be told, because only files were digested and
+            these pictures are arrays, or because pictures are decoded differently now.
         """
         part, scans = opened.source.parts[name], opened.scans.get(name)
         found, alike = np.full(len(part.labels), -1, np.int8), np.zeros(len(part.labels), bool)
@@ -130,8 +162,16 @@ class Contents:
                 return Met(found, alike)
         if not self.pixels or self.decoder != DECODER:
             return Met(found, alike) if scans is not None and self.files else None
-        split, _ = decode_part(part, scans, self.size, self.channels, self.fit, track, levels=self.levels,
-                               stream=bool(streaming(opened.source, self.size, self.channels)))  # fmt: skip
+        split, _ = decode_part(
+            part,
+            scans,
+            self.size,
+            self.channels,
+            self.fit,
+            track,
+            levels=self.levels,
+            stream=bool(streaming(opened.source, self.size, self.channels)),
+        )
         assert split.places is not None
         by_pixels = _which(self.pixels, _short(_pixel_digests(split)))
         found[split.places] = np.where(found[split.places] >= 0, found[split.places], by_pixels)
@@ -160,9 +200,9 @@ def _looks(splits: Splits, opened: Opened, looking: Looking, reduced: bool, trac
         else:
             starts = range(0, len(part), CHUNK)
             some = (part.take(slice(start, start + CHUNK)) for start in starts)
-            found[name] = np.concatenate([
-                nothing(looking.channels), *(looks(images, looking.size, looking.channels) for images in some)
-            ])  # fmt: skip
+            found[name] = np.concatenate(
+                [nothing(looking.channels), *(looks(images, looking.size, looking.channels) for images in some)]
+            )
     return found
 
 
@@ -192,8 +232,11 @@ def _pixel_digests(split: Split) -> NDArray[np.uint8]:
     """16 bytes per picture, equal for equal pixels, also where pictures are streamed."""
     if not isinstance(split.images, Streamed):
         return split.pixel_digests()
-    raw = [digest(np.ascontiguousarray(picture).data) for first in range(0, len(split), CHUNK)
-           for picture in split.take(np.arange(first, min(first + CHUNK, len(split))))]  # fmt: skip
+    raw = [
+        digest(np.ascontiguousarray(picture).data)
+        for first in range(0, len(split), CHUNK)
+        for picture in split.take(np.arange(first, min(first + CHUNK, len(split))))
+    ]
     return np.frombuffer(b"".join(raw), np.uint8).reshape(-1, 16)
 
 

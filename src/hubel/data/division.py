@@ -1,7 +1,7 @@
 """Which pictures become validation and test: drawn by seed, class and group, or read from a file.
 
-A drawn division is a function of labels, groups and seed. Nothing is copied: what a run keeps of it, `split.json`, holds the
-numbers of the pictures in the order of their source and the fingerprint of the data they are numbers of.
+A drawn division is a function of labels, groups and seed. Nothing is copied: what a run keeps of it, `split.json`,
+holds the numbers of the pictures in the order of their source and the fingerprint of the data they are numbers of.
 """
 
 import json
@@ -33,7 +33,8 @@ class Division:
         seed: of the draw.
         val_fraction: share of the training part to validate on, per class.
         test_fraction: share of the training part to test on, per class; 0 draws none.
-        group: pictures of one group stay in one part: `near_duplicates`, or a column of the .csv; else identical pictures do.
+        group: pictures of one group stay in one part: `near_duplicates`, or a column of the .csv; else identical
+            pictures do.
         folds: into how many equal folds the training part is divided, each the validation part once.
         fold: which of them validates here, from 1.
         file: a `split.json`, or the folder of a run that has one, in the place of all these.
@@ -48,7 +49,8 @@ class Division:
     file: str | None = None
 
     def fractions(self, given: Sequence[str]) -> dict[str, float]:
-        """Which parts must be drawn from the training part and how large; the validation part of a fold is not among them.
+        """Which parts must be drawn from the training part and how large; the validation part of a fold is not among
+        them.
 
         Raises:
             UsageError: a key out of range, or without effect beside the parts that the data bring.
@@ -57,11 +59,14 @@ class Division:
             raise UsageError(f"group={self.group} would have no effect: the data bring their own val and test parts")
         if self.folds is not None:
             if "val" in given:
-                raise UsageError(f"folds={self.folds} would have no effect: the data bring their own val part; name the rest "
-                                 f"in a .csv of path,label without it")  # fmt: skip
+                raise UsageError(
+                    f"folds={self.folds} would have no effect: the data bring their own val part; name the rest "
+                    f"in a .csv of path,label without it"
+                )
             if self.fold is None or not 1 <= self.fold <= self.folds:
-                raise UsageError(f"fold is {self.fold}; one run validates on one of {self.folds} folds, fold=1 to "
-                                 f"fold={self.folds}")  # fmt: skip
+                raise UsageError(
+                    f"fold is {self.fold}; one run validates on one of {self.folds} folds, fold=1 to fold={self.folds}"
+                )
         wanted = {}
         for split, fraction in (("val", self.val_fraction), ("test", self.test_fraction)):
             if split in given:
@@ -72,14 +77,21 @@ class Division:
                 continue
             wanted[split] = DEFAULT_FRACTION if fraction is None else fraction
             if not 0 <= wanted[split] < 1 or (split == "val" and wanted[split] == 0):
-                raise UsageError(f"{split}_fraction is {fraction}; it lies between 0 and 1"
-                                 f"{', and validation cannot be empty' if split == 'val' else ''}")  # fmt: skip
+                raise UsageError(
+                    f"{split}_fraction is {fraction}; it lies between 0 and 1"
+                    f"{', and validation cannot be empty' if split == 'val' else ''}"
+                )
         if sum(wanted.values()) >= 1:
             raise UsageError(f"val_fraction and test_fraction leave nothing to train on: {wanted}")
         return wanted
 
-    def draw(self, labels: NDArray[np.int64], identical: NDArray[np.int64], groups: NDArray[np.int64] | None,
-             given: Sequence[str]) -> dict[str, NDArray[np.int64]]:  # fmt: skip
+    def draw(
+        self,
+        labels: NDArray[np.int64],
+        identical: NDArray[np.int64],
+        groups: NDArray[np.int64] | None,
+        given: Sequence[str],
+    ) -> dict[str, NDArray[np.int64]]:
         """Positions of the pictures of every part, sorted; of `train` and of the parts the source lacks.
 
         Args:
@@ -134,8 +146,8 @@ def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int)
     """Positions of `labels` drawn into one part per fraction and a last part with the rest, class by class.
 
     Every class keeps at least one picture in the rest, which scikit-learn's splitters refuse to do for rare classes.
-    Where every class is too small to give a part a picture, some classes, drawn at random, give it one each. Each part is
-    sorted. Multi-label pictures are drawn by the rarest class they show.
+    Where every class is too small to give a part a picture, some classes, drawn at random, give it one each. Each part
+    is sorted. Multi-label pictures are drawn by the rarest class they show.
     """
     if labels.ndim == 2:
         frequency = np.where(labels > 0, labels.sum(axis=0), np.iinfo(np.int64).max)
@@ -157,22 +169,24 @@ def stratified(labels: NDArray[np.int64], fractions: Sequence[float], seed: int)
     return [np.array(sorted(part), dtype=np.int64) for part in drawn]
 
 
-def _one_of_some(members: NDArray[np.int64], labels: NDArray[np.int64], count: int,
-                 generator: np.random.Generator) -> list[int]:  # fmt: skip
+def _one_of_some(
+    members: NDArray[np.int64], labels: NDArray[np.int64], count: int, generator: np.random.Generator
+) -> list[int]:
     """At most `count` of the members, one each of as many classes that have more than one."""
     members = generator.permutation(members)
     _, first, counts = np.unique(labels[members], return_index=True, return_counts=True)
     return generator.permutation(members[first[counts > 1]])[:count].tolist()
 
 
-def grouped(labels: NDArray[np.int64], groups: NDArray[np.int64], fractions: Sequence[float],
-            seed: int) -> list[NDArray[np.int64]]:  # fmt: skip
+def grouped(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], fractions: Sequence[float], seed: int
+) -> list[NDArray[np.int64]]:
     """As `stratified`, but every group goes into one part whole, and the classes are shared out as well as that allows.
 
-    The groups come in turn, those first that hold the largest share of a class, equals in random order; each goes to the
-    part that lacks most of what the group shows. Where every group is one picture of one class, each part gets its fraction
-    of each class to within one picture. (scikit-learn's StratifiedGroupKFold does so for equal parts, in the order of
-    the spread of the counts; unequal parts and multi-label pictures it does not know.)
+    The groups come in turn, those first that hold the largest share of a class, equals in random order; each goes to
+    the part that lacks most of what the group shows. Where every group is one picture of one class, each part gets its
+    fraction of each class to within one picture. (scikit-learn's StratifiedGroupKFold does so for equal parts, in the
+    order of the spread of the counts; unequal parts and multi-label pictures it does not know.)
     """
     numbers = np.unique(groups, return_inverse=True)[1]
     everyone = np.arange(len(labels))
@@ -226,9 +240,16 @@ class KeptContents(TypedDict):
     looks: dict[str, str]
 
 
-def write_division(path: Path, places: Mapping[str, NDArray[np.int64]], fingerprint: str, division: Division,
-                   contents: Mapping[str, Any] | None = None, run_id: str | None = None) -> None:  # fmt: skip
-    """Keeps a division as a file: the numbers of the pictures of each part in the order of their source, and what they are.
+def write_division(
+    path: Path,
+    places: Mapping[str, NDArray[np.int64]],
+    fingerprint: str,
+    division: Division,
+    contents: Mapping[str, Any] | None = None,
+    run_id: str | None = None,
+) -> None:
+    """Keeps a division as a file: the numbers of the pictures of each part in the order of their source, and what they
+    are.
 
     Args:
         path: of the file.
@@ -242,8 +263,12 @@ def write_division(path: Path, places: Mapping[str, NDArray[np.int64]], fingerpr
         FileError: it cannot be written.
     """
     how = {key: value for key, value in asdict(division).items() if value is not None}
-    kept = {"run_id": run_id, "fingerprint": fingerprint, "division": how,
-            "parts": {k: v.tolist() for k, v in places.items()}}  # fmt: skip
+    kept = {
+        "run_id": run_id,
+        "fingerprint": fingerprint,
+        "division": how,
+        "parts": {k: v.tolist() for k, v in places.items()},
+    }
     files.write(path, json.dumps(files.sealed(kept | ({"contents": contents} if contents else {}))))
 
 
@@ -255,8 +280,10 @@ def read_kept(path: Path) -> Kept:
     """
     kept: Kept = documents.read(path, Kept)
     if not files.is_whole(kept):
-        raise FileError(f"{path} was edited since it was written: its digest is another; restore it from a copy, or remove its "
-                        f"line sha256 where you edited it yourself")  # fmt: skip
+        raise FileError(
+            f"{path} was edited since it was written: its digest is another; restore it from a copy, or remove its "
+            f"line sha256 where you edited it yourself"
+        )
     return kept
 
 
@@ -281,11 +308,19 @@ def read_division(path: Path, fingerprint: str, count: int, name: str) -> dict[s
     parts = {part: np.array(numbers, dtype=np.int64) for part, numbers in kept["parts"].items()}
     of = kept["fingerprint"]
     if of != fingerprint:
-        raise OtherData(f"{path} was made for other data than {name} (fingerprint {of[:12]}, here {fingerprint[:12]}); "
-                        f"restore them, or leave split out and a new one is drawn", fingerprint)  # fmt: skip
+        raise OtherData(
+            f"{path} was made for other data than {name} (fingerprint {of[:12]}, here {fingerprint[:12]}); "
+            f"restore them, or leave split out and a new one is drawn",
+            fingerprint,
+        )
     numbers = np.concatenate([*parts.values(), np.zeros(0, np.int64)])
-    if not {"train"} <= set(parts) <= {"train", "val", "test"} or len(np.unique(numbers)) < len(numbers) or (
-            len(numbers) and not 0 <= numbers.min() <= numbers.max() < count):  # fmt: skip
-        raise FileError(f"{path} is damaged: every picture, numbered from 0 to {count - 1:,}, may be in one part only, and "
-                        f"there is a train part")  # fmt: skip
+    if (
+        not {"train"} <= set(parts) <= {"train", "val", "test"}
+        or len(np.unique(numbers)) < len(numbers)
+        or (len(numbers) and not 0 <= numbers.min() <= numbers.max() < count)
+    ):
+        raise FileError(
+            f"{path} is damaged: every picture, numbered from 0 to {count - 1:,}, may be in one part only, and "
+            f"there is a train part"
+        )
     return parts

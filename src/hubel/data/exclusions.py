@@ -1,8 +1,9 @@
-"""A list of pictures to leave out: written by `hubel check DATA --fix FILE`, honoured by `hubel train DATA exclude=FILE`.
+"""A list of pictures to leave out: written by `hubel check DATA --fix FILE`, honoured by `hubel train DATA
+exclude=FILE`.
 
-The list is a table in CSV with the columns path, exclude, kind and detail, so that it opens in a spreadsheet and holds any
-file name; who disagrees with a row writes `no` into its second column. Paths are relative to the data, so that the list
-holds on another machine too.
+The list is a table in CSV with the columns path, exclude, kind and detail, so that it opens in a spreadsheet and holds
+any file name; who disagrees with a row writes `no` into its second column. Paths are relative to the data, so that the
+list holds on another machine too.
 """
 
 import csv
@@ -55,8 +56,9 @@ def read_exclusions(path: str | os.PathLike[str]) -> set[str]:
         table, _ = read_rows(Path(path).expanduser(), os.fspath(path), any_bytes=True)
     except (OSError, RuntimeError, DataError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise FileError(f"cannot read the exclusions {os.fspath(path)}: {reason}; hubel check DATA --fix FILE writes such "
-                        f"a list") from error  # fmt: skip
+        raise FileError(
+            f"cannot read the exclusions {os.fspath(path)}: {reason}; hubel check DATA --fix FILE writes such a list"
+        ) from error
     rows = [cells for _, cells in table]
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     column = header.index("exclude") if header[:1] == ["path"] and "exclude" in header else None
@@ -81,13 +83,20 @@ def without(source: Source, path: str | os.PathLike[str]) -> Source:
     parts, left_out = {}, set()
     for name, part in source.parts.items():
         called = [relative(source, picture) for picture in part.names]
-        keep = np.array([call not in excluded and picture not in excluded
-                         for call, picture in zip(called, part.names, strict=True)], dtype=bool)  # fmt: skip
+        keep = np.array(
+            [
+                call not in excluded and picture not in excluded
+                for call, picture in zip(called, part.names, strict=True)
+            ],
+            dtype=bool,
+        )
         left_out |= {called[i] for i in np.flatnonzero(~keep).tolist()}
         parts[name] = some_of(part, np.flatnonzero(keep))
     if excluded and not left_out:
-        raise DataError(f"{os.fspath(path)} would have no effect: none of its {len(excluded):,} pictures is in {source.name} "
-                        f"(the first is {min(excluded)!r}); paths are relative to the data")  # fmt: skip
+        raise DataError(
+            f"{os.fspath(path)} would have no effect: none of its {len(excluded):,} pictures is in {source.name} "
+            f"(the first is {min(excluded)!r}); paths are relative to the data"
+        )
     notes = [f"{len(left_out):,} pictures are left out by {os.fspath(path)}"] if left_out else []
     empty = [name for name, part in parts.items() if not len(part.labels)]
     first = "train" if "train" in parts else "all"
@@ -114,15 +123,26 @@ def some_of(part: Part, which: NDArray[np.int64]) -> Part:
 
 def renumbered(source: Source, first: str) -> Source:
     """The classes that still have pictures, those that training lacks last."""
-    counts = {name: part.labels.sum(axis=0) if part.labels.ndim == 2 else
-              np.bincount(part.labels, minlength=len(source.classes)) for name, part in source.parts.items()}  # fmt: skip
+    counts = {
+        name: part.labels.sum(axis=0)
+        if part.labels.ndim == 2
+        else np.bincount(part.labels, minlength=len(source.classes))
+        for name, part in source.parts.items()
+    }
     trained, anywhere = counts[first] > 0, sum(counts.values()) > 0
     order = [*np.flatnonzero(trained).tolist(), *np.flatnonzero(anywhere & ~trained).tolist()]
     number = np.full(len(source.classes), -1)
     number[order] = np.arange(len(order))
-    parts = {name: replace(part, labels=part.labels[:, order] if part.labels.ndim == 2 else number[part.labels])
-             for name, part in source.parts.items()}  # fmt: skip
+    parts = {
+        name: replace(part, labels=part.labels[:, order] if part.labels.ndim == 2 else number[part.labels])
+        for name, part in source.parts.items()
+    }
     gone = [source.classes[i] for i in np.flatnonzero(~anywhere).tolist()]
     notes = [f"no picture is left of {'class' if len(gone) == 1 else 'classes'} {listed(gone)}"] if gone else []
-    return replace(source, classes=tuple(source.classes[i] for i in order), parts=parts, notes=(*source.notes, *notes),
-                   foreign=tuple(source.classes[i] for i in order[int(trained.sum()) :]))  # fmt: skip
+    return replace(
+        source,
+        classes=tuple(source.classes[i] for i in order),
+        parts=parts,
+        notes=(*source.notes, *notes),
+        foreign=tuple(source.classes[i] for i in order[int(trained.sum()) :]),
+    )

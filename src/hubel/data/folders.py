@@ -9,10 +9,30 @@ from pathlib import Path
 from hubel.data.listings import SPLIT_NAMES, Listing, in_short
 from hubel.errors import DataError, listed
 
-EXTENSIONS = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-    ".pam", ".jp2", ".ico", ".heic", ".heif", ".avif",
-})  # fmt: skip
+EXTENSIONS = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".pam",
+        ".jp2",
+        ".ico",
+        ".heic",
+        ".heif",
+        ".avif",
+    }
+)
 RECORDS = ("run.json", "series.json", "baseline.json")  # a folder with one of these holds results
 NOT_DATA = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 ABOUT = ("readme", "license", "licence", "copying", "citation", "changelog", "notice")  # files that speak of the data
@@ -33,8 +53,9 @@ class Entries:
 
     def unused(self, used: Collection[str], what: str) -> list[str]:
         """A note that names what is none of `used`: `what` was read."""
-        rest = [name for name in (*self.folders, *self.files)
-                if name not in used and not name.lower().startswith(ABOUT)]  # fmt: skip
+        rest = [
+            name for name in (*self.folders, *self.files) if name not in used and not name.lower().startswith(ABOUT)
+        ]
         return [f"not read, beside {what} in {self.path}: {listed(rest, 5)}"] if rest else []
 
 
@@ -121,8 +142,10 @@ def inner(held: Entries) -> Path | None:
     if len(with_parts) == 1 and not any(pictures_below(held.path / name)[0] for name in others):
         return held.path / with_parts[0]
     if with_parts:
-        raise DataError(f"{held.path} holds folders that have a train part of their own ({listed(with_parts, 5)}): name one of "
-                        f"them as the data, or put the parts outside, train{os.sep}{with_parts[0]}")  # fmt: skip
+        raise DataError(
+            f"{held.path} holds folders that have a train part of their own ({listed(with_parts, 5)}): name one of "
+            f"them as the data, or put the parts outside, train{os.sep}{with_parts[0]}"
+        )
     if len(held.folders) == 1 and not entries(held.path / held.folders[0]).pictures:
         return held.path / held.folders[0]
     return None
@@ -132,14 +155,19 @@ def _holds_parts(folder: Path) -> bool:
     """Whether a folder holds `train/` and `val/` or `test/`: then it is a data set, and no class."""
 
     def holds(*parts: str) -> bool:
-        return any(os.path.isdir(f"{folder}{os.sep}{written}") for name, part in SPLIT_NAMES.items() if part in parts
-                   for written in (name, name.capitalize()))  # fmt: skip
+        return any(
+            os.path.isdir(f"{folder}{os.sep}{written}")
+            for name, part in SPLIT_NAMES.items()
+            if part in parts
+            for written in (name, name.capitalize())
+        )
 
     return holds("train") and holds("val", "test")
 
 
 def read_folder(held: Entries, name: str) -> tuple[dict[str, Listing], list[str]]:
-    """The pictures of a folder of class folders, or of `train/ val/ test/` each holding class folders, by part; and notes.
+    """The pictures of a folder of class folders, or of `train/ val/ test/` each holding class folders, by part; and
+    notes.
 
     Raises:
         DataError: it holds no pictures, or parts that are not clear.
@@ -147,11 +175,15 @@ def read_folder(held: Entries, name: str) -> tuple[dict[str, Listing], list[str]
     splits = {folder: SPLIT_NAMES[folder.lower()] for folder in held.folders if folder.lower() in SPLIT_NAMES}
     others = [folder for folder in held.folders if folder not in splits]
     if splits and others:
-        raise DataError(f"{name} holds folders named like splits ({', '.join(splits)}) and others ({listed(others)}); rename "
-                        f"them, or list path,label,split in a .csv")  # fmt: skip
+        raise DataError(
+            f"{name} holds folders named like splits ({', '.join(splits)}) and others ({listed(others)}); rename "
+            f"them, or list path,label,split in a .csv"
+        )
     if splits and "train" not in splits.values():
-        raise DataError(f"{name} has {' and '.join(splits)} but no train; add it, or name the parts as one of "
-                        f"{listed(sorted(SPLIT_NAMES), most=20)}")  # fmt: skip
+        raise DataError(
+            f"{name} has {' and '.join(splits)} but no train; add it, or name the parts as one of "
+            f"{listed(sorted(SPLIT_NAMES), most=20)}"
+        )
     if len(set(splits.values())) < len(splits):
         raise DataError(f"{name} holds two folders for one split: {', '.join(sorted(splits))}")
     listings: dict[str, Listing] = {}
@@ -173,13 +205,17 @@ def read_folder(held: Entries, name: str) -> tuple[dict[str, Listing], list[str]
     if not any(listing.paths for listing in listings.values()):
         loose = len(held.pictures)
         seen = f"{loose} pictures lie loose in it" if loose else "it holds no pictures"
-        raise DataError(f"{name} has no class folders with pictures ({seen}); put each class in a folder of its own, "
-                        f"{Path(name) / 'cat' / 'one.jpg'}, or list path,label in a .csv")  # fmt: skip
+        raise DataError(
+            f"{name} has no class folders with pictures ({seen}); put each class in a folder of its own, "
+            f"{Path(name) / 'cat' / 'one.jpg'}, or list path,label in a .csv"
+        )
     return listings, notes
 
 
 def _again(within: Entries, split: str) -> Entries | None:
-    """What the folder of a part holds one further in, where it is there once more, as archives unpack into their own name."""
+    """What the folder of a part holds one further in, where it is there once more, as archives unpack into their own
+    name.
+    """
     if within.pictures or len(within.folders) != 1 or SPLIT_NAMES.get(within.folders[0].lower()) != split:
         return None
     deeper = entries(within.path / within.folders[0])
@@ -187,12 +223,18 @@ def _again(within: Entries, split: str) -> Entries | None:
 
 
 def _refuse_parts(held: Entries, name: str) -> None:
-    """Raises DataError where every folder is named after a part, such as `seg_train` and `seg_test`: those are no classes."""
-    told = [next((SPLIT_NAMES[word] for word in re.split(r"[\W_]+", folder.lower()) if word in SPLIT_NAMES), "")
-            for folder in held.folders]  # fmt: skip
+    """Raises DataError where every folder is named after a part, such as `seg_train` and `seg_test`: those are no
+    classes.
+    """
+    told = [
+        next((SPLIT_NAMES[word] for word in re.split(r"[\W_]+", folder.lower()) if word in SPLIT_NAMES), "")
+        for folder in held.folders
+    ]
     if len(told) > 1 and "train" in told and all(told):
-        raise DataError(f"{name} holds folders named after parts ({listed(held.folders, 5)}), which would be taken for classes; "
-                        f"rename them train, val or test, or list path,label,split in a .csv")  # fmt: skip
+        raise DataError(
+            f"{name} holds folders named after parts ({listed(held.folders, 5)}), which would be taken for classes; "
+            f"rename them train, val or test, or list path,label,split in a .csv"
+        )
 
 
 def _classes(held: Entries) -> tuple[Listing, list[str]]:

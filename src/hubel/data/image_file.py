@@ -1,7 +1,8 @@
 """One reader of picture files for every verb: from their bytes to upright uint8, grey or RGB.
 
-Everything a file can hold becomes that: orientation is applied, transparency is laid on white, palettes, CMYK and Lab are
-converted, more than 8 bits are reduced (`levels`), of an animation the first frame is taken. Only formats on a list are
+Everything a file can hold becomes that: orientation is applied, transparency is laid on white, palettes, CMYK and Lab
+are converted, more than 8 bits are reduced (`levels`), of an animation the first frame is taken. Only formats on a list
+are
 opened: among those that Pillow knows are some that start other programs. What Pillow warns of is not printed, for it is
 either harmless or comes back as the reason why a picture is `Unreadable`.
 """
@@ -79,15 +80,19 @@ def too_large(width: int, height: int) -> str:
     limit = pixel_limit()
     if width * height <= limit:
         return ""
-    return (f"{width:,} x {height:,} pixels, over the limit of {limit:,} pixels; make it smaller, or raise the limit: "
-            f"max_pixels={width * height}")  # fmt: skip
+    return (
+        f"{width:,} x {height:,} pixels, over the limit of {limit:,} pixels; make it smaller, or raise the limit: "
+        f"max_pixels={width * height}"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- opening
 
 
 class _Quiet:
-    """Silences Pillow's warnings while any thread is inside; the filters of the process are as before when all are out."""
+    """Silences Pillow's warnings while any thread is inside; the filters of the process are as before when all are
+    out.
+    """
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0
@@ -234,7 +239,8 @@ def read_pixels(
         raw: the bytes.
         channels: 1 (grey) or 3 (RGB).
         levels: what is black and white in more than 8 bits; by the picture's own values unless given.
-        enough: height and width that are needed of a height and a width: a JPEG of twice as much may be decoded smaller.
+        enough: height and width that are needed of a height and a width: a JPEG of twice as much may be decoded
+            smaller.
 
     Raises:
         Unreadable: the bytes are not a whole picture, or too large a one.

@@ -1,11 +1,13 @@
 """Which numbers are black and white in pictures of more than 8 bits, and their reduction to 0 .. 255.
 
-A file of 16 or 32 bits seldom says how many of them were used: a 12-bit X-ray fills the lowest sixteenth of 16 bits. The
-whole set decides, never a picture by itself, so that dark pictures stay darker than bright ones, and the classifier
-remembers it. Integers from 0 are read as the fewest of 8, 10, 12, 14, 16, 20, 24 and 32 bits that hold the set's largest, but
+A file of 16 or 32 bits seldom says how many of them were used: a 12-bit X-ray fills the lowest sixteenth of 16 bits.
+The whole set decides, never a picture by itself, so that dark pictures stay darker than bright ones, and the classifier
+remembers it. Integers from 0 are read as the fewest of 8, 10, 12, 14, 16, 20, 24 and 32 bits that hold the set's
+largest, but
 as no more than their kind has: signed numbers of 16 bits end at 32,767.
-Integers below 0 too, as in tomography, run from the power of two that holds the smallest to the one that holds the largest.
-Floating-point numbers run to 1 or to 255 where those are the largest, within a tenth, and else to a power of two.
+Integers below 0 too, as in tomography, run from the power of two that holds the smallest to the one that holds the
+largest. Floating-point numbers run to 1 or to 255 where those are the largest, within a tenth, and else to a power of
+two.
 """
 
 import math
@@ -72,7 +74,9 @@ class Levels(NamedTuple):
         return Levels(self.whole or own.whole, self.real or own.real) if own else self
 
     def departure(self, own: "Levels | None") -> str:
-        """For a person, where pictures with levels of their `own` are read by these; empty where it makes no difference."""
+        """For a person, where pictures with levels of their `own` are read by these; empty where it makes no
+        difference.
+        """
         pairs = [
             (mine, theirs) for mine, theirs in zip(self, own or (), strict=False) if mine and theirs and mine != theirs
         ]
@@ -84,9 +88,12 @@ class Levels(NamedTuple):
 
     def sentence(self, what: str = "these pictures") -> str:
         """How they are read, for a person."""
-        said = [f"{name} are read with {low:,.6g} as black and {high:,.6g} as white"
-                for name, bounds in (("integers of more than 8 bits", self.whole), ("floating-point numbers", self.real))
-                if bounds for low, high in [bounds]]  # fmt: skip
+        said = [
+            f"{name} are read with {low:,.6g} as black and {high:,.6g} as white"
+            for name, bounds in (("integers of more than 8 bits", self.whole), ("floating-point numbers", self.real))
+            if bounds
+            for low, high in [bounds]
+        ]
         return f"{' and '.join(said)}, by the range of all values in {what}"
 
 
@@ -148,13 +155,17 @@ def joined(extents: Iterable[Extent]) -> Extent:
 
 
 def refuse_two_scales(parts: Mapping[str, Iterable[Extent]]) -> None:
-    """Raises DataError where floating-point pictures run to 1 in one part and to 255 in another, so that one would be black."""
+    """Raises DataError where floating-point pictures run to 1 in one part and to 255 in another, so that one would
+    be black.
+    """
     real = {name: [extent for extent in extents if extent.kind == REAL] for name, extents in parts.items()}
     white = {name: _bounds(joined(extents))[1] for name, extents in real.items() if extents}
     of = {bound: name for name, bound in white.items()}
     if {1.0, 255.0} <= set(of):
-        raise DataError(f"the floating-point numbers of the {of[1.0]} part run from 0 to 1 and those of the {of[255.0]} part "
-                        f"from 0 to 255: read alike, one part would be black; divide the {of[255.0]} part by 255")  # fmt: skip
+        raise DataError(
+            f"the floating-point numbers of the {of[1.0]} part run from 0 to 1 and those of the {of[255.0]} part "
+            f"from 0 to 255: read alike, one part would be black; divide the {of[255.0]} part by 255"
+        )
 
 
 def faint(arrays: Iterable[NDArray[Any]]) -> str:
@@ -165,8 +176,11 @@ def faint(arrays: Iterable[NDArray[Any]]) -> str:
     largest = max((int(array.max()) for array in some), default=0)
     if not 0 < largest < FAINT:
         return ""
-    return (f"no byte of the pictures is more than {largest} of 255, so they are nearly black; multiply by {255 // largest} if "
-            f"{largest} is white")  # fmt: skip
+    return (
+        f"no byte of the pictures is more than {largest} of 255, so they are nearly black; multiply by "
+        f"{255 // largest} if "
+        f"{largest} is white"
+    )
 
 
 def eight_bits(values: NDArray[Any], bounds: Bounds) -> NDArray[np.uint8]:
@@ -186,7 +200,8 @@ def eight_bits(values: NDArray[Any], bounds: Bounds) -> NDArray[np.uint8]:
 
 
 def reread(images: NDArray[np.uint8], own: Levels | None, wanted: Levels | None) -> NDArray[np.uint8]:
-    """Bytes that were made of deeper numbers by their `own` black and white, as others make them; integers lose nothing.
+    """Bytes that were made of deeper numbers by their `own` black and white, as others make them; integers lose
+    nothing.
 
     Whole numbers and floating-point ones at once cannot be told apart any more, and stay as they are.
 
@@ -206,7 +221,9 @@ def reread(images: NDArray[np.uint8], own: Levels | None, wanted: Levels | None)
 
 
 def as_bytes(arrays: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[np.uint8]], Levels | None]:
-    """The arrays of a set as uint8, and by which levels; those that are uint8 stay as they are, truths are black and white."""
+    """The arrays of a set as uint8, and by which levels; those that are uint8 stay as they are, truths are black and
+    white.
+    """
     deep = {name: array for name, array in arrays.items() if array.dtype not in (np.uint8, bool) and array.size}
     extents = {name: [extent_of(array)] for name, array in deep.items()}
     refuse_two_scales(extents)

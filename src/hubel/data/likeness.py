@@ -1,14 +1,16 @@
-"""Copies of pictures that were encoded anew or resized: their mean colours over 8 x 8 blocks are the same, but for a little.
+"""Copies of pictures that were encoded anew or resized: their mean colours over 8 x 8 blocks are the same, but for a
+little.
 
-Of each picture 64 means of luma and 16 of each chroma are kept, 96 bytes (64 of a grey one). Two pictures are copies where no
-mean differs by more than `MOST` grey levels and all together by no more than `SHARE` of the picture's contrast. Pictures with
-next to nothing to see at this size, blank ones and fine noise, are never taken for copies.
+Of each picture 64 means of luma and 16 of each chroma are kept, 96 bytes (64 of a grey one). Two pictures are copies
+where no mean differs by more than `MOST` grey levels and all together by no more than `SHARE` of the picture's
+contrast. Pictures with next to nothing to see at this size, blank ones and fine noise, are never taken for copies.
 
-The bounds were set on the 3,409 photographs of `clothing`. Of copies as PNG, as JPEG of quality 85 and 60 and as WebP of quality
-80, 99.9 % or more are recognised at 64 px, of copies of half the size 98.9 %, where a rounded border moves some; stretched to
-squares, as below 64 px, 100 % of each. Taken for copies that are none: 0 of the 341 validation pictures among the 3,068 of
-training, where the nearest pair differs by 11 levels (the files hold one photograph twice, which is found), 0 of 70,000 of MNIST
-among each other (6 levels), 0 of 2,000 of CIFAR-10 (29), and 0 of the 1,797 digits (48).
+The bounds were set on the 3,409 photographs of `clothing`. Of copies as PNG, as JPEG of quality 85 and 60 and as WebP
+of quality 80, 99.9 % or more are recognised at 64 px, of copies of half the size 98.9 %, where a rounded border moves
+some; stretched to squares, as below 64 px, 100 % of each. Taken for copies that are none: 0 of the 341 validation
+pictures among the 3,068 of training, where the nearest pair differs by 11 levels (the files hold one photograph twice,
+which is found), 0 of 70,000 of MNIST among each other (6 levels), 0 of 2,000 of CIFAR-10 (29), and 0 of the 1,797
+digits (48).
 """
 
 from dataclasses import dataclass

@@ -13,11 +13,22 @@ INVISIBLE = " \t\r\n\v\f\u00a0\u200b\u2060\ufeff"  # what surrounds a name witho
 NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d*)?")
 MISSING = ("nan", "null", "n/a", "<na>")  # what programs write where there is nothing
 SPLIT_NAMES = {
-    "train": "train", "training": "train", "train_set": "train", "training_set": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val", "val_set": "val", "validation_set": "val",
-    "test": "test", "testing": "test", "test_set": "test",
-    "publictest": "val", "privatetest": "test",  # FER2013, on whose private part its competition was decided
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "train_set": "train",
+    "training_set": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "val_set": "val",
+    "validation_set": "val",
+    "test": "test",
+    "testing": "test",
+    "test_set": "test",
+    "publictest": "val",
+    "privatetest": "test",  # FER2013, on whose private part its competition was decided
+}
 EITHER = frozenset(
     {"eval", "evaluation", "holdout", "hold_out", "heldout", "held_out"}
 )  # some validate, some test on it
@@ -47,8 +58,10 @@ def parts_called(written: Iterable[str], where: str, *, numbered: bool = False) 
     unclear = [name for name, plain in names.items() if plain in EITHER]
     left = [part for part in ("val", "test") if part not in parts.values()]
     if unclear and len(unclear) + len(left) > 2:
-        raise DataError(f"{where} has the part {listed(unclear)}, which may be the one to validate or the one to test on; call it "
-                        f"val or test")  # fmt: skip
+        raise DataError(
+            f"{where} has the part {listed(unclear)}, which may be the one to validate or the one to test on; call it "
+            f"val or test"
+        )
     if unclear and not left:
         raise DataError(
             f"{where} has the part {listed(unclear)} beside val and test; call it one of the two, or leave it out"
@@ -89,8 +102,10 @@ def class_name(written: str, where: str) -> str:
     if not name:
         raise DataError(f"{where} has a class without a name ({written[:20]!r}); name it")
     if len(name) > LONGEST:
-        raise DataError(f"{where} has a class name of {len(name):,} characters ({name[:20]!r}...), and one has at most {LONGEST}; "
-                        f"descriptions are no classes")  # fmt: skip
+        raise DataError(
+            f"{where} has a class name of {len(name):,} characters ({name[:20]!r}...), and one has at most {LONGEST}; "
+            f"descriptions are no classes"
+        )
     return name
 
 
@@ -113,16 +128,23 @@ def renamed(listings: Mapping[str, Listing], where: str) -> list[str]:
     written = sorted(set[str]().union(*(listing.names() for listing in listings.values())))
     name_of = {name: class_name(name, where) for name in written}
     for listing in listings.values():
-        listing.labels = [name_of[label] if isinstance(label, str) else frozenset(name_of[name] for name in label)
-                          for label in listing.labels]  # fmt: skip
+        listing.labels = [
+            name_of[label] if isinstance(label, str) else frozenset(name_of[name] for name in label)
+            for label in listing.labels
+        ]
     ways = Counter(name_of.values())
-    notes = [f"the class {name} is written in {count} ways that look the same, and is one class"
-             for name, count in ways.items() if count > 1]  # fmt: skip
+    notes = [
+        f"the class {name} is written in {count} ways that look the same, and is one class"
+        for name, count in ways.items()
+        if count > 1
+    ]
     return [*notes, *alike(ways)]
 
 
 def alike(names: Iterable[str]) -> list[str]:
-    """A note on classes that differ in capitals only, or are one number written in two ways; and on words for no class."""
+    """A note on classes that differ in capitals only, or are one number written in two ways; and on words for no
+    class.
+    """
     folded: dict[str, list[str]] = {}
     numbers: dict[float, list[str]] = {}
     for name in sorted(names):
@@ -136,8 +158,10 @@ def alike(names: Iterable[str]) -> list[str]:
     missing = [name for name in folded if name in MISSING]
     if missing and len(folded) > 2:
         which = listed([name for word in missing for name in folded[word]])
-        notes.append(f"{which}, a word for what is missing, is taken for the name of a class; leave those pictures out if it is "
-                     f"none")  # fmt: skip
+        notes.append(
+            f"{which}, a word for what is missing, is taken for the name of a class; leave those pictures out if it is "
+            f"none"
+        )
     return notes
 
 

@@ -42,8 +42,13 @@ class Opened:
     characters: bool
 
 
-def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.silently, *, exclude: str | None = None,
-              lenient: bool = False) -> Opened:  # fmt: skip
+def open_data(
+    data: str | os.PathLike[str],
+    track: files.Track[Any] = files.silently,
+    *,
+    exclude: str | None = None,
+    lenient: bool = False,
+) -> Opened:
     """Recognises the data and reads every header.
 
     Args:
@@ -86,14 +91,24 @@ def open_data(data: str | os.PathLike[str], track: files.Track[Any] = files.sile
     refuse_two_scales({name: found.extents() for name, found in scans.items()})
     levels = Levels.of(extent for found in scans.values() for extent in found.extents())
     if levels:
-        source = replace(source, parts={name: replace(part, levels=levels) for name, part in source.parts.items()},
-                         notes=tuple(dict.fromkeys([*source.notes, levels.sentence()])))  # fmt: skip
+        source = replace(
+            source,
+            parts={name: replace(part, levels=levels) for name, part in source.parts.items()},
+            notes=tuple(dict.fromkeys([*source.notes, levels.sentence()])),
+        )
     shorter, longer = np.sort(np.concatenate(sizes), axis=1).T
     if not len(shorter):  # opened leniently: everything is broken
         shorter = longer = np.ones(1, np.int64)
     characters = source.kind == "idx" or are_characters(source.classes)
-    return Opened(source, scans, int(np.median(shorter)), float(np.median(1 - shorter / longer)), grey,
-                  bool((shorter == longer).all()), characters)  # fmt: skip
+    return Opened(
+        source,
+        scans,
+        int(np.median(shorter)),
+        float(np.median(1 - shorter / longer)),
+        grey,
+        bool((shorter == longer).all()),
+        characters,
+    )
 
 
 def restricted(opened: Opened, keep: Mapping[str, NDArray[np.bool_]]) -> Opened:
@@ -118,9 +133,11 @@ def refuse_foreign(source: Source) -> None:
         shown = part.labels[:, which].sum(axis=0) > 0 if part.labels.ndim == 2 else np.isin(which, part.labels)
         unknown = [label for label, there in zip(source.foreign, shown, strict=True) if there]
         if unknown:
-            raise DataError(f"{source.name}: the {name} part has the class {unknown[0]!r} that training has not "
-                            f"({len(unknown)} such: {', '.join(unknown[:5])}); classes are matched by name, so rename "
-                            f"it or add it to train")  # fmt: skip
+            raise DataError(
+                f"{source.name}: the {name} part has the class {unknown[0]!r} that training has not "
+                f"({len(unknown)} such: {', '.join(unknown[:5])}); classes are matched by name, so rename "
+                f"it or add it to train"
+            )
 
 
 def are_characters(classes: Iterable[str]) -> bool:
@@ -133,5 +150,8 @@ def refuse_if_many(name: str, broken: list[tuple[str, str]], total: int) -> None
     if total and len(broken) > MOST_BROKEN * total:
         listed = "".join(f"\n  {path}: {reason}" for path, reason in broken[:20])
         more = f"\n  ... and {len(broken) - 20:,} more" if len(broken) > 20 else ""
-        raise BrokenPictures(f"{len(broken):,} of {total:,} pictures of {name} cannot be read, more than "
-                             f"{100 * MOST_BROKEN:.0f} %; mend or remove them:{listed}{more}", broken)  # fmt: skip
+        raise BrokenPictures(
+            f"{len(broken):,} of {total:,} pictures of {name} cannot be read, more than "
+            f"{100 * MOST_BROKEN:.0f} %; mend or remove them:{listed}{more}",
+            broken,
+        )

@@ -1,4 +1,5 @@
-"""PAM, the one format of Netpbm that Pillow does not read: a header of words, then the numbers of all channels, row by row.
+"""PAM, the one format of Netpbm that Pillow does not read: a header of words, then the numbers of all channels, row by
+row.
 
 Source: Netpbm, pam(5). Bytes up to a maxval of 255, else 16 bits with the upper byte first; maxval is white, as in PGM.
 """

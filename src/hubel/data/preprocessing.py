@@ -18,8 +18,22 @@ from hubel.data.levels import Levels
 from hubel.documents import Finite, Length, Pattern, Range, Size
 from hubel.errors import FileError
 
-__all__ = ["Fit", "Header", "KeptPreprocessing", "Placement", "Preprocessing", "Unreadable", "centre_crop", "decode",
-           "decode_whole", "fitted", "place", "read_header", "recoloured", "refuse_ill_matched"]  # fmt: skip
+__all__ = [
+    "Fit",
+    "Header",
+    "KeptPreprocessing",
+    "Placement",
+    "Preprocessing",
+    "Unreadable",
+    "centre_crop",
+    "decode",
+    "decode_whole",
+    "fitted",
+    "place",
+    "read_header",
+    "recoloured",
+    "refuse_ill_matched",
+]
 
 Fit = str  # pad, crop, squash; crop:SHARE and crop:SHARE:bicubic as published weights are evaluated, see `centre_crop`
 PAD_GREY = 128  # close to zero after normalisation, so that the border says least
@@ -71,8 +85,12 @@ class Preprocessing:
     def from_dict(values: Mapping[str, Any]) -> "Preprocessing":
         """The inverse of `to_dict`; see `KeptPreprocessing`."""
         known = {key: values[key] for key in ("size", "channels", "fit")}
-        return Preprocessing(**known, mean=tuple(map(float, values["mean"])), std=tuple(map(float, values["std"])),
-                             levels=Levels.from_json(values.get("levels")))  # fmt: skip
+        return Preprocessing(
+            **known,
+            mean=tuple(map(float, values["mean"])),
+            std=tuple(map(float, values["std"])),
+            levels=Levels.from_json(values.get("levels")),
+        )
 
 
 class KeptPreprocessing(TypedDict):
@@ -80,19 +98,28 @@ class KeptPreprocessing(TypedDict):
 
     size: Size
     channels: Annotated[int, Range(1, 4)]
-    fit: Annotated[str, Pattern(r"pad|crop|squash|crop:0?\.\d*[1-9]\d*(:(bilinear|bicubic))?|crop:1(\.0*)?(:(bilinear|bicubic))?",
-                                "pad, crop, squash or crop:SHARE")]  # fmt: skip
+    fit: Annotated[
+        str,
+        Pattern(
+            r"pad|crop|squash|crop:0?\.\d*[1-9]\d*(:(bilinear|bicubic))?|crop:1(\.0*)?(:(bilinear|bicubic))?",
+            "pad, crop, squash or crop:SHARE",
+        ),
+    ]
     mean: Annotated[list[Finite], Length(1, 4)]
     std: Annotated[list[Annotated[float, Range(1e-9, 1e9)]], Length(1, 4)]
     levels: NotRequired[Annotated[list[Annotated[list[Finite], Length(2, 2)] | None], Length(2, 2)] | None]
 
 
 def refuse_ill_matched(values: Mapping[str, Any], path: Path) -> None:
-    """Raises a FileError where `mean` or `std` of a file's preprocessing is not of as many channels as pictures have."""
+    """Raises a FileError where `mean` or `std` of a file's preprocessing is not of as many channels as pictures
+    have.
+    """
     for key in ("mean", "std"):
         if len(values[key]) != values["channels"]:
-            raise FileError(f"{path}: preprocessing.{key} has {len(values[key])} entries for {values['channels']} channels; "
-                            f"restore the file from a copy")  # fmt: skip
+            raise FileError(
+                f"{path}: preprocessing.{key} has {len(values[key])} entries for {values['channels']} channels; "
+                f"restore the file from a copy"
+            )
 
 
 def recoloured(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
@@ -121,7 +148,8 @@ def decode(raw: bytes, size: int, channels: int, fit: Fit, levels: Levels | None
 
 
 def centre_crop(size: int, resize: int, interpolation: str = "bilinear") -> Fit:
-    """The `fit` by which published weights are evaluated: shorter side to `resize`, then the centre square of `size` [px].
+    """The `fit` by which published weights are evaluated: shorter side to `resize`, then the centre square of `size`
+    [px].
 
     >>> centre_crop(224, 256), centre_crop(380, 384, "bicubic")
     ('crop:0.875', 'crop:0.98958:bicubic')
@@ -159,7 +187,8 @@ def fitted(pixels: NDArray[np.uint8], size: int, fit: Fit) -> NDArray[np.uint8]:
     height, width = _whole(height, width, size, fit)
     if pixels.shape[:2] != (height, width):
         plain = pixels if pixels.flags.writeable and min(pixels.strides) > 0 else pixels.copy()
-        # with the batch's dimension before the permutation, or PyTorch overlooks that channels are innermost: twice as slow
+        # with the batch's dimension before the permutation, or PyTorch overlooks that channels are innermost: twice as
+        # slow
         planes = torch.from_numpy(plain)[None].contiguous().permute(0, 3, 1, 2)
         # PyTorch's kernel for uint8 gives Pillow's values within 1 of 255, in a quarter of the time
         resized = functional.interpolate(planes, size=(height, width), mode=mode, antialias=True)

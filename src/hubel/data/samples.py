@@ -1,7 +1,7 @@
 """The numbers of pictures that have more than 8 bits, as their files hold them, and as 8 bits.
 
-Pillow has 16 bits for grey only; of colour it keeps the upper byte. So a colour picture whose upper bytes do not tell all is
-decoded a second time with the byte order exchanged, which gives the lower ones.
+Pillow has 16 bits for grey only; of colour it keeps the upper byte. So a colour picture whose upper bytes do not tell
+all is decoded a second time with the byte order exchanged, which gives the lower ones.
 """
 
 import sys

@@ -28,10 +28,19 @@ from hubel.files import Track, cache_folder, silently
 HEADERS = 7  # raise it when reading headers changes: what older versions remembered is then forgotten
 RACY = 2_000_000_000  # ns; the coarsest clock of a file system in use, FAT's, ticks every two seconds
 STATUS = np.dtype([("size", "i8"), ("modified", "i8"), ("changed", "i8"), ("inode", "u8")])
-CONTENT = np.dtype([
-    ("digest", "u1", 16), ("width", "i4"), ("height", "i4"), ("grey", "?"), ("read", "?"),
-    ("kind", "u1"), ("low", "f8"), ("high", "f8"), ("bits", "u1"),
-])  # fmt: skip
+CONTENT = np.dtype(
+    [
+        ("digest", "u1", 16),
+        ("width", "i4"),
+        ("height", "i4"),
+        ("grey", "?"),
+        ("read", "?"),
+        ("kind", "u1"),
+        ("low", "f8"),
+        ("high", "f8"),
+        ("bits", "u1"),
+    ]
+)
 CHUNK = 32  # files a thread reads before it takes the next
 
 
@@ -86,8 +95,15 @@ def scan(paths: Sequence[str], track: Track[None] = silently) -> Scans:
     with closing(_memory()) as memory:
         for folder, numbers in folders.items():
             with suppress(sqlite3.Error, ValueError):  # damaged: as if nothing were remembered
-                _recall(memory, folder, [os.path.basename(paths[i]) for i in numbers], np.array(numbers), status, content,
-                        reasons)  # fmt: skip
+                _recall(
+                    memory,
+                    folder,
+                    [os.path.basename(paths[i]) for i in numbers],
+                    np.array(numbers),
+                    status,
+                    content,
+                    reasons,
+                )
         unknown = [i for i in np.flatnonzero(~content["read"]).tolist() if i not in reasons]
         try:
             for _ in track(_read(paths, unknown, content, reasons), "reading pictures", len(unknown)):
@@ -97,8 +113,14 @@ def scan(paths: Sequence[str], track: Track[None] = silently) -> Scans:
             with suppress(sqlite3.Error), memory:
                 for folder in {os.path.dirname(paths[i]) for i in unknown}:
                     keep = [i for i in folders[folder] if lasting[i]]
-                    _remember(memory, folder, [os.path.basename(paths[i]) for i in keep], status[keep], content[keep],
-                              [reasons.get(i, "") for i in keep])  # fmt: skip
+                    _remember(
+                        memory,
+                        folder,
+                        [os.path.basename(paths[i]) for i in keep],
+                        status[keep],
+                        content[keep],
+                        [reasons.get(i, "") for i in keep],
+                    )
     for number in np.flatnonzero(content["width"].astype(np.int64) * content["height"] > pixel_limit()).tolist():
         reasons[number] = too_large(
             *content[["width", "height"]][number].tolist()
@@ -176,8 +198,10 @@ def _opened(name: str) -> sqlite3.Connection:
         if memory.execute("PRAGMA user_version").fetchone()[0] != HEADERS:
             with memory:
                 memory.execute("DROP TABLE IF EXISTS folders")
-                memory.execute("CREATE TABLE folders (path BLOB PRIMARY KEY, names BLOB, status BLOB, content BLOB, "
-                               "reasons TEXT, digest BLOB)")  # fmt: skip
+                memory.execute(
+                    "CREATE TABLE folders (path BLOB PRIMARY KEY, names BLOB, status BLOB, content BLOB, "
+                    "reasons TEXT, digest BLOB)"
+                )
                 memory.execute(f"PRAGMA user_version = {HEADERS}")
     except BaseException:
         memory.close()
@@ -203,8 +227,15 @@ def _row(memory: sqlite3.Connection, folder: str) -> tuple[list[str], NDArray[An
     return names, status, content, reasons
 
 
-def _recall(memory: sqlite3.Connection, folder: str, names: list[str], numbers: NDArray[np.int64], status: NDArray[Any],
-            content: NDArray[Any], reasons: dict[int, str]) -> None:  # fmt: skip
+def _recall(
+    memory: sqlite3.Connection,
+    folder: str,
+    names: list[str],
+    numbers: NDArray[np.int64],
+    status: NDArray[Any],
+    content: NDArray[Any],
+    reasons: dict[int, str],
+) -> None:
     """Fills in the content of those files of a folder that are as they were."""
     old_names, old_status, old_content, old_reasons = _row(memory, folder)
     if names == old_names:
@@ -220,8 +251,14 @@ def _recall(memory: sqlite3.Connection, folder: str, names: list[str], numbers: 
         reasons[int(numbers[where])] = old_reasons[places[where]]
 
 
-def _remember(memory: sqlite3.Connection, folder: str, names: list[str], status: NDArray[Any], content: NDArray[Any],
-              reasons: list[str]) -> None:  # fmt: skip
+def _remember(
+    memory: sqlite3.Connection,
+    folder: str,
+    names: list[str],
+    status: NDArray[Any],
+    content: NDArray[Any],
+    reasons: list[str],
+) -> None:
     """Replaces what is known of these files of a folder; files not among them (another list's) stay known."""
     known, old_status, old_content, old_reasons = [], status[:0], content[:0], []
     with suppress(sqlite3.Error, ValueError):
@@ -232,15 +269,20 @@ def _remember(memory: sqlite3.Connection, folder: str, names: list[str], status:
     reasons = [*reasons, *(old_reasons[place] for place in others)]
     if not names:
         return
-    columns = (os.fsencode("\0".join(names)), np.concatenate([status, old_status[others]]).tobytes(),
-               np.concatenate([content, old_content[others]]).tobytes(),
-               json.dumps({place: reason for place, reason in enumerate(reasons) if reason}))  # fmt: skip
+    columns = (
+        os.fsencode("\0".join(names)),
+        np.concatenate([status, old_status[others]]).tobytes(),
+        np.concatenate([content, old_content[others]]).tobytes(),
+        json.dumps({place: reason for place, reason in enumerate(reasons) if reason}),
+    )
     key = os.fsencode(os.path.abspath(folder))
     memory.execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?, ?)", [key, *columns, _digest_of(columns)])
 
 
 def _digest_of(columns: Sequence[bytes | str]) -> bytes:
-    """Of a row, so that a bit that was lost on the disk is noticed: its digests decide which decoded pictures are taken."""
+    """Of a row, so that a bit that was lost on the disk is noticed: its digests decide which decoded pictures are
+    taken.
+    """
     hasher = hashlib.sha256()
     for column in columns:
         hasher.update(column.encode() if isinstance(column, str) else column)

@@ -1,7 +1,7 @@
 """Pictures in tar shards, as the WebDataset library reads them, with an index that lets any of them be read alone.
 
-A sample is two members of one name: `00000012.jpg`, the bytes of the file as they were, and `00000012.cls`, the number of
-its class (`.json`, a list of 0 and 1, where pictures show several classes). Samples lie in a random order, so that
+A sample is two members of one name: `00000012.jpg`, the bytes of the file as they were, and `00000012.cls`, the number
+of its class (`.json`, a list of 0 and 1, where pictures show several classes). Samples lie in a random order, so that
 neighbours are unrelated and reading nearly in order is nearly a shuffle. `index.npz` says where each picture begins and
 holds classes, labels, names and headers; it is written last, so shards without it are unfinished.
 """
@@ -73,8 +73,10 @@ class Packed:
         except (tarfile.HeaderError, UnicodeError):  # a name of no text
             right = False
         if not right:
-            raise DataError(f"{self.where(number)} is not where {INDEX} says; the two are not of one making, so copy both "
-                            f"again, or run hubel shard again")  # fmt: skip
+            raise DataError(
+                f"{self.where(number)} is not where {INDEX} says; the two are not of one making, so copy both "
+                f"again, or run hubel shard again"
+            )
         return raw[BLOCK:]
 
 
@@ -97,8 +99,9 @@ class Index:
     notes: tuple[str, ...]
 
 
-def pack(folder: Path, part: str, samples: Iterable[tuple[bytes, str, NDArray[np.int64]]],
-         limit: int) -> Iterator[tuple[str, tuple[int, int, int]]]:  # fmt: skip
+def pack(
+    folder: Path, part: str, samples: Iterable[tuple[bytes, str, NDArray[np.int64]]], limit: int
+) -> Iterator[tuple[str, tuple[int, int, int]]]:
     """Writes samples into shards of `limit` bytes, the last picture of a shard going over.
 
     Args:
@@ -141,11 +144,22 @@ def write_index(folder: Path, index: Index) -> None:
     arrays: dict[str, Any] = {}
     sizes: dict[str, int] = {}
     for part, (packed, labels, names) in index.parts.items():
-        arrays |= {f"{part}.places": packed.places, f"{part}.content": packed.content, f"{part}.labels": labels,
-                   f"{part}.names": np.frombuffer("\0".join(names).encode("utf-8", "surrogateescape"), np.uint8)}  # fmt: skip
+        arrays |= {
+            f"{part}.places": packed.places,
+            f"{part}.content": packed.content,
+            f"{part}.labels": labels,
+            f"{part}.names": np.frombuffer("\0".join(names).encode("utf-8", "surrogateescape"), np.uint8),
+        }
         sizes |= {shard: (folder / shard).stat().st_size for shard in packed.shards}
-    about = {"version": VERSION, "name": index.name, "classes": index.classes, "parts": list(index.parts),
-             "fingerprint": index.fingerprint, "notes": index.notes, "bytes": sizes}  # fmt: skip
+    about = {
+        "version": VERSION,
+        "name": index.name,
+        "classes": index.classes,
+        "parts": list(index.parts),
+        "fingerprint": index.fingerprint,
+        "notes": index.notes,
+        "bytes": sizes,
+    }
     with files.replacing(folder / INDEX) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, about=json.dumps(about), **arrays)
 
@@ -170,8 +184,10 @@ def read_index(folder: Path) -> Index:
     try:
         held, about = _held(folder / INDEX)
         if about["version"] != VERSION:
-            raise DataError(f"{folder / INDEX} has version {about['version']!r:.40}, this Hubel reads {VERSION}; install the "
-                            f"version that wrote it, or run hubel shard again")  # fmt: skip
+            raise DataError(
+                f"{folder / INDEX} has version {about['version']!r:.40}, this Hubel reads {VERSION}; install the "
+                f"version that wrote it, or run hubel shard again"
+            )
         sizes = {str(shard): int(size) for shard, size in about["bytes"].items()}
         if strange := [shard for shard in sizes if Path(shard).name != shard]:
             raise ValueError(f"it names a shard in another folder, {strange[0][:60]!r}")
@@ -201,8 +217,9 @@ def _held(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     return held, json.loads(held["about"].item())
 
 
-def _part(folder: Path, part: str, sizes: Mapping[str, int], held: Mapping[str, NDArray[Any]],
-          classes: int) -> tuple[Packed, NDArray[np.int64], list[str]]:  # fmt: skip
+def _part(
+    folder: Path, part: str, sizes: Mapping[str, int], held: Mapping[str, NDArray[Any]], classes: int
+) -> tuple[Packed, NDArray[np.int64], list[str]]:
     """The pictures of a part, their labels and names, if they fit together."""
     if part not in ("all", "train", "val", "test"):
         raise ValueError(f"it has a part {part!r:.40}")
@@ -221,8 +238,13 @@ def _part(folder: Path, part: str, sizes: Mapping[str, int], held: Mapping[str, 
         raise ValueError(f"labels of {part} are none of the {classes} classes")
     bytes_of = np.array([sizes[shard] for shard in own], np.int64)
     shard, offset, size = (places[column].astype(np.int64) for column in ("shard", "offset", "size"))
-    if len(places) and (not 0 <= shard.min() <= shard.max() < len(own) or offset.min() < BLOCK or size.min() < 0 or
-                        (size > bytes_of[shard]).any() or (offset > bytes_of[shard] - size).any()):  # fmt: skip
+    if len(places) and (
+        not 0 <= shard.min() <= shard.max() < len(own)
+        or offset.min() < BLOCK
+        or size.min() < 0
+        or (size > bytes_of[shard]).any()
+        or (offset > bytes_of[shard] - size).any()
+    ):
         raise ValueError(f"pictures of {part} lie outside their shards")
     if (content["width"] < 0).any() or (content["height"] < 0).any():
         raise ValueError(f"pictures of {part} have no size")
@@ -245,8 +267,12 @@ def _check(packed: Packed, number: int, expected: int) -> None:
             if len(lost)
             else "no picture is lost"
         )
-        raise DataError(f"the shard {path} is cut: it has {found:,} of {expected:,} bytes, {first}; copy it again, or run "
-                        f"hubel shard again")  # fmt: skip
+        raise DataError(
+            f"the shard {path} is cut: it has {found:,} of {expected:,} bytes, {first}; copy it again, or run "
+            f"hubel shard again"
+        )
     if found > expected:
-        raise DataError(f"the shard {path} has {found:,} bytes, but {INDEX} says {expected:,}; the two are not of one making, so "
-                        f"copy both again, or run hubel shard again")  # fmt: skip
+        raise DataError(
+            f"the shard {path} has {found:,} bytes, but {INDEX} says {expected:,}; the two are not of one making, so "
+            f"copy both again, or run hubel shard again"
+        )

@@ -1,8 +1,8 @@
 """Where labelled pictures come from: what is there, before anything is decoded.
 
-`open_source` recognises a built-in name, an `.npz`, a `.csv`, a directory in MNIST or CIFAR format, a folder of shards, and
-a folder of class folders with or without `train/ val/ test/`. Labels are aligned by class name: the classes are those of the
-training part.
+`open_source` recognises a built-in name, an `.npz`, a `.csv`, a directory in MNIST or CIFAR format, a folder of shards,
+and a folder of class folders with or without `train/ val/ test/`. Labels are aligned by class name: the classes are
+those of the training part.
 """
 
 import os
@@ -99,8 +99,10 @@ def open_source(data: str | os.PathLike[str]) -> Source:
 
 def _from_path(path: Path, name: str) -> Source:
     if not name or not os.path.exists(path):
-        raise DataError(f"no such data: {name!r} is neither a built-in set ({', '.join(arrays.BUILT_IN)}) nor a file "
-                        f"or folder here ({Path.cwd()})")  # fmt: skip
+        raise DataError(
+            f"no such data: {name!r} is neither a built-in set ({', '.join(arrays.BUILT_IN)}) nor a file "
+            f"or folder here ({Path.cwd()})"
+        )
     if os.path.isdir(path):
         return _from_directory(entries(path), name)
     ending = path.suffix.lower()
@@ -109,8 +111,10 @@ def _from_path(path: Path, name: str) -> Source:
     if ending in TABLES:
         return _from_listings(name, "csv", *read_table(path, name))
     way = "; unpack it first" if ending in PACKED else ""
-    raise DataError(f"{name} is not a data set: give a folder of class folders, a .csv of path,label, an .npz, or a "
-                    f"directory of MNIST or CIFAR files{way}")  # fmt: skip
+    raise DataError(
+        f"{name} is not a data set: give a folder of class folders, a .csv of path,label, an .npz, or a "
+        f"directory of MNIST or CIFAR files{way}"
+    )
 
 
 def _from_directory(held: Entries, name: str, depth: int = 0) -> Source:
@@ -124,8 +128,10 @@ def _from_directory(held: Entries, name: str, depth: int = 0) -> Source:
         return replace(source, notes=(found_in, *source.notes, *held.unused([deeper.name], "the folder")))
     tars = any(file.lower().endswith(".tar") for file in held.files)
     if tars and not held.folders:
-        raise DataError(f"{name} holds tar files but no {shards.INDEX}; make shards with hubel shard, and where that was "
-                        f"stopped, run it again")  # fmt: skip
+        raise DataError(
+            f"{name} holds tar files but no {shards.INDEX}; make shards with hubel shard, and where that was "
+            f"stopped, run it again"
+        )
     listings, notes = read_folder(held, name)
     return _from_listings(name, "folder", listings, notes)
 
@@ -155,16 +161,23 @@ def _from_shards(held: Entries, name: str) -> Source:
 
 def _from_arrays(name: str, kind: Literal["built-in", "idx", "cifar", "npz"], found: arrays.Arrays) -> Source:
     pictures, levels = as_bytes({split: images for split, (images, _) in found.parts.items()})
-    parts = {split: Part(pictures[split], labels, [f"{split}[{row}]" for row in range(len(labels))],
-                         levels=None if images.dtype in (np.uint8, bool) else levels)
-             for split, (images, labels) in found.parts.items()}  # fmt: skip
+    parts = {
+        split: Part(
+            pictures[split],
+            labels,
+            [f"{split}[{row}]" for row in range(len(labels))],
+            levels=None if images.dtype in (np.uint8, bool) else levels,
+        )
+        for split, (images, labels) in found.parts.items()
+    }
     said = (levels.sentence() if levels else "", faint(images for images, _ in found.parts.values()))
     notes = (*filter(None, said), *found.notes, *alike(found.classes))
     return _checked(Source(name, kind, found.classes, parts, notes, found.foreign))
 
 
-def _from_listings(name: str, kind: Literal["csv", "folder"], listings: Mapping[str, Listing],
-                   notes: Sequence[str]) -> Source:  # fmt: skip
+def _from_listings(
+    name: str, kind: Literal["csv", "folder"], listings: Mapping[str, Listing], notes: Sequence[str]
+) -> Source:
     """Aligns labels by class name: the classes are those of the training part."""
     first = "train" if "train" in listings else "all"
     if first not in listings:
@@ -178,8 +191,10 @@ def _from_listings(name: str, kind: Literal["csv", "folder"], listings: Mapping[
     index = {label: number for number, label in enumerate(classes)}
     parts = {}
     for split, listing in listings.items():
-        labels = [index[label] if isinstance(label, str) else [int(name in label) for name in classes]
-                  for label in listing.labels]  # fmt: skip
+        labels = [
+            index[label] if isinstance(label, str) else [int(name in label) for name in classes]
+            for label in listing.labels
+        ]
         parts[split] = Part(listing.paths, np.array(labels, dtype=np.int64), listing.paths, listing.columns)
     return _checked(Source(name, kind, classes, parts, tuple(notes), foreign))
 

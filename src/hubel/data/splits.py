@@ -37,8 +37,8 @@ class Split:
         rows: which pictures of `images` this split has, N int64.
         labels: their class indices, N int64; of multi-label data, which classes each shows, N K of 0 and 1.
         names: what to call each when it is shown.
-        digests: 16 bytes per picture of `images`, equal for equal pixels (where they are streamed: for equal files), where
-            they are known already.
+        digests: 16 bytes per picture of `images`, equal for equal pixels (where they are streamed: for equal files),
+            where they are known already.
         places: which picture of its part of the source each is, N; None where there is no source.
         files: 16 bytes per picture of its part of the source, equal for equal files; None of arrays.
         note: what a person should know of how they were read.
@@ -142,14 +142,20 @@ class Splits:
     def drawn(self) -> dict[str, NDArray[np.int64]]:
         """Of the parts that were drawn, the numbers of their pictures in the order of the source."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: part.places for name, part in parts.items()
-                if part is not None and part.places is not None and (name not in self.given or name == "train")}  # fmt: skip
+        return {
+            name: part.places
+            for name, part in parts.items()
+            if part is not None and part.places is not None and (name not in self.given or name == "train")
+        }
 
     def describe(self) -> SplitsInfo:
         """Sizes, class counts and broken pictures, for the run's record."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
-        counted = {split: pictures_per_class(part.labels, len(self.classes)).tolist()
-                   for split, part in parts.items() if part is not None}  # fmt: skip
+        counted = {
+            split: pictures_per_class(part.labels, len(self.classes)).tolist()
+            for split, part in parts.items()
+            if part is not None
+        }
         sizes = {split: 0 if part is None else len(part) for split, part in parts.items()}
         return SplitsInfo(
             name=self.name,
@@ -179,9 +185,20 @@ def fingerprint(opened: Opened) -> str:
     return digest(b"|".join(digests)).hex()
 
 
-def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: Fit, track: files.Track[Any], *,
-                stream: bool = False, levels: Levels | None = None) -> tuple[Split, list[tuple[str, str]]]:  # fmt: skip
-    """One part as a split, and its broken pictures; streamed pictures are decoded later. Levels are the data's unless given."""
+def decode_part(
+    part: Part,
+    scans: Scans | None,
+    size: int,
+    channels: int,
+    fit: Fit,
+    track: files.Track[Any],
+    *,
+    stream: bool = False,
+    levels: Levels | None = None,
+) -> tuple[Split, list[tuple[str, str]]]:
+    """One part as a split, and its broken pictures; streamed pictures are decoded later. Levels are the data's
+    unless given.
+    """
     said = levels.departure(part.levels) if levels else ""
     levels = levels.filled(part.levels) if levels else part.levels
     if isinstance(part.pictures, np.ndarray):
@@ -195,12 +212,21 @@ def decode_part(part: Part, scans: Scans | None, size: int, channels: int, fit: 
     numbers = np.arange(len(part.names))
     if stream:
         broken = [(part.names[number], reason) for number, reason in sorted(scans.reasons.items())]
-        everything = Split(Streamed(part.pictures, size, channels, fit, levels), numbers, part.labels, part.names,
-                           scans.content["digest"], numbers, scans.content["digest"], said)  # fmt: skip
+        everything = Split(
+            Streamed(part.pictures, size, channels, fit, levels),
+            numbers,
+            part.labels,
+            part.names,
+            scans.content["digest"],
+            numbers,
+            scans.content["digest"],
+            said,
+        )
         return _subset(everything, scans.readable), broken
     result = cache.decoded(part.pictures, part.names, scans, size, channels, fit, track, levels=levels)
-    everything = Split(result.images, result.rows, part.labels, part.names, result.digests, numbers,
-                       scans.content["digest"], said)  # fmt: skip
+    everything = Split(
+        result.images, result.rows, part.labels, part.names, result.digests, numbers, scans.content["digest"], said
+    )
     return _subset(everything, np.flatnonzero(result.rows >= 0)), result.broken
 
 
@@ -217,16 +243,20 @@ def _groups(everything: Split, opened: Opened, whole: str, wanted: str, track: f
     if wanted == NEAR_DUPLICATES:
         return look_alikes(opened, track)[whole][everything.places]
     if not part.columns:
-        raise UsageError(f"group={wanted} would have no effect: {name} has no further columns; list path,label,{wanted} under "
-                         f"such a header in a .csv, or use group={NEAR_DUPLICATES}")  # fmt: skip
+        raise UsageError(
+            f"group={wanted} would have no effect: {name} has no further columns; list path,label,{wanted} under "
+            f"such a header in a .csv, or use group={NEAR_DUPLICATES}"
+        )
     if wanted.lower() not in part.columns:
         raise UsageError(
             f"{name} has no column {wanted!r}; {nearest(wanted.lower(), [*part.columns, NEAR_DUPLICATES])}"
         )
     cells = np.array(part.columns[wanted.lower()], dtype=object)[everything.places]
     if empty := [everything.names[i] for i in np.flatnonzero(cells == "").tolist()]:
-        raise DataError(f"{name} says no {wanted} of {len(empty):,} pictures, such as {empty[0]}; fill it in, for nobody knows "
-                        f"which part they may go into")  # fmt: skip
+        raise DataError(
+            f"{name} says no {wanted} of {len(empty):,} pictures, such as {empty[0]}; fill it in, for nobody knows "
+            f"which part they may go into"
+        )
     return np.unique(cells.astype(str), return_inverse=True)[1]
 
 
@@ -241,8 +271,15 @@ def _of_groups(groups: NDArray[np.int64], wanted: str) -> str:
     return f"{several.sum():,} pictures in {len(several):,} groups of near duplicates, none in two parts"
 
 
-def _divided(everything: Split, opened: Opened, whole: str, given: Sequence[str], how: Division, seen: str,
-             track: files.Track[Any]) -> tuple[dict[str, NDArray[np.int64]], list[str]]:  # fmt: skip
+def _divided(
+    everything: Split,
+    opened: Opened,
+    whole: str,
+    given: Sequence[str],
+    how: Division,
+    seen: str,
+    track: files.Track[Any],
+) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
     """Positions of the pictures of `train` and of every part that the source lacks, and what to know of them."""
     if how.file is None:
         groups = _groups(everything, opened, whole, how.group, track) if how.group else None
@@ -257,7 +294,9 @@ def _divided(everything: Split, opened: Opened, whole: str, given: Sequence[str]
 
 
 def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation per channel of pixels in [0, 1], over evenly spaced training pictures and pixels (`SAMPLE`)."""
+    """Mean and deviation per channel of pixels in [0, 1], over evenly spaced training pictures and pixels
+    (`SAMPLE`).
+    """
     height, width, channels = split.images.shape[1:]
     count = min(len(split), SAMPLE[0])
     step = math.ceil(math.sqrt(count * height * width / SAMPLE[1]))
@@ -273,8 +312,17 @@ def _statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(deviations)
 
 
-def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division: Division = SEEDED,
-         stream: bool | None = None, track: files.Track[Any] = files.silently, levels: Levels | None = None) -> Splits:  # fmt: skip
+def load(
+    opened: Opened,
+    *,
+    size: int,
+    channels: int,
+    fit: Fit = "pad",
+    division: Division = SEEDED,
+    stream: bool | None = None,
+    track: files.Track[Any] = files.silently,
+    levels: Levels | None = None,
+) -> Splits:
     """Decoded train, validation and test splits; what the source does not bring is drawn from its training part.
 
     Args:
@@ -283,8 +331,8 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
         channels: 1 or 3.
         fit: what to do with pictures that are not square, see `Preprocessing`.
         division: which pictures are drawn.
-        stream: decode pictures each time they are asked for, not once into the cache; unless given, where they lie in shards
-            or the disk of the cache has no room for them.
+        stream: decode pictures each time they are asked for, not once into the cache; unless given, where they lie in
+            shards or the disk of the cache has no room for them.
         track: wraps long iterations to show progress.
         levels: what is black and white in pictures of more than 8 bits; their own range says so unless given.
 
@@ -299,8 +347,9 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
     labels = source.parts[whole].labels
     if labels.ndim == 1 and len(np.unique(labels)) < 2:
         only = source.classes[int(labels[0])]
-        raise DataError(f"{source.name} has one class only ({only!r}, {len(labels):,} pictures); a classifier "
-                        f"needs at least two")  # fmt: skip
+        raise DataError(
+            f"{source.name} has one class only ({only!r}, {len(labels):,} pictures); a classifier needs at least two"
+        )
     given = [name for name in source.parts if name != "all"]
     if division.file is None:
         division.fractions(given)  # refuses before anything is decoded
@@ -314,16 +363,23 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
         broken += bad
         total += len(part.labels)
         if name != "train" and not len(parts[name]):
-            raise DataError(f"{source.name}: no picture of the {name} part can be read; mend it, or remove the part and it "
-                            f"is drawn from train")  # fmt: skip
+            raise DataError(
+                f"{source.name}: no picture of the {name} part can be read; mend it, or remove the part and it "
+                f"is drawn from train"
+            )
     refuse_if_many(source.name, broken, total)
     everything, seen = parts[whole], fingerprint(opened)
     drawn, notes = _divided(everything, opened, whole, given, division, seen, track)
     parts |= {name: _subset(everything, which) for name, which in drawn.items() if len(which) or name == "train"}
-    if any(type(parts[name].images) is np.ndarray and len(parts[name]) and not isinstance(part.pictures, np.ndarray)
-           for name, part in source.parts.items()):  # fmt: skip
-        notes.append(f"{files.cache_folder()} may not be written, so the pictures are decoded anew each time; set HUBEL_CACHE to "
-                     f"a folder that can be")  # fmt: skip
+    if any(
+        type(parts[name].images) is np.ndarray and len(parts[name]) and not isinstance(part.pictures, np.ndarray)
+        for name, part in source.parts.items()
+    ):
+        notes.append(
+            f"{files.cache_folder()} may not be written, so the pictures are decoded anew each time; set HUBEL_CACHE "
+            "to "
+            f"a folder that can be"
+        )
     train = parts["train"]
     missing = np.flatnonzero(pictures_per_class(train.labels, len(source.classes)) == 0)
     if len(missing):
@@ -334,16 +390,31 @@ def load(opened: Opened, *, size: int, channels: int, fit: Fit = "pad", division
     if "val" not in parts or not len(parts["val"]):
         groups = f" or groups of {division.group}" if division.group else ""
         if len(source.classes) == len(everything):
-            raise DataError(f"{source.name} has one picture of each of its {len(source.classes):,} classes, which training needs, "
-                            f"so that none is left to validate on; add pictures, or bring a val part")  # fmt: skip
-        raise DataError(f"{source.name} has too few pictures ({len(everything):,}){groups} to draw a validation part; "
-                        f"add pictures or raise val_fraction")  # fmt: skip
+            raise DataError(
+                f"{source.name} has one picture of each of its {len(source.classes):,} classes, which training needs, "
+                f"so that none is left to validate on; add pictures, or bring a val part"
+            )
+        raise DataError(
+            f"{source.name} has too few pictures ({len(everything):,}){groups} to draw a validation part; "
+            f"add pictures or raise val_fraction"
+        )
     mean, std = _statistics(train)
     seen_by = levels or next((part.levels for part in source.parts.values() if part.levels), None)
     preprocessing = Preprocessing(size=size, channels=channels, fit=fit, mean=mean, std=std, levels=seen_by)
-    return Splits(source.name, source.classes, train, parts["val"], parts.get("test"), preprocessing, seen,
-                  broken, (*source.notes, *notes, *_discarded(opened, fit), *[why] * (stream and bool(why))), tuple(given),
-                  division, stream)  # fmt: skip
+    return Splits(
+        source.name,
+        source.classes,
+        train,
+        parts["val"],
+        parts.get("test"),
+        preprocessing,
+        seen,
+        broken,
+        (*source.notes, *notes, *_discarded(opened, fit), *[why] * (stream and bool(why))),
+        tuple(given),
+        division,
+        stream,
+    )
 
 
 def streaming(source: Source, size: int, channels: int) -> str:
@@ -357,5 +428,7 @@ def _discarded(opened: Opened, fit: Fit) -> list[str]:
     """What a person should know about `fit`: how much of the pictures it throws away."""
     if fit != "crop" or opened.square:
         return []
-    return [f"fit=crop discards {100 * opened.outside:.1f} % of the median picture, the ends of its longer side; "
-            f"fit=pad keeps the whole picture"]  # fmt: skip
+    return [
+        f"fit=crop discards {100 * opened.outside:.1f} % of the median picture, the ends of its longer side; "
+        f"fit=pad keeps the whole picture"
+    ]

@@ -1,4 +1,6 @@
-"""Pictures that are decoded each time they are asked for: what trains on a set whose decoded form no disk here holds."""
+"""Pictures that are decoded each time they are asked for: what trains on a set whose decoded form no disk here
+holds.
+"""
 
 import os
 import shutil
@@ -82,5 +84,8 @@ def why_streamed(count: int, size: int, channels: int, *, packed: bool) -> str:
     needed, free = count * size * size * channels, shutil.disk_usage(existing).free
     if needed <= DISK_SHARE * free:
         return ""
-    return (f"decoded, the pictures take {needed / 1e9:,.1f} GB and {folder} has {free / 1e9:,.1f} GB free, so they are decoded "
-            f"anew each epoch; set HUBEL_CACHE to a folder on a larger disk to decode them once")  # fmt: skip
+    return (
+        f"decoded, the pictures take {needed / 1e9:,.1f} GB and {folder} has {free / 1e9:,.1f} GB free, so they are "
+        "decoded "
+        f"anew each epoch; set HUBEL_CACHE to a folder on a larger disk to decode them once"
+    )

@@ -18,8 +18,13 @@ from hubel.data.listings import Listing, in_short, parts_called, word
 from hubel.errors import DataError, listed
 
 MARKS = ",;\t"  # between cells, as spreadsheets export them
-BOMS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"), (codecs.BOM_UTF8, "utf-8-sig"))  # fmt: skip
+BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
 Row = tuple[int, list[str]]  # number of its line, and its cells
 
 
@@ -43,8 +48,10 @@ def read_rows(path: Path, name: str, *, any_bytes: bool = False) -> tuple[list[R
             if any(cell.strip() for cell in cells):
                 rows.append((reader.line_num, cells))
     except csv.Error as error:
-        raise DataError(f"line {reader.line_num} of {name} cannot be read: {error}; a cell that holds quotes or commas "
-                        f"stands in double quotes, and each of them is closed") from error  # fmt: skip
+        raise DataError(
+            f"line {reader.line_num} of {name} cannot be read: {error}; a cell that holds quotes or commas "
+            f"stands in double quotes, and each of them is closed"
+        ) from error
     return rows, notes
 
 
@@ -74,7 +81,9 @@ def _text(raw: bytes, name: str, *, any_bytes: bool) -> tuple[str, list[str]]:
 
 
 def _mark(text: str) -> tuple[str, str]:
-    """What separates the cells, and the text of the table: without the first line if that says so, as Excel's `sep=;`."""
+    """What separates the cells, and the text of the table: without the first line if that says so, as Excel's
+    `sep=;`.
+    """
     if said := re.match(r'"?sep=(.)"?\r?\n', text):
         return said[1], text[said.end() :]
     start = text[: 1 << 16]
@@ -127,8 +136,10 @@ def read_table(path: Path, name: str) -> tuple[dict[str, Listing], list[str]]:
     parts, of_parts = _parts(columns, body, name)
     for line, row in body:
         if any(row[width:]):
-            raise DataError(f"line {line} of {name} has {len(row)} cells where line {rows[0][0]} has {width}; a path or label that "
-                            f"holds what separates the cells stands in double quotes")  # fmt: skip
+            raise DataError(
+                f"line {line} of {name} has {len(row)} cells where line {rows[0][0]} has {width}; a path or label that "
+                f"holds what separates the cells stands in double quotes"
+            )
         cells = row + [""] * (width - len(row))
         label = _label(columns, cells, titles, between)
         if not cells[columns.path] or label == "":
@@ -171,9 +182,11 @@ def _label(columns: Columns, cells: list[str], titles: list[str], between: str) 
 
 
 def _between(cells: Sequence[str], title: str) -> tuple[str, list[str]]:
-    """What stands between the classes of one picture, as a pattern; and a note where that had to be told from the cells.
+    """What stands between the classes of one picture, as a pattern; and a note where that had to be told from the
+    cells.
 
-    Blanks do, as fastai writes them, where no cell has another mark and fewer words than ways to put them together occur.
+    Blanks do, as fastai writes them, where no cell has another mark and fewer words than ways to put them together
+    occur.
     """
     found = {cell for cell in cells if cell}
     if any(re.search("[;|,]", cell) for cell in found):
@@ -182,7 +195,10 @@ def _between(cells: Sequence[str], title: str) -> tuple[str, list[str]]:
     if len(words) < len(found) and any(len(cell.split()) > 1 for cell in found):
         return r"\s+", [f"the blanks in the column {title} stand between classes: {listed(sorted(words), 5)}"]
     if found and len(words) >= len(found):
-        note = f"by the column {title} a picture shows any number of classes, but here each shows one; if always, call it label"
+        note = (
+            f"by the column {title} a picture shows any number of classes, but here each shows one; if always, call "
+            "it label"
+        )
         return "[;|]", [note]
     return "[;|]", []
 
@@ -196,7 +212,8 @@ def _plain_path(written: str, where: str) -> str:
         return url2pathname(rest.removeprefix("localhost"))
     if kind.isalnum() and len(kind) > 1:
         raise DataError(
-            f"{where} names a picture on the web, {written[:100]!r}; fetch the pictures, and list the paths of their files"
+            f"{where} names a picture on the web, {written[:100]!r}; fetch the pictures, and list the paths of their "
+            "files"
         )
     return written
 
@@ -244,11 +261,14 @@ def _of_flags(columns: Columns, listings: dict[str, Listing], name: str) -> list
     counts = {part: len(listing.paths) for part, listing in listings.items()}
     titles = [columns.header[column] for column, _ in columns.flags]
     if titles == ["valid"] and 2 * counts.get("val", 0) > sum(counts.values()):
-        raise DataError(f"the column valid of {name} is true of {counts['val']:,} of {sum(counts.values()):,} pictures: call it "
-                        f"is_valid if they are to validate on, and take it out if they are those that can be used")  # fmt: skip
+        raise DataError(
+            f"the column valid of {name} is true of {counts['val']:,} of {sum(counts.values()):,} pictures: call it "
+            f"is_valid if they are to validate on, and take it out if they are those that can be used"
+        )
     sizes = ", ".join(f"{count:,} {part}" for part, count in counts.items())
     return [
-        f"the parts are those that the {'columns' if titles[1:] else 'column'} {' and '.join(titles)} of {name} mark: {sizes}"
+        f"the parts are those that the {'columns' if titles[1:] else 'column'} {' and '.join(titles)} of {name} mark: "
+        f"{sizes}"
     ]
 
 

@@ -1,8 +1,8 @@
-"""TIFF files of kinds that Pillow does not know, by tifffile: 64 bits, floating-point colours, 16 bits with alpha, palettes of
-65,536 colours and others.
+"""TIFF files of kinds that Pillow does not know, by tifffile: 64 bits, floating-point colours, 16 bits with alpha,
+palettes of 65,536 colours and others.
 
-Among them are colours of 16 bits that lie in planes, one behind the other as NumPy's C H W: Pillow takes the bytes of a number
-for two pixels.
+Among them are colours of 16 bits that lie in planes, one behind the other as NumPy's C H W: Pillow takes the bytes of a
+number for two pixels.
 """
 
 import io

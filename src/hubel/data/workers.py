@@ -54,8 +54,8 @@ def in_threads(work: Callable[[S], T], items: Iterable[S], threads: int | None =
 def prefetched(items: Iterable[T], ahead: int = 2) -> Generator[T]:
     """The same items in the same order, up to `ahead` of them made by a thread before they are asked for.
 
-    An exception of the source is raised where its item would have come. Closing the generator ends the thread and closes
-    the source; `ahead=0` uses no thread.
+    An exception of the source is raised where its item would have come. Closing the generator ends the thread and
+    closes the source; `ahead=0` uses no thread.
     """
     if not ahead:
         yield from items

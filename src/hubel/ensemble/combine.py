@@ -46,8 +46,10 @@ def in_order(classifier: Classifier, classes: Sequence[str]) -> list[int]:
     if here != there:
         lacking, more = sorted(there - here), sorted(here - there)
         what = f"it lacks {lacking[0]!r}" if lacking else f"it has {more[0]!r} besides"
-        raise DataError(f"the members of an ensemble tell the same classes apart, and {classifier.model} does not: {what} "
-                        f"({len(classifier.classes)} classes against {len(classes)})")  # fmt: skip
+        raise DataError(
+            f"the members of an ensemble tell the same classes apart, and {classifier.model} does not: {what} "
+            f"({len(classifier.classes)} classes against {len(classes)})"
+        )
     return [classifier.classes.index(name) for name in classes]
 
 
@@ -93,7 +95,8 @@ def weighted(logits: Sequence[Tensor], weights: Sequence[float], several: bool =
 
 
 def souped(members: Sequence[Classifier], pictures: NDArray[np.uint8] | None) -> Classifier:
-    """One classifier whose weights are the mean of the members'; batch-norm statistics in which they differ are taken anew.
+    """One classifier whose weights are the mean of the members'; batch-norm statistics in which they differ are taken
+    anew.
 
     Args:
         members: of one architecture, classes in the same order, pictures prepared alike.
@@ -105,33 +108,51 @@ def souped(members: Sequence[Classifier], pictures: NDArray[np.uint8] | None) ->
     first, *others = members
     for other in others:
         if (other.model, other.classes) != (first.model, first.classes):
-            raise UsageError(f"a soup averages the weights of one architecture with its classes in one order, and "
-                             f"{first.model} is not {other.model}; average their probabilities: combine=mean"
-                             if other.model != first.model else
-                             "a soup averages the weights of networks whose classes stand in one order; these do not: "
-                             "combine=mean")  # fmt: skip
+            raise UsageError(
+                f"a soup averages the weights of one architecture with its classes in one order, and "
+                f"{first.model} is not {other.model}; average their probabilities: combine=mean"
+                if other.model != first.model
+                else "a soup averages the weights of networks whose classes stand in one order; these do not: "
+                "combine=mean"
+            )
         if replace(other.preprocessing, mean=(), std=()) != replace(first.preprocessing, mean=(), std=()):
-            raise UsageError(f"a soup needs members that prepare pictures alike; {first.preprocessing.size} px "
-                             f"{first.preprocessing.fit} is not {other.preprocessing.size} px {other.preprocessing.fit}: "
-                             f"combine=mean")  # fmt: skip
+            raise UsageError(
+                f"a soup needs members that prepare pictures alike; {first.preprocessing.size} px "
+                f"{first.preprocessing.fit} is not {other.preprocessing.size} px {other.preprocessing.fit}: "
+                f"combine=mean"
+            )
     states = [member.network.state_dict() for member in members]
     shapes = [{name: value.shape for name, value in state.items()} for state in states]
     if any(shape != shapes[0] for shape in shapes):
         raise UsageError(
             "the members' networks have weights of different shapes; average their probabilities: combine=mean"
         )
-    mean = {name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(value.dtype)
-            if value.is_floating_point() else value.clone() for name, value in states[0].items()}  # fmt: skip
+    mean = {
+        name: torch.stack([state[name].double() for state in states]).mean(dim=0).to(value.dtype)
+        if value.is_floating_point()
+        else value.clone()
+        for name, value in states[0].items()
+    }
     network = copy.deepcopy(first.network)
     network.load_state_dict(mean)
     # statistics that all members share were frozen, as where batch norm is folded: the soup keeps them
-    moved = [module for name, module in network.named_modules() if isinstance(module, _BatchNorm)
-             and any(not torch.equal(state[key], states[0][key])
-                     for key in (f"{name}.running_mean", f"{name}.running_var") if key in mean for state in states)]  # fmt: skip
+    moved = [
+        module
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm)
+        and any(
+            not torch.equal(state[key], states[0][key])
+            for key in (f"{name}.running_mean", f"{name}.running_var")
+            if key in mean
+            for state in states
+        )
+    ]
     if moved:
         if pictures is None:
-            raise UsageError("a soup with batch norm takes its statistics from training pictures; name a run whose data are "
-                             "at hand first, or combine=mean")  # fmt: skip
+            raise UsageError(
+                "a soup with batch norm takes its statistics from training pictures; name a run whose data are "
+                "at hand first, or combine=mean"
+            )
         starts = range(0, len(pictures), STATISTICS_BATCH)
         batches = (torch.from_numpy(np.ascontiguousarray(pictures[i : i + STATISTICS_BATCH])) for i in starts)
         recompute_batch_norm_stats(network, moved, (first.preprocessing.normalise(batch) for batch in batches))
@@ -141,8 +162,9 @@ def souped(members: Sequence[Classifier], pictures: NDArray[np.uint8] | None) ->
     return replace(first, network=network, choice=None, temperature=1.0, about=about)
 
 
-def greedy_soup(members: Sequence[Classifier], pictures: NDArray[np.uint8] | None,
-                score: Callable[[Classifier], float]) -> tuple[Classifier, list[int]]:  # fmt: skip
+def greedy_soup(
+    members: Sequence[Classifier], pictures: NDArray[np.uint8] | None, score: Callable[[Classifier], float]
+) -> tuple[Classifier, list[int]]:
     """A soup of those members that do not make it worse, from the best down, and which they are.
 
     Args:
@@ -160,8 +182,13 @@ def greedy_soup(members: Sequence[Classifier], pictures: NDArray[np.uint8] | Non
     return soup, [int(number in kept) for number in range(len(members))]
 
 
-def fused(train: NDArray[np.float32], labels: NDArray[np.int64], validation: NDArray[np.float32],
-          answers: NDArray[np.int64], classes: int) -> tuple[Linear, float]:  # fmt: skip
+def fused(
+    train: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    validation: NDArray[np.float32],
+    answers: NDArray[np.int64],
+    classes: int,
+) -> tuple[Linear, float]:
     """The linear classifier of training features that has the lowest log loss on validation features, and its C.
 
     Args:

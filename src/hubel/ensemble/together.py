@@ -96,13 +96,18 @@ class Ensemble:
     def computed_by(self) -> str:
         """Who answers."""
         asked = [member.model for member, weight in zip(self.members, self.weights, strict=True) if weight]
-        what = f"the mean of {len(asked)} members' probabilities" if self.head is None else \
-               f"a linear classifier of {len(asked)} members' features"  # fmt: skip
+        what = (
+            f"the mean of {len(asked)} members' probabilities"
+            if self.head is None
+            else f"a linear classifier of {len(asked)} members' features"
+        )
         return f"{what} ({', '.join(sorted(set(asked)))})"
 
     @cached_property
     def readers(self) -> tuple[Classifier, ...]:
-        """What is computed of each member: itself, or of a fusion its network up to its features, which are its `logits`."""
+        """What is computed of each member: itself, or of a fusion its network up to its features, which are its
+        `logits`.
+        """
         return self.members if self.head is None else tuple(map(reading, self.members))
 
     def together(self, outputs: Sequence[Tensor]) -> Tensor:
@@ -114,11 +119,16 @@ class Ensemble:
         if self.head is not None:
             features = torch.cat(list(outputs), dim=1).numpy()
             if self.head.weight.shape != (len(self.classes), features.shape[1]):
-                raise FileError(f"the head of the fusion reads {self.head.weight.shape[1]:,} features and its members have "
-                                f"{features.shape[1]:,}: the file's members were changed; {AGAIN} FILE.json")  # fmt: skip
+                raise FileError(
+                    f"the head of the fusion reads {self.head.weight.shape[1]:,} features and its members have "
+                    f"{features.shape[1]:,}: the file's members were changed; {AGAIN} FILE.json"
+                )
             return torch.from_numpy(self.head.logits(features))
-        return weighted([in_terms_of(self.classes, member, logits) for member, logits in zip(self.members, outputs, strict=True)],
-                        self.weights, self.members[0].multilabel)  # fmt: skip
+        return weighted(
+            [in_terms_of(self.classes, member, logits) for member, logits in zip(self.members, outputs, strict=True)],
+            self.weights,
+            self.members[0].multilabel,
+        )
 
     def decode(self, raw: bytes) -> tuple[NDArray[np.uint8], ...]:
         """A picture file as every member sees it.
@@ -156,15 +166,21 @@ class Ensemble:
             FileError: a file cannot be written.
         """
         path = Path(path)
-        entries = [described(path, name) | {"model": member.model, "weight": weight, "views": member.views}
-                   for name, member, weight in zip(self.names, self.members, self.weights, strict=True) if weight]  # fmt: skip
+        entries = [
+            described(path, name) | {"model": member.model, "weight": weight, "views": member.views}
+            for name, member, weight in zip(self.names, self.members, self.weights, strict=True)
+            if weight
+        ]
         about: dict[str, Any] = {"ensemble": self.combine, "members": entries, "versions": versions()}
         if self.chosen_on:
             about["chosen_on"] = dict(zip(("pictures", "identity"), self.chosen_on, strict=True))
         if self.head is not None:
             beside = path.with_suffix(".head.safetensors")
-            tensor_file.save(beside, {"weight": torch.from_numpy(self.head.weight), "bias": torch.from_numpy(self.head.bias)},
-                            {"head of": path.name, "classes": list(self.classes)})  # fmt: skip
+            tensor_file.save(
+                beside,
+                {"weight": torch.from_numpy(self.head.weight), "bias": torch.from_numpy(self.head.bias)},
+                {"head of": path.name, "classes": list(self.classes)},
+            )
             about["head"] = {"path": beside.name, "sha256": sha256_of(str(beside))}
         files.write(path, json.dumps(files.sealed(about), indent=2))
 
@@ -186,21 +202,29 @@ class Ensemble:
         try:
             about: Kept = documents.read(path, Kept)
         except FileError as error:
-            raise FileError(f"{path} is not the file of an ensemble; hubel val RUN --ensemble RUN --save FILE.json makes one "
-                            f"({error})") from error  # fmt: skip
+            raise FileError(
+                f"{path} is not the file of an ensemble; hubel val RUN --ensemble RUN --save FILE.json makes one "
+                f"({error})"
+            ) from error
         combine, head, chosen = about["ensemble"], about.get("head"), about.get("chosen_on")
         if (head is None) == (combine == "fusion") or any(
             ("name" in one) == ("path" in one) for one in about["members"]
         ):
-            raise FileError(f"{path} is not the file of an ensemble; hubel val RUN --ensemble RUN --save FILE.json makes one (a "
-                            f"fusion has a head and no other, every member a path or a name)")  # fmt: skip
-        entries = [(_place(path, entry), entry["sha256"], entry["model"], float(entry["weight"]), entry["views"])
-                   for entry in about["members"]]  # fmt: skip
+            raise FileError(
+                f"{path} is not the file of an ensemble; hubel val RUN --ensemble RUN --save FILE.json makes one (a "
+                f"fusion has a head and no other, every member a path or a name)"
+            )
+        entries = [
+            (_place(path, entry), entry["sha256"], entry["model"], float(entry["weight"]), entry["views"])
+            for entry in about["members"]
+        ]
         beside = (str(path.parent / head["path"]), head["sha256"]) if head else None
         chosen_on = (chosen["pictures"], chosen["identity"]) if chosen else None
         if not files.is_whole(about):
-            raise FileError(f"{path} was altered since it was written: its digest is another; {AGAIN} {path}, or remove its sha256 "
-                            f"where you altered it yourself")  # fmt: skip
+            raise FileError(
+                f"{path} was altered since it was written: its digest is another; {AGAIN} {path}, or remove its sha256 "
+                f"where you altered it yourself"
+            )
         if model is not None and not any(ModelRef.parse(built).is_code for _, _, built, _, _ in entries):
             raise UsageError(f"model={model} would have no effect: no member of {path} is a network of your own")
         for name, sha256, *_ in [*entries, *([beside] if beside else [])]:  # all of them, before any is built
@@ -218,7 +242,9 @@ def in_terms_of(classes: Sequence[str], member: Classifier, logits: Tensor) -> T
 
 
 def reading(member: Classifier) -> Classifier:
-    """A classifier whose network ends with the vector before the logits: what it calls `logits` is N x width features."""
+    """A classifier whose network ends with the vector before the logits: what it calls `logits` is N x width
+    features.
+    """
     wanted = member.preprocessing
     black = torch.zeros(1, wanted.size, wanted.size, wanted.channels, dtype=torch.uint8)
     place = locate(member.network, "penultimate", wanted.normalise(black))
@@ -253,8 +279,10 @@ def _refuse_changed(path: Path, name: str, sha256: str) -> None:
             raise
         raise FileError(f"{path} needs {name}, which is not there; put it back, or {AGAIN} {path}") from error
     if found != sha256:
-        raise FileError(f"{name} has changed since {path} was written (sha256 {found[:12]}, then {sha256[:12]}); restore it, or "
-                        f"{AGAIN} {path}")  # fmt: skip
+        raise FileError(
+            f"{name} has changed since {path} was written (sha256 {found[:12]}, then {sha256[:12]}); restore it, or "
+            f"{AGAIN} {path}"
+        )
 
 
 def _built(path: Path, name: str, built: str, model: str | None) -> Classifier:
@@ -262,8 +290,10 @@ def _built(path: Path, name: str, built: str, model: str | None) -> Classifier:
     if not ModelRef.parse(built).is_code:
         return Classifier.load(name, built)
     if model is None:
-        raise UsageError(f"the member {name} of {path} needs the code of {built}; a file does not choose what is run, so name "
-                         f"it: model={built}")  # fmt: skip
+        raise UsageError(
+            f"the member {name} of {path} needs the code of {built}; a file does not choose what is run, so name "
+            f"it: model={built}"
+        )
     return Classifier.load(name, model)
 
 

@@ -8,8 +8,9 @@ from hubel.evaluation.intervals import Interval, share_like_interval
 REPLICATES = 200  # enough for a variance
 
 
-def mean_average_precision(scores: NDArray[np.floating], labels: NDArray[np.int64],
-                           counts: NDArray[np.int64]) -> NDArray[np.float64]:  # fmt: skip
+def mean_average_precision(
+    scores: NDArray[np.floating], labels: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Mean over the classes that occur of the area under precision and recall, where pictures count several times, B.
 
     Args:
@@ -32,8 +33,8 @@ def mean_average_precision(scores: NDArray[np.floating], labels: NDArray[np.int6
 def interval(scores: NDArray[np.floating], labels: NDArray[np.int64], seed: int) -> tuple[float, Interval]:
     """The mean average precision and its 95 % interval.
 
-    It is Wilson's, of as many pictures as would give a share the variance that the figure has over bootstrap replicates;
-    their percentiles hold the truth less often, because resampling a ranking makes ties.
+    It is Wilson's, of as many pictures as would give a share the variance that the figure has over bootstrap
+    replicates; their percentiles hold the truth less often, because resampling a ranking makes ties.
     """
     n = len(labels)
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=REPLICATES)

@@ -28,8 +28,8 @@ class Reliability:
         n: pictures, B.
         confidence: mean probability, B.
         accuracy: share whose likeliest class is the label, B.
-        chance, seen: per bin the sum over its pictures of the variance that the probabilities promise, p (1 - p), and of
-            the squared difference between what happened (1 or 0) and the probability, B.
+        chance, seen: per bin the sum over its pictures of the variance that the probabilities promise, p (1 - p), and
+            of the squared difference between what happened (1 or 0) and the probability, B.
     """
 
     low: Floats
@@ -42,7 +42,8 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean over the pictures of |accuracy - confidence| of their bin  (Naeini et al. 2015).
+        """Expected calibration error: mean over the pictures of |accuracy - confidence| of their bin  (Naeini et al.
+        2015).
 
         Its expectation is above zero even for perfect probabilities, because every bin's accuracy is off by chance.
         """
@@ -56,14 +57,15 @@ class Reliability:
     def error_interval(self) -> tuple[float, Interval]:
         """The error without the part that is chance, and its 95 % interval.
 
-        Resampling would add the chance of the sample to that of the resample, and its intervals miss small errors nearly
-        always. Instead the true gaps are taken to be s times the likely ones (`likely_gaps`), and the ends are the two s at
-        which an error as small, or as large, as the one seen has a probability of 2.5 %; where it has one half lies the
-        estimate. The error given s is a sum of folded normal variables, whose mean and variance are known (Leone et al.
-        1961) and whose distribution is close to a gamma distribution's.
+        Resampling would add the chance of the sample to that of the resample, and its intervals miss small errors
+        nearly always. Instead the true gaps are taken to be s times the likely ones (`likely_gaps`), and the ends are
+        the two s at which an error as small, or as large, as the one seen has a probability of 2.5 %; where it has one
+        half lies the estimate. The error given s is a sum of folded normal variables, whose mean and variance are known
+        (Leone et al. 1961) and whose distribution is close to a gamma distribution's.
 
-        Where hardly any answer is wrong, or right, the bins show no gaps though there may be some. But the error is no smaller
-        than the difference of mean probability and accuracy, so the interval holds what that of the accuracy allows it to be.
+        Where hardly any answer is wrong, or right, the bins show no gaps though there may be some. But the error is no
+        smaller than the difference of mean probability and accuracy, so the interval holds what that of the accuracy
+        allows it to be.
         """
         total, at = self.n.sum(), np.array([0.975, 0.5, 0.025])
         likely = self.likely_gaps()
@@ -97,11 +99,12 @@ class Reliability:
         return estimate, (lower, upper)
 
     def likely_gaps(self) -> Floats:
-        """The gaps with those of small bins drawn toward what all bins say, as far as chance explains why they differ, B.
+        """The gaps with those of small bins drawn toward what all bins say, as far as chance explains why they differ,
+        B.
 
-        A shift of the logits moves a probability p by p (1 - p) times as much, so the gaps of accuracy and confidence in these
-        units are taken to be normal around one mean  (DerSimonian & Laird 1986). Around a mean of the gaps themselves, the
-        bin of the sure answers, which says most and has nearly no gap, would draw all others to itself.
+        A shift of the logits moves a probability p by p (1 - p) times as much, so the gaps of accuracy and confidence
+        in these units are taken to be normal around one mean  (DerSimonian & Laird 1986). Around a mean of the gaps
+        themselves, the bin of the sure answers, which says most and has nearly no gap, would draw all others to itself.
         """
         unit = np.maximum(self.chance / self.n, 1e-4)
         gap = (self.accuracy - self.confidence) / unit
@@ -115,12 +118,20 @@ class Reliability:
     def rows(self) -> list[dict[str, float]]:
         """Per bin: low, high, n, confidence, accuracy and its Wilson interval, for a diagram."""
         return [
-            {"low": float(low), "high": float(high), "n": int(n), "confidence": float(confidence),
-             "accuracy": float(accuracy), "accuracy_low": interval[0], "accuracy_high": interval[1]}
-            for low, high, n, confidence, accuracy in zip(self.low, self.high, self.n, self.confidence, self.accuracy,
-                                                          strict=True)
+            {
+                "low": float(low),
+                "high": float(high),
+                "n": int(n),
+                "confidence": float(confidence),
+                "accuracy": float(accuracy),
+                "accuracy_low": interval[0],
+                "accuracy_high": interval[1],
+            }
+            for low, high, n, confidence, accuracy in zip(
+                self.low, self.high, self.n, self.confidence, self.accuracy, strict=True
+            )
             for interval in [wilson_interval(round(accuracy * n), n)]
-        ]  # fmt: skip
+        ]
 
 
 def reliability(confidence: Floats, right: NDArray[np.bool_], *, adaptive: bool = False) -> Reliability:

@@ -1,7 +1,8 @@
 """What makes pictures hard to recognise, as changes of measured strength: the lectures' challenges, noise, blur, JPEG.
 
-Where pixels go and what happens to colours are augmentation's two matrices with fixed strengths. What is drawn (a direction,
-a place, a field of noise) is a function of (seed, challenge, picture) and not of the strength, so a picture changes the same
+Where pixels go and what happens to colours are augmentation's two matrices with fixed strengths. What is drawn (a
+direction, a place, a field of noise) is a function of (seed, challenge, picture) and not of the strength, so a picture
+changes the same
 way at every strength, only further: hidden parts are nested, fields and angles are scaled. Amount 0 changes nothing.
 """
 
@@ -81,8 +82,12 @@ def viewpoint(images: Tensor, degrees: float, draws: Draws) -> Tensor:
     axis, roll = draws.uniform(2).unbind(1)
     axis, roll = 360 * axis, (2 * roll - 1) * degrees / 4
     foreshortened = torch.full_like(axis, math.cos(math.radians(degrees)))
-    matrices = geometry.composed(geometry.rotation(axis), geometry.scaling(foreshortened, torch.ones_like(axis)),
-                                 geometry.rotation(-axis), geometry.rotation(roll))  # fmt: skip
+    matrices = geometry.composed(
+        geometry.rotation(axis),
+        geometry.scaling(foreshortened, torch.ones_like(axis)),
+        geometry.rotation(-axis),
+        geometry.rotation(roll),
+    )
     return _placed(images, matrices, "reflect")
 
 
@@ -101,8 +106,9 @@ def deformation(images: Tensor, share: float, draws: Draws) -> Tensor:
     Vectors on a coarse grid with cubic interpolation between them (Ronneberger et al. 2015, section 3.1).
     """
     side = images.shape[1]
-    field = functional.interpolate(draws.normal(2, CONTROL_POINTS, CONTROL_POINTS), (side, side), mode="bicubic",
-                                   align_corners=True)  # fmt: skip
+    field = functional.interpolate(
+        draws.normal(2, CONTROL_POINTS, CONTROL_POINTS), (side, side), mode="bicubic", align_corners=True
+    )
     field = field / field.square().sum(dim=1).mean(dim=(1, 2)).sqrt()[:, None, None, None]
     grid = geometry.sampling_grid(geometry.identity(len(images)), (side, side), (side, side), (side, side))
     grid = grid + 2 * share * field.permute(0, 2, 3, 1)  # -1..1 is the whole side
@@ -133,7 +139,9 @@ def _inside(boxes: erasing.Boxes, count: int, size: int) -> Tensor:
 
 
 def scale(images: Tensor, octaves: float, draws: Draws) -> Tensor:
-    """Nearer, or for half of the pictures further away, by so many doublings; around a smaller one its border goes on."""
+    """Nearer, or for half of the pictures further away, by so many doublings; around a smaller one its border goes
+    on.
+    """
     factor = torch.exp2(octaves * torch.where(draws.uniform(1)[:, 0] < 0.5, -1.0, 1.0))
     return _placed(images, geometry.scaling(factor, factor), "repeat")  # reflected, the object would be there again
 
@@ -145,7 +153,9 @@ def noise(images: Tensor, deviation: float, draws: Draws) -> Tensor:
 
 
 def blur(images: Tensor, pixels: float, draws: Draws) -> Tensor:  # noqa: ARG001 -- nothing is drawn
-    """Out of focus: a Gaussian of this deviation at 224 px; of small pictures, which show less detail, by the root of the side."""
+    """Out of focus: a Gaussian of this deviation at 224 px; of small pictures, which show less detail, by the root
+    of the side.
+    """
     planes, deviation = geometry.planes(images), pixels * (images.shape[1] / 224) ** 0.5
     reach = min(math.ceil(3 * deviation), images.shape[1] - 1)
     weights = torch.exp(-torch.arange(-reach, reach + 1.0).square() / (2 * deviation**2))
@@ -183,8 +193,14 @@ CHALLENGES = {
 STRENGTHS = range(6)
 
 
-def challenged(images: NDArray[np.uint8], name: str, strength: int, numbers: Sequence[int], others: NDArray[np.uint8],
-               seed: int = 0) -> NDArray[np.uint8]:  # fmt: skip
+def challenged(
+    images: NDArray[np.uint8],
+    name: str,
+    strength: int,
+    numbers: Sequence[int],
+    others: NDArray[np.uint8],
+    seed: int = 0,
+) -> NDArray[np.uint8]:
     """Pictures with a challenge of strength 0 (as they are) to 5.
 
     Args:

@@ -70,8 +70,9 @@ class Comparison:
         return asdict(self)
 
 
-def compare(answers: dict[str, NDArray[np.int64]], labels: NDArray[np.int64], classes: int, data: str,
-            split: str) -> Comparison:  # fmt: skip
+def compare(
+    answers: dict[str, NDArray[np.int64]], labels: NDArray[np.int64], classes: int, data: str, split: str
+) -> Comparison:
     """Compares what at least two classifiers answered about the same pictures.
 
     Args:
@@ -89,7 +90,8 @@ def compare(answers: dict[str, NDArray[np.int64]], labels: NDArray[np.int64], cl
 
 
 def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
-    """Exact two-sided p-value that two classifiers err equally often, and its mid-p  (McNemar 1947, Fagerland et al. 2013).
+    """Exact two-sided p-value that two classifiers err equally often, and its mid-p  (McNemar 1947, Fagerland et al.
+    2013).
 
     >>> [round(p, 4) for p in mcnemar(2, 12)]
     [0.0129, 0.0074]
@@ -113,15 +115,24 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def paired_share_interval(only_first: int, only_second: int, n: int) -> Interval:
-    """95 % interval of the difference of two shares of the same n  (Bonett & Price 2012): Wald's, a picture added to each."""
+    """95 % interval of the difference of two shares of the same n  (Bonett & Price 2012): Wald's, a picture added to
+    each.
+    """
     a, b = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
     half = Z * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
     return max(-1.0, a - b - half), min(1.0, a - b + half)
 
 
-def paired_f1_interval(labels: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64], classes: int,
-                       replicates: int = REPLICATES) -> tuple[float, Interval | None]:  # fmt: skip
-    """The difference in macro F1 and its 95 % interval by the BCa bootstrap over pictures; None where answers are equal."""
+def paired_f1_interval(
+    labels: NDArray[np.int64],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    classes: int,
+    replicates: int = REPLICATES,
+) -> tuple[float, Interval | None]:
+    """The difference in macro F1 and its 95 % interval by the BCa bootstrap over pictures; None where answers are
+    equal.
+    """
     (shown, *answered), counts = kinds_of(labels, first, second)
     sets = [as_sets(column, classes) for column in (shown, *answered)]
     both = Outcomes(counts, sets[0], sets[1]), Outcomes(counts, sets[0], sets[2])
@@ -145,15 +156,28 @@ def _scored(name: str, labels: NDArray[np.int64], answered: NDArray[np.int64], c
     )
 
 
-def _pair(first: str, second: str, labels: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64],
-          classes: int) -> Pair:  # fmt: skip
+def _pair(
+    first: str, second: str, labels: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64], classes: int
+) -> Pair:
     right_a, right_b, n = _right(labels, a), _right(labels, b), len(labels)
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     exact, mid = mcnemar(only_a, only_b)
     accuracy = paired_share_interval(only_a, only_b, n)
     difference, interval = paired_f1_interval(labels, a, b, classes)
-    return Pair(first, second, only_a, only_b, mid, exact, mid, False, (only_a - only_b) / n, accuracy, difference,
-                interval or accuracy)  # fmt: skip
+    return Pair(
+        first,
+        second,
+        only_a,
+        only_b,
+        mid,
+        exact,
+        mid,
+        False,
+        (only_a - only_b) / n,
+        accuracy,
+        difference,
+        interval or accuracy,
+    )
 
 
 def _right(labels: NDArray[np.int64], answered: NDArray[np.int64]) -> NDArray[np.bool_]:

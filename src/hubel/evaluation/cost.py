@@ -35,7 +35,8 @@ class Latency:
 
 
 def latencies(classifier: Classifier, pictures: NDArray[np.uint8], batches: tuple[int, ...] = (1, 64)) -> list[Latency]:
-    """One latency per batch size, of the classifier's own engine; a size that would take too long is halved until it does not.
+    """One latency per batch size, of the classifier's own engine; a size that would take too long is halved until it
+    does not.
 
     Args:
         classifier: what answers.
@@ -75,7 +76,9 @@ def _measured(classifier: Classifier, images: NDArray[np.uint8]) -> Latency:
 
 
 def peak_bytes() -> int | None:
-    """The most memory that this process has held so far, graphics memory not counted; None where the system does not say."""
+    """The most memory that this process has held so far, graphics memory not counted; None where the system does not
+    say.
+    """
     try:
         import resource
     except ImportError:  # Windows

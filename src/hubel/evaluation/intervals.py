@@ -48,8 +48,8 @@ def share_like_interval(estimate: float, variance: float, n: int, z: float = Z) 
 def jackknife_interval(estimate: float, without: NDArray[np.floating]) -> Interval:
     """95 % interval of a figure between 0 and 1 by the jackknife's variance  (Efron & Stein 1981).
 
-    Where few pictures decide it, that variance is itself uncertain. It counts as one of 2 n / (kurtosis - 1) degrees of freedom
-    (Satterthwaite 1946), and Student's t of these takes the place of the normal quantile.
+    Where few pictures decide it, that variance is itself uncertain. It counts as one of 2 n / (kurtosis - 1) degrees of
+    freedom (Satterthwaite 1946), and Student's t of these takes the place of the normal quantile.
 
     Args:
         estimate: the figure.
@@ -92,8 +92,12 @@ def mean_interval(values: NDArray[np.floating]) -> Interval | None:
     return centre - step * untransformed(t), centre - step * untransformed(-t)
 
 
-def bca_interval(estimate: float, replicates: NDArray[np.floating], influence: NDArray[np.floating],
-                 counts: NDArray[np.int64] | None = None) -> Interval | None:  # fmt: skip
+def bca_interval(
+    estimate: float,
+    replicates: NDArray[np.floating],
+    influence: NDArray[np.floating],
+    counts: NDArray[np.int64] | None = None,
+) -> Interval | None:
     """95 % interval by the bias-corrected and accelerated bootstrap  (Efron 1987).
 
     Args:

@@ -35,12 +35,14 @@ class Evaluation:
         top1: share whose likeliest class is the label; of multi-label data, whose set of classes is exactly right.
         interval: 95 % interval of top1.
         top5: share whose label is among the five likeliest; None with five classes or fewer, where it says nothing.
-        loss: mean cross-entropy, also called log loss [nats]; of multi-label data the binary one, summed over the classes.
+        loss: mean cross-entropy, also called log loss [nats]; of multi-label data the binary one, summed over the
+            classes.
         balanced_accuracy: mean recall over the classes that occur.
         macro_precision, macro_recall, macro_f1: means over the classes that occur; one that is never answered has 0.
         confusion: rows are labels, columns predictions; None of multi-label data, which have no such table.
         per_class: name, precision, recall, f1, support; None where a class was never predicted or never occurs.
-        mean_average_precision: of multi-label data, mean over the classes that occur of the area under precision-recall.
+        mean_average_precision: of multi-label data, mean over the classes that occur of the area under
+            precision-recall.
         computed_by: engine and precision of the logits.
         calibration_error: expected calibration error of the largest probability, in 15 bins of equal width; it and what
             follows is None of multi-label data, whose classes have a probability each.
@@ -91,8 +93,9 @@ class Evaluation:
         return {key: value for key, value in asdict(self).items() if key not in TABLES}
 
 
-def evaluate(classifier: Classifier, split: Split, name: str,
-             threshold: float | None = None) -> tuple[Evaluation, Tensor]:  # fmt: skip
+def evaluate(
+    classifier: Classifier, split: Split, name: str, threshold: float | None = None
+) -> tuple[Evaluation, Tensor]:
     """The figures of a classifier on a split whose labels index its classes, and the logits, scaled, they come from.
 
     Args:
@@ -114,15 +117,20 @@ def logits_of(classifier: Classifier, split: Split) -> Tensor:
 
 
 def scaled(logits: Tensor, split: Split, classifier: Classifier, name: str) -> tuple[Evaluation, Tensor]:
-    """The figures of logits after division by the classifier's temperature, beside those before it; and the quotients."""
+    """The figures of logits after division by the classifier's temperature, beside those before it; and the
+    quotients.
+    """
     temperature = classifier.temperature
     after = logits / temperature
     found = replace(measure(after, split.labels, classifier.classes, name), computed_by=classifier.computed_by)
     if temperature == 1 or split.labels.ndim == 2:
         return found, after
     losses, equal = losses_of(logits, split.labels), reliability(*top_confidence(logits, split.labels))
-    before = {"loss": float(losses.mean()), "calibration_error": equal.error,
-              "intervals": {"loss": mean_interval(losses), "calibration_error": equal.error_interval()[1]}}  # fmt: skip
+    before = {
+        "loss": float(losses.mean()),
+        "calibration_error": equal.error,
+        "intervals": {"loss": mean_interval(losses), "calibration_error": equal.error_interval()[1]},
+    }
     here = classifier.about.get("calibrated_on") == identity(split)
     return replace(found, temperature=temperature, before_scaling=before, temperature_fitted_here=here), after
 
@@ -130,8 +138,8 @@ def scaled(logits: Tensor, split: Split, classifier: Classifier, name: str) -> t
 def calibrated(classifier: Classifier, logits: Tensor, split: Split) -> Classifier:
     """The classifier with the temperature that its logits of a split ask for, described by the keys of `CALIBRATED`.
 
-    Multi-label classifiers stay as they are: each class has a probability of its own, and one temperature for all of them
-    has no such justification.
+    Multi-label classifiers stay as they are: each class has a probability of its own, and one temperature for all of
+    them has no such justification.
     """
     if split.labels.ndim == 2:
         return classifier
@@ -191,7 +199,7 @@ def measure(logits: Tensor, labels: NDArray[np.int64], classes: tuple[str, ...],
         ],
         mean_average_precision=ranked,
         intervals={figure: interval for figure, interval in intervals.items() if interval is not None},
-    )  # fmt: skip
+    )
     return found if several else _with_confidence(found, *top_confidence(logits, labels))
 
 
@@ -220,6 +228,10 @@ def _with_confidence(found: Evaluation, confidence: NDArray[np.float64], right: 
         reliability=equal.rows(),
         aurc=aurc,
         risk_coverage=risk_coverage(confidence, right).thinned().to_dict(),
-        intervals=found.intervals | {"calibration_error": interval, "aurc": aurc_interval,
-                                     "calibration_error_adaptive": adaptive.error_interval()[1]},
-    )  # fmt: skip
+        intervals=found.intervals
+        | {
+            "calibration_error": interval,
+            "aurc": aurc_interval,
+            "calibration_error_adaptive": adaptive.error_interval()[1],
+        },
+    )

@@ -51,7 +51,9 @@ class Outcomes:
         }
 
     def influence(self) -> dict[str, NDArray[np.float64]]:
-        """How each figure moves with the weight of a picture of each kind, T: the derivatives of the ratios, written out."""
+        """How each figure moves with the weight of a picture of each kind, T: the derivatives of the ratios, written
+        out.
+        """
         n = self.counts.sum()
         hits, shown, answered = (self.counts @ which for which in (self.hits, self.labels, self.answers))
         occurs = shown > 0
@@ -90,7 +92,8 @@ class Outcomes:
     def intervals(self, seed: int, replicates: int = REPLICATES) -> dict[str, Interval]:
         """95 % intervals of the macro figures.
 
-        Where there is nothing to resample (no mistakes, or nothing but mistakes) it is Wilson's, of the number of pictures
+        Where there is nothing to resample (no mistakes, or nothing but mistakes) it is Wilson's, of the number of
+        pictures
         that a mean over classes is worth: K^2 / sum of 1 / pictures of a class.
         """
         found = {name: float(values[0]) for name, values in self.figures(self.counts[None]).items()}
@@ -99,10 +102,12 @@ class Outcomes:
         shown = self.counts @ self.labels
         worth = (shown > 0).sum() ** 2 / (1 / shown[shown > 0]).sum()
         return {
-            name: bca_interval(found[name], np.concatenate([block[name] for block in blocks]), influence[name], self.counts)
+            name: bca_interval(
+                found[name], np.concatenate([block[name] for block in blocks]), influence[name], self.counts
+            )
             or wilson_interval(found[name] * worth, worth)
             for name in FIGURES[1:]
-        }  # fmt: skip
+        }
 
 
 def counted(labels: NDArray[np.int64], answers: NDArray[np.int64], classes: int) -> Outcomes:
@@ -112,7 +117,9 @@ def counted(labels: NDArray[np.int64], answers: NDArray[np.int64], classes: int)
 
 
 def kinds_of(*columns: NDArray[np.int64]) -> tuple[list[NDArray[np.int64]], Counts]:
-    """The combinations that occur in columns, all N or all N K, each column as T or T K, and how often each occurs, T."""
+    """The combinations that occur in columns, all N or all N K, each column as T or T K, and how often each occurs,
+    T.
+    """
     if columns[0].ndim == 1:  # one number per combination sorts a hundred times as fast as rows
         bases = [int(column.max()) + 1 for column in columns]
         kinds, counts = np.unique(np.ravel_multi_index(columns, bases), return_counts=True)

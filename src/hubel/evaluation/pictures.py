@@ -31,8 +31,10 @@ def most_uncertain(logits: Tensor, split: Split, classes: tuple[str, ...], most:
     best, order = (value.numpy() for value in logits.softmax(dim=1).topk(2, dim=1))
     which = np.argsort(best[:, 0] - best[:, 1], kind="stable")[:most]
     said = [(classes[split.labels[i]], classes[order[i, 0]]) for i in which]
-    return [row | {"second": classes[order[i, 1]], "second_probability": float(best[i, 1])}
-            for row, i in zip(_shown(split, which, best[which, 0], said), which, strict=True)]  # fmt: skip
+    return [
+        row | {"second": classes[order[i, 1]], "second_probability": float(best[i, 1])}
+        for row, i in zip(_shown(split, which, best[which, 0], said), which, strict=True)
+    ]
 
 
 def _nearest_to_even_odds(logits: Tensor, split: Split, classes: tuple[str, ...], most: int) -> list[dict[str, Any]]:
@@ -60,10 +62,19 @@ def _words(shown: NDArray[np.bool_], classes: tuple[str, ...]) -> str:
     return ", ".join(classes[k] for k in np.flatnonzero(shown)) or "none"
 
 
-def _shown(split: Split, which: NDArray[np.int64], confidence: NDArray[np.float32],
-           said: list[tuple[str, str]]) -> list[dict[str, Any]]:  # fmt: skip
+def _shown(
+    split: Split, which: NDArray[np.int64], confidence: NDArray[np.float32], said: list[tuple[str, str]]
+) -> list[dict[str, Any]]:
     """A row per picture: the picture, its number in the split, path, label, answer and the answer's probability."""
     pictures = split.take(which)
-    return [{"picture": picture, "number": int(i), "path": split.names[int(i)], "label": label, "predicted": predicted,
-             "probability": float(sure)}
-            for picture, i, sure, (label, predicted) in zip(pictures, which, confidence, said, strict=True)]  # fmt: skip
+    return [
+        {
+            "picture": picture,
+            "number": int(i),
+            "path": split.names[int(i)],
+            "label": label,
+            "predicted": predicted,
+            "probability": float(sure),
+        }
+        for picture, i, sure, (label, predicted) in zip(pictures, which, confidence, said, strict=True)
+    ]

@@ -60,8 +60,10 @@ class RiskCoverage:
             return next(t for t, share in zip(self.threshold, self.coverage, strict=True) if share >= coverage - 1e-12)
         reached = [t for t, share in zip(self.threshold, self.risk, strict=True) if share <= wanted]
         if not reached:
-            raise UsageError(f"no threshold has a risk of {wanted:g} or less: of the {self.n:,} validation pictures, the "
-                             f"surest answers are wrong in {min(self.risk):.1%} of the cases; ask for more risk")  # fmt: skip
+            raise UsageError(
+                f"no threshold has a risk of {wanted:g} or less: of the {self.n:,} validation pictures, the "
+                f"surest answers are wrong in {min(self.risk):.1%} of the cases; ask for more risk"
+            )
         return reached[-1]
 
     def thinned(self, points: int = POINTS) -> "RiskCoverage":
@@ -89,7 +91,8 @@ class Rejection:
 
 
 def chosen_threshold(classifier: Classifier, risk: float | None, coverage: float | None) -> float | None:
-    """The threshold of a wanted risk or coverage on the validation part of a classifier's run; None where none is wanted.
+    """The threshold of a wanted risk or coverage on the validation part of a classifier's run; None where none is
+    wanted.
 
     Raises:
         UsageError: it cannot be reached, or nothing is known about the classifier's risk.
@@ -98,11 +101,15 @@ def chosen_threshold(classifier: Classifier, risk: float | None, coverage: float
         return None
     word = "risk" if coverage is None else "coverage"
     if classifier.multilabel:
-        raise UsageError(f"{word} would have no effect: a multi-label classifier answers about each class on its own, and "
-                         f"none of them is its answer already")  # fmt: skip
+        raise UsageError(
+            f"{word} would have no effect: a multi-label classifier answers about each class on its own, and "
+            f"none of them is its answer already"
+        )
     if "risk_coverage" not in classifier.about:
-        raise UsageError(f"{word} needs a classifier that knows its risk on validation pictures; this file has no "
-                         f"risk-coverage curve, a run that hubel train finishes has one")  # fmt: skip
+        raise UsageError(
+            f"{word} needs a classifier that knows its risk on validation pictures; this file has no "
+            f"risk-coverage curve, a run that hubel train finishes has one"
+        )
     return RiskCoverage.from_dict(classifier.about["risk_coverage"]).threshold_for(risk=risk, coverage=coverage)
 
 
@@ -110,8 +117,15 @@ def rejected(confidence: Floats, right: NDArray[np.bool_], threshold: float) -> 
     """What answering only above a threshold does, of the largest probabilities N and whether they are right N."""
     kept = confidence >= threshold
     answered, wrong, n = int(kept.sum()), int((kept & ~right).sum()), len(right)
-    return Rejection(threshold, n, answered, answered / n, wilson_interval(answered, n),
-                     wrong / answered if answered else None, wilson_interval(wrong, answered) if answered else None)  # fmt: skip
+    return Rejection(
+        threshold,
+        n,
+        answered,
+        answered / n,
+        wilson_interval(answered, n),
+        wrong / answered if answered else None,
+        wilson_interval(wrong, answered) if answered else None,
+    )
 
 
 def risk_coverage(confidence: Floats, right: NDArray[np.bool_]) -> RiskCoverage:
@@ -121,22 +135,28 @@ def risk_coverage(confidence: Floats, right: NDArray[np.bool_]) -> RiskCoverage:
     last = np.append(ordered[1:] != ordered[:-1], True)  # pictures as sure as each other are answered together
     answered = np.arange(1, len(right) + 1)
     wrong = np.cumsum(~right[order])
-    return RiskCoverage(tuple(ordered[last].tolist()), tuple((answered / len(right))[last].tolist()),
-                        tuple((wrong / answered)[last].tolist()), len(right))  # fmt: skip
+    return RiskCoverage(
+        tuple(ordered[last].tolist()),
+        tuple((answered / len(right))[last].tolist()),
+        tuple((wrong / answered)[last].tolist()),
+        len(right),
+    )
 
 
 def area(confidence: Floats, right: NDArray[np.bool_]) -> tuple[float, Interval]:
     """Area under the risk-coverage curve, 0 being best  (Geifman & El-Yaniv 2017), and its 95 % interval.
 
-    The surest errors decide most of it, and there are few of them, hence the jackknife's interval; the BCa bootstrap covers no
-    better and takes a thousand times as long.
+    The surest errors decide most of it, and there are few of them, hence the jackknife's interval; the BCa bootstrap
+    covers no better and takes a thousand times as long.
     """
     estimate, without = areas_without(confidence, right)
     return estimate, jackknife_interval(estimate, without)
 
 
 def areas_without(confidence: Floats, right: NDArray[np.bool_]) -> tuple[float, Floats]:
-    """The area under the risk-coverage curve, and what it would be without each of the pictures, N, in order of confidence."""
+    """The area under the risk-coverage curve, and what it would be without each of the pictures, N, in order of
+    confidence.
+    """
     n = len(right)
     order = np.argsort(-confidence, kind="stable")
     answered = (

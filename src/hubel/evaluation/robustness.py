@@ -1,8 +1,9 @@
 """How a classifier bears pictures that get harder: its accuracy at five strengths of every challenge.
 
-The design (named changes, five strengths, the mean over all of them) is that of Hendrycks & Dietterich 2019, "Benchmarking
-Neural Network Robustness to Common Corruptions and Perturbations"; the challenges are the lectures'. Their mean corruption
-error divides by AlexNet's; here the mean accuracy is given beside its share of the classifier's own accuracy.
+The design (named changes, five strengths, the mean over all of them) is that of Hendrycks & Dietterich 2019,
+"Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"; the challenges are the lectures'.
+Their mean corruption error divides by AlexNet's; here the mean accuracy is given beside its share of the classifier's
+own accuracy.
 """
 
 import math
@@ -79,8 +80,9 @@ class Robustness:
         return asdict(self) | {"units": {name: challenge.unit for name, challenge in CHALLENGES.items()}}
 
 
-def measure_robustness(classifier: Classifier, split: Split, name: str, *, seed: int = 0, most: int = MOST,
-                       track: Track[Any] = silently) -> Robustness:  # fmt: skip
+def measure_robustness(
+    classifier: Classifier, split: Split, name: str, *, seed: int = 0, most: int = MOST, track: Track[Any] = silently
+) -> Robustness:
     """Accuracy under every challenge at every strength, on the same pictures.
 
     Args:
@@ -107,9 +109,16 @@ def measure_robustness(classifier: Classifier, split: Split, name: str, *, seed:
         right[challenge, strength][start : start + BATCH] = _right(classifier.logits(shown), split.labels[which])
     clean, harder = right.pop(cases[0]), np.stack(list(right.values()))
     levels = tuple(
-        Level(challenge, strength, CHALLENGES[challenge].amounts[strength], float(found.mean()),
-              wilson_interval(int(found.sum()), len(found)), math.sqrt(squares[challenge, strength] / len(found)))
-        for (challenge, strength), found in right.items())  # fmt: skip
+        Level(
+            challenge,
+            strength,
+            CHALLENGES[challenge].amounts[strength],
+            float(found.mean()),
+            wilson_interval(int(found.sum()), len(found)),
+            math.sqrt(squares[challenge, strength] / len(found)),
+        )
+        for (challenge, strength), found in right.items()
+    )
     per_picture = harder.mean(axis=0)
     mean = float(per_picture.mean())
     low, high = mean_interval(per_picture) or share_like_interval(mean, 0, len(per_picture))
@@ -153,5 +162,9 @@ def samples(split: Split, seed: int = 0, count: int = SAMPLES) -> dict[str, NDAr
     """Some pictures under every challenge, to look at: per challenge uint8 count 6 S S C, strength 0 first."""
     which = sample(split, count, seed + 1)
     images, others = split.take(which), split.take(beside(which, len(split), seed))
-    return {name: np.stack([challenged(images, name, strength, which.tolist(), others, seed) for strength in STRENGTHS], axis=1)
-            for name in CHALLENGES}  # fmt: skip
+    return {
+        name: np.stack(
+            [challenged(images, name, strength, which.tolist(), others, seed) for strength in STRENGTHS], axis=1
+        )
+        for name in CHALLENGES
+    }

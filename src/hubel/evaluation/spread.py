@@ -27,9 +27,10 @@ class Spread:
 def spread(values: Sequence[float]) -> Spread:
     """Mean, standard deviation and the interval of the mean.
 
-    Runs that differ by their seeds are independent, and the interval is that of what training leaves to chance. Folds share
-    most of their training pictures: no unbiased estimate of the variance of their mean exists (Bengio & Grandvalet 2004,
-    JMLR 5, theorem 1), so of folds the interval is a guide.
+    Runs that differ by their seeds are independent, and the interval is that of what training leaves to chance. Folds
+    share
+    most of their training pictures: no unbiased estimate of the variance of their mean exists (Bengio & Grandvalet
+    2004, JMLR 5, theorem 1), so of folds the interval is a guide.
 
     >>> found = spread([0.9, 0.92, 0.94])
     >>> [round(value, 4) for value in (found.mean, found.sd, *found.interval)]

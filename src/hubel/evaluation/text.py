@@ -38,14 +38,18 @@ def sentences(evaluation: Evaluation) -> list[str]:
     found = []
     low, high = evaluation.intervals["calibration_error"]
     if not low <= evaluation.calibration_error <= high:
-        found.append(f"of the calibration error {fixed_percent(evaluation.calibration_error)}, all but "
-                     f"{fixed_percent(evaluation.calibration_error_debiased)} is what {evaluation.n:,} pictures would show of "
-                     f"perfect probabilities; the interval is that of the rest")  # fmt: skip
+        found.append(
+            f"of the calibration error {fixed_percent(evaluation.calibration_error)}, all but "
+            f"{fixed_percent(evaluation.calibration_error_debiased)} is what {evaluation.n:,} pictures would show of "
+            f"perfect probabilities; the interval is that of the rest"
+        )
     if evaluation.before_scaling is not None:
         before = evaluation.before_scaling
         fitted = ", fitted on these very pictures" * evaluation.temperature_fitted_here
-        found.append(f"probabilities at temperature {evaluation.temperature:.3f}{fitted}; at 1 the calibration error would "
-                     f"be {fixed_percent(before['calibration_error'])} and the log loss {before['loss']:.4f}")  # fmt: skip
+        found.append(
+            f"probabilities at temperature {evaluation.temperature:.3f}{fitted}; at 1 the calibration error would "
+            f"be {fixed_percent(before['calibration_error'])} and the log loss {before['loss']:.4f}"
+        )
     curve = evaluation.risk_coverage
     if evaluation.rejection is not None:
         found.append(_of_rejection(evaluation.rejection))
@@ -58,8 +62,11 @@ def sentences(evaluation: Evaluation) -> list[str]:
 
 
 def _of_rejection(found: dict[str, Any]) -> str:
-    answered = (f"answering where the probability is {found['threshold']:.4f} or more covers {fixed_percent(found['coverage'])} of "
-                f"the pictures ({_between(found['coverage_interval'])})")  # fmt: skip
+    answered = (
+        f"answering where the probability is {found['threshold']:.4f} or more covers "
+        f"{fixed_percent(found['coverage'])} of "
+        f"the pictures ({_between(found['coverage_interval'])})"
+    )
     if found["risk"] is None:
         return answered
     return f"{answered}; {fixed_percent(found['risk'])} of the answers are wrong ({_between(found['risk_interval'])})"
@@ -71,8 +78,16 @@ def _between(interval: tuple[float, float] | None) -> str:
 
 def of_scored(comparison: Comparison) -> list[tuple[str, ...]]:
     """Name, accuracy, its interval, macro F1 and its interval of every classifier."""
-    return [(each.name, fixed_percent(each.top1), _between(each.top1_interval), fixed_percent(each.macro_f1),
-             _between(each.macro_f1_interval)) for each in comparison.classifiers]  # fmt: skip
+    return [
+        (
+            each.name,
+            fixed_percent(each.top1),
+            _between(each.top1_interval),
+            fixed_percent(each.macro_f1),
+            _between(each.macro_f1_interval),
+        )
+        for each in comparison.classifiers
+    ]
 
 
 def of_pairs(comparison: Comparison) -> list[str]:

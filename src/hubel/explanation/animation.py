@@ -79,8 +79,10 @@ class Small:
     def sums(self) -> tuple[str, str]:
         """The arithmetic of the output's rows and columns."""
         (height, width), (rows, columns) = self.input.shape, self.kernel.shape
-        return (out_size_sum(height, rows, self.stride, self.padding),
-                out_size_sum(width, columns, self.stride, self.padding))  # fmt: skip
+        return (
+            out_size_sum(height, rows, self.stride, self.padding),
+            out_size_sum(width, columns, self.stride, self.padding),
+        )
 
     def steps(self) -> Iterator[Step]:
         """Every position of the window, row by row."""
@@ -108,11 +110,15 @@ def small(input: tuple[int, int], kernel: tuple[int, int], stride: int, padding:
         ShapeError: the window does not fit.
     """
     if min(*input, *kernel, stride) < 1 or padding < 0:
-        raise UsageError(f"input {input[0]}x{input[1]}, kernel {kernel[0]}x{kernel[1]}, stride {stride}, padding {padding}: sizes "
-                         f"and stride are at least 1, padding at least 0")  # fmt: skip
+        raise UsageError(
+            f"input {input[0]}x{input[1]}, kernel {kernel[0]}x{kernel[1]}, stride {stride}, padding {padding}: sizes "
+            f"and stride are at least 1, padding at least 0"
+        )
     if max(input) + 2 * padding > LARGEST:
-        raise UsageError(f"the padded input would be {input[0] + 2 * padding}x{input[1] + 2 * padding}; up to {LARGEST}x{LARGEST} "
-                         f"can be read, so take a smaller one")  # fmt: skip
+        raise UsageError(
+            f"the padded input would be {input[0] + 2 * padding}x{input[1] + 2 * padding}; up to {LARGEST}x{LARGEST} "
+            f"can be read, so take a smaller one"
+        )
     generator = np.random.default_rng(seed)
     found = Small(generator.integers(0, 5, input), generator.integers(-1, 2, kernel), stride, padding)
     _ = found.size  # whether the window fits
@@ -167,8 +173,14 @@ def draw(convolution: Small, path: Path, milliseconds: int = 700) -> int:
         outputs.append(step.value)
         frames.append(_painted(convolution, step, outputs))
     with files.replacing(path) as temporary:
-        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], loop=0,
-                       duration=[*[milliseconds] * (len(frames) - 1), 4 * milliseconds])  # fmt: skip
+        frames[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            loop=0,
+            duration=[*[milliseconds] * (len(frames) - 1), 4 * milliseconds],
+        )
     return len(frames)
 
 
@@ -181,8 +193,11 @@ def _painted(convolution: Small, step: Step, outputs: Sequence[int]) -> Image.Im
     draw = ImageDraw.Draw(canvas)
     top, left = EDGE + 24, EDGE
     p, (high, wide) = convolution.padding, kernel.shape
-    heads = (f"input {convolution.input.shape[0]}x{convolution.input.shape[1]}, padding {p}", "kernel",
-             f"output {rows}x{columns}, stride {convolution.stride}")  # fmt: skip
+    heads = (
+        f"input {convolution.input.shape[0]}x{convolution.input.shape[1]}, padding {p}",
+        "kernel",
+        f"output {rows}x{columns}, stride {convolution.stride}",
+    )
     for number, grid in enumerate((padded, kernel, None)):
         face = next(
             (font(size) for size in (14, 12, 10) if font(size).getlength(heads[number]) < widths[number] + EDGE),

@@ -80,13 +80,24 @@ def smoothgrad(network: nn.Module, x: Tensor, targets: Tensor, settings: Setting
     with _drawn(settings.seed):
         for picture, target in zip(x, targets, strict=True):  # each with noise of its own range
             deviation = NOISE * float(picture.max() - picture.min())
-            parts.append(tunnel.attribute(_leaf(picture[None]), nt_type="smoothgrad", nt_samples=SAMPLES,
-                                          nt_samples_batch_size=8, stdevs=deviation, target=target, abs=False))  # fmt: skip
+            parts.append(
+                tunnel.attribute(
+                    _leaf(picture[None]),
+                    nt_type="smoothgrad",
+                    nt_samples=SAMPLES,
+                    nt_samples_batch_size=8,
+                    stdevs=deviation,
+                    target=target,
+                    abs=False,
+                )
+            )
     return torch.cat(parts)
 
 
 def integrated_gradients(network: nn.Module, x: Tensor, targets: Tensor, settings: Settings) -> Tensor:
-    """The gradient integrated from a picture of the mean colour to this one, times their difference  (Sundararajan et al. 2017)."""
+    """The gradient integrated from a picture of the mean colour to this one, times their difference  (Sundararajan
+    et al. 2017).
+    """
     method = IntegratedGradients(Counted(network, settings.passed))
     return method.attribute(_leaf(x), target=targets, n_steps=STEPS, internal_batch_size=max(TOGETHER, len(x))).float()
 
@@ -106,7 +117,8 @@ def guided_backprop(network: nn.Module, x: Tensor, targets: Tensor, settings: Se
 
 
 def deconvnet(network: nn.Module, x: Tensor, targets: Tensor, settings: Settings) -> Tensor:
-    """The unit that says most for the class, all others zero, projected back to the pixels  (Zeiler & Fergus 2014, section 2.1).
+    """The unit that says most for the class, all others zero, projected back to the pixels  (Zeiler & Fergus 2014,
+    section 2.1).
 
     The unit with the largest activation times gradient of the maps at which Grad-CAM looks. From the logit itself the
     projection often dies out, because nothing but positive sums passes a rectifier.
@@ -153,8 +165,13 @@ def occlusion(network: nn.Module, x: Tensor, targets: Tensor, settings: Settings
     window, stride = occluder(x.shape[2]), strides(x.shape[2])
     with torch.no_grad():
         return Occlusion(counted).attribute(
-            x, sliding_window_shapes=(x.shape[1], window, window), strides=(x.shape[1], stride, stride), target=targets,
-            baselines=0, perturbations_per_eval=max(1, TOGETHER // len(x)))  # fmt: skip
+            x,
+            sliding_window_shapes=(x.shape[1], window, window),
+            strides=(x.shape[1], stride, stride),
+            target=targets,
+            baselines=0,
+            perturbations_per_eval=max(1, TOGETHER // len(x)),
+        )
 
 
 def gradcam(network: nn.Module, x: Tensor, targets: Tensor, settings: Settings) -> Tensor:
@@ -197,10 +214,14 @@ def _positions(size: int) -> int:
     return -(-max(0, size - occluder(size)) // strides(size)) + 1
 
 
+def _occlusions(size: int) -> int:
+    return _positions(size) ** 2 + 1
+
+
 # fmt: off
 METHODS = {
     "gradcam":              Method("Grad-CAM",               gradcam,              True,  False, lambda _: 1),
-    "occlusion":            Method("occlusion",              occlusion,            True,  False, lambda s: _positions(s) ** 2 + 1),
+    "occlusion":            Method("occlusion",              occlusion,            True,  False, _occlusions),
     "integrated_gradients": Method("integrated gradients",   integrated_gradients, True,  False, lambda _: STEPS),
     "smoothgrad":           Method("SmoothGrad",             smoothgrad,           False, False, lambda _: SAMPLES),
     "saliency":             Method("saliency",               saliency,             False, False, lambda _: 1),

@@ -29,9 +29,10 @@ class EmbeddingMap:
         places: N 2 in [0, 1].
         method: "pca" or "tsne".
         explained: share of the variance that the plane keeps; of PCA only.
-        trustworthiness: in [0, 1], 1 where the plane's neighbours are neighbours in feature space too  (Venna & Kaski 2001).
-        accuracy: of `NEIGHBOURS` neighbours voting without the picture itself, in feature space and in the plane; None where
-            there are no labels.
+        trustworthiness: in [0, 1], 1 where the plane's neighbours are neighbours in feature space too  (Venna & Kaski
+            2001).
+        accuracy: of `NEIGHBOURS` neighbours voting without the picture itself, in feature space and in the plane; None
+            where there are no labels.
     """
 
     places: NDArray[np.float64]
@@ -41,8 +42,9 @@ class EmbeddingMap:
     accuracy: tuple[float, float] | None
 
 
-def lay_out(values: NDArray[np.float32], method: Method = "tsne", labels: NDArray[np.int64] | None = None,
-            seed: int = 0) -> EmbeddingMap:  # fmt: skip
+def lay_out(
+    values: NDArray[np.float32], method: Method = "tsne", labels: NDArray[np.int64] | None = None, seed: int = 0
+) -> EmbeddingMap:
     """Places of features N d.
 
     Args:
@@ -82,7 +84,8 @@ def _vote(values: NDArray, labels: NDArray[np.int64]) -> float:
 def draw(
     found: EmbeddingMap, pictures: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """The map as a picture, uint8 H W 3: thumbnails framed in the colour of their class, a dot where one would hide another.
+    """The map as a picture, uint8 H W 3: thumbnails framed in the colour of their class, a dot where one would hide
+    another.
 
     Args:
         found: places.
@@ -126,6 +129,9 @@ def draw(
 
 
 def _colours(count: int) -> list[tuple[int, int, int]]:
-    wheel = [colormaps["tab10"](number) for number in range(10)] if count <= 10 else \
-        [colormaps["turbo"]((number + 0.5) / count) for number in range(count)]  # fmt: skip
+    wheel = (
+        [colormaps["tab10"](number) for number in range(10)]
+        if count <= 10
+        else [colormaps["turbo"]((number + 0.5) / count) for number in range(count)]
+    )
     return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b, _ in wheel[:count]]

@@ -134,9 +134,17 @@ def class_index(classifier: Classifier, name: str) -> int:
     return classifier.classes.index(name)
 
 
-def explain(classifier: Classifier, pictures: Sequence[Shown], methods: Sequence[str] = (), *, target: str | None = None,
-            layer: str | None = None, top: int = 3, seed: int = 0,
-            track: files.Track[Any] = files.silently) -> Iterator[Explanation]:  # fmt: skip
+def explain(
+    classifier: Classifier,
+    pictures: Sequence[Shown],
+    methods: Sequence[str] = (),
+    *,
+    target: str | None = None,
+    layer: str | None = None,
+    top: int = 3,
+    seed: int = 0,
+    track: files.Track[Any] = files.silently,
+) -> Iterator[Explanation]:
     """Explanations, one per picture; the classifier's network is left as it is, to the bit.
 
     Args:
@@ -154,8 +162,10 @@ def explain(classifier: Classifier, pictures: Sequence[Shown], methods: Sequence
     """
     asked, names = bool(methods), chosen_methods(methods)
     if layer is not None and not {"gradcam", "deconvnet"} & set(names):
-        raise UsageError(f"layer would have no effect: of the methods only gradcam and deconvnet look at a layer, and "
-                         f"methods={','.join(names)}")  # fmt: skip
+        raise UsageError(
+            f"layer would have no effect: of the methods only gradcam and deconvnet look at a layer, and "
+            f"methods={','.join(names)}"
+        )
     wanted = None if target is None else class_index(classifier, target)
     size = classifier.preprocessing.size
     total = len(pictures) * (1 + sum(METHODS[name].passes(size) for name in names))
@@ -173,8 +183,9 @@ def explain(classifier: Classifier, pictures: Sequence[Shown], methods: Sequence
         yield from _assembled(classifier, some, logits, targets, found, omitted, top)
 
 
-def _attributed(classifier: Classifier, names: Sequence[str], x: Tensor, targets: Tensor, settings: Settings,
-                asked: bool) -> tuple[dict[str, Tensor], dict[str, str]]:  # fmt: skip
+def _attributed(
+    classifier: Classifier, names: Sequence[str], x: Tensor, targets: Tensor, settings: Settings, asked: bool
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Method -> N C H W, and method -> why not, which is an error where the method was asked for."""
     found, omitted = {}, {}
     for name in names:
@@ -187,8 +198,15 @@ def _attributed(classifier: Classifier, names: Sequence[str], x: Tensor, targets
     return found, omitted
 
 
-def _assembled(classifier: Classifier, some: Sequence[Shown], logits: Tensor, targets: Tensor, found: dict[str, Tensor],
-               omitted: dict[str, str], top: int) -> Iterator[Explanation]:  # fmt: skip
+def _assembled(
+    classifier: Classifier,
+    some: Sequence[Shown],
+    logits: Tensor,
+    targets: Tensor,
+    found: dict[str, Tensor],
+    omitted: dict[str, str],
+    top: int,
+) -> Iterator[Explanation]:
     probabilities = classifier.probabilities(logits).cpu()
     heats = {name: heat(METHODS[name], values).numpy() for name, values in found.items()}
     for number, one in enumerate(some):

@@ -1,12 +1,16 @@
-"""Whether maps tell the truth: does hiding what they point at matter, do they depend on the weights, do they find the object.
+"""Whether maps tell the truth: does hiding what they point at matter, do they depend on the weights, do they find the
+object.
 
 Three questions that need no human judge:
 - deletion and insertion  (Petsiuk et al. 2018, RISE, section 4.2): the probability of the class while pixels vanish, or
   appear in a blurred picture, the strongest first;
-- randomised weights  (Adebayo et al. 2018, section 3): a map that stays the same while layer after layer loses what it has
+- randomised weights  (Adebayo et al. 2018, section 3): a map that stays the same while layer after layer loses what it
+has
   learned shows the picture, not the network;
-- a planted object: the picture at half its size in a corner of itself in shuffled blocks. How much of the map lies in that
-  corner, and whether its maximum does (the pointing game, Zhang et al. 2016), is known by construction; chance is a quarter.
+- a planted object: the picture at half its size in a corner of itself in shuffled blocks. How much of the map lies in
+that
+  corner, and whether its maximum does (the pointing game, Zhang et al. 2016), is known by construction; chance is a
+  quarter.
 """
 
 import copy
@@ -48,10 +52,10 @@ class Faithfulness:
         deletion_curve, insertion_curve: mean probability at each step, from nothing changed to all.
         energy: share of the map in the planted corner.
         pointing: whether the map's maximum lies there.
-        recognised: whether the class is still the likeliest (of more than `MANY` classes among the five likeliest) where the
-            picture is planted; else the two above say little.
-        randomised: part of the network, from the logits downwards -> mean rank correlation of the maps before and after it
-            and all above it lost their weights.
+        recognised: whether the class is still the likeliest (of more than `MANY` classes among the five likeliest)
+            where the picture is planted; else the two above say little.
+        randomised: part of the network, from the logits downwards -> mean rank correlation of the maps before and after
+            it and all above it lost their weights.
     """
 
     method: str
@@ -70,17 +74,34 @@ class Faithfulness:
         def mean(values: Sequence[float]) -> float | None:
             return float(np.mean(values)) if len(values) else None
 
-        return {"method": self.method, "n": len(self.deletion), "deletion_auc": mean(self.deletion),
-                "insertion_auc": mean(self.insertion), "energy_in_object": mean(self.energy),
-                "pointing_game": mean(self.pointing), "planted_recognised": mean(self.recognised),
-                "randomised": self.randomised,
-                "deletion": self.deletion, "insertion": self.insertion, "energy": self.energy, "pointing": self.pointing,
-                "deletion_curve": self.deletion_curve, "insertion_curve": self.insertion_curve}  # fmt: skip
+        return {
+            "method": self.method,
+            "n": len(self.deletion),
+            "deletion_auc": mean(self.deletion),
+            "insertion_auc": mean(self.insertion),
+            "energy_in_object": mean(self.energy),
+            "pointing_game": mean(self.pointing),
+            "planted_recognised": mean(self.recognised),
+            "randomised": self.randomised,
+            "deletion": self.deletion,
+            "insertion": self.insertion,
+            "energy": self.energy,
+            "pointing": self.pointing,
+            "deletion_curve": self.deletion_curve,
+            "insertion_curve": self.insertion_curve,
+        }
 
 
-def faithfulness(classifier: Classifier, inputs: NDArray[np.uint8], methods: Sequence[str], *, target: int | None = None,
-                 layer: str | None = None, seed: int = 0,
-                 track: files.Track[Any] = files.silently) -> list[Faithfulness]:  # fmt: skip
+def faithfulness(
+    classifier: Classifier,
+    inputs: NDArray[np.uint8],
+    methods: Sequence[str],
+    *,
+    target: int | None = None,
+    layer: str | None = None,
+    seed: int = 0,
+    track: files.Track[Any] = files.silently,
+) -> list[Faithfulness]:
     """Every method that the network has, and pixels in random order.
 
     Args:
@@ -111,8 +132,11 @@ def faithfulness(classifier: Classifier, inputs: NDArray[np.uint8], methods: Seq
     reasons: list[str] = []
     for name in (*methods, RANDOM):
         try:
-            maps, planted_maps = (noise, noise) if name == RANDOM else (_maps(classifier.network, name, pictures, targets, settings)
-                                                                  for pictures in (x, y))  # fmt: skip
+            maps, planted_maps = (
+                (noise, noise)
+                if name == RANDOM
+                else (_maps(classifier.network, name, pictures, targets, settings) for pictures in (x, y))
+            )
         except UsageError as error:
             reasons.append(str(error))
             continue
@@ -142,7 +166,9 @@ def _maps(network: nn.Module, name: str, x: Tensor, targets: Tensor, settings: S
 def curves(
     classifier: Classifier, x: Tensor, targets: Tensor, maps: Tensor, passed: Callable[[int], None] = lambda _: None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Probability of the target N STEPS+1 while pixels vanish, and while they appear, in the order of the maps N H W."""
+    """Probability of the target N STEPS+1 while pixels vanish, and while they appear, in the order of the maps N H
+    W.
+    """
     network, size = private(classifier.network), x.shape[2]
     soft = blurred(x, BLUR * size / 224) if size >= 16 else torch.zeros_like(x)
     deletion, insertion = np.zeros((2, len(x), STEPS + 1))
@@ -163,7 +189,9 @@ def curves(
 def randomised(
     network: nn.Module, name: str, x: Tensor, targets: Tensor, maps: Tensor, settings: Settings
 ) -> dict[str, float]:
-    """Part -> mean rank correlation of the maps with those of a network whose weights are shuffled from the logits down to it."""
+    """Part -> mean rank correlation of the maps with those of a network whose weights are shuffled from the logits
+    down to it.
+    """
     lost = copy.deepcopy(private(network))
     for parameter in lost.parameters():
         parameter.data = parameter.data.clone()  # the user's share that memory
@@ -178,7 +206,9 @@ def randomised(
 
 
 def parts(network: nn.Module) -> list[str]:
-    """Parts of a network that have weights, from the logits down to the picture: head, stages, stem, or its children."""
+    """Parts of a network that have weights, from the logits down to the picture: head, stages, stem, or its
+    children.
+    """
     names = [*stage_names(network), "head"] if stage_names(network) else [name for name, _ in network.named_children()]
     return [name for name in reversed(names) if any(True for _ in network.get_submodule(name).parameters())]
 

@@ -1,4 +1,6 @@
-"""Weights that can be looked at: the filters of the first convolution, and templates where a layer reads whole pictures."""
+"""Weights that can be looked at: the filters of the first convolution, and templates where a layer reads whole
+pictures.
+"""
 
 from dataclasses import dataclass
 
@@ -33,8 +35,14 @@ def first_layer(classifier: Classifier) -> Filters:
     A linear classifier has one template per class, a network with a hidden layer a bank of them.
     """
     wanted = classifier.preprocessing
-    name, layer = next(((name, module) for name, module in classifier.network.named_modules()
-                        if isinstance(module, nn.Conv2d | nn.Linear)), ("", None))  # fmt: skip
+    name, layer = next(
+        (
+            (name, module)
+            for name, module in classifier.network.named_modules()
+            if isinstance(module, nn.Conv2d | nn.Linear)
+        ),
+        ("", None),
+    )
     if layer is None:
         return Filters("", False, [], [])
     weight = layer.weight.detach().float().cpu()
@@ -51,8 +59,8 @@ def first_layer(classifier: Classifier) -> Filters:
 def class_templates(classifier: Classifier) -> list[NDArray[np.uint8]]:
     """What each class's logit adds up over the pixels, uint8 S S C, of a network without convolutions.
 
-    Of a linear classifier its weights; of one with hidden layers the gradient of the logit at the mean picture, which is the
-    template that is at work there.
+    Of a linear classifier its weights; of one with hidden layers the gradient of the logit at the mean picture, which
+    is the template that is at work there.
     """
     wanted = classifier.preprocessing
     x = torch.zeros(len(classifier.classes), wanted.channels, wanted.size, wanted.size, requires_grad=True)

@@ -1,6 +1,7 @@
 """Grad-CAM: where the last maps that still have a place speak for a class.
 
-Captum has it too, but hooks the user's modules, fails where the next one works in place, needs the layer's name, and lets
+Captum has it too, but hooks the user's modules, fails where the next one works in place, needs the layer's name, and
+lets
 the gradient run down to the picture. Here the network is cut at the layer: below it nothing is remembered, and the
 gradient of the few layers above it is all that is added to one forward pass.
 """
@@ -22,7 +23,8 @@ class Cut:
 
     Args:
         network: private; its modules get hooks.
-        layer: dotted name; the last stage, or of a network without stages the last module, with a spatial map unless given.
+        layer: dotted name; the last stage, or of a network without stages the last module, with a spatial map unless
+            given.
 
     Attributes:
         name: of the layer where the network was cut last.
@@ -72,16 +74,21 @@ def cut_at(network: nn.Module, x: Tensor, layer: str | None = None) -> tuple[Cut
     with torch.enable_grad():
         logits = network(x.detach())
     if found.maps is None and layer is None:
-        raise UsageError(f"this network has no layer with feature maps, where Grad-CAM and deconvnet look: it is no "
-                         f"convolutional network, or its maps have shrunk to one pixel; {ALTERNATIVES}")  # fmt: skip
+        raise UsageError(
+            f"this network has no layer with feature maps, where Grad-CAM and deconvnet look: it is no "
+            f"convolutional network, or its maps have shrunk to one pixel; {ALTERNATIVES}"
+        )
     if found.maps is None:
-        raise UsageError(f"the layer {layer} gives no maps (channels x height x width with more than one pixel), so "
-                         f"Grad-CAM cannot look at it; leave layer out for the last one that does")  # fmt: skip
+        raise UsageError(
+            f"the layer {layer} gives no maps (channels x height x width with more than one pixel), so "
+            f"Grad-CAM cannot look at it; leave layer out for the last one that does"
+        )
     return found, logits
 
 
 def grad_cam(network: nn.Module, x: Tensor, targets: Tensor | None = None, layer: str | None = None) -> Tensor:
-    """Maps N 1 h w of a layer's size: ReLU of the maps' sum, weighted by their mean gradients  (Selvaraju et al. 2017, eq. 1-2).
+    """Maps N 1 h w of a layer's size: ReLU of the maps' sum, weighted by their mean gradients  (Selvaraju et al. 2017,
+    eq. 1-2).
 
     Args:
         network: maps N C H W to logits N classes; left as it is.

@@ -60,7 +60,8 @@ class Convolved:
 
 
 def gabor(angle: float, size: int = GABOR_SIZE, wavelength: float = 6.0, sigma: float = 3.0) -> NDArray[np.float32]:
-    """A wave under a Gaussian, which is what simple cells and first layers respond to  (Daugman 1985, eq. 1, even phase).
+    """A wave under a Gaussian, which is what simple cells and first layers respond to  (Daugman 1985, eq. 1, even
+    phase).
 
     Args:
         angle: of the wave's direction, from the horizontal [degrees]: 0 answers to vertical edges and bars.
@@ -76,8 +77,14 @@ def gabor(angle: float, size: int = GABOR_SIZE, wavelength: float = 6.0, sigma: 
     return (taps / np.abs(taps).sum()).astype(np.float32)
 
 
-def convolve(picture: NDArray[np.uint8], kernel: NDArray[np.float32] | list[list[float]], name: str = "", *, stride: int = 1,
-             padding: int | None = None) -> Convolved:  # fmt: skip
+def convolve(
+    picture: NDArray[np.uint8],
+    kernel: NDArray[np.float32] | list[list[float]],
+    name: str = "",
+    *,
+    stride: int = 1,
+    padding: int | None = None,
+) -> Convolved:
     """The picture, H W C, after a kernel, each channel by itself.
 
     Args:
@@ -139,14 +146,31 @@ def gallery(picture: NDArray[np.uint8], *, stride: int = 1, padding: int | None 
     panels = [Panel(one.picture(), f"{one.name}\n{written(KERNELS[one.name])}\n{_size(one)}") for one in classic]
     filters = [Panel(_taps(gabor(angle)), f"{angle:g}°") for angle in angles]
     return [
-        Section("Classic kernels", f"Each on the picture of {height} x {width} px (height x width), every colour by itself, "
-                f"{used}. Where the taps add up to 0, mid-grey is 0.", panels, columns=3, side=330),
-        Section("A bank of Gabor filters", f"Waves under a Gaussian, {GABOR_SIZE}x{GABOR_SIZE} px, "
-                f"{ANGLES} orientations; 0° answers to vertical structure.", filters, columns=ANGLES, side=120),
-        Section("What they respond to", "Of the grey picture; mid-grey is 0.",
-                [Panel(one.picture(), f"{one.name}\n{_size(one)}") for one in [*bank, loudest]], columns=3, side=330),
+        Section(
+            "Classic kernels",
+            f"Each on the picture of {height} x {width} px (height x width), every colour by itself, "
+            f"{used}. Where the taps add up to 0, mid-grey is 0.",
+            panels,
+            columns=3,
+            side=330,
+        ),
+        Section(
+            "A bank of Gabor filters",
+            f"Waves under a Gaussian, {GABOR_SIZE}x{GABOR_SIZE} px, "
+            f"{ANGLES} orientations; 0° answers to vertical structure.",
+            filters,
+            columns=ANGLES,
+            side=120,
+        ),
+        Section(
+            "What they respond to",
+            "Of the grey picture; mid-grey is 0.",
+            [Panel(one.picture(), f"{one.name}\n{_size(one)}") for one in [*bank, loudest]],
+            columns=3,
+            side=330,
+        ),
         _strides(picture),
-    ]  # fmt: skip
+    ]
 
 
 def _strides(picture: NDArray[np.uint8]) -> Section:
@@ -160,8 +184,11 @@ def _strides(picture: NDArray[np.uint8]) -> Section:
         drawn[: small.shape[0], : small.shape[1]] = small
         sums = f"height {one.sums[0]}\nwidth {one.sums[1]}"
         panels.append(Panel(drawn, f"stride {stride}, padding {padding}\n{sums}"))
-    text = ("The box blur 3x3, all at one scale: a stride of s keeps every s-th pixel, padding p adds p rows and columns of "
-            "zeros, seen as a dark border.")  # fmt: skip
+    text = (
+        "The box blur 3x3, all at one scale: a stride of s keeps every s-th pixel, padding p adds p rows and columns "
+        "of "
+        "zeros, seen as a dark border."
+    )
     return Section("Strides and padding", text, panels, columns=3, side=330)
 
 

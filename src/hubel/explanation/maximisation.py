@@ -1,7 +1,7 @@
 """Activation maximisation: the picture that a unit or a class would like best, found by gradient ascent.
 
-Without help the ascent ends in high frequencies that no photograph has; jitter, blur and decay hold it back (Simonyan et al.
-2014, section 2; Yosinski et al. 2015; Olah et al. 2017).
+Without help the ascent ends in high frequencies that no photograph has; jitter, blur and decay hold it back (Simonyan
+et al. 2014, section 2; Yosinski et al. 2015; Olah et al. 2017).
 """
 
 from typing import Any
@@ -24,8 +24,15 @@ STEPS, RATE = 96, 0.1  # of Adam-like normalised steps, in standard deviations o
 DECAY, BLUR_EVERY, SIGMA = 0.004, 8, 0.6
 
 
-def maximised(classifier: Classifier, layer: str | None, units: list[int], *, steps: int = STEPS, seed: int = 0,
-              track: files.Track[Any] = files.silently) -> list[NDArray[np.uint8]]:  # fmt: skip
+def maximised(
+    classifier: Classifier,
+    layer: str | None,
+    units: list[int],
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    track: files.Track[Any] = files.silently,
+) -> list[NDArray[np.uint8]]:
     """One picture per unit, uint8 S S C.
 
     Args:

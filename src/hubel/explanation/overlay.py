@@ -23,12 +23,15 @@ def at_own_size(maps: NDArray[np.float32], shape: tuple[int, ...], placement: Pl
     """
     size, (height, width) = maps.shape[0], shape[:2]
     # where the centre of each pixel of the picture lies in the input, in units of its side
-    places = [((np.arange(n, dtype=np.float32) + 0.5) * scale + offset) / size
-              for n, scale, offset in zip((height, width), placement.scale, placement.offset, strict=True)]  # fmt: skip
+    places = [
+        ((np.arange(n, dtype=np.float32) + 0.5) * scale + offset) / size
+        for n, scale, offset in zip((height, width), placement.scale, placement.offset, strict=True)
+    ]
     grid = np.stack(np.broadcast_arrays(places[1][None, :], places[0][:, None]), axis=-1)
     planes = torch.from_numpy(np.ascontiguousarray(maps.reshape(size, size, -1).transpose(2, 0, 1)))[None]
-    sampled = functional.grid_sample(planes, torch.from_numpy(2 * grid - 1)[None], mode="bilinear",
-                                     padding_mode="border", align_corners=False)  # fmt: skip
+    sampled = functional.grid_sample(
+        planes, torch.from_numpy(2 * grid - 1)[None], mode="bilinear", padding_mode="border", align_corners=False
+    )
     values = sampled[0].permute(1, 2, 0).numpy().reshape(height, width, *maps.shape[2:])
     values[((grid < 0) | (grid > 1)).any(axis=-1)] = np.nan
     return values

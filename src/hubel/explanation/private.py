@@ -27,8 +27,10 @@ def private(network: nn.Module) -> nn.Module:
     """
     for path, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
-            raise UsageError(f"{path or 'the network'} is a TorchScript program, which cannot be looked into; explain the network "
-                             f"built of the nn.Module it was made from")  # fmt: skip
+            raise UsageError(
+                f"{path or 'the network'} is a TorchScript program, which cannot be looked into; explain the network "
+                f"built of the nn.Module it was made from"
+            )
     memo: dict[int, Any] = {}
     for module in network.modules():
         # a tensor that is no parameter, as the old weight_norm leaves one, would refuse to be copied
@@ -50,8 +52,9 @@ class Reader:
         read: what is kept of maps; a copy unless given, for an activation in place would write over them.
     """
 
-    def __init__(self, network: nn.Module, layers: Sequence[str], example: Tensor,
-                 read: Callable[[Tensor], Any] = Tensor.clone) -> None:  # fmt: skip
+    def __init__(
+        self, network: nn.Module, layers: Sequence[str], example: Tensor, read: Callable[[Tensor], Any] = Tensor.clone
+    ) -> None:
         self.network, self.read = private(network), read
         self.found: dict[str, Any] = {}
         self.met, self.last = 0, -1

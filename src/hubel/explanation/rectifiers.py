@@ -1,7 +1,7 @@
 """ReLUs that treat the gradient differently on its way back: guided backpropagation and the deconvolutional network.
 
-Both methods are the ordinary gradient with another rule at every rectifier. Captum's versions hook modules, so they miss
-functional calls and fail on in-place or reused ones; here the calls of torch's functions are watched instead.
+Both methods are the ordinary gradient with another rule at every rectifier. Captum's versions hook modules, so they
+miss functional calls and fail on in-place or reused ones; here the calls of torch's functions are watched instead.
 """
 
 from typing import Any, Literal
@@ -14,10 +14,28 @@ from torch.overrides import TorchFunctionMode
 from hubel.training.cpu.fusion import CLAMPS
 
 Rule = Literal["guided", "deconvnet"]
-IN_PLACE = {functional.relu_, torch.relu_, Tensor.relu_, functional.hardtanh_, torch.clamp_, Tensor.clamp_,
-            torch.clamp_min_, Tensor.clamp_min_}  # fmt: skip
-BOUNDED = {functional.hardtanh, functional.hardtanh_, torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_,
-           torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}  # fmt: skip
+IN_PLACE = {
+    functional.relu_,
+    torch.relu_,
+    Tensor.relu_,
+    functional.hardtanh_,
+    torch.clamp_,
+    Tensor.clamp_,
+    torch.clamp_min_,
+    Tensor.clamp_min_,
+}
+BOUNDED = {
+    functional.hardtanh,
+    functional.hardtanh_,
+    torch.clamp,
+    torch.clamp_,
+    Tensor.clamp,
+    Tensor.clamp_,
+    torch.clamp_min,
+    torch.clamp_min_,
+    Tensor.clamp_min,
+    Tensor.clamp_min_,
+}
 POOLS = {functional.max_pool2d, torch.max_pool2d, functional.adaptive_max_pool2d, functional.max_pool2d_with_indices}
 
 
@@ -25,9 +43,9 @@ class Rectifiers(TorchFunctionMode):
     """Inside this context every ReLU and ReLU6 passes back only positive gradients.
 
     Args:
-        rule: `guided` also keeps the ReLU's own rule, that nothing passes where its input was negative  (Springenberg et
-            al. 2015, Figure 1); `deconvnet` drops it  (Zeiler & Fergus 2014, section 2.1). The switches of max pooling are
-            autograd's own.
+        rule: `guided` also keeps the ReLU's own rule, that nothing passes where its input was negative  (Springenberg
+            et al. 2015, Figure 1); `deconvnet` drops it  (Zeiler & Fergus 2014, section 2.1). The switches of max
+            pooling are autograd's own.
 
     Attributes:
         met: how many rectifiers were called.

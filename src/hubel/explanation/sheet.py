@@ -1,4 +1,6 @@
-"""Sheets: pictures with captions in titled sections, painted as one PNG; the page of `report.gallery` shows the same."""
+"""Sheets: pictures with captions in titled sections, painted as one PNG; the page of `report.gallery` shows the
+same.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,8 +66,10 @@ def paint(sections: Sequence[Section], path: Path) -> None:
     width = 2 * MARGIN + max(_width(section) for section in sections)
     height = 2 * MARGIN + sum(_height(section, width) for section in sections)
     if height > MOST:
-        raise UsageError(f"the sheet would be {height:,} px high, more than the {MOST:,} px that viewers open; give fewer "
-                         f"pictures, or write a page (.html)")  # fmt: skip
+        raise UsageError(
+            f"the sheet would be {height:,} px high, more than the {MOST:,} px that viewers open; give fewer "
+            f"pictures, or write a page (.html)"
+        )
     canvas = Image.new("RGB", (width, height), "white")
     top = MARGIN
     for section in sections:

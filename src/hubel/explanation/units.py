@@ -1,4 +1,6 @@
-"""What the units of a network respond to: its maps of a picture, the pictures that excite a channel most, its projection."""
+"""What the units of a network respond to: its maps of a picture, the pictures that excite a channel most, its
+projection.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,8 +58,10 @@ def spatial_stages(classifier: Classifier) -> list[str]:
         if maps.ndim == 4 and maps[0, 0].numel() > 1
     ]
     if not found:
-        raise UsageError(f"{classifier.model} has no layer with feature maps: it is no convolutional network; the templates of "
-                         f"its first layer are what there is to see")  # fmt: skip
+        raise UsageError(
+            f"{classifier.model} has no layer with feature maps: it is no convolutional network; the templates of "
+            f"its first layer are what there is to see"
+        )
     return found
 
 
@@ -84,8 +88,15 @@ def strongest_channels(maps: Tensor, most: int) -> list[int]:
     return maps.flatten(1).mean(dim=1).topk(min(most, len(maps))).indices.tolist()
 
 
-def excited(classifier: Classifier, split: Pictures, layers: Sequence[str], channels: int, *, best: int = NINE,
-            track: files.Track[Any] = files.silently) -> list[Excited]:  # fmt: skip
+def excited(
+    classifier: Classifier,
+    split: Pictures,
+    layers: Sequence[str],
+    channels: int,
+    *,
+    best: int = NINE,
+    track: files.Track[Any] = files.silently,
+) -> list[Excited]:
     """For the channels of each layer that vary most from picture to picture: the places that excite them most.
 
     Args:
@@ -124,8 +135,9 @@ def _inputs(classifier: Classifier, split: Pictures, which: NDArray[np.int64]) -
     return classifier.preprocessing.normalise(pictures.to(place_of(classifier.network)))
 
 
-def _excited(classifier: Classifier, split: Pictures, layer: str, channel: int, order: Tensor, values: Tensor,
-             places: Tensor) -> Excited:  # fmt: skip
+def _excited(
+    classifier: Classifier, split: Pictures, layer: str, channel: int, order: Tensor, values: Tensor, places: Tensor
+) -> Excited:
     """The patches around the strongest places, cut to what the unit can see, and their projections."""
     which = order.numpy()
     x = _inputs(classifier, split, which)

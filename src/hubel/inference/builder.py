@@ -50,7 +50,8 @@ class Builder:
         return step.to
 
     def joined(self, node: Any, kind: str | None = None) -> Step | None:
-        """The step of a node, no longer waiting, so that what follows joins it: an activation, or to a convolution a sum.
+        """The step of a node, no longer waiting, so that what follows joins it: an activation, or to a convolution a
+        sum.
 
         None where another reads the node too, or where something has joined that comes after.
         """

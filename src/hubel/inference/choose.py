@@ -1,8 +1,8 @@
 """Which engine computes: measured side by side on this machine with these pictures, and verified against eager.
 
-An engine has to earn what preparing it costs, so the number of pictures to come decides what is tried. What was measured
-is kept in the cache folder; the next job with the same weights, shape, machine and versions only prepares the winner, and
-verifies it again.
+An engine has to earn what preparing it costs, so the number of pictures to come decides what is tried. What was
+measured is kept in the cache folder; the next job with the same weights, shape, machine and versions only prepares the
+winner, and verifies it again.
 """
 
 import hashlib
@@ -85,8 +85,15 @@ class Choice:
     trials: tuple[Trial, ...] = ()
 
 
-def choose(model: nn.Module, example: Tensor, *, pictures: float = float("inf"), engine: str = "auto",
-           precision: Precision | None = None, thorough: bool = False) -> Choice:  # fmt: skip
+def choose(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    pictures: float = float("inf"),
+    engine: str = "auto",
+    precision: Precision | None = None,
+    thorough: bool = False,
+) -> Choice:
     """The quickest verified engine for the pictures to come.
 
     Args:
@@ -98,7 +105,8 @@ def choose(model: nn.Module, example: Tensor, *, pictures: float = float("inf"),
         thorough: measure everything, as a table for a person needs it, and trust no earlier measurement.
 
     Raises:
-        UsageError: an unknown engine, one that is not installed, a precision it has not, or logits that are not eager's.
+        UsageError: an unknown engine, one that is not installed, a precision it has not, or logits that are not
+        eager's.
     """
     if engine != "auto":
         able(engine, precision)
@@ -170,13 +178,17 @@ class _Search:
         finals = _in_turns(calls, self.example)
         trials = [finals.get(trial, trial) for trial in trials]
         self.remember(trials)
-        chosen = min(finals.values(), key=lambda trial: trial.seconds(self.pictures) if self.pictures < 1e9 else
-                     1 / trial.images_per_second)  # fmt: skip
+        chosen = min(
+            finals.values(),
+            key=lambda trial: trial.seconds(self.pictures) if self.pictures < 1e9 else 1 / trial.images_per_second,
+        )
         call = next(call for trial, call in calls.items() if finals[trial] is chosen)
         return self.choice(call, chosen, trials)
 
     def asked(self, trial: Trial) -> bool:
-        """Whether it may be chosen: the engine and the precision that were asked for are taken however slow they are."""
+        """Whether it may be chosen: the engine and the precision that were asked for are taken however slow they
+        are.
+        """
         return self.engine in ("auto", trial.engine) and self.precision in (None, trial.precision)
 
     def tried(self, name: str) -> Iterator[tuple[Trial, Call | None]]:
@@ -221,8 +233,10 @@ class _Search:
             ""
             if chosen.engine == "eager"
             else (
-                f", {chosen.images_per_second / base.images_per_second:.1f}x eager; logits within {100 * chosen.difference:.2g} % "
-                f"of eager's, the same class for {round(chosen.agreement * len(self.example))} of {len(self.example)} pictures"
+                f", {chosen.images_per_second / base.images_per_second:.1f}x eager; logits within "
+                f"{100 * chosen.difference:.2g} % "
+                f"of eager's, the same class for {round(chosen.agreement * len(self.example))} of {len(self.example)} "
+                "pictures"
             )
         )
         failed = sorted({f"{t.engine} {t.precision}: {t.dropped}" for t in trials if t.dropped and t.images_per_second})
@@ -241,8 +255,16 @@ class _Search:
     def path(self) -> Path:
         """Where this search's measurements are kept."""
         packages = {name: _version(name) for name in ("openvino", "onnxruntime")}
-        about = [versions(), packages, list(ENGINES), torch.get_num_threads(), list(self.example.shape), str(self.example.dtype),
-                 str(self.model), weights_sha256(self.model.state_dict())]  # fmt: skip
+        about = [
+            versions(),
+            packages,
+            list(ENGINES),
+            torch.get_num_threads(),
+            list(self.example.shape),
+            str(self.example.dtype),
+            str(self.model),
+            weights_sha256(self.model.state_dict()),
+        ]
         return files.cache_folder() / "engines" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
 
     def remember(self, trials: Sequence[Trial]) -> None:
@@ -252,15 +274,20 @@ class _Search:
                 files.write(self.path(), json.dumps([asdict(trial) for trial in trials]))
 
     def remembered(self) -> Choice | None:
-        """The winner of an earlier search, prepared and verified again; None where there is none, or too little was tried."""
+        """The winner of an earlier search, prepared and verified again; None where there is none, or too little was
+        tried.
+        """
         if self.thorough:
             return None
         try:
             trials = [Trial(**row) for row in json.loads(self.path().read_text())]
         except (OSError, ValueError, TypeError):
             return None
-        admitted = [trial for trial in trials if not trial.dropped and trial.engine in self.names()
-                    and trial.precision in self.precisions(trial.engine)]  # fmt: skip
+        admitted = [
+            trial
+            for trial in trials
+            if not trial.dropped and trial.engine in self.names() and trial.precision in self.precisions(trial.engine)
+        ]
         if not admitted:
             return None
         chosen = min(admitted, key=lambda trial: trial.seconds(min(self.pictures, 1e9)))
@@ -276,8 +303,11 @@ class _Search:
 def arrangements(name: str, batch: int) -> list[tuple[int, int]]:
     """(chunk, streams) to try: the whole batch on all cores; small chunks, one per core."""
     threads = torch.get_num_threads()
-    split = [(chunk, threads) for chunk in CHUNKS if chunk * threads <= batch] if threads > 1 else (
-        [(chunk, 1) for chunk in CHUNKS if chunk < batch])  # fmt: skip
+    split = (
+        [(chunk, threads) for chunk in CHUNKS if chunk * threads <= batch]
+        if threads > 1
+        else ([(chunk, 1) for chunk in CHUNKS if chunk < batch])
+    )
     return [(batch, 1), *(split if ENGINES[name].streams else [])]
 
 
@@ -288,7 +318,9 @@ def _timed(call: Call, example: Tensor) -> tuple[Tensor, float]:
 
 
 def _pace(call: Call, example: Tensor) -> float:
-    """Seconds of a call among its like. The first wakes threads and fills caches; it counts only where no other follows."""
+    """Seconds of a call among its like. The first wakes threads and fills caches; it counts only where no other
+    follows.
+    """
     times = [_timed(call, example)[1]]
     while sum(times) < LOOK:
         times.append(_timed(call, example)[1])
@@ -304,8 +336,10 @@ def _in_turns(calls: dict[Trial, Call], example: Tensor) -> dict[Trial, Trial]:
             break
         for trial in list(calls)[:: 1 if turn % 2 else -1]:
             found[trial].append(_pace(calls[trial], example))
-    return {trial: replace(trial, images_per_second=len(example) / statistics.median(times))
-            for trial, times in found.items()}  # fmt: skip
+    return {
+        trial: replace(trial, images_per_second=len(example) / statistics.median(times))
+        for trial, times in found.items()
+    }
 
 
 def _version(package: str) -> str:

@@ -3,9 +3,10 @@
     convert(model, example)              once per network: folding, tracing, export
     compile(example, precision, streams) once per shape: the callable that computes
 
-A callable takes any number of pictures. It works in chunks of as many as its example has, on `streams` requests at a time,
-each on its share of the cores: small chunks stay in the cache, and streams need not wait for each other after every layer.
-The first dimension of the example is the only one that may change.
+A callable takes any number of pictures. It works in chunks of as many as its example has, on `streams` requests at a
+time,
+each on its share of the cores: small chunks stay in the cache, and streams need not wait for each other after every
+layer. The first dimension of the example is the only one that may change.
 """
 
 import contextlib
@@ -168,9 +169,17 @@ def onnx_file(model: nn.Module, example: Tensor) -> bytes:
     at_least_two = torch.cat([example, example])[:2]  # one would be taken for a constant
     with _silence(), TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        torch.onnx.export(model, (at_least_two,), path, dynamo=True, verbose=False, external_data=False,
-                          input_names=["pictures"], output_names=["logits"],
-                          dynamic_shapes=({0: torch.export.Dim("pictures")},))  # fmt: skip
+        torch.onnx.export(
+            model,
+            (at_least_two,),
+            path,
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            input_names=["pictures"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("pictures")},),
+        )
         return path.read_bytes()
 
 
@@ -187,11 +196,15 @@ def _openvino(model: nn.Module, example: Tensor) -> Compile:
     def compiled(example: Tensor, precision: Precision, streams: int) -> Call:
         own = graph.clone()
         own.reshape(list(example.shape))
-        program = core.compile_model(own, "CPU", {
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "NUM_STREAMS": streams,
-        })  # fmt: skip
+        program = core.compile_model(
+            own,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "NUM_STREAMS": streams,
+            },
+        )
         return _Requests(program, len(example), streams)
 
     return compiled
@@ -241,7 +254,9 @@ class _Requests:
 
 
 def _native(model: nn.Module, example: Tensor) -> Compile:
-    """The network lowered to C that is compiled for this very processor; any number of pictures, one by one on every core."""
+    """The network lowered to C that is compiled for this very processor; any number of pictures, one by one on every
+    core.
+    """
     with _silence():
         lowered = lower(fold(model, example), example)
 
@@ -321,7 +336,9 @@ def able(name: str, precision: Precision | None) -> None:
     lookup(name, ENGINES, "engine")
     if precision is not None and precision not in ENGINES[name].precisions:
         others = [other for other, engine in ENGINES.items() if precision in engine.precisions]
-        raise UsageError(f"engine={name} computes in {' or '.join(ENGINES[name].precisions)}, not in {precision}; take "
-                         f"engine={' or '.join(others)}")  # fmt: skip
+        raise UsageError(
+            f"engine={name} computes in {' or '.join(ENGINES[name].precisions)}, not in {precision}; take "
+            f"engine={' or '.join(others)}"
+        )
     if reason := lacking(name):
         raise UsageError(reason)

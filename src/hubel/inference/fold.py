@@ -1,7 +1,7 @@
 """Batch norm folded into the convolution before it: a constant scale and shift per channel become weights and bias.
 
-Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR
-2018, section 3.2, equation 14.
+Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+CVPR 2018, section 3.2, equation 14.
 """
 
 import copy
@@ -21,11 +21,12 @@ FORM = ("dim", "size", "numel", "__get__")  # functions that read a tensor's for
 
 
 def fold(model: nn.Module, example: Tensor) -> nn.Module:
-    """A copy of the model, in evaluation mode, without the batch norms that have a convolution of their own before them.
+    """A copy of the model, in evaluation mode, without the batch norms that have a convolution of their own before
+    them.
 
     Which pairs belong together is seen in one forward pass, so any module will do, traceable or not: a norm is folded
-    when what it reads is what a convolution has written and nothing else reads it. The copy is of the model's own class;
-    a folded norm becomes the identity.
+    when what it reads is what a convolution has written and nothing else reads it. The copy is of the model's own
+    class; a folded norm becomes the identity.
 
     Args:
         model: any module.
@@ -66,8 +67,9 @@ def pairs(model: nn.Module, example: Tensor) -> list[Pair]:
             handle.remove()
     uses.count(result)  # what the model returns is read by its caller
     alone = {module for identity, (module, _) in written.items() if uses.of[identity] == 1}
-    return [(names[conv], names[norm]) for norm, conv in read.items()
-            if conv in alone and calls[conv] == calls[norm] == 1]  # fmt: skip
+    return [
+        (names[conv], names[norm]) for norm, conv in read.items() if conv in alone and calls[conv] == calls[norm] == 1
+    ]
 
 
 class _Uses(TorchFunctionMode):

@@ -1,7 +1,7 @@
 """A network lowered to the steps of native.c.
 
-torch exports it (`torch.export`); its operators become steps one by one, and what a step can take along, the activation after
-it or the sum with another map, becomes part of it.
+torch exports it (`torch.export`); its operators become steps one by one, and what a step can take along, the activation
+after it or the sum with another map, becomes part of it.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,8 @@ from hubel.recipe.fields import Precision
 
 
 def lower(model: nn.Module, example: Tensor) -> Callable[[Precision], Program]:
-    """From a network in evaluation mode, best with its batch norms folded, to its program for pictures like an example's.
+    """From a network in evaluation mode, best with its batch norms folded, to its program for pictures like an
+    example's.
 
     Raises:
         Unsupported: an operator, or a use of one, that has no step; by what is returned.
@@ -65,7 +66,8 @@ class Lowering:
         self.result = builder.buffer(results[0])
 
     def picture(self) -> int:
-        """Lowers what happens to a picture before the first layer, a factor and a summand per channel; where that layer is.
+        """Lowers what happens to a picture before the first layer, a factor and a summand per channel; where that layer
+        is.
 
         Both are read off three pictures, whatever operators compute them.
         """

@@ -31,9 +31,32 @@ KINDS = (
     "copy",
 )
 ACTIVATIONS = ("identity", "relu", "relu6", "silu", "sigmoid", "hardswish", "hardsigmoid")
-FIELDS = ("kind", "activation", "from", "other", "to", "height", "width", "channels", "out_height", "out_width",
-          "out_channels", "kernel_height", "kernel_width", "length", "stride_height", "stride_width", "pad_height",
-          "pad_width", "dilation_height", "dilation_width", "offset", "plain", "weight", "bias")  # fmt: skip
+FIELDS = (
+    "kind",
+    "activation",
+    "from",
+    "other",
+    "to",
+    "height",
+    "width",
+    "channels",
+    "out_height",
+    "out_width",
+    "out_channels",
+    "kernel_height",
+    "kernel_width",
+    "length",
+    "stride_height",
+    "stride_width",
+    "pad_height",
+    "pad_width",
+    "dilation_height",
+    "dilation_width",
+    "offset",
+    "plain",
+    "weight",
+    "bias",
+)
 """Of the C structure Step, all of 64 bits, in its order."""
 
 
@@ -90,15 +113,27 @@ class Step:
         """The fields of the C structure."""
         first = self.reads[0] if self.reads else self.to
         known = {
-            "kind": KINDS.index(self.kind), "activation": ACTIVATIONS.index(self.activation), "from": first.offset,
-            "other": self.reads[1].offset if len(self.reads) > 1 else -1, "to": self.to.offset,
-            "height": first.height, "width": first.width, "channels": first.stride,
-            "out_height": self.to.height, "out_width": self.to.width, "out_channels": self.to.stride,
-            "kernel_height": 1, "kernel_width": 1, "length": first.stride, "stride_height": 1, "stride_width": 1,
-            "dilation_height": 1, "dilation_width": 1,
+            "kind": KINDS.index(self.kind),
+            "activation": ACTIVATIONS.index(self.activation),
+            "from": first.offset,
+            "other": self.reads[1].offset if len(self.reads) > 1 else -1,
+            "to": self.to.offset,
+            "height": first.height,
+            "width": first.width,
+            "channels": first.stride,
+            "out_height": self.to.height,
+            "out_width": self.to.width,
+            "out_channels": self.to.stride,
+            "kernel_height": 1,
+            "kernel_width": 1,
+            "length": first.stride,
+            "stride_height": 1,
+            "stride_width": 1,
+            "dilation_height": 1,
+            "dilation_width": 1,
             "weight": self.weight.data_ptr() if self.weight is not None else 0,
             "bias": self.bias.data_ptr() if self.bias is not None else 0,
-        } | self.params  # fmt: skip
+        } | self.params
         return [known.get(name, 0) for name in FIELDS]
 
 
@@ -127,8 +162,19 @@ class Program:
             if len(self.arena) < (threads := torch.get_num_threads()):
                 self.arena = torch.zeros(threads, self.bytes, dtype=torch.uint8)
             size = x.nbytes // max(len(x), 1)
-            compiled.call(SOURCE, f"run_{self.precision}", self.rows, x, logits, self.arena, len(self.rows), len(x), size,
-                          self.classes, self.bytes)  # fmt: skip
+            compiled.call(
+                SOURCE,
+                f"run_{self.precision}",
+                self.rows,
+                x,
+                logits,
+                self.arena,
+                len(self.rows),
+                len(x),
+                size,
+                self.classes,
+                self.bytes,
+            )
         return logits
 
 

@@ -1,4 +1,6 @@
-"""What becomes of each operator of torch in a program of native.c: one function each, with the operator's own arguments."""
+"""What becomes of each operator of torch in a program of native.c: one function each, with the operator's own
+arguments.
+"""
 
 # ruff: noqa: ARG001 -- a rule takes all arguments of its operator, whether it reads them or not
 

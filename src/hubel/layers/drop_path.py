@@ -27,8 +27,9 @@ class DropPath(nn.Module):
     def __init__(self, drop: float, per: str = "picture") -> None:
         super().__init__()
         if not 0 <= drop < 1:
-            raise UsageError(f"a drop-path probability lies in [0, 1), {drop} does not: a branch that is never kept "
-                             f"learns nothing")  # fmt: skip
+            raise UsageError(
+                f"a drop-path probability lies in [0, 1), {drop} does not: a branch that is never kept learns nothing"
+            )
         if per not in PER:
             raise UsageError(f"drop-path draws per {' or '.join(PER)}, not per {per!r}")
         self.drop = drop

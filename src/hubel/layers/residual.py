@@ -12,8 +12,9 @@ Norm = Callable[[int], nn.Module]
 """A normalisation layer from the number of channels."""
 
 
-def conv_norm(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1,
-              norm: Norm = nn.BatchNorm2d) -> list[nn.Module]:  # fmt: skip
+def conv_norm(
+    c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1, norm: Norm = nn.BatchNorm2d
+) -> list[nn.Module]:
     """A convolution that keeps the size (divided by its stride) and its batch norm; the norm makes a bias useless."""
     conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     return [conv, norm(c_out)]
@@ -86,8 +87,9 @@ class PadShortcut(nn.Module):
         return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
-def residual_stages(block: Block, widths: Sequence[int], counts: Sequence[int], c_in: int,
-                    widen: int = 1, first: Block | None = None) -> list[nn.Module]:  # fmt: skip
+def residual_stages(
+    block: Block, widths: Sequence[int], counts: Sequence[int], c_in: int, widen: int = 1, first: Block | None = None
+) -> list[nn.Module]:
     """One stage per width, of so many blocks; the first block of every stage but the first halves the picture.
 
     Args:

@@ -21,9 +21,11 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         self.squeeze = nn.AdaptiveAvgPool2d(1)
         self.excite = nn.Sequential(
-            nn.Conv2d(channels, squeezed, 1), activation(),  # fully connected: the map is 1x1
-            nn.Conv2d(squeezed, channels, 1), nn.Sigmoid(),
-        )  # fmt: skip
+            nn.Conv2d(channels, squeezed, 1),
+            activation(),  # fully connected: the map is 1x1
+            nn.Conv2d(squeezed, channels, 1),
+            nn.Sigmoid(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """N C H W, kept."""

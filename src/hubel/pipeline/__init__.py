@@ -1,1 +1,3 @@
-"""From a path to a finished run, and from a finished run to what it is evaluated on: what commands and estimator call."""
+"""From a path to a finished run, and from a finished run to what it is evaluated on: what commands and estimator
+call.
+"""

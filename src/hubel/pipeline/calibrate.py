@@ -66,8 +66,16 @@ class Calibration:
         sizes = fast.Sizes(len(data.train), len(data.val), len(data.test) if data.test else 0)
         pace = self.paces[self.choice]
         after = self.closing + (sizes.val + sizes.test) * pace.scoring
-        plan = fast.Plan(self.budget, before, after, 0, self.choice.model, self.choice.size, self.batch,
-                         {f"{row.model} at {row.size} px": found for row, found in self.paces.items()})  # fmt: skip
+        plan = fast.Plan(
+            self.budget,
+            before,
+            after,
+            0,
+            self.choice.model,
+            self.choice.size,
+            self.batch,
+            {f"{row.model} at {row.size} px": found for row, found in self.paces.items()},
+        )
         steps = fast.steps_within(plan.training, pace, sizes, self.batch)
         if steps < fast.LEAST_STEPS:
             raise fast.too_small(self.budget, before, after, pace, sizes, self.batch)
@@ -75,7 +83,8 @@ class Calibration:
 
 
 def measure(recipe: Recipe, opened: Opened, before: float, prepare: Prepare, finish: Finish) -> Calibration:
-    """Measures candidates from the cheapest on, until one is too dear, and rehearses a run of the strongest that is not.
+    """Measures candidates from the cheapest on, until one is too dear, and rehearses a run of the strongest that is
+    not.
 
     Args:
         recipe: with a budget; a model, size or batch in it is kept.
@@ -90,8 +99,10 @@ def measure(recipe: Recipe, opened: Opened, before: float, prepare: Prepare, fin
     assert recipe.budget is not None
     for key in ("epochs", "steps"):
         if getattr(recipe, key) is not None:
-            raise UsageError(f"{key}={getattr(recipe, key)} and budget={recipe.budget:g} both decide how long to train; give "
-                             f"one of them")  # fmt: skip
+            raise UsageError(
+                f"{key}={getattr(recipe, key)} and budget={recipe.budget:g} both decide how long to train; give "
+                f"one of them"
+            )
     began = time.monotonic() - before
     sizes = expected(opened, recipe)
     batch = batch_for(recipe, sizes.train)
@@ -143,8 +154,11 @@ def expected(opened: Opened, recipe: Recipe) -> fast.Sizes:
     counts = {name: len(part.labels) for name, part in opened.source.parts.items()}
     whole = counts.get("train", counts.get("all", 0))
     fractions = {"val": recipe.val_fraction, "test": recipe.test_fraction}
-    drawn = {name: round(whole * (DEFAULT_FRACTION if share is None else share))
-             for name, share in fractions.items() if name not in counts}  # fmt: skip
+    drawn = {
+        name: round(whole * (DEFAULT_FRACTION if share is None else share))
+        for name, share in fractions.items()
+        if name not in counts
+    }
     return fast.Sizes(whole - sum(drawn.values()), *(drawn.get(name, counts.get(name, 0)) for name in ("val", "test")))
 
 
@@ -170,8 +184,9 @@ def decoding(opened: Opened, size: int, recipe: Recipe) -> float:
 
 
 def _preprocessing(size: int, channels: int, recipe: Recipe) -> Preprocessing:
-    return Preprocessing(size=size, channels=channels, fit=recipe.fit or "pad", mean=(0.5,) * channels,
-                         std=(0.25,) * channels)  # fmt: skip
+    return Preprocessing(
+        size=size, channels=channels, fit=recipe.fit or "pad", mean=(0.5,) * channels, std=(0.25,) * channels
+    )
 
 
 def made_up(opened: Opened, recipe: Recipe, row: fast.Candidate, train: int) -> Splits:
@@ -182,8 +197,10 @@ def made_up(opened: Opened, recipe: Recipe, row: fast.Candidate, train: int) -> 
     real = opened.source.parts["train" if "train" in opened.source.parts else "all"].labels
     labels = real[np.arange(count) % len(real)]
     names = [f"noise {number}" for number in range(count)]
-    own, val = (Split(images, np.arange(count)[which], labels[which], names[which])
-                for which in (slice(0, train), slice(train, count)))  # fmt: skip
+    own, val = (
+        Split(images, np.arange(count)[which], labels[which], names[which])
+        for which in (slice(0, train), slice(train, count))
+    )
     return Splits("noise", classes, own, val, None, _preprocessing(row.size, channels, recipe), "")
 
 
@@ -202,8 +219,9 @@ def _pace(recipe: Recipe, opened: Opened, row: fast.Candidate, batch: int, prepa
     return fast.Pace(statistics.median(steps), (ends[-1] - ends[-2]) / PICTURES, scoring)
 
 
-def _rehearsal(recipe: Recipe, opened: Opened, row: fast.Candidate, batch: int, pace: fast.Pace, prepare: Prepare,
-               finish: Finish) -> float:  # fmt: skip
+def _rehearsal(
+    recipe: Recipe, opened: Opened, row: fast.Candidate, batch: int, pace: fast.Pace, prepare: Prepare, finish: Finish
+) -> float:
     """Seconds from the last step to the report, apart from the scoring, of a run of one step in a temporary folder."""
     data = made_up(opened, recipe, row, batch)
     short = recipe.with_(model=row.model, size=row.size, batch=batch, epochs=1, budget=None, recipe=None)

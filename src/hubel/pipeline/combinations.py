@@ -50,13 +50,19 @@ class Job:
     def quickest(self, member: Classifier) -> Classifier:
         """A classifier on its engine for the pictures asked about."""
         part = self.pictures.asked(member)
-        return member.using(part.take(slice(0, SAMPLE)), pictures=len(part), engine=self.options["engine"],
-                            precision=self.options["precision"])  # fmt: skip
+        return member.using(
+            part.take(slice(0, SAMPLE)),
+            pictures=len(part),
+            engine=self.options["engine"],
+            precision=self.options["precision"],
+        )
 
     def parts(self, part: str) -> list[Split]:
         """A part as every member reads it; "asked" is the one asked for."""
-        return [self.pictures.asked(member) if part == "asked" else self.pictures.of(member, part)
-                for member in self.members]  # fmt: skip
+        return [
+            self.pictures.asked(member) if part == "asked" else self.pictures.of(member, part)
+            for member in self.members
+        ]
 
     def outputs(self, part: str) -> list[Tensor]:
         """What every member says of a part."""
@@ -72,8 +78,13 @@ class Job:
 
     def features(self, part: str) -> NDArray[np.float32]:
         """The members' penultimate features of a part, side by side."""
-        return np.concatenate([features(member, whole(each), "penultimate", **self.options)
-                               for member, each in zip(self.members, self.parts(part), strict=True)], axis=1)  # fmt: skip
+        return np.concatenate(
+            [
+                features(member, whole(each), "penultimate", **self.options)
+                for member, each in zip(self.members, self.parts(part), strict=True)
+            ],
+            axis=1,
+        )
 
     def labels(self, part: str) -> NDArray[np.int64]:
         """Of a part."""
@@ -109,8 +120,9 @@ def _soup(job: Job) -> Found:
 
 def _greedy_soup(job: Job) -> Found:
     held = job.parts("val")[0]
-    kept, taken = greedy_soup(job.members, job.some_training_pictures(),
-                              lambda one: accuracy(logits_of(one, held), held.labels))  # fmt: skip
+    kept, taken = greedy_soup(
+        job.members, job.some_training_pictures(), lambda one: accuracy(logits_of(one, held), held.labels)
+    )
     return Found("greedy_soup", kept, tuple(map(float, taken)), job.chosen_on())
 
 

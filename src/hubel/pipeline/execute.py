@@ -69,11 +69,19 @@ def train_to_result(
     *,
     drawn: bool = True,
 ) -> Iterator[Record]:
-    """Trains the network of a run from where it stands, scores the best epoch, and yields a record of all that happens."""
+    """Trains the network of a run from where it stands, scores the best epoch, and yields a record of all that
+    happens.
+    """
     recipe = run.info.recipe
     if ranks.is_main and not (run.folder / SPLIT).exists():
-        write_division(run.folder / SPLIT, splits.drawn(), splits.fingerprint, splits.division,
-                       Contents.of(splits, opened).to_dict(), run.run_id)  # fmt: skip
+        write_division(
+            run.folder / SPLIT,
+            splits.drawn(),
+            splits.fingerprint,
+            splits.division,
+            Contents.of(splits, opened).to_dict(),
+            run.run_id,
+        )
     Prepared(model, run.info).set_up_torch()
     done, summary = ranks.broadcast(run.progress().epoch if ranks.is_main else None), None
     with ranks.watch_peers():

@@ -1,7 +1,7 @@
 """Which data are these: a run's own, wherever they lie, or others; and which pictures of others a run has met.
 
-Data are a run's own where classes, labels and contents are (their fingerprint), pictures are the same where their files or
-their pixels are (see `data.content`). What a run was trained on, or chosen by, says nothing about how well it does.
+Data are a run's own where classes, labels and contents are (their fingerprint), pictures are the same where their files
+or their pixels are (see `data.content`). What a run was trained on, or chosen by, says nothing about how well it does.
 """
 
 import os
@@ -61,8 +61,15 @@ class Unmet:
     left_out: int = 0
 
 
-def unmet(opened: Opened, runs: Sequence[Run], names: Sequence[str], *, include: bool = False, by: str = "",
-          track: Track[Any] = silently) -> Unmet:  # fmt: skip
+def unmet(
+    opened: Opened,
+    runs: Sequence[Run],
+    names: Sequence[str],
+    *,
+    include: bool = False,
+    by: str = "",
+    track: Track[Any] = silently,
+) -> Unmet:
     """Leaves out the pictures that runs were trained on or chosen by; a look at those of their test parts is recorded.
 
     Args:
@@ -84,8 +91,10 @@ def unmet(opened: Opened, runs: Sequence[Run], names: Sequence[str], *, include:
     for run in {run.folder.resolve(): run for run in runs}.values():
         found = met(run, opened, names, track)
         if found is None:
-            notes.append(f"whether {run.folder} was trained on some of these pictures is not known: it keeps no digests of its "
-                         f"pictures that they could be compared with, and its data are not at {run.info.data}")  # fmt: skip
+            notes.append(
+                f"whether {run.folder} was trained on some of these pictures is not known: it keeps no digests of its "
+                f"pictures that they could be compared with, and its data are not at {run.info.data}"
+            )
             continue
         if any((one.part >= 0).any() for one in found.values()):
             meeting.append(str(run.folder))
@@ -107,20 +116,27 @@ def unmet(opened: Opened, runs: Sequence[Run], names: Sequence[str], *, include:
         notes.append(f"{sum(counts):,} of the {total:,} pictures are not new, and the figures optimistic: {what}")
         return Unmet(opened, tuple(notes))
     if sum(counts) == total:
-        raise DataError(f"none of the {total:,} pictures of {opened.source.name} is new to judge by: {what}; name other pictures, "
-                        f"or take these all the same with include_trained=true")  # fmt: skip
-    notes.append(f"{sum(counts):,} of the {total:,} pictures are left out, for they are not new: {what}; include_trained=true "
-                 f"takes them in")  # fmt: skip
+        raise DataError(
+            f"none of the {total:,} pictures of {opened.source.name} is new to judge by: {what}; name other pictures, "
+            f"or take these all the same with include_trained=true"
+        )
+    notes.append(
+        f"{sum(counts):,} of the {total:,} pictures are left out, for they are not new: {what}; include_trained=true "
+        f"takes them in"
+    )
     return Unmet(
         restricted(opened, {name: numbers > CHOSEN for name, numbers in worst.items()}), tuple(notes), sum(counts)
     )
 
 
-def met(run: Run, opened: Opened, names: Sequence[str], track: Track[Any] = silently, *,
-        anew: bool = True) -> dict[str, Met] | None:  # fmt: skip
-    """In which part of a run each picture of some parts of other data was, see `Contents.part_of_each`; None if unknown.
+def met(
+    run: Run, opened: Opened, names: Sequence[str], track: Track[Any] = silently, *, anew: bool = True
+) -> dict[str, Met] | None:
+    """In which part of a run each picture of some parts of other data was, see `Contents.part_of_each`; None if
+    unknown.
 
-    Among the run's own data, which may hold copies of each other, pictures are not recognised by their looks: not `anew`.
+    Among the run's own data, which may hold copies of each other, pictures are not recognised by their looks: not
+    `anew`.
     """
     kept = run.own_split()
     contents = read_contents(kept) if kept else None
@@ -159,8 +175,15 @@ class NewData:
     name: str
 
 
-def new_data(data: str, split: str | None, runs: Sequence[Run], *, include: bool = False, by: str = "hubel val",
-             track: Track[Any] = silently) -> NewData:  # fmt: skip
+def new_data(
+    data: str,
+    split: str | None,
+    runs: Sequence[Run],
+    *,
+    include: bool = False,
+    by: str = "hubel val",
+    track: Track[Any] = silently,
+) -> NewData:
     """The part of new data that is asked for, `test` or everything unless named, without what the runs have met.
 
     Raises:
@@ -175,14 +198,16 @@ def new_data(data: str, split: str | None, runs: Sequence[Run], *, include: bool
     return NewData(unmet(opened, runs, [name], include=include, by=by, track=track), name)
 
 
-def trained_on(run: Run, other: Run, name: str, places: NDArray[np.int64], track: Track[Any] = silently,
-               data: str | None = None) -> int | None:  # fmt: skip
+def trained_on(
+    run: Run, other: Run, name: str, places: NDArray[np.int64], track: Track[Any] = silently, data: str | None = None
+) -> int | None:
     """How many pictures of a part of one run's data another run was trained on; None if unknown.
 
     Args:
         run: whose part.
         other: which may have met them.
-        name: of the part of the source that holds the pictures, or `train` or `all` where the run's part was drawn from it.
+        name: of the part of the source that holds the pictures, or `train` or `all` where the run's part was drawn from
+            it.
         places: which pictures of it.
         track: shows the progress.
         data: where the run's data lie now.
@@ -195,7 +220,9 @@ def trained_on(run: Run, other: Run, name: str, places: NDArray[np.int64], track
 
 
 def refuse_known(splits: Splits, opened: Opened, pretrained: Pretrained | None, track: Track[Any] = silently) -> None:
-    """Raises a UsageError where the weights were trained on pictures that are held out here: they would know the answers."""
+    """Raises a UsageError where the weights were trained on pictures that are held out here: they would know the
+    answers.
+    """
     run = None if pretrained is None else run_of(pretrained.name)
     if pretrained is None or run is None:
         return
@@ -208,10 +235,16 @@ def refuse_known(splits: Splits, opened: Opened, pretrained: Pretrained | None, 
         one = found.get(sources[name])
         known = 0 if one is None else int((one.part[part.places] == TRAINED).sum())
         if known:
-            way = f"divide the data as it did: split={pretrained.name}" if same else \
-                "hold out pictures that are new to it: list path,label,split in a .csv, or start from other weights"  # fmt: skip
-            raise UsageError(f"{known:,} of the {len(part):,} {name} pictures were training pictures of {pretrained.name}, whose "
-                             f"weights know them; {way}")  # fmt: skip
+            way = (
+                f"divide the data as it did: split={pretrained.name}"
+                if same
+                else "hold out pictures that are new to it: list path,label,split in a .csv, or start from other "
+                "weights"
+            )
+            raise UsageError(
+                f"{known:,} of the {len(part):,} {name} pictures were training pictures of {pretrained.name}, whose "
+                f"weights know them; {way}"
+            )
 
 
 def run_of(path: ModelName) -> Run | None:

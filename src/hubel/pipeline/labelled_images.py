@@ -54,8 +54,15 @@ class Seen:
         return tested(self.splits)
 
 
-def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None = None, seed: int = 0,
-         include_trained: bool = False, track: Track[Any] = silently) -> Seen:  # fmt: skip
+def seen(
+    weights: str | os.PathLike[str],
+    data: str | None,
+    *,
+    model: str | None = None,
+    seed: int = 0,
+    include_trained: bool = False,
+    track: Track[Any] = silently,
+) -> Seen:
     """Loads a network and splits the data as it takes them; a run's own splits where the data are those of the run.
 
     Of other data, the pictures that the run was trained on or chosen by are left out unless `include_trained`.
@@ -77,8 +84,19 @@ def seen(weights: str | os.PathLike[str], data: str | None, *, model: str | None
         if run is not None:
             found = unmet(opened, [run], list(opened.source.parts), include=include_trained, track=track)
             opened, notes = without_labels_lost(found.opened) if found.left_out else opened, found.notes
-        splits, name, run = load(opened, size=wanted.size, channels=wanted.channels, fit=wanted.fit,
-                                 division=Division(seed=seed), track=track, levels=wanted.levels), data, None  # fmt: skip
+        splits, name, run = (
+            load(
+                opened,
+                size=wanted.size,
+                channels=wanted.channels,
+                fit=wanted.fit,
+                division=Division(seed=seed),
+                track=track,
+                levels=wanted.levels,
+            ),
+            data,
+            None,
+        )
     if splits.multilabel:
         raise DataError(f"{name} has several labels a picture; neighbours and probes are for one label a picture")
     return Seen(classifier, splits, name, run, notes)
@@ -98,8 +116,16 @@ def every_picture(
     parts: list[Split] = []
     names: list[str] = []
     for name, part in opened.source.parts.items():
-        found, broken = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
-                                       stream=stream, levels=wanted.levels)  # fmt: skip
+        found, broken = decode_part(
+            part,
+            opened.scans.get(name),
+            wanted.size,
+            wanted.channels,
+            wanted.fit,
+            track,
+            stream=stream,
+            levels=wanted.levels,
+        )
         refuse_if_many(data, broken, len(part.labels))
         parts.append(found)
         names += [name] * len(found)
@@ -120,8 +146,15 @@ def placed(classifier: Classifier, pictures: Pictures, wanted: Sequence[Stage]) 
     return tuple(dict.fromkeys(locate(classifier.network, stage, example) for stage in wanted))
 
 
-def read(classifier: Classifier, pictures: Pictures, wanted: Sequence[Stage] = (), *, engine: str = "auto",
-         device: str | None = None, track: Track[Any] = silently) -> Extracted:  # fmt: skip
+def read(
+    classifier: Classifier,
+    pictures: Pictures,
+    wanted: Sequence[Stage] = (),
+    *,
+    engine: str = "auto",
+    device: str | None = None,
+    track: Track[Any] = silently,
+) -> Extracted:
     """Features at the places that are wanted; see `placed` and `transfer.extract`."""
     use_all_cores()
     return extract(

@@ -61,10 +61,10 @@ def load_for_eval(
 ) -> EvalSetup:
     """A run's best epoch and the pictures to evaluate it on.
 
-    On the run's own data (the default, and wherever the same contents lie) the splits are the run's; `val` is taken unless
-    `split` names another, and looking at `test` is recorded in the run. On other data every picture counts, or the named
-    part of data that have parts, but for those that the run was trained on or chosen by, which are left out unless
-    `include_trained`; labels are matched by class name.
+    On the run's own data (the default, and wherever the same contents lie) the splits are the run's; `val` is taken
+    unless `split` names another, and looking at `test` is recorded in the run. On other data every picture counts, or
+    the named part of data that have parts, but for those that the run was trained on or chosen by, which are left out
+    unless `include_trained`; labels are matched by class name.
 
     The views of test-time augmentation and how pictures become square are those of the
     run's recipe unless given; what is measured with another `fit` does not enter the run's page.
@@ -72,7 +72,8 @@ def load_for_eval(
     Raises:
         FileError: no finished epoch in the run.
         DataError: data that the classifier has no classes for.
-        UsageError: data without the part that `split` names, an engine that cannot be used as asked, or a risk that cannot
+        UsageError: data without the part that `split` names, an engine that cannot be used as asked, or a risk that
+            cannot
             be reached: see `evaluation.rejection.chosen_threshold`.
     """
     if engine != "auto":
@@ -102,25 +103,47 @@ def load_for_eval(
         raise UsageError(f"{folder} is a classifier without its run; name the data to evaluate it on")
     else:
         if run is None and classifier.about.get("data"):
-            notes += (f"{folder} lies without the run that it comes from, so whether it was trained on some of these pictures is "
-                      f"not known",)  # fmt: skip
+            notes += (
+                f"{folder} lies without the run that it comes from, so whether it was trained on some of these "
+                "pictures is "
+                f"not known",
+            )
         found = new_data(data, split, [run] if run else [], include=include_trained, by=by, track=track)
         part, name, left_out = new_part(classifier, found, track), found.name, found.unmet.left_out
         notes += found.unmet.notes + classifier.matched_by_value(found.unmet.opened.source.classes)
     use_all_cores()
-    classifier = classifier.using(part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine,
-                                  precision=precision, thorough=thorough)  # fmt: skip
+    classifier = classifier.using(
+        part.take(slice(0, SAMPLE)), pictures=len(part.labels), engine=engine, precision=precision, thorough=thorough
+    )
     own = run if splits and not said else None
     notes = (*notes, *said, *[part.note] * bool(part.note))
     return EvalSetup(classifier, part, name, notes, threshold, own, splits if own else None, left_out)
 
 
-def evaluate_run(folder: str | os.PathLike[str], data: str | None = None, split: SplitName | None = None, *,
-        model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
-        include_trained: bool = False, track: Track[Any] = silently) -> Evaluation:  # fmt: skip
+def evaluate_run(
+    folder: str | os.PathLike[str],
+    data: str | None = None,
+    split: SplitName | None = None,
+    *,
+    model: str | None = None,
+    tta: str | None = None,
+    engine: str = "auto",
+    precision: Precision | None = None,
+    include_trained: bool = False,
+    track: Track[Any] = silently,
+) -> Evaluation:
     """Evaluates a run's best epoch: `load_for_eval`, then `evaluation.evaluate`."""
-    made = load_for_eval(folder, data, split, model=model, tta=tta, engine=engine, precision=precision,
-                 include_trained=include_trained, track=track)  # fmt: skip
+    made = load_for_eval(
+        folder,
+        data,
+        split,
+        model=model,
+        tta=tta,
+        engine=engine,
+        precision=precision,
+        include_trained=include_trained,
+        track=track,
+    )
     return evaluate(made.classifier, made.part, made.name)[0]
 
 
@@ -129,8 +152,10 @@ def with_fit(classifier: Classifier, fit: Fit | None) -> tuple[Classifier, tuple
     trained = classifier.preprocessing
     if fit is None or fit == trained.fit:
         return classifier, ()
-    return (replace(classifier, preprocessing=replace(trained, fit=fit)),
-            (f"pictures are made square by fit={fit}; the network was trained with fit={trained.fit}",))  # fmt: skip
+    return (
+        replace(classifier, preprocessing=replace(trained, fit=fit)),
+        (f"pictures are made square by fit={fit}; the network was trained with fit={trained.fit}",),
+    )
 
 
 def with_tta(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[Classifier, tuple[str, ...]]:
@@ -152,11 +177,18 @@ def with_tta(classifier: Classifier, tta: str | None, run: Run | None) -> tuple[
             (row for row in (run.info.augmentation if run else []) if row.startswith("flip=true: left out")),
             "",
         )
-        why = ("its classes are characters, which a mirror changes into others" if letters else
-               f"augment=auto measured that a mirror changes the labels ({measured})" if measured else "")  # fmt: skip
+        why = (
+            "its classes are characters, which a mirror changes into others"
+            if letters
+            else f"augment=auto measured that a mirror changes the labels ({measured})"
+            if measured
+            else ""
+        )
         if run and why:
-            raise UsageError(f"tta={tta} mirrors the pictures, and {run.folder} was trained without: {why}; take tta=shift "
-                             f"or tta=crops")  # fmt: skip
+            raise UsageError(
+                f"tta={tta} mirrors the pictures, and {run.folder} was trained without: {why}; take tta=shift "
+                f"or tta=crops"
+            )
         notes = (
             f"tta={tta} shows mirrored pictures, " + (why if why else "which the network did not see in training"),
         )
@@ -169,14 +201,25 @@ def new_part(classifier: Classifier, found: NewData, track: Track[Any]) -> Split
     data, part = opened.source.name, opened.source.parts[name]
     translate = np.array(classifier.places(opened.source.classes, data), dtype=np.int64)
     if (part.labels.ndim == 2) != classifier.multilabel:
-        column, has, needs = (("labels", "one label", "several") if classifier.multilabel else
-                              ("label", "several labels", "one"))  # fmt: skip
-        raise DataError(f"{data} has {has} a picture, the classifier was trained on {needs}; name the classes in a column "
-                        f"{column!r} of a .csv")  # fmt: skip
+        column, has, needs = (
+            ("labels", "one label", "several") if classifier.multilabel else ("label", "several labels", "one")
+        )
+        raise DataError(
+            f"{data} has {has} a picture, the classifier was trained on {needs}; name the classes in a column "
+            f"{column!r} of a .csv"
+        )
     wanted = classifier.preprocessing
     stream = bool(streaming(opened.source, wanted.size, wanted.channels))
-    split, broken = decode_part(part, opened.scans.get(name), wanted.size, wanted.channels, wanted.fit, track,
-                                stream=stream, levels=wanted.levels)  # fmt: skip
+    split, broken = decode_part(
+        part,
+        opened.scans.get(name),
+        wanted.size,
+        wanted.channels,
+        wanted.fit,
+        track,
+        stream=stream,
+        levels=wanted.levels,
+    )
     refuse_if_many(data, broken, len(part.labels))
     if not len(split):
         raise DataError(f"{data} holds no pictures to evaluate on")

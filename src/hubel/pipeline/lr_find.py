@@ -14,8 +14,16 @@ from hubel.training.lr_find import Finding
 from hubel.training.schedule import learning_rate
 
 
-def find(data: str | os.PathLike[str], recipe: Recipe, *, low: float = 1e-5, high: float = 10.0, steps: int = 100,
-         plot: str | None = None, track: Track[Any] = silently) -> Finding:  # fmt: skip
+def find(
+    data: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    low: float = 1e-5,
+    high: float = 10.0,
+    steps: int = 100,
+    plot: str | None = None,
+    track: Track[Any] = silently,
+) -> Finding:
     """Searches on a network of its own, which is thrown away; nothing that is trained later is changed by it.
 
     Args:

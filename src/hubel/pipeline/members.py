@@ -29,8 +29,16 @@ class Pictures:
         include_trained: judge new data by pictures too that members were trained on.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], members: Sequence[Classifier], data: str | None,
-                 split: SplitName | None, track: Track[Any], *, include_trained: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        members: Sequence[Classifier],
+        data: str | None,
+        split: SplitName | None,
+        track: Track[Any],
+        *,
+        include_trained: bool = False,
+    ) -> None:
         self.paths, self.members, self.data, self.track = paths, members, data, track
         self.include_trained = include_trained
         self.split: SplitName | None = split
@@ -52,8 +60,10 @@ class Pictures:
         """
         run = self.runs[0]
         if run is None:
-            raise UsageError(f"{self.paths[0]} is a classifier without its run, and only a run has validation pictures to "
-                             f"choose on; name a run first, or combine=mean")  # fmt: skip
+            raise UsageError(
+                f"{self.paths[0]} is a classifier without its run, and only a run has validation pictures to "
+                f"choose on; name a run first, or combine=mean"
+            )
         chosen = getattr(self.splits(run, member.preprocessing), part)
         if chosen is None:
             raise UsageError(f"{self.paths[0]} has no {part} part")
@@ -79,8 +89,14 @@ class Pictures:
             assert self.data is not None
             if self._data is None:
                 runs = [run for run in self.runs if run is not None]
-                self._data = new_data(self.data, self.split, runs, include=self.include_trained, by="hubel val --ensemble",
-                                      track=self.track)  # fmt: skip
+                self._data = new_data(
+                    self.data,
+                    self.split,
+                    runs,
+                    include=self.include_trained,
+                    by="hubel val --ensemble",
+                    track=self.track,
+                )
                 self.notes += self._data.unmet.notes
                 self.name = self._data.name
             ordered = replace(member, classes=self.members[0].classes)
@@ -107,8 +123,10 @@ class Pictures:
                     self.notes.append(f"whether {path} was trained on some of these pictures is not known")
                     break
                 if met:
-                    raise UsageError(f"{path} was trained on {met:,} of the {len(places):,} {part} pictures of {self.paths[0]}: "
-                                     f"their splits were drawn apart; train it again with split_seed={drawn}")  # fmt: skip
+                    raise UsageError(
+                        f"{path} was trained on {met:,} of the {len(places):,} {part} pictures of {self.paths[0]}: "
+                        f"their splits were drawn apart; train it again with split_seed={drawn}"
+                    )
 
     def record(self) -> None:
         """Notes in every run whose test part is about to be looked at."""
@@ -131,7 +149,9 @@ def aligned(part: Split, reference: Split) -> Split:
     places = {name: place for place, name in reversed(list(enumerate(part.names)))}
     lacking = [name for name in reference.names if name not in places]
     if lacking:
-        raise DataError(f"the picture {lacking[0]} is in another part at another size ({len(lacking)} such): identical at one "
-                        f"size, they are kept together there; combine runs of one size")  # fmt: skip
+        raise DataError(
+            f"the picture {lacking[0]} is in another part at another size ({len(lacking)} such): identical at one "
+            f"size, they are kept together there; combine runs of one size"
+        )
     which = np.array([places[name] for name in reference.names], dtype=np.int64)
     return replace(part, rows=part.rows[which], labels=part.labels[which], names=list(reference.names))

@@ -1,7 +1,7 @@
 """Trains runs that belong together, one after the other: the folds of some data, or the seeds of one split.
 
-A series is a folder of runs, see `training.series`; predictions.csv holds the out-of-fold answers. A series that was stopped
-goes on with the first run that has no result.
+A series is a folder of runs, see `training.series`; predictions.csv holds the out-of-fold answers. A series that was
+stopped goes on with the first run that has no result.
 """
 
 import csv
@@ -148,15 +148,19 @@ def _refuse(recipe: Recipe, seeds: int | None) -> None:
     if seeds is not None and seeds < 2:
         raise UsageError(f"seeds is {seeds}; a spread needs at least 2 runs")
     if seeds is not None and recipe.folds is not None and recipe.fold is None:
-        raise UsageError(f"one at a time: seeds={seeds} and folds={recipe.folds} exclude each other; with fold= too, seeds "
-                         f"repeats that one")  # fmt: skip
+        raise UsageError(
+            f"one at a time: seeds={seeds} and folds={recipe.folds} exclude each other; with fold= too, seeds "
+            f"repeats that one"
+        )
     if recipe.budget is not None:
         raise UsageError(
             f"budget={recipe.budget:g} plans one run and would plan each of a series differently; give epochs"
         )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("a series trains its runs one after the other in one process; start each of them under torchrun: "
-                         "fold=1, fold=2 ... or seed=0, seed=1 ... with split_seed=0")  # fmt: skip
+        raise UsageError(
+            "a series trains its runs one after the other in one process; start each of them under torchrun: "
+            "fold=1, fold=2 ... or seed=0, seed=1 ... with split_seed=0"
+        )
 
 
 def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None:
@@ -179,8 +183,9 @@ def _refuse_divisions(recipe: Recipe, opened: Opened, track: Track[Any]) -> None
 # ---------------------------------------------------------------------------------------------------- the runs
 
 
-def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
-        teacher_model: str | None) -> Iterator[SeriesRun | SeriesFinished]:  # fmt: skip
+def _go(
+    series: Series, track: Track[Any], data: str | None, model: str | None, teacher_model: str | None
+) -> Iterator[SeriesRun | SeriesFinished]:
     try:
         if series.finished and data is not None:
             refuse_data(series.folder, data)
@@ -188,8 +193,9 @@ def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
             recipe = recipe_with_named_code(series.info.recipe, str(series.folder), model, teacher_model)
             ref = ModelRef.parse(recipe.model or "")
             if ref.is_code and series.info.code not in (None, code_sha256(ref)):
-                raise DataError(f"{ref.file} has changed since {series.folder} was begun; restore it, or "
-                                f"begin a new series")  # fmt: skip
+                raise DataError(
+                    f"{ref.file} has changed since {series.folder} was begun; restore it, or begin a new series"
+                )
             series = replace(series, info=replace(series.info, recipe=recipe))
         yield from _turns(series, track, data)
     finally:
@@ -199,9 +205,11 @@ def _go(series: Series, track: Track[Any], data: str | None, model: str | None,
 def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[SeriesRun | SeriesFinished]:
     info, place = series.info, data or series.info.data
     if not series.finished and (found := _seen(info, place, track)) != info.fingerprint:
-        raise DataError(f"the data at {place} have changed since {series.folder} was begun, or are others (fingerprint "
-                        f"{found[:12]}, then {info.fingerprint[:12]}); restore them, name a copy of what they were with "
-                        f"data=PLACE, or begin a new series")  # fmt: skip
+        raise DataError(
+            f"the data at {place} have changed since {series.folder} was begun, or are others (fingerprint "
+            f"{found[:12]}, then {info.fingerprint[:12]}); restore them, name a copy of what they were with "
+            f"data=PLACE, or begin a new series"
+        )
     runs = series.runs()
     code = {"model": code_of_model(runs[0][1]), "teacher_model": code_of_teacher(runs[0][1])}
     for number, (name, recipe) in enumerate(runs, start=1):
@@ -225,9 +233,11 @@ def _refuse_other(folder: Path, recipe: Recipe) -> None:
     found = Run.open(folder).info.recipe
     for key in ("fold", "seed"):
         if (kept := getattr(found, key)) != getattr(recipe, key):
-            raise FileError(f"{folder} holds a run of {key}={kept}, where its series has the one of "
-                            f"{key}={getattr(recipe, key)}; put that back from a copy, or remove the folder and it is trained "
-                            f"again")  # fmt: skip
+            raise FileError(
+                f"{folder} holds a run of {key}={kept}, where its series has the one of "
+                f"{key}={getattr(recipe, key)}; put that back from a copy, or remove the folder and it is trained "
+                f"again"
+            )
 
 
 def _seen(info: SeriesInfo, place: str, track: Track[Any]) -> str:
@@ -242,8 +252,11 @@ def _summary(series: Series, runs: list[Run], out_of_fold: dict[str, Any] | None
     return {
         "kind": series.info.kind,
         "figure": "validation top1",
-        "runs": [{"name": run.folder.name, "folder": str(run.folder), "fold": run.info.recipe.fold}
-                 | {key: result[key] for key in keys} for run, result in zip(runs, results, strict=True)],
+        "runs": [
+            {"name": run.folder.name, "folder": str(run.folder), "fold": run.info.recipe.fold}
+            | {key: result[key] for key in keys}
+            for run, result in zip(runs, results, strict=True)
+        ],
         **asdict(spread(found["validation"])),
         "test": asdict(spread(found["test"])) if found["test"] else None,
         "out_of_fold": out_of_fold,
@@ -254,13 +267,15 @@ def _summary(series: Series, runs: list[Run], out_of_fold: dict[str, Any] | None
         "monitor": runs[0].info.recipe.monitor,
         "seconds": sum(result["seconds"] for result in results),
         "versions": series.info.versions,
-    }  # fmt: skip
+    }
 
 
 def _out_of_fold(
     series: Series, runs: list[Run], track: Track[Any], data: str | None, model: str | None
 ) -> dict[str, Any]:
-    """Writes what each network answers for the pictures that it did not train on, and returns the share that is right."""
+    """Writes what each network answers for the pictures that it did not train on, and returns the share that is
+    right.
+    """
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     classes = runs[0].info.classes

@@ -1,4 +1,6 @@
-"""Code is run where the user names it, never because a file does: what a folder says of FILE.py:NAME is only compared."""
+"""Code is run where the user names it, never because a file does: what a folder says of FILE.py:NAME is only
+compared.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,8 +25,15 @@ def with_named_code(run: Run, model: str | None, teacher_model: str | None) -> R
     if teacher:
         given, built = (_named(name, "teacher_model", named, folder) for name in taught)
         teacher = teacher | {"from": given, "model": built}
-    return replace(run, info=replace(info, recipe=_recipe(info.recipe, folder, named),
-                                     model=_named(info.model, "model", named, folder), teacher=teacher))  # fmt: skip
+    return replace(
+        run,
+        info=replace(
+            info,
+            recipe=_recipe(info.recipe, folder, named),
+            model=_named(info.model, "model", named, folder),
+            teacher=teacher,
+        ),
+    )
 
 
 def recipe_with_named_code(recipe: Recipe, folder: str, model: str | None, teacher_model: str | None) -> Recipe:

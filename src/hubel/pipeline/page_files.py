@@ -59,12 +59,24 @@ class Before(TypedDict):
 
 
 _PLAIN = {name: NotRequired[hint] for name, hint in get_type_hints(Evaluation).items()}
-_CLOSER = {"split": str, "n": Annotated[int, Range(1, 2**53)], "top1": Share, "interval": tuple[Share, Share],
-           "loss": Finite, "balanced_accuracy": Share, "macro_f1": Share,
-           "confusion": list[list[Count]] | None, "per_class": list[PerClass]}  # fmt: skip
-_DEFAULTED = {"reliability": NotRequired[list[Bin] | None], "risk_coverage": NotRequired[Curve | None],
-              "before_scaling": NotRequired[Before | None], "temperature": NotRequired[Positive],
-              "intervals": NotRequired[dict[str, Between]]}  # fmt: skip
+_CLOSER = {
+    "split": str,
+    "n": Annotated[int, Range(1, 2**53)],
+    "top1": Share,
+    "interval": tuple[Share, Share],
+    "loss": Finite,
+    "balanced_accuracy": Share,
+    "macro_f1": Share,
+    "confusion": list[list[Count]] | None,
+    "per_class": list[PerClass],
+}
+_DEFAULTED = {
+    "reliability": NotRequired[list[Bin] | None],
+    "risk_coverage": NotRequired[Curve | None],
+    "before_scaling": NotRequired[Before | None],
+    "temperature": NotRequired[Positive],
+    "intervals": NotRequired[dict[str, Between]],
+}
 KeptEvaluation = TypedDict("KeptEvaluation", {**_PLAIN, **_CLOSER, **_DEFAULTED})  # type: ignore[misc]
 
 
@@ -112,9 +124,19 @@ class KeptPage(TypedDict):
 
 
 KeptLevel = TypedDict("KeptLevel", {**get_type_hints(Level), "top1": Share, "interval": tuple[Share, Share]})  # type: ignore[misc]
-KeptRobustness = TypedDict("KeptRobustness", {  # type: ignore[misc]
-    **get_type_hints(Robustness), "split": str, "clean": Share, "interval": tuple[Share, Share], "mean": Share,  # type: ignore
-    "mean_interval": Between, "levels": list[KeptLevel], "units": dict[str, str]})  # fmt: skip
+KeptRobustness = TypedDict(
+    "KeptRobustness",
+    {  # type: ignore[misc]
+        **get_type_hints(Robustness),
+        "split": str,
+        "clean": Share,
+        "interval": tuple[Share, Share],
+        "mean": Share,  # type: ignore
+        "mean_interval": Between,
+        "levels": list[KeptLevel],
+        "units": dict[str, str],
+    },
+)
 
 
 class Member(TypedDict):
@@ -152,11 +174,15 @@ def read_page(path: Path, classes: int, run_id: str | None) -> dict[str, Any]:
     given = kept["evaluation"]
     table, curve = given["confusion"], given.get("risk_coverage")
     if table is not None and (len(table) != classes or any(len(row) != classes for row in table)):
-        raise FileError(f"{path}: evaluation.confusion is not a table of {classes} rows and columns, a class each; restore the "
-                        f"file from a copy")  # fmt: skip
+        raise FileError(
+            f"{path}: evaluation.confusion is not a table of {classes} rows and columns, a class each; restore the "
+            f"file from a copy"
+        )
     if len(given["per_class"]) != classes:
-        raise FileError(f"{path}: evaluation.per_class has {len(given['per_class'])} rows for {classes} classes; restore the file "
-                        f"from a copy")  # fmt: skip
+        raise FileError(
+            f"{path}: evaluation.per_class has {len(given['per_class'])} rows for {classes} classes; restore the file "
+            f"from a copy"
+        )
     if curve and len({len(curve[key]) for key in ("threshold", "coverage", "risk")}) > 1:
         raise FileError(
             f"{path}: the columns of evaluation.risk_coverage have different lengths; restore the file from a copy"

@@ -31,7 +31,9 @@ BATCH = 16  # pictures decoded before the first of them is answered
 
 @dataclass(frozen=True)
 class Prediction:
-    """One picture's answer, or why there is none; rejected where it is too unsure, so that it is none of the classes."""
+    """One picture's answer, or why there is none; rejected where it is too unsure, so that it is none of the
+    classes.
+    """
 
     path: str
     answer: Answer | None
@@ -48,10 +50,21 @@ class Predictor:
     notes: tuple[str, ...]
 
 
-def load_for_predict(run: str, paths: Sequence[str], *, model: str | None = None, tta: str | None = None, risk: float | None = None,
-          coverage: float | None = None, fit: Fit | None = None, engine: str = "auto", precision: Precision | None = None,
-          thorough: bool = False) -> Predictor:  # fmt: skip
-    """The classifier of a run, of a classifier file, or of the .json file of an ensemble, made ready for these pictures.
+def load_for_predict(
+    run: str,
+    paths: Sequence[str],
+    *,
+    model: str | None = None,
+    tta: str | None = None,
+    risk: float | None = None,
+    coverage: float | None = None,
+    fit: Fit | None = None,
+    engine: str = "auto",
+    precision: Precision | None = None,
+    thorough: bool = False,
+) -> Predictor:
+    """The classifier of a run, of a classifier file, or of the .json file of an ensemble, made ready for these
+    pictures.
 
     Raises:
         FileError: no finished epoch in the run, or a file that is not a classifier or an ensemble.
@@ -59,8 +72,15 @@ def load_for_predict(run: str, paths: Sequence[str], *, model: str | None = None
         UsageError: the engine cannot be used as asked, or a key has no effect on an ensemble.
     """
     if ModelRef.parse(run).kind == "ensemble":
-        given = {"tta": tta, "risk": risk, "coverage": coverage, "fit": fit, "precision": precision,
-                 "engine": None if engine == "auto" else engine, "explain-speed": thorough or None}  # fmt: skip
+        given = {
+            "tta": tta,
+            "risk": risk,
+            "coverage": coverage,
+            "fit": fit,
+            "precision": precision,
+            "engine": None if engine == "auto" else engine,
+            "explain-speed": thorough or None,
+        }
         idle = [key for key, value in given.items() if value is not None]
         if idle:
             raise UsageError(f"{idle[0]} would have no effect on an ensemble, whose members answer as they were saved")
@@ -94,8 +114,9 @@ def levelled(
     return replace(classifier, preprocessing=replace(classifier.preprocessing, levels=new)), (said.sentence(),)
 
 
-def predict(classifier: Classifier | Ensemble, paths: Sequence[str], top: int = 5,
-            threshold: float | None = None) -> Iterator[Prediction]:  # fmt: skip
+def predict(
+    classifier: Classifier | Ensemble, paths: Sequence[str], top: int = 5, threshold: float | None = None
+) -> Iterator[Prediction]:
     """The answer for each picture; folders stand for the pictures in them; a broken picture has a reason instead.
 
     Args:
@@ -118,8 +139,14 @@ def predict(classifier: Classifier | Ensemble, paths: Sequence[str], top: int = 
             yield Prediction(path, answer, reason, unsure)
 
 
-def accelerated(classifier: Classifier, paths: Sequence[str], *, engine: str = "auto", precision: Precision | None = None,
-                thorough: bool = False) -> Classifier:  # fmt: skip
+def accelerated(
+    classifier: Classifier,
+    paths: Sequence[str],
+    *,
+    engine: str = "auto",
+    precision: Precision | None = None,
+    thorough: bool = False,
+) -> Classifier:
     """The classifier on the engine that is quickest for these pictures; see `Classifier.using`.
 
     Raises:
@@ -156,9 +183,12 @@ def expanded(paths: Sequence[str]) -> list[str]:
         if not os.path.isdir(path):
             found.append(path)
             continue
-        inside = [str(child) for child in sorted(Path(path).rglob("*"))
-                  if child.suffix.lower() in EXTENSIONS
-                  and not any(part.startswith(".") for part in child.relative_to(path).parts)]  # fmt: skip
+        inside = [
+            str(child)
+            for child in sorted(Path(path).rglob("*"))
+            if child.suffix.lower() in EXTENSIONS
+            and not any(part.startswith(".") for part in child.relative_to(path).parts)
+        ]
         if not inside:
             raise DataError(f"the folder {path} holds no pictures")
         found += inside

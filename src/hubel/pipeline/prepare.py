@@ -42,7 +42,9 @@ from hubel.zoo.user_code import code_sha256
 def prepare_from_path(
     data: str | os.PathLike[str], recipe: Recipe, track: Track[Any]
 ) -> tuple[Splits, nn.Module, Recipe]:
-    """What `start` would train with: splits, the initial network, the recipe with nothing left open; torch set up for it."""
+    """What `start` would train with: splits, the initial network, the recipe with nothing left open; torch set up
+    for it.
+    """
     recipe = filled(recipe)
     if recipe.teacher is not None:
         raise UsageError(
@@ -101,9 +103,14 @@ def prepare_training(recipe: Recipe, opened: Opened, splits: Splits, pretrained:
     if pretrained:
         weights = pretrained.describe()
         weights["said"] = describe_start(model, recipe, pretrained, head, of_body)
-    recipe = recipe.with_(device=machine.device, precision=machine.precision, threads=machine.threads,
-                          fused=machine.fused, fused_input=machine.fused_input,
-                          exclude=recipe.exclude and os.path.abspath(recipe.exclude))  # fmt: skip
+    recipe = recipe.with_(
+        device=machine.device,
+        precision=machine.precision,
+        threads=machine.threads,
+        fused=machine.fused,
+        fused_input=machine.fused_input,
+        exclude=recipe.exclude and os.path.abspath(recipe.exclude),
+    )
     refuse_small_parts(model, str(plan.model), splits, recipe)
     if recipe.lr == "auto":
         prepare(machine)
@@ -145,8 +152,14 @@ def refuse_small_parts(model: nn.Module, name: str, splits: Splits, recipe: Reci
     if recipe.unfreeze != "gradual":
         moving = Freezing(model, recipe).updating_norms()
     wanted = splits.preprocessing
-    refuse_single_values(model, name, (wanted.channels, wanted.size, wanted.size), moving, together,
-                         f"{why} computes pictures one by one")  # fmt: skip
+    refuse_single_values(
+        model,
+        name,
+        (wanted.channels, wanted.size, wanted.size),
+        moving,
+        together,
+        f"{why} computes pictures one by one",
+    )
 
 
 def build_model(
@@ -163,8 +176,13 @@ def build_model(
             raise UsageError(f"{key}={value:g} would have no effect: {ref} takes no {key}; leave it out")
     preprocessing = splits.preprocessing
     with seeded(recipe.seed, 0):
-        model = zoo.build(ref, num_classes=len(splits.classes), in_channels=preprocessing.channels,
-                           image_size=preprocessing.size, **options)  # fmt: skip
+        model = zoo.build(
+            ref,
+            num_classes=len(splits.classes),
+            in_channels=preprocessing.channels,
+            image_size=preprocessing.size,
+            **options,
+        )
     if pretrained is not None:
         return model, transfer_weights(model, pretrained, splits.classes, preprocessing.size)
     zoo.initialise(model, ref, lambda: _some_pictures(splits))
@@ -187,8 +205,10 @@ def split(opened: Opened, recipe: Recipe, track: Track[Any], pretrained: Pretrai
 def division(recipe: Recipe) -> Division:
     """How the recipe wants the pictures divided."""
     if recipe.folds is not None and recipe.fold is None:
-        raise UsageError(f"folds={recipe.folds} needs fold=1 to fold={recipe.folds} where only one is trained; hubel train "
-                         f"without fold trains them all")  # fmt: skip
+        raise UsageError(
+            f"folds={recipe.folds} needs fold=1 to fold={recipe.folds} where only one is trained; hubel train "
+            f"without fold trains them all"
+        )
     seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
     return Division(
         seed, recipe.val_fraction, recipe.test_fraction, recipe.group, recipe.folds, recipe.fold, recipe.split
@@ -208,8 +228,10 @@ def opened_of(run: Run, track: Track[Any] = silently, data: str | None = None) -
     """
     place = run.info.data if data is None else data
     if data is None and place not in BUILT_IN and not os.path.exists(place):
-        raise DataError(f"the data of {run.folder} are not at {place} any more; restore them, or name the place where they lie "
-                        f"now: data=PLACE")  # fmt: skip
+        raise DataError(
+            f"the data of {run.folder} are not at {place} any more; restore them, or name the place where they lie "
+            f"now: data=PLACE"
+        )
     opened = open_data(place, track, exclude=run.info.recipe.exclude)
     _refuse_others(run, fingerprint(opened), data)
     return opened
@@ -228,11 +250,20 @@ def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None) -
     kept = run.own_split()
     how = Division(file=str(kept)) if kept else division(recipe)  # killed before it was kept: drawn again
     try:
-        splits = load(opened, size=recipe.size, channels=recipe.channels, fit=recipe.fit or "pad", division=how,
-                      stream=recorded.streamed, track=track)  # fmt: skip
+        splits = load(
+            opened,
+            size=recipe.size,
+            channels=recipe.channels,
+            fit=recipe.fit or "pad",
+            division=how,
+            stream=recorded.streamed,
+            track=track,
+        )
     except OtherData as error:
-        raise FileError(f"{kept} is of other data than {run.folder} (fingerprint {error.fingerprint[:12]} in run.json); restore "
-                        f"the file from a copy") from error  # fmt: skip
+        raise FileError(
+            f"{kept} is of other data than {run.folder} (fingerprint {error.fingerprint[:12]} in run.json); restore "
+            f"the file from a copy"
+        ) from error
     _refuse_fewer(run, splits.describe().sizes)
     return replace(splits, preprocessing=run.info.preprocessing)
 
@@ -242,8 +273,10 @@ def _refuse_fewer(run: Run, sizes: Sizes) -> None:
     if sizes == run.info.splits.sizes:
         return
     now, then = (" + ".join(f"{sizes[part]:,}" for part in sizes) for sizes in (sizes, run.info.splits.sizes))
-    raise DataError(f"{now} pictures of {run.folder} can be read here, {then} when it was started; make all of them readable, and "
-                    f"where it was started with max_pixels, give that again")  # fmt: skip
+    raise DataError(
+        f"{now} pictures of {run.folder} can be read here, {then} when it was started; make all of them readable, and "
+        f"where it was started with max_pixels, give that again"
+    )
 
 
 def _refuse_others(run: Run, found: str, data: str | None) -> None:
@@ -252,7 +285,11 @@ def _refuse_others(run: Run, found: str, data: str | None) -> None:
     if found == wanted:
         return
     if data is not None:
-        raise DataError(f"{data} holds other data than {run.folder} was started with (fingerprint {found[:12]}, the run's is "
-                        f"{wanted[:12]}); name the place where the run's own lie now")  # fmt: skip
-    raise DataError(f"the data at {run.info.data} have changed since {run.folder} was started (fingerprint {found[:12]}, then "
-                    f"{wanted[:12]}); restore them, name a copy of what they were with data=PLACE, or start a new run")  # fmt: skip
+        raise DataError(
+            f"{data} holds other data than {run.folder} was started with (fingerprint {found[:12]}, the run's is "
+            f"{wanted[:12]}); name the place where the run's own lie now"
+        )
+    raise DataError(
+        f"the data at {run.info.data} have changed since {run.folder} was started (fingerprint {found[:12]}, then "
+        f"{wanted[:12]}); restore them, name a copy of what they were with data=PLACE, or start a new run"
+    )

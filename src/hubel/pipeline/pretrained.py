@@ -72,8 +72,10 @@ class Pretrained:
 def _unchanged(name: str, found: str, recorded: str | None) -> str:
     """The digest that was found, which is the one that a run has recorded, if any."""
     if recorded not in (None, found):
-        raise DataError(f"{name} has changed since the run was started (sha256 {found[:12]}, then {recorded[:12]}); restore it, or "
-                        f"start a new run")  # fmt: skip
+        raise DataError(
+            f"{name} has changed since the run was started (sha256 {found[:12]}, then {recorded[:12]}); restore it, or "
+            f"start a new run"
+        )
     return found
 
 
@@ -89,23 +91,29 @@ def apply_pretrained(recipe: Recipe, pretrained: Pretrained | None) -> Recipe:
         recipe = recipe.with_(cache_features=False)  # a budget is planned from steps that all cost the same
     wanted = pretrained.classifier.preprocessing
     if recipe.channels not in (None, wanted.channels):
-        raise UsageError(f"channels={recipe.channels} does not fit {pretrained.name}, whose first layer reads {wanted.channels}; "
-                         f"leave it out, and pictures are converted")  # fmt: skip
-    return recipe.with_(model=recipe.model or pretrained.classifier.model, size=recipe.size or wanted.size,
-                        channels=wanted.channels)  # fmt: skip
+        raise UsageError(
+            f"channels={recipe.channels} does not fit {pretrained.name}, whose first layer reads {wanted.channels}; "
+            f"leave it out, and pictures are converted"
+        )
+    return recipe.with_(
+        model=recipe.model or pretrained.classifier.model, size=recipe.size or wanted.size, channels=wanted.channels
+    )
 
 
 def keep_folded_norms(recipe: Recipe, pretrained: Pretrained | None) -> Recipe:
     """The recipe with freeze_batch_norm=all, where that is open and the weights hold no statistics: mean 0, variance 1.
 
-    Such batch norms were folded into the convolutions before them. By a batch's statistics, which are others, they would
-    compute something else from the first step on, and nothing of what was learned would be left.
+    Such batch norms were folded into the convolutions before them. By a batch's statistics, which are others, they
+    would compute something else from the first step on, and nothing of what was learned would be left.
     """
     if pretrained is None or recipe.freeze_batch_norm is not None:
         return recipe
     found = [(norm.running_mean, norm.running_var) for norm in norms(pretrained.classifier.network)]
-    empty = all(bool((mean == 0).all() and ((variance - 1).abs() < 1e-4).all())
-                for mean, variance in found if mean is not None and variance is not None)  # fmt: skip
+    empty = all(
+        bool((mean == 0).all() and ((variance - 1).abs() < 1e-4).all())
+        for mean, variance in found
+        if mean is not None and variance is not None
+    )
     return recipe.with_(freeze_batch_norm="all") if found and empty else recipe
 
 
@@ -118,7 +126,8 @@ def normalize_as(splits: Splits, pretrained: Pretrained | None) -> Splits:
 
 
 def transfer_weights(model: nn.Module, pretrained: Pretrained, classes: Sequence[str], size: int) -> str:
-    """Copies the weights into a fresh network, all but the head's layer of the classes; that too, where they are the same.
+    """Copies the weights into a fresh network, all but the head's layer of the classes; that too, where they are the
+    same.
 
     Args:
         model: for `classes`.
@@ -147,15 +156,20 @@ def transfer_weights(model: nn.Module, pretrained: Pretrained, classes: Sequence
                 own[name].copy_(value.index_select(dimension[name], torch.tensor(columns, device=value.device)))
         elif own[name].shape != value.shape:
             at = wanted.size
-            raise UsageError(f"size={size} does not fit the weights of {pretrained.name}: {name} has shape "
-                             f"{tuple(own[name].shape)} at that size, {tuple(value.shape)} at the {at} px it was trained at; "
-                             f"leave size out")  # fmt: skip
+            raise UsageError(
+                f"size={size} does not fit the weights of {pretrained.name}: {name} has shape "
+                f"{tuple(own[name].shape)} at that size, {tuple(value.shape)} at the {at} px it was trained at; "
+                f"leave size out"
+            )
         else:
             own[name].copy_(value)
     if kept:
         return f"the head is kept: the {len(classes)} classes are the same"
     if missing:
-        return f"a new head for {len(classes)} classes ({listed(classes, 4)}): the weights have none ({listed(missing, 2)})"
+        return (
+            f"a new head for {len(classes)} classes ({listed(classes, 4)}): the weights have none "
+            f"({listed(missing, 2)})"
+        )
     return f"a new head for {len(classes)} classes ({listed(classes, 4)}) in the place of the {len(theirs)} it had"
 
 
@@ -171,14 +185,17 @@ def describe_start(model: nn.Module, recipe: Recipe, pretrained: Pretrained, hea
         share = f"all {total:,} parameters train"
     if recipe.freeze_batch_norm == "all":
         share += "; batch norm keeps the statistics of the weights"
-    return f"starts from {pretrained.name} ({pretrained.classifier.model}); {head}; {share}{'; ' * bool(features)}{features}"
+    return (
+        f"starts from {pretrained.name} ({pretrained.classifier.model}); {head}; "
+        f"{share}{'; ' * bool(features)}{features}"
+    )
 
 
 def load_teacher(recipe: Recipe, splits: Splits, recorded: WeightsInfo | None = None) -> Pretrained | None:
     """The teacher that a recipe names: weights as `Pretrained.load` takes them, or a network of the user's own code.
 
-    What FILE.py:NAME builds, with the weights its code loads or those of a bare file, is for the classes of the data in their
-    order, numbers 0, 1, ... in that of their value, and is shown the pictures as the student sees them.
+    What FILE.py:NAME builds, with the weights its code loads or those of a bare file, is for the classes of the data in
+    their order, numbers 0, 1, ... in that of their value, and is shown the pictures as the student sees them.
 
     Args:
         recipe: with `teacher` and `teacher_model`.
@@ -186,7 +203,8 @@ def load_teacher(recipe: Recipe, splits: Splits, recorded: WeightsInfo | None = 
         recorded: how the teacher of a run that is resumed was described.
 
     Raises:
-        UsageError: code builds a network with other weights each time, which nobody has trained; or a key without effect.
+        UsageError: code builds a network with other weights each time, which nobody has trained; or a key without
+        effect.
         DataError: the teacher has changed since the run was started.
     """
     if recipe.teacher is None:
@@ -203,15 +221,24 @@ def load_teacher(recipe: Recipe, splits: Splits, recorded: WeightsInfo | None = 
     wanted, built = splits.preprocessing, []
     for seed in (0, 1):
         with seeded(seed):
-            built.append(zoo.build(code, num_classes=len(splits.classes), in_channels=wanted.channels, image_size=wanted.size,
-                                    pretrained=None if code is named else name).eval())  # fmt: skip
+            built.append(
+                zoo.build(
+                    code,
+                    num_classes=len(splits.classes),
+                    in_channels=wanted.channels,
+                    image_size=wanted.size,
+                    pretrained=None if code is named else name,
+                ).eval()
+            )
     require_logits(
         built[0], str(code), (wanted.channels, wanted.size, wanted.size), len(splits.classes), training=False
     )
     found, again = (weights_sha256(network.state_dict()) for network in built)
     if found != again:
-        raise UsageError(f"teacher={name} builds other weights each time, so it is not trained; load its weights where it is "
-                         f"built, or name them: teacher=WEIGHTS teacher_model={name}")  # fmt: skip
+        raise UsageError(
+            f"teacher={name} builds other weights each time, so it is not trained; load its weights where it is "
+            f"built, or name them: teacher=WEIGHTS teacher_model={name}"
+        )
     numbers = tuple(str(number) for number in range(len(splits.classes)))
     classes = numbers if set(numbers) == set(splits.classes) else splits.classes
     classifier = Classifier(built[0], classes, wanted, str(code), {"weights": {"source": f"as {code} builds it"}})
@@ -233,5 +260,9 @@ def align_teacher(teacher: Pretrained | None, splits: Splits) -> Teacher | None:
     if teacher is None:
         return None
     classifier = teacher.classifier
-    return Teacher(classifier.network, classifier.preprocessing, splits.preprocessing,
-                   classifier.places(splits.classes, splits.name, "teacher"))  # fmt: skip
+    return Teacher(
+        classifier.network,
+        classifier.preprocessing,
+        splits.preprocessing,
+        classifier.places(splits.classes, splits.name, "teacher"),
+    )

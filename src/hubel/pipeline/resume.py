@@ -18,8 +18,14 @@ from hubel.training.run import Run
 from hubel.zoo.user_code import code_sha256
 
 
-def resume(folder: str | os.PathLike[str], track: Track[Any] = silently, *, data: str | None = None,
-           model: str | None = None, teacher_model: str | None = None) -> Iterator[Record]:  # fmt: skip
+def resume(
+    folder: str | os.PathLike[str],
+    track: Track[Any] = silently,
+    *,
+    data: str | None = None,
+    model: str | None = None,
+    teacher_model: str | None = None,
+) -> Iterator[Record]:
     """Goes on with a run from its last checkpoint, to the same bits as if it had never stopped.
 
     Args:
@@ -45,8 +51,9 @@ def _complete(run: Run) -> bool:
     return run.finished and (run.has_best or not (run.folder / "last.safetensors").is_file())
 
 
-def _resumed(run: Run, ranks: Ranks, track: Track[Any], data: str | None, model: str | None,
-             teacher_model: str | None) -> Iterator[Record]:  # fmt: skip
+def _resumed(
+    run: Run, ranks: Ranks, track: Track[Any], data: str | None, model: str | None, teacher_model: str | None
+) -> Iterator[Record]:
     if _complete(run):
         leave()
         if data is not None:
@@ -55,8 +62,7 @@ def _resumed(run: Run, ranks: Ranks, track: Track[Any], data: str | None, model:
         return
     run = with_named_code(run, model, teacher_model)
     if run.model.is_code and run.info.code != code_sha256(run.model):
-        raise DataError(f"{run.model.file} has changed since {run.folder} was started; restore it, or "
-                        f"start a new run")  # fmt: skip
+        raise DataError(f"{run.model.file} has changed since {run.folder} was started; restore it, or start a new run")
     recipe = run.info.recipe
     with ranks.main_first("data"):
         splits = splits_of(run, track, data)
@@ -70,5 +76,7 @@ def _resumed(run: Run, ranks: Ranks, track: Track[Any], data: str | None, model:
 
 def refuse_data(folder: Path, data: str) -> None:
     """Raises a UsageError about data for what is finished: nothing would read them."""
-    raise UsageError(f"data={data} would have no effect: {folder} is finished, and nothing is left to train; to evaluate it on "
-                     f"other data: hubel val {shlex.join([str(folder), f'data={data}'])}")  # fmt: skip
+    raise UsageError(
+        f"data={data} would have no effect: {folder} is finished, and nothing is left to train; to evaluate it on "
+        f"other data: hubel val {shlex.join([str(folder), f'data={data}'])}"
+    )

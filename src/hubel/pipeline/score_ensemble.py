@@ -84,13 +84,24 @@ class Combined:
         }
 
 
-def combined(paths: Sequence[str], data: str | None = None, split: SplitName | None = None, *, combine: Combine = "mean",
-             model: str | None = None, tta: str | None = None, engine: str = "auto", precision: Precision | None = None,
-             include_trained: bool = False, save: str | None = None, track: Track[Any] = silently) -> Combined:  # fmt: skip
+def combined(
+    paths: Sequence[str],
+    data: str | None = None,
+    split: SplitName | None = None,
+    *,
+    combine: Combine = "mean",
+    model: str | None = None,
+    tta: str | None = None,
+    engine: str = "auto",
+    precision: Precision | None = None,
+    include_trained: bool = False,
+    save: str | None = None,
+    track: Track[Any] = silently,
+) -> Combined:
     """Scores each classifier and their combination on a part of the first one's data, or on new data.
 
-    Whatever the combination chooses it chooses on the validation part of the first run's data, and what it fits it fits on
-    the training part. Members may read pictures of other sizes; classes are matched by name.
+    Whatever the combination chooses it chooses on the validation part of the first run's data, and what it fits it fits
+    on the training part. Members may read pictures of other sizes; classes are matched by name.
 
     Args:
         paths: run folders or classifier files, the first of which brings the data.
@@ -106,8 +117,8 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
         track: wraps long iterations to show progress.
 
     Raises:
-        UsageError: nothing to combine, a part that is missing or that a member was trained on, members that cannot be combined
-            so.
+        UsageError: nothing to combine, a part that is missing or that a member was trained on, members that cannot be
+            combined so.
         DataError: members with other classes, or data they have none for.
     """
     if len(paths) < 2:
@@ -127,15 +138,28 @@ def combined(paths: Sequence[str], data: str | None = None, split: SplitName | N
     if save:
         _save(Path(save), job.paths, found.kept)
         if isinstance(found.kept, Classifier) and found.kept.views:
-            found = replace(found, notes=(*found.notes, f"a classifier file holds no views; look at {save} with "
-                                                        f"tta={found.kept.views} again"))  # fmt: skip
+            found = replace(
+                found,
+                notes=(
+                    *found.notes,
+                    f"a classifier file holds no views; look at {save} with tta={found.kept.views} again",
+                ),
+            )
     found = replace(found, notes=(*(note for _, own in looked for note in own), *found.notes))
     return _scored(job, found, save)
 
 
-def reused(path: str, data: str | None = None, split: SplitName | None = None, *, model: str | None = None,
-           engine: str = "auto", precision: Precision | None = None, include_trained: bool = False,
-           track: Track[Any] = silently) -> Combined:  # fmt: skip
+def reused(
+    path: str,
+    data: str | None = None,
+    split: SplitName | None = None,
+    *,
+    model: str | None = None,
+    engine: str = "auto",
+    precision: Precision | None = None,
+    include_trained: bool = False,
+    track: Track[Any] = silently,
+) -> Combined:
     """Scores an ensemble that was saved, and each of its members; the arguments are those of `combined`.
 
     Raises:
@@ -151,9 +175,18 @@ def reused(path: str, data: str | None = None, split: SplitName | None = None, *
     return _scored(_job(kept.names, kept.members, data, split, False, options, include_trained), found, None)
 
 
-def _job(paths: Sequence[str], members: Sequence[Classifier], data: str | None, split: SplitName | None, choosing: bool,
-         options: dict[str, Any], include_trained: bool) -> Job:  # fmt: skip
-    """The members on their engines, after whatever forbids to look at the pictures; a look at a test part is recorded."""
+def _job(
+    paths: Sequence[str],
+    members: Sequence[Classifier],
+    data: str | None,
+    split: SplitName | None,
+    choosing: bool,
+    options: dict[str, Any],
+    include_trained: bool,
+) -> Job:
+    """The members on their engines, after whatever forbids to look at the pictures; a look at a test part is
+    recorded.
+    """
     for member in members:
         in_order(member, members[0].classes)
     pictures = Pictures(paths, members, data, split, options["track"], include_trained=include_trained)
@@ -165,26 +198,38 @@ def _job(paths: Sequence[str], members: Sequence[Classifier], data: str | None, 
 
 
 def _scored(job: Job, found: Found, saved: str | None) -> Combined:
-    """The figures of the members and of what they are together, kept in the first run where the pictures are its own."""
+    """The figures of the members and of what they are together, kept in the first run where the pictures are its
+    own.
+    """
     pictures, kept = job.pictures, found.kept
     part, classes = pictures.asked(job.members[0]), job.members[0].classes
     outputs = job.outputs("asked")
-    alone = [replace(measure(in_terms_of(classes, member, each), part.labels, classes, pictures.name),
-                     computed_by=member.computed_by)
-             for member, each in zip(job.ready, outputs, strict=True)]  # fmt: skip
-    result = replace(measure(job.together(kept, outputs), part.labels, classes, pictures.name),
-                     computed_by=f"{found.combine} of {len(job.members)} members; {job.ready[0].computed_by}")  # fmt: skip
+    alone = [
+        replace(
+            measure(in_terms_of(classes, member, each), part.labels, classes, pictures.name),
+            computed_by=member.computed_by,
+        )
+        for member, each in zip(job.ready, outputs, strict=True)
+    ]
+    result = replace(
+        measure(job.together(kept, outputs), part.labels, classes, pictures.name),
+        computed_by=f"{found.combine} of {len(job.members)} members; {job.ready[0].computed_by}",
+    )
     notes = [*pictures.notes, *found.notes]
     if isinstance(kept, Classifier) and result.top1 < min(one.top1 for one in alone):
-        notes.append("the mean of the weights reads worse than every member: networks that did not start from the same "
-                     "weights seldom average; combine=mean averages their answers instead")  # fmt: skip
+        notes.append(
+            "the mean of the weights reads worse than every member: networks that did not start from the same "
+            "weights seldom average; combine=mean averages their answers instead"
+        )
     chosen_on, known = found.chosen_on or (0, "")
     if known and known in map(identity, job.parts("asked")):
         notes.append(
             "the combination was chosen on these very pictures, so its figure is optimistic; split=test is not"
         )
-    rows = tuple(Member(path, member.model, member.preprocessing.size, one, weight)
-                 for path, member, one, weight in zip(job.paths, job.members, alone, found.weights, strict=True))  # fmt: skip
+    rows = tuple(
+        Member(path, member.model, member.preprocessing.size, one, weight)
+        for path, member, one, weight in zip(job.paths, job.members, alone, found.weights, strict=True)
+    )
     together = Combined(found.combine, rows, result, chosen_on, tuple(dict.fromkeys(notes)), saved)
     _keep(together, pictures)
     return together

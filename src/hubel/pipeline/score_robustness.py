@@ -12,7 +12,8 @@ from hubel.report.robustness import draw_robustness
 
 
 def score_robustness(found: EvalSetup, track: Track[Any] = silently) -> tuple[Robustness, Path]:
-    """Measures and draws. Returns the table, and the sheet: in the run's folder where its own pictures were harder, otherwise here.
+    """Measures and draws. Returns the table, and the sheet: in the run's folder where its own pictures were harder,
+    otherwise here.
 
     Raises:
         FileError: the disk is full, or the folder cannot be written.

@@ -30,9 +30,17 @@ from hubel.training.distributed.ranks import join
 from hubel.training.run import Run, create_numbered
 
 
-def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = None, project: str = "runs",
-          command: str = "", track: Track[Any] = silently, began: float | None = None,
-          drawn: bool = True) -> Iterator[Record]:  # fmt: skip
+def start(
+    data: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    name: str | None = None,
+    project: str = "runs",
+    command: str = "",
+    track: Track[Any] = silently,
+    began: float | None = None,
+    drawn: bool = True,
+) -> Iterator[Record]:
     """Trains on the data a path names and leaves a finished run.
 
     Started by torchrun, every process yields the same records, and the first of them writes. Where torchrun starts the
@@ -60,8 +68,10 @@ def start(data: str | os.PathLike[str], recipe: Recipe, *, name: str | None = No
         yield from resume(begun, track, model=code_of_model(recipe), teacher_model=code_of_teacher(recipe))
         return
     if recipe.sync_batch_norm and ranks.size == 1:
-        raise UsageError("sync_batch_norm would have no effect in one process; start several: torchrun --nproc-per-node N "
-                         "-m hubel train ...")  # fmt: skip
+        raise UsageError(
+            "sync_batch_norm would have no effect in one process; start several: torchrun --nproc-per-node N "
+            "-m hubel train ..."
+        )
     if recipe.budget is not None and ranks.size > 1:
         raise UsageError("a budget is planned for one process; leave it out, or start without torchrun")
     with ranks.main_first("data"):  # so that the pictures are decoded once

@@ -47,7 +47,8 @@ class Verdict:
 def verify(arguments: Sequence[str], kills: int, seed: int = 0) -> Iterator[Undisturbed | Killed | Verdict]:
     """Trains twice in processes of their own, once alone and once with `kills` SIGKILLs at random moments.
 
-    One kill in five falls while the process starts up; the others are spread over the epochs, at a random moment of each.
+    One kill in five falls while the process starts up; the others are spread over the epochs, at a random moment of
+    each.
 
     Args:
         arguments: of `hubel train`, data first.
@@ -102,8 +103,9 @@ def _start_or_resume(folder: Path, arguments: Sequence[str]) -> subprocess.Popen
     words = ["resume", str(folder), *_code(arguments)]
     if not os.path.isfile(folder / "run.json"):
         words = ["train", *arguments, "--project", str(folder.parent), "--name", folder.name]
-    return subprocess.Popen([sys.executable, "-u", "-m", "hubel", *words], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "hubel", *words], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def _code(arguments: Sequence[str]) -> list[str]:

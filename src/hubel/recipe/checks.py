@@ -1,4 +1,6 @@
-"""What a recipe refuses, one sentence each: values out of range, keys without effect, keys that contradict each other."""
+"""What a recipe refuses, one sentence each: values out of range, keys without effect, keys that contradict each
+other.
+"""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
@@ -44,8 +46,10 @@ def _without_effect(recipe: "Recipe") -> Iterator[str]:
         value, chosen = getattr(recipe, name), recipe.chosen(other) if other else None
         if not value or chosen is None or chosen in wanted:  # 0 turns a field off
             continue
-        yield (f"{name}={value} would have no effect with {other}={chosen}; use {other}={' or '.join(wanted)}, or leave "
-               f"{name} out")  # fmt: skip
+        yield (
+            f"{name}={value} would have no effect with {other}={chosen}; use {other}={' or '.join(wanted)}, or leave "
+            f"{name} out"
+        )
     for name in ("momentum", "nesterov"):
         if recipe.optimizer == name and recipe.momentum == 0:
             yield f"optimizer={name} with momentum=0 is optimizer=sgd; use that, or a momentum such as 0.9"
@@ -82,10 +86,16 @@ def _of_transfer(recipe: "Recipe") -> Iterator[str]:
         yield "unfreeze=gradual needs 2 epochs or more: in the first one only the head is trained; use unfreeze=head"
     if recipe.budget is not None and (recipe.teacher or unfreeze == "gradual"):
         given = "unfreeze=gradual" if unfreeze == "gradual" else f"teacher={recipe.teacher}"
-        yield f"a budget is planned from steps that all cost the same and have no teacher; leave out {given}, or give epochs"
+        yield (
+            f"a budget is planned from steps that all cost the same and have no teacher; leave out {given}, or give "
+            "epochs"
+        )
     if recipe.teacher is not None and recipe.loss in ("hinge", "bce"):
-        yield (f"loss={recipe.loss} has no place for teacher={recipe.teacher}, whose probabilities sum to 1 over the classes; "
-               f"use loss=cross_entropy")  # fmt: skip
+        yield (
+            f"loss={recipe.loss} has no place for teacher={recipe.teacher}, whose probabilities sum to 1 over the "
+            "classes; "
+            f"use loss=cross_entropy"
+        )
 
 
 def _longer_than_the_run(recipe: "Recipe") -> Iterator[str]:
@@ -94,8 +104,10 @@ def _longer_than_the_run(recipe: "Recipe") -> Iterator[str]:
     if not epochs:
         return
     if recipe.patience is not None and recipe.patience >= epochs:
-        yield (f"patience={recipe.patience} would have no effect: training ends after {epochs} epochs; use a smaller "
-               f"patience or more epochs")  # fmt: skip
+        yield (
+            f"patience={recipe.patience} would have no effect: training ends after {epochs} epochs; use a smaller "
+            f"patience or more epochs"
+        )
     for name in ("warmup_epochs", "swa_epochs"):
         value = getattr(recipe, name)
         if value is not None and value > epochs:
@@ -103,27 +115,39 @@ def _longer_than_the_run(recipe: "Recipe") -> Iterator[str]:
     for name in ("step_epochs", "plateau_patience"):
         value = getattr(recipe, name)
         if value is not None and value >= epochs:
-            yield (f"the schedule is longer than the run: {name}={value:g}, and training ends after {epochs} epochs; use a "
-                   f"smaller {name} or more epochs")  # fmt: skip
+            yield (
+                f"the schedule is longer than the run: {name}={value:g}, and training ends after {epochs} epochs; use "
+                "a "
+                f"smaller {name} or more epochs"
+            )
     late = [milestone for milestone in recipe.milestone_epochs() or () if milestone >= epochs]
     if late:
-        yield (f"the schedule is longer than the run: there is a milestone at epoch {late[0]:g}, and training ends after "
-               f"{epochs} epochs; use earlier milestones or more epochs")  # fmt: skip
+        yield (
+            f"the schedule is longer than the run: there is a milestone at epoch {late[0]:g}, and training ends after "
+            f"{epochs} epochs; use earlier milestones or more epochs"
+        )
     if recipe.schedule == "plateau" and epochs == 1:
         yield "schedule=plateau would have no effect: it compares epochs, and there is only one"
 
 
 def _contradictions(recipe: "Recipe") -> Iterator[str]:
     if recipe.batch is not None and recipe.accumulate is not None and recipe.accumulate > recipe.batch:
-        yield (f"accumulate={recipe.accumulate} is more than batch={recipe.batch}: a batch is computed in that many parts, "
-               f"each of at least one picture")  # fmt: skip
+        yield (
+            f"accumulate={recipe.accumulate} is more than batch={recipe.batch}: a batch is computed in that many "
+            "parts, "
+            f"each of at least one picture"
+        )
     adam = recipe.optimizer in ("adam", "adamw")
     if adam and recipe.decay is not None:
-        yield (f"decay={recipe.decay} is not asked with optimizer={recipe.optimizer}: adam couples the decay, adamw "
-               f"decouples it; choose between the two")  # fmt: skip
+        yield (
+            f"decay={recipe.decay} is not asked with optimizer={recipe.optimizer}: adam couples the decay, adamw "
+            f"decouples it; choose between the two"
+        )
     if recipe.l2 and recipe.weight_decay:
-        yield (f"l2={recipe.l2:g} and weight_decay={recipe.weight_decay:g} are the same penalty in two units "
-               f"(weight_decay = 2 l2 / pictures); give one of them")  # fmt: skip
+        yield (
+            f"l2={recipe.l2:g} and weight_decay={recipe.weight_decay:g} are the same penalty in two units "
+            f"(weight_decay = 2 l2 / pictures); give one of them"
+        )
     if recipe.ema and recipe.swa_epochs:
         yield f"ema={recipe.ema:g} and swa_epochs={recipe.swa_epochs} average the weights twice; give one of them"
     if recipe.alternating_flip and recipe.flip is False:
@@ -131,15 +155,24 @@ def _contradictions(recipe: "Recipe") -> Iterator[str]:
     if recipe.patience and recipe.monitor == "last":
         yield f"patience={recipe.patience} would have no effect with monitor=last, by which every epoch is better"
     if recipe.crop_padding and recipe.crop_scale is not None and recipe.crop_scale < 1:
-        yield (f"crop_padding={recipe.crop_padding} and crop_scale={recipe.crop_scale:g} both choose the crop; give one of "
-               f"them")  # fmt: skip
+        yield (
+            f"crop_padding={recipe.crop_padding} and crop_scale={recipe.crop_scale:g} both choose the crop; give one "
+            "of "
+            f"them"
+        )
     if recipe.sampler == "balanced" and recipe.class_weight in ("balanced", "sqrt"):
-        yield (f"sampler=balanced shows every class equally often already, class_weight={recipe.class_weight} would correct "
-               f"for it a second time; give one of them")  # fmt: skip
+        yield (
+            f"sampler=balanced shows every class equally often already, class_weight={recipe.class_weight} would "
+            "correct "
+            f"for it a second time; give one of them"
+        )
     plateau, patience = recipe.plateau_patience, recipe.patience
     if plateau is not None and patience and patience <= plateau:
-        yield (f"patience={patience} stops the training before plateau_patience={plateau} has lowered the learning rate; use "
-               f"a larger patience")  # fmt: skip
+        yield (
+            f"patience={patience} stops the training before plateau_patience={plateau} has lowered the learning rate; "
+            "use "
+            f"a larger patience"
+        )
     drawn = ("val_fraction", "test_fraction", "group", "folds", "fold", "split_seed")
     if recipe.split is not None and (given := [name for name in drawn if getattr(recipe, name) is not None]):
         yield f"{given[0]} would have no effect with split={recipe.split}, which says where every picture goes"

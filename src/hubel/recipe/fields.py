@@ -83,7 +83,9 @@ class Option:
 
 
 def option(group: Group, *, value: Any = None, **words: Any) -> Any:
-    """Describe a field of a dataclass; `value` is what it holds where nothing is given, `words` are those of `Option`."""
+    """Describe a field of a dataclass; `value` is what it holds where nothing is given, `words` are those of
+    `Option`.
+    """
     return dataclasses.field(default=value, metadata={"option": Option(group=group, **words)})
 
 

@@ -288,8 +288,9 @@ class Recipe:
         except ValueError:
             found = ()
         if not found or list(found) != sorted(set(found)) or not 0 < found[0] <= found[-1] < float("inf"):
-            raise UsageError(f"milestones is {self.milestones!r}; give growing epochs with commas between them, such as "
-                             f"30,60,90")  # fmt: skip
+            raise UsageError(
+                f"milestones is {self.milestones!r}; give growing epochs with commas between them, such as 30,60,90"
+            )
         return found
 
     def named_factors(self) -> dict[str, float]:
@@ -302,8 +303,10 @@ class Recipe:
             return {}
         found = pairs(self.lr_factors)
         if not found or not all(0 < factor < float("inf") for factor in found.values()):
-            raise UsageError(f"lr_factors is {self.lr_factors!r}; give word:factor pairs with commas between them, such as "
-                             f"biases:64,head:0.1")  # fmt: skip
+            raise UsageError(
+                f"lr_factors is {self.lr_factors!r}; give word:factor pairs with commas between them, such as "
+                f"biases:64,head:0.1"
+            )
         return found
 
     def named_weights(self) -> dict[str, float] | None:
@@ -317,8 +320,10 @@ class Recipe:
             return None
         found = pairs(given)
         if not found or not all(0 <= weight < float("inf") for weight in found.values()):
-            raise UsageError(f"class_weight is {given!r}; give {', '.join(CLASS_WEIGHTS)}, or name:weight pairs with "
-                             f"commas between them, such as cat:2,dog:0.5")  # fmt: skip
+            raise UsageError(
+                f"class_weight is {given!r}; give {', '.join(CLASS_WEIGHTS)}, or name:weight pairs with "
+                f"commas between them, such as cat:2,dog:0.5"
+            )
         return found
 
     def with_(self, **changes: Any) -> "Recipe":
@@ -335,8 +340,10 @@ class Recipe:
         known = {field.name for field in fields(Recipe)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise UsageError(f"the run's recipe has keys this version does not know: {', '.join(unknown)} "
-                             f"({nearest(unknown[0], known)}); install the version that wrote it")  # fmt: skip
+            raise UsageError(
+                f"the run's recipe has keys this version does not know: {', '.join(unknown)} "
+                f"({nearest(unknown[0], known)}); install the version that wrote it"
+            )
         return Recipe(**values)
 
 

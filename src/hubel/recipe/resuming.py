@@ -1,4 +1,6 @@
-"""What a user types to go on with a run or a series: its folder, and the code that a folder does not choose by itself."""
+"""What a user types to go on with a run or a series: its folder, and the code that a folder does not choose by
+itself.
+"""
 
 import os
 import shlex

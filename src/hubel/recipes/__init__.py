@@ -71,8 +71,10 @@ def cost(recipe: Recipe, pictures: int) -> str:
     assert recipe.model is not None
     macs = zoo.facts()[recipe.model]["macs"]
     flop = recipe.epochs * pictures * 6 * macs  # type: ignore[operator]
-    return (f"{recipe.epochs} epochs x {pictures:,} pictures x 6 x {macs:,} = {_rounded(flop / 1e15)} PFLOP; "
-            f"at least {_lasting(flop / TWO_CORES)} on two Zen 4 cores, about {_lasting(flop / A100)} on an A100")  # fmt: skip
+    return (
+        f"{recipe.epochs} epochs x {pictures:,} pictures x 6 x {macs:,} = {_rounded(flop / 1e15)} PFLOP; "
+        f"at least {_lasting(flop / TWO_CORES)} on two Zen 4 cores, about {_lasting(flop / A100)} on an A100"
+    )
 
 
 def _rounded(value: float) -> str:

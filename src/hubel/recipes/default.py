@@ -16,8 +16,10 @@ LARGEST = 224  # px; the size the ImageNet networks were made for
 PICTURES = 100_000  # how many training pictures a run shows, within the bounds on epochs
 EPOCHS = (10, 40)
 BATCHES = (8, 128)
-# Peak rate of large networks that start from weights: what is there is not to be unlearned. After two epochs on 2,130 photographs
-# (96 px, batch 128, batch norm with the statistics of the weights) MobileNetV2 had learned 80 % at 0.002, 68 % at 0.004, 60 % at
+# Peak rate of large networks that start from weights: what is there is not to be unlearned. After two epochs on 2,130
+# photographs
+# (96 px, batch 128, batch norm with the statistics of the weights) MobileNetV2 had learned 80 % at 0.002, 68 % at
+# 0.004, 60 % at
 # 0.0005, and fell to guessing at 0.01.
 FINE = 0.002
 # Without batch norm even a new head: SqueezeNet's learned 66 % in ten epochs at 0.0005, 28 % at 0.002, nothing at 0.01.

@@ -122,14 +122,19 @@ def chosen(paces: Mapping[Candidate, Pace], time: float, sizes: Sizes, batch: in
         batch: pictures per step.
     """
     wanted = max(SHOWN, PASSES * sizes.train)
-    affordable = [row for row, pace in paces.items() if batch * steps_within(
-        time - (sizes.val + sizes.test) * pace.scoring, pace, sizes, batch) >= wanted]  # fmt: skip
+    affordable = [
+        row
+        for row, pace in paces.items()
+        if batch * steps_within(time - (sizes.val + sizes.test) * pace.scoring, pace, sizes, batch) >= wanted
+    ]
     return affordable[-1] if affordable else next(iter(paces))
 
 
 def too_small(budget: float, before: float, after: float, pace: Pace, sizes: Sizes, batch: int) -> UsageError:
     """The sentence for a budget in which nothing can be trained, with the least that would do."""
     least = (before + after + seconds(LEAST_STEPS, pace, sizes, batch)) / (1 - SPARE)
-    return UsageError(f"budget={budget:g} s is too small: reading the data, measuring and starting took {before:.1f} s, scores "
-                      f"and report take {after:.1f} s, and {LEAST_STEPS} steps take {least * (1 - SPARE) - before - after:.1f} "
-                      f"s; use at least budget={math.ceil(least)}s")  # fmt: skip
+    return UsageError(
+        f"budget={budget:g} s is too small: reading the data, measuring and starting took {before:.1f} s, scores "
+        f"and report take {after:.1f} s, and {LEAST_STEPS} steps take {least * (1 - SPARE) - before - after:.1f} "
+        f"s; use at least budget={math.ceil(least)}s"
+    )

@@ -24,11 +24,22 @@ def alexnet_2012(model: str = "alexnet") -> Recipe:
         224 px crop of a 256 px picture is a random resized crop of at least that area.
     """
     return Recipe(
-        model=model, size=224, fit="crop", epochs=90, batch=128,
-        optimizer="momentum", lr=0.01, momentum=0.9, weight_decay=5e-4,
-        schedule="plateau", gamma=0.1, warmup_epochs=0.0,
-        crop_scale=0.766, flip=True, pca=0.1,
-    )  # fmt: skip
+        model=model,
+        size=224,
+        fit="crop",
+        epochs=90,
+        batch=128,
+        optimizer="momentum",
+        lr=0.01,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="plateau",
+        gamma=0.1,
+        warmup_epochs=0.0,
+        crop_scale=0.766,
+        flip=True,
+        pca=0.1,
+    )
 
 
 def vgg_2014(model: str = "vgg16") -> Recipe:
@@ -43,11 +54,22 @@ def vgg_2014(model: str = "vgg16") -> Recipe:
         of at least the area that 224 px have of 512 px.
     """
     return Recipe(
-        model=model, size=224, fit="crop", epochs=74, batch=256,
-        optimizer="momentum", lr=0.01, momentum=0.9, weight_decay=5e-4,
-        schedule="plateau", gamma=0.1, warmup_epochs=0.0,
-        crop_scale=0.191, flip=True, pca=0.1,
-    )  # fmt: skip
+        model=model,
+        size=224,
+        fit="crop",
+        epochs=74,
+        batch=256,
+        optimizer="momentum",
+        lr=0.01,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="plateau",
+        gamma=0.1,
+        warmup_epochs=0.0,
+        crop_scale=0.191,
+        flip=True,
+        pca=0.1,
+    )
 
 
 def googlenet_2014(model: str = "googlenet") -> Recipe:
@@ -63,11 +85,26 @@ def googlenet_2014(model: str = "googlenet") -> Recipe:
         exponential moving average.
     """
     return Recipe(
-        model=model, size=224, fit="crop", epochs=250, batch=32,
-        optimizer="momentum", lr=0.01, momentum=0.9, weight_decay=2e-4, ema=0.9999,
-        schedule="step", step_epochs=8, gamma=0.96, warmup_epochs=0.0,
-        crop_scale=0.08, flip=True, brightness=0.4, contrast=0.4, saturation=0.4,
-    )  # fmt: skip
+        model=model,
+        size=224,
+        fit="crop",
+        epochs=250,
+        batch=32,
+        optimizer="momentum",
+        lr=0.01,
+        momentum=0.9,
+        weight_decay=2e-4,
+        ema=0.9999,
+        schedule="step",
+        step_epochs=8,
+        gamma=0.96,
+        warmup_epochs=0.0,
+        crop_scale=0.08,
+        flip=True,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+    )
 
 
 def resnet_2015(model: str = "resnet50") -> Recipe:
@@ -82,11 +119,22 @@ def resnet_2015(model: str = "resnet50") -> Recipe:
         is a random resized crop of at least the area that 224 px have of 480 px.
     """
     return Recipe(
-        model=model, size=224, fit="crop", epochs=120, batch=256,
-        optimizer="momentum", lr=0.1, momentum=0.9, weight_decay=1e-4,
-        schedule="plateau", gamma=0.1, warmup_epochs=0.0,
-        crop_scale=0.218, flip=True, pca=0.1,
-    )  # fmt: skip
+        model=model,
+        size=224,
+        fit="crop",
+        epochs=120,
+        batch=256,
+        optimizer="momentum",
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=1e-4,
+        schedule="plateau",
+        gamma=0.1,
+        warmup_epochs=0.0,
+        crop_scale=0.218,
+        flip=True,
+        pca=0.1,
+    )
 
 
 def resnet_cifar(model: str = "resnet20_cifar") -> Recipe:
@@ -103,12 +151,22 @@ def resnet_cifar(model: str = "resnet20_cifar") -> Recipe:
     steps = CIFAR // 128
     depth = int("0" + "".join(filter(str.isdigit, model.split("_")[0])))
     return Recipe(
-        model=model, size=32, epochs=64_000 // steps, batch=128, val_fraction=0.1,
-        optimizer="momentum", lr=0.1, momentum=0.9, weight_decay=1e-4,
-        schedule="multistep", milestones=f"{32_000 / steps:.4f},{48_000 / steps:.4f}", gamma=0.1,
+        model=model,
+        size=32,
+        epochs=64_000 // steps,
+        batch=128,
+        val_fraction=0.1,
+        optimizer="momentum",
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=1e-4,
+        schedule="multistep",
+        milestones=f"{32_000 / steps:.4f},{48_000 / steps:.4f}",
+        gamma=0.1,
         warmup_epochs=round(400 / steps, 4) if depth >= 110 else 0.0,
-        crop_padding=4, flip=True,
-    )  # fmt: skip
+        crop_padding=4,
+        flip=True,
+    )
 
 
 def wrn_cifar(model: str = "wrn28_10_cifar") -> Recipe:
@@ -122,11 +180,23 @@ def wrn_cifar(model: str = "wrn28_10_cifar") -> Recipe:
     Left out: the authors trained on all 50,000 pictures.
     """
     return Recipe(
-        model=model, size=32, epochs=200, batch=128, val_fraction=0.1,
-        optimizer="nesterov", lr=0.1, momentum=0.9, weight_decay=5e-4,
-        schedule="multistep", milestones="60,120,160", gamma=0.2, warmup_epochs=0.0,
-        crop_padding=4, edge="reflect", flip=True,
-    )  # fmt: skip
+        model=model,
+        size=32,
+        epochs=200,
+        batch=128,
+        val_fraction=0.1,
+        optimizer="nesterov",
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="multistep",
+        milestones="60,120,160",
+        gamma=0.2,
+        warmup_epochs=0.0,
+        crop_padding=4,
+        edge="reflect",
+        flip=True,
+    )
 
 
 def densenet_cifar(model: str = "densenet_bc100_12_cifar") -> Recipe:
@@ -140,11 +210,22 @@ def densenet_cifar(model: str = "densenet_bc100_12_cifar") -> Recipe:
     Left out: the authors trained on all 50,000 pictures for the final figures.
     """
     return Recipe(
-        model=model, size=32, epochs=300, batch=64, val_fraction=0.1,
-        optimizer="nesterov", lr=0.1, momentum=0.9, weight_decay=1e-4,
-        schedule="multistep", milestones="150,225", gamma=0.1, warmup_epochs=0.0,
-        crop_padding=4, flip=True,
-    )  # fmt: skip
+        model=model,
+        size=32,
+        epochs=300,
+        batch=64,
+        val_fraction=0.1,
+        optimizer="nesterov",
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=1e-4,
+        schedule="multistep",
+        milestones="150,225",
+        gamma=0.1,
+        warmup_epochs=0.0,
+        crop_padding=4,
+        flip=True,
+    )
 
 
 def mobilenet_v1(model: str = "mobilenet_v1") -> Recipe:
@@ -159,12 +240,27 @@ def mobilenet_v1(model: str = "mobilenet_v1") -> Recipe:
         paper gives no decay and no smallest crop: 4e-5 is the reference's (TF-Slim), 0.3 is ours.
     """
     return Recipe(
-        model=model, size=224, fit="crop", epochs=100, batch=32,
-        optimizer="rmsprop", lr=0.045, momentum=0.9, alpha=0.9, eps=1.0, weight_decay=4e-5, decay_on="weights",
-        clip_norm=2.0, ema=0.9999,
-        schedule="step", step_epochs=2, gamma=0.94, warmup_epochs=0.0,
-        crop_scale=0.3, flip=True,
-    )  # fmt: skip
+        model=model,
+        size=224,
+        fit="crop",
+        epochs=100,
+        batch=32,
+        optimizer="rmsprop",
+        lr=0.045,
+        momentum=0.9,
+        alpha=0.9,
+        eps=1.0,
+        weight_decay=4e-5,
+        decay_on="weights",
+        clip_norm=2.0,
+        ema=0.9999,
+        schedule="step",
+        step_epochs=2,
+        gamma=0.94,
+        warmup_epochs=0.0,
+        crop_scale=0.3,
+        flip=True,
+    )
 
 
 def efficientnet_2019(model: str = "efficientnet_b0") -> Recipe:
@@ -179,12 +275,27 @@ def efficientnet_2019(model: str = "efficientnet_b0") -> Recipe:
         the paper: they are those of the authors' code (tensorflow/tpu).
     """
     return Recipe(
-        model=model, size=zoo.facts()[model]["input"][1], fit="crop", epochs=350, batch=4096,
-        optimizer="rmsprop", lr=0.256, momentum=0.9, alpha=0.9, eps=1e-3, weight_decay=1e-5, decay_on="weights",
-        schedule="step", step_epochs=2.4, gamma=0.97, warmup_epochs=5.0,
-        label_smoothing=0.1, ema=0.9999,
-        crop_scale=0.08, flip=True,
-    )  # fmt: skip
+        model=model,
+        size=zoo.facts()[model]["input"][1],
+        fit="crop",
+        epochs=350,
+        batch=4096,
+        optimizer="rmsprop",
+        lr=0.256,
+        momentum=0.9,
+        alpha=0.9,
+        eps=1e-3,
+        weight_decay=1e-5,
+        decay_on="weights",
+        schedule="step",
+        step_epochs=2.4,
+        gamma=0.97,
+        warmup_epochs=5.0,
+        label_smoothing=0.1,
+        ema=0.9999,
+        crop_scale=0.08,
+        flip=True,
+    )
 
 
 RECIPES = {

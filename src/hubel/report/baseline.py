@@ -20,7 +20,17 @@ def render(summary: dict[str, Any], templates: np.ndarray | None) -> str:
     part = "test" if all(row["test"] for row in rows) else "validation"
     best = max((row for row in summary["rows"]), key=lambda row: row["validation"]["top1"])
     shown = [] if templates is None else list(zip(summary["classes"], templates[:SHOWN], strict=False))
-    return run_page.environment().get_template("baseline.html.jinja").render(
-        summary=summary, rows=rows, part=part, best=best, run=summary["run"], sizes=summary["splits"]["sizes"],
-        templates=[(name, run_page.picture(pixels)) for name, pixels in shown], shown=SHOWN,
-    )  # fmt: skip
+    return (
+        run_page.environment()
+        .get_template("baseline.html.jinja")
+        .render(
+            summary=summary,
+            rows=rows,
+            part=part,
+            best=best,
+            run=summary["run"],
+            sizes=summary["splits"]["sizes"],
+            templates=[(name, run_page.picture(pixels)) for name, pixels in shown],
+            shown=SHOWN,
+        )
+    )

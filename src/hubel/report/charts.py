@@ -18,8 +18,7 @@ Rows = list[dict[str, Any]]
 Point = tuple[float, float]
 
 #          key     title       in words
-METRICS = (("loss", "Loss",     number),
-           ("top1", "Accuracy", percent))  # fmt: skip
+METRICS = (("loss", "Loss", number), ("top1", "Accuracy", percent))
 SIDES = (("train", "training"), ("val", "validation"))
 
 WIDTH, HEIGHT = 440, 270  # units of the SVG, near one CSS pixel each on a wide screen
@@ -76,8 +75,9 @@ def _chart(rows: Rows, best_epoch: int, key: str, title: str, words: Callable[[f
             [min(defined) - room, max(defined) + room], BOTTOM, TOP, VALUE_TICKS, 0.0, 1.0, whole=True
         )
 
-    places = {side: [(x_of(row["epoch"]), y_of(v)) for row, v in zip(rows, values[side], strict=True)]
-              for side in values}  # fmt: skip
+    places = {
+        side: [(x_of(row["epoch"]), y_of(v)) for row, v in zip(rows, values[side], strict=True)] for side in values
+    }
     lines = []
     for side, name in SIDES:
         runs = _unbroken(places[side])
@@ -139,7 +139,8 @@ def scale(
 
 
 def spread_wide(rows: Rows) -> bool:
-    """Whether a few losses would leave the others flat, which only a logarithmic scale then shows: a first one may be a hundred.
+    """Whether a few losses would leave the others flat, which only a logarithmic scale then shows: a first one may be a
+    hundred.
 
     Losses of 0 have no place on such a scale.
     """
@@ -223,5 +224,13 @@ def _draw(axes: Axes, rows: Rows, best_epoch: int, key: str, title: str, words: 
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e3e6ea", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize="small", borderaxespad=0.2,
-                handlelength=1.2, columnspacing=1.2)  # fmt: skip
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=3,
+        frameon=False,
+        fontsize="small",
+        borderaxespad=0.2,
+        handlelength=1.2,
+        columnspacing=1.2,
+    )

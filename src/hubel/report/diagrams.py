@@ -51,8 +51,9 @@ class Diagram:
     bars: list[tuple[float, float, float]] = field(default_factory=list)
 
 
-def _frame(title: str, text: str, low: float, high: float, *, x_low: float = 0.0, x_name: str = "",
-           **size: Any) -> tuple[Diagram, Callable[[float], float], Callable[[float], float]]:  # fmt: skip
+def _frame(
+    title: str, text: str, low: float, high: float, *, x_low: float = 0.0, x_name: str = "", **size: Any
+) -> tuple[Diagram, Callable[[float], float], Callable[[float], float]]:
     """An empty diagram of shares, x from `x_low` to 1 and y from `low` to `high`, and where values stand in it."""
     frame = Diagram(title=title, text=text, x_name=x_name, **size)
     x_of, x_ticks = scale([x_low, 1.0], frame.left, frame.right, TICKS, 0.0, 1.0)
@@ -108,8 +109,17 @@ def challenges(found: dict[str, Any]) -> list[Diagram]:
         means = [found["clean"], *(level["top1"] for level in levels)]
         intervals = [found["interval"], *(level["interval"] for level in levels)]
         text = f"accuracy under {name} from none to strength 5: " + ", ".join(points(mean) for mean in means) + " %"
-        frame = Diagram(title=name.capitalize(), text=text, x_name=unit, width=290, height=170, left=42, right=280, top=10,
-                        bottom=126)  # fmt: skip
+        frame = Diagram(
+            title=name.capitalize(),
+            text=text,
+            x_name=unit,
+            width=290,
+            height=170,
+            left=42,
+            right=280,
+            top=10,
+            bottom=126,
+        )
         x_of = lambda i, f=frame: f.left + 8 + (f.right - f.left - 16) * i / (len(means) - 1)  # noqa: E731, B023
         y_of, y_ticks = scale([0.0, 1.0], frame.bottom, frame.top, FEW_TICKS, 0.0, 1.0)
         frame.x_ticks.extend((x_of(i), number_of(0 if not i else levels[i - 1]["amount"])) for i in range(len(means)))
@@ -119,8 +129,17 @@ def challenges(found: dict[str, Any]) -> list[Diagram]:
         places = [(x_of(i), y_of(mean)) for i, mean in enumerate(means)]
         clean = f"M{frame.left} {places[0][1]:.1f}H{frame.right}"
         band = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*upper, *reversed(lower)])
-        diagrams.append(Diagram(**{**vars(frame), "line": _path(places), "band": band, "rule": clean,
-                                   "dots": [(x, y, 2.5) for x, y in places]}))  # fmt: skip
+        diagrams.append(
+            Diagram(
+                **{
+                    **vars(frame),
+                    "line": _path(places),
+                    "band": band,
+                    "rule": clean,
+                    "dots": [(x, y, 2.5) for x, y in places],
+                }
+            )
+        )
     return diagrams
 
 

@@ -28,13 +28,20 @@ def draw(found: Sequence[Faithfulness], path: Path) -> None:
         one.method: GREY if one.method == RANDOM else colormaps["tab10"](number) for number, one in enumerate(found)
     }
     count = len(found[0].deletion)
-    for axes, area, words in ((deletion, "deletion", "pixels removed, the strongest first: lower is better"),
-                              (insertion, "insertion", "pixels shown, the strongest first: higher is better")):  # fmt: skip
+    for axes, area, words in (
+        (deletion, "deletion", "pixels removed, the strongest first: lower is better"),
+        (insertion, "insertion", "pixels shown, the strongest first: higher is better"),
+    ):
         for one in found:
             values = getattr(one, f"{area}_curve")
             label = f"{title(one.method)}  {np.mean(getattr(one, area)):.3f}"
-            axes.plot(np.linspace(0, 1, len(values)), values, color=colours[one.method], label=label,
-                      linestyle="--" if one.method == RANDOM else "-")  # fmt: skip
+            axes.plot(
+                np.linspace(0, 1, len(values)),
+                values,
+                color=colours[one.method],
+                label=label,
+                linestyle="--" if one.method == RANDOM else "-",
+            )
         axes.set_title(f"{area.capitalize()} (mean of {count})", loc="left", fontweight="bold")
         axes.set_xlabel(words)
         axes.set_ylabel("probability of the class")
@@ -42,8 +49,14 @@ def draw(found: Sequence[Faithfulness], path: Path) -> None:
         axes.legend(title="area", frameon=False, fontsize="small")
     for one in found:
         if one.randomised:
-            lost.plot(range(len(one.randomised) + 1), [1.0, *one.randomised.values()], marker="o", markersize=4,
-                      color=colours[one.method], label=title(one.method))  # fmt: skip
+            lost.plot(
+                range(len(one.randomised) + 1),
+                [1.0, *one.randomised.values()],
+                marker="o",
+                markersize=4,
+                color=colours[one.method],
+                label=title(one.method),
+            )
     names = next((list(one.randomised) for one in found if one.randomised), [])
     lost.set_xticks(
         range(len(names) + 1), ["trained", *map(in_chart, names)], rotation=30, ha="right", fontsize="small"
@@ -54,10 +67,21 @@ def draw(found: Sequence[Faithfulness], path: Path) -> None:
     lost.set_ylabel("rank correlation with the trained map")
     lost.legend(frameon=False, fontsize="small")
     places = np.arange(len(found))
-    object_.barh(places - 0.2, [float(np.mean(one.energy)) for one in found], 0.38, label="share of the map in the object",
-                 color=[colours[one.method] for one in found])  # fmt: skip
-    object_.barh(places + 0.2, [float(np.mean(one.pointing)) for one in found], 0.38, label="maximum in the object", alpha=0.45,
-                 color=[colours[one.method] for one in found])  # fmt: skip
+    object_.barh(
+        places - 0.2,
+        [float(np.mean(one.energy)) for one in found],
+        0.38,
+        label="share of the map in the object",
+        color=[colours[one.method] for one in found],
+    )
+    object_.barh(
+        places + 0.2,
+        [float(np.mean(one.pointing)) for one in found],
+        0.38,
+        label="maximum in the object",
+        alpha=0.45,
+        color=[colours[one.method] for one in found],
+    )
     object_.axvline(CHANCE, color=GREY, linestyle="--")
     object_.set_yticks(places, [title(one.method) for one in found])
     object_.invert_yaxis()

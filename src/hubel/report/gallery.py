@@ -52,8 +52,15 @@ def write(path: Path, sections: Sequence[Section], *, title: str, kind: str, lea
 
 def render(sections: Sequence[Section], *, title: str, kind: str, lead: str = "") -> str:
     """The page: styles and pictures inside, no script, nothing fetched."""
-    shown = [{"title": one.title, "text": one.text, "side": one.side,
-              "panels": [_figure(panel, max(LARGE, one.side)) for panel in one.panels]} for one in sections]  # fmt: skip
+    shown = [
+        {
+            "title": one.title,
+            "text": one.text,
+            "side": one.side,
+            "panels": [_figure(panel, max(LARGE, one.side)) for panel in one.panels],
+        }
+        for one in sections
+    ]
     return _template().render(title=title, kind=kind, lead=lead, sections=shown)
 
 
@@ -73,5 +80,10 @@ def _figure(panel: Panel, most: int) -> dict[str, Any]:
         picture.thumbnail((most, most))
         picture.save(stream, "JPEG", quality=86)
     form = "png" if max(size) <= 2 * TINY else "jpeg"
-    return {"source": f"data:image/{form};base64,{base64.b64encode(stream.getvalue()).decode()}", "tiny": tiny,
-            "caption": panel.caption, "width": size[0], "height": size[1]}  # fmt: skip
+    return {
+        "source": f"data:image/{form};base64,{base64.b64encode(stream.getvalue()).decode()}",
+        "tiny": tiny,
+        "caption": panel.caption,
+        "width": size[0],
+        "height": size[1],
+    }

@@ -73,10 +73,22 @@ def render(page: NeighboursPage) -> str:
     sources: dict[str, str] = {}
 
     def card(query: Shown) -> dict[str, Any]:
-        near = [one | {"source": sources.setdefault(one["path"], thumbnail(one["picture"])),
-                       "same": one["label"] == (query.label or query.predicted)} for one in query.neighbours]  # fmt: skip
-        return {"source": thumbnail(query.picture), "path": query.path, "label": query.label, "near": near,
-                "predicted": query.predicted, "right": query.label == query.predicted}  # fmt: skip
+        near = [
+            one
+            | {
+                "source": sources.setdefault(one["path"], thumbnail(one["picture"])),
+                "same": one["label"] == (query.label or query.predicted),
+            }
+            for one in query.neighbours
+        ]
+        return {
+            "source": thumbnail(query.picture),
+            "path": query.path,
+            "label": query.label,
+            "near": near,
+            "predicted": query.predicted,
+            "right": query.label == query.predicted,
+        }
 
     cards = [card(query) for query in page.shown]
     groups = [
@@ -87,11 +99,13 @@ def render(page: NeighboursPage) -> str:
     environment: Environment = run_page.environment()
     tiny = bool(page.shown) and max(page.shown[0].picture.shape[:2]) < run_page.TINY
     return environment.get_template("neighbours.html.jinja").render(
-        page=page, groups=[group for group in groups if group[2]], tiny=tiny,
+        page=page,
+        groups=[group for group in groups if group[2]],
+        tiny=tiny,
         ks=sorted({vote["k"] for vote in page.votes}),
         metrics=list(dict.fromkeys(vote["metric"] for vote in page.votes)),
         by={(vote["metric"], vote["k"]): vote for vote in page.votes},
-    )  # fmt: skip
+    )
 
 
 def thumbnail(pixels: np.ndarray, side: int = SIDE) -> str:

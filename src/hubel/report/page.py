@@ -41,7 +41,8 @@ class RunPage:
         command: exactly as typed.
         openings: every time the test split was opened: when, by.
         uncertain: pictures between two classes, as errors, with second and second_probability.
-        cost: latencies (batch, seconds, low, high, runs), computed_by, threads, bytes of weights, activations and process.
+        cost: latencies (batch, seconds, low, high, runs), computed_by, threads, bytes of weights, activations and
+            process.
         robustness: see `evaluation.robustness.Robustness.to_dict`; None where it was not measured.
         ensembles: every one that was scored: combine, split, members, figures.
         samples: per challenge a picture at every strength, uint8 6 S S C.
@@ -137,10 +138,17 @@ def _confusion(page: RunPage) -> dict[str, Any]:
     shares = counts / np.maximum(totals, 1)[:, None]
     wrong = counts * ~np.eye(len(names), dtype=bool)
     pairs = [
-        {"label": names[i], "predicted": names[j], "count": int(counts[i, j]), "of": int(totals[i]),
-         "share": float(shares[i, j]), "back": int(counts[j, i]), "back_of": int(totals[j])}
+        {
+            "label": names[i],
+            "predicted": names[j],
+            "count": int(counts[i, j]),
+            "of": int(totals[i]),
+            "share": float(shares[i, j]),
+            "back": int(counts[j, i]),
+            "back_of": int(totals[j]),
+        }
         for i, j in np.argwhere(wrong).tolist()
-    ]  # fmt: skip
+    ]
     pairs.sort(key=lambda pair: (-pair["count"], -pair["share"]))
     total = int(totals.sum())
     return {
@@ -238,8 +246,10 @@ def _data(page: RunPage) -> dict[str, Any]:
     """Split sizes, and one row of counts per class, the largest class of the training split named."""
     counts = page.data["counts"]
     splits = [(key, word) for key, word in SPLITS if page.data["sizes"].get(key)]
-    rows = [{"name": name, "counts": [counts.get(key, {}).get(name, 0) for key, _ in splits]}
-            for name in page.summary["classes"]]  # fmt: skip
+    rows = [
+        {"name": name, "counts": [counts.get(key, {}).get(name, 0) for key, _ in splits]}
+        for name in page.summary["classes"]
+    ]
     train = {name: counts.get("train", {}).get(name, 0) for name in page.summary["classes"]}
     most, least = max(train, key=train.__getitem__), min(train, key=train.__getitem__)
     return {

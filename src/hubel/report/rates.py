@@ -33,8 +33,14 @@ def draw_schedule(epochs: Sequence[float], rates: Sequence[float], title: str, p
     drawing.save(figure, path, dpi=160)
 
 
-def draw_search(rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], suggestion: float, reason: str,
-                path: Path) -> None:  # fmt: skip
+def draw_search(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    suggestion: float,
+    reason: str,
+    path: Path,
+) -> None:
     """Loss against learning rate as a PNG, the suggestion marked.
 
     Raises:

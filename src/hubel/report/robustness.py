@@ -29,7 +29,10 @@ def draw_robustness(found: Mapping[str, Any], samples: Mapping[str, NDArray[np.u
     grid = figure.add_gridspec(len(samples), 2, width_ratios=(1, 1.8))
     figure.suptitle(
         f"Accuracy under nine challenges, mean {percent(found['mean'])} against {percent(found['clean'])} of the "
-        f"pictures as they are ({found['n']:,} pictures, split {found['split']})", ha="left", x=0.01)  # fmt: skip
+        f"pictures as they are ({found['n']:,} pictures, split {found['split']})",
+        ha="left",
+        x=0.01,
+    )
     for row, (name, pictures) in enumerate(samples.items()):
         levels = [level for level in found["levels"] if level["challenge"] == name]
         axes = figure.add_subplot(grid[row, 0])

@@ -12,7 +12,9 @@ def build_augmentation(recipe: Recipe, split: Split) -> Augmentation:
 
 
 def augmentation_keys(recipe: Recipe) -> dict[str, Any]:
-    """Select the recipe's augmentation keys. An alternating flip is none of the augmentation's: batches turn the images."""
+    """Select the recipe's augmentation keys. An alternating flip is none of the augmentation's: batches turn the
+    images.
+    """
     values: dict[str, Any] = {key: getattr(recipe, key) for key in (*AUGMENTATION, "edge")}
     if recipe.alternating_flip:
         values["flip"] = False

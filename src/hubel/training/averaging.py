@@ -23,8 +23,11 @@ class Average:
         places = {
             value.data_ptr(): name for name, value in reversed(model.state_dict().items())
         }  # tied weights count once
-        self.state: dict[str, Tensor] = {name: value.detach().clone() for name, value in model.state_dict().items()
-                                         if places[value.data_ptr()] == name}  # fmt: skip
+        self.state: dict[str, Tensor] = {
+            name: value.detach().clone()
+            for name, value in model.state_dict().items()
+            if places[value.data_ptr()] == name
+        }
 
     @torch.no_grad()
     def update(self, model: nn.Module, fraction: float) -> None:
@@ -32,7 +35,8 @@ class Average:
         current = model.state_dict()
         real = [name for name, value in self.state.items() if value.is_floating_point()]
         kept, values = [self.state[name] for name in real], [current[name] for name in real]
-        torch._foreach_lerp_(kept, values, fraction)  # pyright: ignore[reportPrivateImportUsage] -- one kernel, as in torch.optim
+        # pyright: ignore[reportPrivateImportUsage] -- one kernel, as in torch.optim
+        torch._foreach_lerp_(kept, values, fraction)
         for name in self.state.keys() - set(real):
             self.state[name].copy_(current[name])
 
@@ -69,8 +73,8 @@ def ema_fraction(decay: float, step: int) -> float:
 def recompute_batch_norm_stats(model: nn.Module, norms: Sequence[_BatchNorm], batches: Iterable[Tensor]) -> None:
     """Compute the batch-norm statistics that belong to averaged weights  (Izmailov et al. 2018, section 3.2).
 
-    They are plain means over the batches. Everything but `norms` is in evaluation mode meanwhile, with dropout off; the model
-    keeps its mode.
+    They are plain means over the batches. Everything but `norms` is in evaluation mode meanwhile, with dropout off; the
+    model keeps its mode.
     """
     if not norms:
         return
@@ -92,7 +96,9 @@ def recompute_batch_norm_stats(model: nn.Module, norms: Sequence[_BatchNorm], ba
 
 @contextmanager
 def evaluation_weights(state: "TrainState") -> Iterator[None]:
-    """Give the network the weights that the current epoch is judged by inside the context: its own, or their average."""
+    """Give the network the weights that the current epoch is judged by inside the context: its own, or their
+    average.
+    """
     recipe, average, epoch = state.recipe, state.average, state.progress.epoch
     first = (recipe.epochs or 0) - (recipe.swa_epochs or 0)
     if average is None or (not recipe.ema and epoch < first):

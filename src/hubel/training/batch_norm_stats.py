@@ -9,7 +9,8 @@ from hubel.training.distributed.ranks import Ranks
 
 
 class BatchNormStats:
-    """Updates the running statistics of a network's batch norms once per step, by the mean over the step's microbatches.
+    """Updates the running statistics of a network's batch norms once per step, by the mean over the step's
+    microbatches.
 
     So neither the number of microbatches nor of processes changes how long they remember, and a step can be undone.
 
@@ -38,7 +39,9 @@ class BatchNormStats:
 
     @torch.no_grad()
     def add_microbatch(self, fraction: float) -> None:
-        """Add what a microbatch has left, weighted by its fraction of this process's images, and roll back for the next one."""
+        """Add what a microbatch has left, weighted by its fraction of this process's images, and roll back for the
+        next one.
+        """
         if fraction == 1:
             return
         terms = [fraction * value for value in self.values]

@@ -1,8 +1,8 @@
 """The number of steps of a run, and the position of a step on its learning-rate schedule.
 
 A run with a budget corrects the number of its steps on the way. Every correction is saved in the checkpoint at once, so
-that a resumed run takes the same steps. From a correction on, the rest of the schedule is stretched over the remaining steps,
-without a jump in the learning rate.
+that a resumed run takes the same steps. From a correction on, the rest of the schedule is stretched over the remaining
+steps, without a jump in the learning rate.
 """
 
 from hubel.recipe import Recipe

@@ -1,8 +1,8 @@
 """Features of a frozen body, computed once: an epoch of a head's training then costs the head.
 
-What is frozen computes the same in every epoch, as long as it sees the same images. So where images are not augmented, the
-training of a head reads its own input from memory. Order, dropout, steps, checkpoints and figures are those of the whole
-network, which is what is saved.
+What is frozen computes the same in every epoch, as long as it sees the same images. So where images are not augmented,
+the training of a head reads its own input from memory. Order, dropout, steps, checkpoints and figures are those of the
+whole network, which is what is saved.
 """
 
 import itertools
@@ -75,7 +75,8 @@ def split_body_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def decide_caching(recipe: Recipe, model: nn.Module, data: Splits) -> tuple[Recipe, str]:
-    """Decide `cache_features` of a recipe that trains the head alone. Returns the recipe and a sentence on it for a person.
+    """Decide `cache_features` of a recipe that trains the head alone. Returns the recipe and a sentence on it for a
+    person.
 
     Raises:
         UsageError: the recipe asks for it, and it cannot be.
@@ -95,7 +96,9 @@ def decide_caching(recipe: Recipe, model: nn.Module, data: Splits) -> tuple[Reci
 
 
 def can_cache(recipe: Recipe, model: nn.Module, data: Splits) -> tuple[bool, str]:
-    """Tell whether features are the same in every epoch and fit into memory. Returns the answer, and the reason of a no."""
+    """Tell whether features are the same in every epoch and fit into memory. Returns the answer, and the reason of a
+    no.
+    """
     if type(model) is not Network:
         return False, "its network is more than stem, stages and head one after the other"
     body, _ = split_body_head(model)
@@ -103,8 +106,11 @@ def can_cache(recipe: Recipe, model: nn.Module, data: Splits) -> tuple[bool, str
         return False, "freeze_batch_norm=none moves its statistics"
     if recipe.teacher is not None:
         return False, "the teacher sees the pictures"
-    changes = [key for key in (*AUGMENTATION, "alternating_flip") if getattr(recipe, key) not in (None, "none", False, 0)
-               and (key, getattr(recipe, key)) != ("crop_scale", 1)]  # fmt: skip
+    changes = [
+        key
+        for key in (*AUGMENTATION, "alternating_flip")
+        if getattr(recipe, key) not in (None, "none", False, 0) and (key, getattr(recipe, key)) != ("crop_scale", 1)
+    ]
     if recipe.augment not in (None, "none") or changes:
         return False, f"{f'augment={recipe.augment}' if recipe.augment else changes[0]} shows other views"
     needed, most = _feature_bytes(body, data), memory_bytes() * MEMORY_FRACTION
@@ -126,11 +132,14 @@ def _feature_bytes(body: nn.Module, data: Splits) -> int:
     return 4 * width * (len(data.train) + len(data.val))
 
 
-def compute_features(body: nn.Module, data: Splits, device: torch.device, autocast: torch.autocast,
-                     seconds: float = 0.0) -> Iterator[tuple[FeaturesComputed, Features | None]]:  # fmt: skip
-    """Show the body every image of the training and the validation split, once. The last record comes with the features.
+def compute_features(
+    body: nn.Module, data: Splits, device: torch.device, autocast: torch.autocast, seconds: float = 0.0
+) -> Iterator[tuple[FeaturesComputed, Features | None]]:
+    """Show the body every image of the training and the validation split, once. The last record comes with the
+    features.
 
-    The images come in batches of their own, in order, so that a resumed run computes the same bits. Each of several processes
+    The images come in batches of their own, in order, so that a resumed run computes the same bits. Each of several
+    processes
     computes all of them: the bits are the same, and it takes no longer than one process alone.
 
     Args:

@@ -98,10 +98,15 @@ def read_progress(path: Path, run_id: str | None) -> tuple[dict[str, Tensor], Pr
         raise FileError(
             f"{path} has the field {unknown[0]!r} that this version does not know; install the version that wrote it"
         )
-    if [row["epoch"] for row in history] != list(range(1, len(history) + 1)) or best > len(history) or (
-            about.get("epoch", 0) != len(history)):  # fmt: skip
-        raise FileError(f"{path}: history has {len(history):,} epochs that do not follow each other up to epoch "
-                        f"{about.get('epoch', 0):,} (the best is {best:,}); restore the file from a copy")  # fmt: skip
+    if (
+        [row["epoch"] for row in history] != list(range(1, len(history) + 1))
+        or best > len(history)
+        or (about.get("epoch", 0) != len(history))
+    ):
+        raise FileError(
+            f"{path}: history has {len(history):,} epochs that do not follow each other up to epoch "
+            f"{about.get('epoch', 0):,} (the best is {best:,}); restore the file from a copy"
+        )
     return tensors, Progress(**about)
 
 
@@ -111,18 +116,24 @@ def check_tensors(path: Path, kept: Mapping[str, Tensor], own: Mapping[str, Tens
     Raises:
         FileError: says which is missing, too much, or of another shape.
     """
-    held, needed = ({name: value.shape for name, value in tensors.items() if not name.startswith("optimizer/")}
-                    for tensors in (kept, own))  # fmt: skip
+    held, needed = (
+        {name: value.shape for name, value in tensors.items() if not name.startswith("optimizer/")}
+        for tensors in (kept, own)
+    )
     if held == needed:
         return
     again = "start the run again"
     if any(COMPILED in name for name in held) and not any(COMPILED in name for name in needed):
-        raise FileError(f"{path} is of a compiled network, whose tensors an older version kept under torch.compile's names "
-                        f"({COMPILED}...); this version does not read them: go on with that version, or {again}")  # fmt: skip
+        raise FileError(
+            f"{path} is of a compiled network, whose tensors an older version kept under torch.compile's names "
+            f"({COMPILED}...); this version does not read them: go on with that version, or {again}"
+        )
     name = next(name for name in [*needed, *held] if held.get(name) != needed.get(name))
     what = "lacks" if name not in held else "has another shape of" if name in needed else "has too much:"
-    raise FileError(f"{path} {what} {name.partition('/')[2]}: it is of another network than the run's; put the file back from a "
-                    f"copy, or {again}")  # fmt: skip
+    raise FileError(
+        f"{path} {what} {name.partition('/')[2]}: it is of another network than the run's; put the file back from a "
+        f"copy, or {again}"
+    )
 
 
 def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None) -> dict[str, Tensor]:
@@ -137,9 +148,12 @@ def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: Average 
     return tensors
 
 
-def scatter(tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer,
-            average: Average | None = None) -> None:  # fmt: skip
-    """Put the tensors of `gather` back. They take the memory layout of what they replace, so that sums keep their order."""
+def scatter(
+    tensors: Mapping[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+) -> None:
+    """Put the tensors of `gather` back. They take the memory layout of what they replace, so that sums keep their
+    order.
+    """
     with torch.no_grad():
         for name, value in model.state_dict().items():
             value.copy_(tensors[f"model/{name}"])

@@ -11,8 +11,10 @@ from hubel.training.distributed.ranks import Ranks
 def check_batch(recipe: Recipe, data: Splits) -> None:
     """Raise a UsageError where a batch holds more images than are trained on."""
     if recipe.batch is not None and recipe.batch > len(data.train):
-        raise UsageError(f"batch={recipe.batch:,} is larger than the training part of {len(data.train):,} pictures; use a "
-                         f"smaller batch")  # fmt: skip
+        raise UsageError(
+            f"batch={recipe.batch:,} is larger than the training part of {len(data.train):,} pictures; use a "
+            f"smaller batch"
+        )
 
 
 def check_fits(recipe: Recipe, data: Splits, ranks: Ranks) -> None:
@@ -25,8 +27,9 @@ def check_fits(recipe: Recipe, data: Splits, ranks: Ranks) -> None:
             f"batch={batch} cannot be shared equally by {ranks.size} processes; use batch={' or '.join(near)}"
         )
     if (recipe.accumulate or 1) > shard:
-        raise UsageError(f"accumulate={recipe.accumulate} is more than the {shard} pictures of a process's share of "
-                         f"batch={batch}")  # fmt: skip
+        raise UsageError(
+            f"accumulate={recipe.accumulate} is more than the {shard} pictures of a process's share of batch={batch}"
+        )
     class_weights(recipe, data.classes, data.train.labels)
     given = {
         key: value for key, value in augmentation_keys(recipe).items() if key != "pca" and value not in (None, "none")

@@ -39,7 +39,8 @@ def build_criterion(
 
 
 def class_weights(recipe: Recipe, classes: Sequence[str], labels: NDArray[np.int64]) -> Tensor | None:
-    """Compute one weight per class, so that a training image weighs 1 on average. Returns None where all weigh the same.
+    """Compute one weight per class, so that a training image weighs 1 on average. Returns None where all weigh the
+    same.
 
     Raises:
         UsageError: a weight for a class that the data do not have.

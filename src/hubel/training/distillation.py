@@ -16,7 +16,8 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, by which Pillow turns RGB int
 
 
 class Teacher(nn.Module):
-    """A trained network that sees what the student sees, prepared as it is used to, and gives logits of the student's classes.
+    """A trained network that sees what the student sees, prepared as it is used to, and gives logits of the student's
+    classes.
 
     Args:
         network: the teacher's own; it is put into evaluation mode and stays there.

@@ -11,8 +11,9 @@ from hubel.training.checkpoint import Progress
 EXPLODED = 1e4  # times what guessing loses: such a loss is as good as infinite
 
 
-def diverged(what: str, recipe: Recipe, progress: Progress, steps: int, lr: float, x: Tensor | None,
-             kept: Path | None) -> Diverged:  # fmt: skip
+def diverged(
+    what: str, recipe: Recipe, progress: Progress, steps: int, lr: float, x: Tensor | None, kept: Path | None
+) -> Diverged:
     """Make the error to raise.
 
     Args:
@@ -31,8 +32,10 @@ def diverged(what: str, recipe: Recipe, progress: Progress, steps: int, lr: floa
     )
     if x is not None and not x.isfinite().all():
         count = int((~x.isfinite()).flatten(1).any(dim=1).sum())
-        return Diverged(f"{what} {where}: {count} pictures of the batch hold pixels that are not numbers; look at the data "
-                        f"and their preprocessing{before}")  # fmt: skip
+        return Diverged(
+            f"{what} {where}: {count} pictures of the batch hold pixels that are not numbers; look at the data "
+            f"and their preprocessing{before}"
+        )
     if not lr:
         return Diverged(f"{what} {where}, at a learning rate of 0: the network itself gives such values{before}")
     cause, advice = f"at the learning rate {lr:.4g}", f"start again with a smaller one, lr={float(f'{lr / 10:.1g}'):g}"

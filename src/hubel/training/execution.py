@@ -1,4 +1,6 @@
-"""How a step is computed: forward, backward and the optimizer's step, as torch does them or on the fused path of a CPU."""
+"""How a step is computed: forward, backward and the optimizer's step, as torch does them or on the fused path of a
+CPU.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -58,7 +60,9 @@ class PlainExecution:
 
 
 def build_execution(recipe: Recipe, optimizer: torch.optim.Optimizer, ranks: Ranks) -> Execution:
-    """Choose how the steps of a settled recipe are computed. Batch norms over several processes exclude the fused path."""
+    """Choose how the steps of a settled recipe are computed. Batch norms over several processes exclude the fused
+    path.
+    """
     precision = recipe.precision or "float32"
     synchronized = recipe.sync_batch_norm and ranks.size > 1
     if not recipe.fused or synchronized:

@@ -24,8 +24,10 @@ def layer_groups(model: nn.Module) -> list[list[nn.Module]]:
     children = dict(model.named_children())
     lacking = [name for name in ("stem", "stages", "head") if name not in children]
     if lacking:
-        raise UsageError(f"the network has no {' and no '.join(lacking)}, so that unfreeze=all is the only choice, without "
-                         f"layer_decay; give its class the children stem, stages and head")  # fmt: skip
+        raise UsageError(
+            f"the network has no {' and no '.join(lacking)}, so that unfreeze=all is the only choice, without "
+            f"layer_decay; give its class the children stem, stages and head"
+        )
     body = [children["stem"], *children["stages"].children()]
     return [
         [child for name, child in children.items() if name not in ("stem", "stages")],

@@ -1,8 +1,10 @@
 """Numeric against analytic gradients: the lecture's check, in double precision, with its blind spot named.
 
-A centred difference (L(w + h) - L(w - h)) / 2h agrees with the derivative to order h^2 where the loss is smooth. Across a kink
-(ReLU, max pooling) the two one-sided differences disagree however small the step, and neither is wrong: such samples are
-retried with smaller steps, then counted apart. A wrong backward pass cannot hide there: it changes the analytic side only.
+A centred difference (L(w + h) - L(w - h)) / 2h agrees with the derivative to order h^2 where the loss is smooth. Across
+a kink (ReLU, max pooling) the two one-sided differences disagree however small the step, and neither is wrong: such
+samples are
+retried with smaller steps, then counted apart. A wrong backward pass cannot hide there: it changes the analytic side
+only.
 """
 
 import math
@@ -50,8 +52,16 @@ class Layer:
     passed: bool
 
 
-def check(model: nn.Module, x: Tensor, targets: Tensor, *, loss: str = "cross_entropy", samples: int = 4,
-          tolerance: float = 1e-4, seed: int = 0) -> Iterator[Layer]:  # fmt: skip
+def check(
+    model: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+    *,
+    loss: str = "cross_entropy",
+    samples: int = 4,
+    tolerance: float = 1e-4,
+    seed: int = 0,
+) -> Iterator[Layer]:
     """Check sampled parameters of every layer, and yield a record per layer. The model becomes double precision.
 
     Dropout and drop-path draw the same numbers every time, batch norm uses the statistics of the batch: training mode.
@@ -98,7 +108,9 @@ def check(model: nn.Module, x: Tensor, targets: Tensor, *, loss: str = "cross_en
 
 
 def _numeric(value, parameter: nn.Parameter, place, middle: float) -> tuple[float, float] | None:
-    """Compute the derivative by centred differences and what rounding may add to it. Returns None where no two steps agree."""
+    """Compute the derivative by centred differences and what rounding may add to it. Returns None where no two steps
+    agree.
+    """
     kept, before = float(parameter[place]), math.inf
     try:
         for h in STEPS:

@@ -46,13 +46,19 @@ def train(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None
     return (record for record in train_steps(model, data, recipe, run) if isinstance(record, Epoch))
 
 
-def train_steps(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None = None, ranks: Ranks = ALONE,
-                teacher: nn.Module | None = None) -> Generator[Record, None, None]:  # fmt: skip
+def train_steps(
+    model: nn.Module,
+    data: Splits,
+    recipe: Recipe,
+    run: Run | None = None,
+    ranks: Ranks = ALONE,
+    teacher: nn.Module | None = None,
+) -> Generator[Record, None, None]:
     """Train as `train` does, and yield a record of every step too.
 
-    Closing the generator between two records saves a checkpoint first, so that nothing is lost. All `ranks` yield the same
-    records, and the main one writes the run. A `teacher` gives logits of the model's input, from which the model learns besides
-    the labels.
+    Closing the generator between two records saves a checkpoint first, so that nothing is lost. All `ranks` yield the
+    same records, and the main one writes the run. A `teacher` gives logits of the model's input, from which the model
+    learns besides the labels.
     """
     state = TrainState.begin(model, data, recipe, run, ranks, teacher)
     state.restore_best()
@@ -90,9 +96,11 @@ def train_epoch(state: TrainState) -> Iterator[Record]:
         yield Step(progress.epoch, done, steps, loss, lr, state.batch, progress.seconds, stop)
 
 
-def backward(state: TrainState, network: nn.Module, images: Tensor, targets: Tensor,
-             fraction: float = 1.0) -> tuple[float, int]:  # fmt: skip
-    """Compute forward, loss and backward of images that are a fraction of a batch; their gradient is added to the weights'.
+def backward(
+    state: TrainState, network: nn.Module, images: Tensor, targets: Tensor, fraction: float = 1.0
+) -> tuple[float, int]:
+    """Compute forward, loss and backward of images that are a fraction of a batch; their gradient is added to the
+    weights'.
 
     A network with auxiliary heads returns (main, *auxiliary) logits in training, whose losses are added with a weight.
 

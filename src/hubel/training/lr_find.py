@@ -1,7 +1,7 @@
 """A learning rate by trial: steps at growing rates until the loss diverges.
 
-Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, section 3.3 (the range test). Rates grow
-exponentially, the loss is smoothed with Adam's bias correction, as the lecture has it.
+Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, section 3.3 (the range test). Rates
+grow exponentially, the loss is smoothed with Adam's bias correction, as the lecture has it.
 """
 
 import itertools
@@ -48,8 +48,9 @@ class Finding:
         return asdict(self)
 
 
-def find(model: nn.Module, data: Splits, recipe: Recipe, *, low: float = 1e-5, high: float = 10.0,
-         steps: int = 100) -> Finding:  # fmt: skip
+def find(
+    model: nn.Module, data: Splits, recipe: Recipe, *, low: float = 1e-5, high: float = 10.0, steps: int = 100
+) -> Finding:
     """Train a model for a while at growing rates. The model is of no use afterwards.
 
     Args:
@@ -88,11 +89,14 @@ def find(model: nn.Module, data: Splits, recipe: Recipe, *, low: float = 1e-5, h
 def conclude(rates: list[float], losses: list[float], smoothed: list[float], diverged: float | None) -> Finding:
     """Suggest the geometric mean of the rate where the loss falls fastest and a tenth of the rate where it is lowest.
 
-    Either rule alone is common, and fails in its own way: the first where the curve is ragged, the second where it is flat.
+    Either rule alone is common, and fails in its own way: the first where the curve is ragged, the second where it is
+    flat.
     """
     if len(rates) < FEWEST or min(smoothed) > 0.98 * smoothed[0]:
-        raise UsageError(f"the loss never fell between the rates {rates[0] if rates else 0:g} and "
-                         f"{rates[-1] if rates else 0:g}; begin lower, or look at the data and the network")  # fmt: skip
+        raise UsageError(
+            f"the loss never fell between the rates {rates[0] if rates else 0:g} and "
+            f"{rates[-1] if rates else 0:g}; begin lower, or look at the data and the network"
+        )
     lowest = rates[smoothed.index(min(smoothed))]
     fastest = steepest(rates, smoothed)
     suggestion = float(f"{math.sqrt(fastest * lowest / 10):.2g}")

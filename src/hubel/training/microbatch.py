@@ -1,8 +1,8 @@
 """The gradients of a batch that is computed in microbatches, one after the other; twice as many where memory is short.
 
-The loop calls `gradients` and does not know in how many microbatches a batch is computed, nor by how many processes. The batch
-of a step, and with it the learning rate, stays what it was. Only batch norm notices, for it normalizes each microbatch by
-itself.
+The loop calls `gradients` and does not know in how many microbatches a batch is computed, nor by how many processes.
+The batch of a step, and with it the learning rate, stays what it was. Only batch norm notices, for it normalizes each
+microbatch by itself.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -27,16 +27,17 @@ if TYPE_CHECKING:
 Backward = Callable[["TrainState", nn.Module, Tensor, Tensor, float], tuple[float, int]]
 
 
-def gradients(state: "TrainState", images: Tensor, targets: Tensor,
-              backward: Backward) -> Generator[MicrobatchHalved, None, tuple[float, int]]:  # fmt: skip
+def gradients(
+    state: "TrainState", images: Tensor, targets: Tensor, backward: Backward
+) -> Generator[MicrobatchHalved, None, tuple[float, int]]:
     """Leave the batch's gradients in the weights, averaged over the processes.
 
     Args:
         state: the training.
         images: this process's shard of the batch.
         targets: of the images.
-        backward: adds the gradient of a microbatch, which is a fraction of the shard; returns its part of the mean loss and how
-            many images are classified correctly.
+        backward: adds the gradient of a microbatch, which is a fraction of the shard; returns its part of the mean loss
+            and how many images are classified correctly.
 
     Returns:
         The shard's mean loss and how many of its images are classified correctly.
@@ -56,8 +57,9 @@ def gradients(state: "TrainState", images: Tensor, targets: Tensor,
     return found[0]
 
 
-def accumulate(state: "TrainState", network: nn.Module, images: Tensor, targets: Tensor,
-               backward: Backward) -> tuple[float, int]:  # fmt: skip
+def accumulate(
+    state: "TrainState", network: nn.Module, images: Tensor, targets: Tensor, backward: Backward
+) -> tuple[float, int]:
     """Compute a shard in microbatches one after the other, whose gradients add up to the shard's.
 
     Microbatch k of a step draws the same dropout however the microbatches are spread over processes.
@@ -120,21 +122,26 @@ def halve(state: "TrainState", images: int) -> MicrobatchHalved:
     """Double the microbatches of a shard of `images` images, and save that decision.
 
     Raises:
-        UsageError: a microbatch cannot be halved again; or the processes were summing gradients, and have to start again.
+        UsageError: a microbatch cannot be halved again; or the processes were summing gradients, and have to start
+        again.
     """
     ranks, progress, where = state.ranks, state.progress, f"epoch {state.progress.epoch + 1}"
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in state.model.modules())
     size = -(-images // state.microbatches)
     if size < (4 if has_batch_norm else 2):
-        raise UsageError(f"memory is short in {where}, step {progress.step + 1}, even for {size} of the {images} pictures at "
-                         f"once; use smaller pictures (size), a smaller network, or precision=bfloat16")  # fmt: skip
+        raise UsageError(
+            f"memory is short in {where}, step {progress.step + 1}, even for {size} of the {images} pictures at "
+            f"once; use smaller pictures (size), a smaller network, or precision=bfloat16"
+        )
     state.microbatches *= 2
     progress.microbatches = state.microbatches * (1 if state.recipe.sync_batch_norm else ranks.size)
     if state.parallel is not None and ranks.size > 1:
         ranks.store_set("microbatches", str(progress.microbatches))
-        raise UsageError(f"memory is short in {where}, step {progress.step + 1}, for {size} pictures at once in process "
-                         f"{ranks.rank}; start again with accumulate={state.microbatches}, or let torchrun do it with "
-                         f"--max-restarts=3")  # fmt: skip
+        raise UsageError(
+            f"memory is short in {where}, step {progress.step + 1}, for {size} pictures at once in process "
+            f"{ranks.rank}; start again with accumulate={state.microbatches}, or let torchrun do it with "
+            f"--max-restarts=3"
+        )
     state.save_checkpoint()
     size = -(-images // state.microbatches)
     return MicrobatchHalved(progress.epoch, progress.step, state.microbatches, size, has_batch_norm)

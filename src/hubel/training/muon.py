@@ -41,8 +41,15 @@ class Muon(torch.optim.Optimizer):
         dtype: in which it runs.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 0.24, momentum: float = 0.6, weight_decay: float = 0.0,
-                 steps: int = 3, dtype: torch.dtype = torch.float32) -> None:  # fmt: skip
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.24,
+        momentum: float = 0.6,
+        weight_decay: float = 0.0,
+        steps: int = 3,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.steps = steps
         self.dtype = dtype

@@ -1,6 +1,7 @@
 """The optimizers of the lectures, and the one place where a step is taken: penalties, clipping, decay, step.
 
-torch.optim computes them, fused into one kernel where torch has one, except for Muon. The lecture's formulas stand in the tests.
+torch.optim computes them, fused into one kernel where torch has one, except for Muon. The lecture's formulas stand in
+the tests.
 """
 
 from typing import Any
@@ -25,12 +26,17 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     coupled = recipe.decay != "decoupled" or recipe.optimizer in DECOUPLED_BY_ITSELF
     decay = (recipe.weight_decay or 0.0) if coupled else 0.0
     groups: list[dict[str, Any]] = [
-        {"params": part, "decayed": decayed, "factor": factor * depth, "depth": depth,
-         "weight_decay": decay / factor if decayed else 0.0}
+        {
+            "params": part,
+            "decayed": decayed,
+            "factor": factor * depth,
+            "depth": depth,
+            "weight_decay": decay / factor if decayed else 0.0,
+        }
         for decayed, parameters in ((True, decayed_parameters(model, recipe)), (False, _others(model, recipe)))
         for factor, some in group_by_factor(model, recipe, parameters).items()
         for depth, part in group_by_depth(model, recipe, some)
-    ]  # fmt: skip
+    ]
     lr = 0.0  # every step sets its own
     fused = all(p.dtype != torch.bfloat16 for p in model.parameters())  # torch 2.13's kernels on CPUs leave it as it is
     match recipe.optimizer:
@@ -78,8 +84,10 @@ def group_by_factor(
             found.setdefault(factors[fitting[0]] if fitting else 1.0, []).append(parameter)
     if unused:
         parts = [name for name, _ in model.named_children()]
-        raise UsageError(f"lr_factors names {min(unused)!r}, which no parameter of the network begins with; use biases, or one "
-                         f"of {', '.join(parts)}")  # fmt: skip
+        raise UsageError(
+            f"lr_factors names {min(unused)!r}, which no parameter of the network begins with; use biases, or one "
+            f"of {', '.join(parts)}"
+        )
     return found
 
 
@@ -100,8 +108,9 @@ def group_by_depth(
     return found
 
 
-def step(optimizer: torch.optim.Optimizer, recipe: Recipe, lr: float, images: int,
-         execution: Execution | None = None) -> None:  # fmt: skip
+def step(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, lr: float, images: int, execution: Execution | None = None
+) -> None:
     """Take one step with the gradients at hand, and clear them.
 
     Args:

@@ -1,4 +1,6 @@
-"""What a training yields, besides the end: a record per optimizer step and per epoch, and two that tell of preparations."""
+"""What a training yields, besides the end: a record per optimizer step and per epoch, and two that tell of
+preparations.
+"""
 
 from dataclasses import dataclass
 
@@ -37,7 +39,9 @@ class Epoch:
 
 @dataclass(frozen=True)
 class FeaturesComputed:
-    """The features of `done` of all `images` are computed, before the first step; `seconds` is the training time so far."""
+    """The features of `done` of all `images` are computed, before the first step; `seconds` is the training time so
+    far.
+    """
 
     done: int
     images: int

@@ -69,8 +69,22 @@ class Summary(TypedDict):
     weights_sha256: str
 
 
-DECIDED = ("epochs", "batch", "accumulate", "optimizer", "lr", "schedule", "loss", "monitor", "size", "channels", "fit",
-           "precision", "device", "threads")  # fmt: skip
+DECIDED = (
+    "epochs",
+    "batch",
+    "accumulate",
+    "optimizer",
+    "lr",
+    "schedule",
+    "loss",
+    "monitor",
+    "size",
+    "channels",
+    "fit",
+    "precision",
+    "device",
+    "threads",
+)
 
 
 @dataclass(frozen=True)
@@ -125,8 +139,10 @@ class Run:
         info = RunInfo.parse(about, path / "run.json")
         run_files.refuse_edited(path / "run.json", about)
         if open_ones := [key for key in DECIDED if getattr(info.recipe, key) is None]:
-            raise FileError(f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file "
-                            f"from a copy")  # fmt: skip
+            raise FileError(
+                f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file "
+                f"from a copy"
+            )
         files.sweep(path)
         return Run(path, info)
 
@@ -174,8 +190,9 @@ class Run:
         """
         return locked(self.folder)
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None,
-                ranks: Ranks = ALONE) -> Progress | None:  # fmt: skip
+    def restore(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None, ranks: Ranks = ALONE
+    ) -> Progress | None:
         """Put the last checkpoint into model, optimizer and average. Returns None where there is none yet.
 
         Only the main process needs the file; the others are told what it holds.
@@ -191,8 +208,9 @@ class Run:
         checkpoint.scatter(tensors, model, optimizer, average)
         return progress
 
-    def save_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress,
-             average: Average | None = None) -> None:  # fmt: skip
+    def save_checkpoint(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, average: Average | None = None
+    ) -> None:
         """Replace the checkpoint, then the metrics that follow from it."""
         tensors = checkpoint.gather(model, optimizer, average)
         tensor_file.save(self.folder / "last.safetensors", tensors, {**asdict(progress), RUN_ID: self.run_id})

@@ -13,9 +13,18 @@ from hubel.errors import FileError, UsageError
 from hubel.recipe import Recipe
 from hubel.run_files import RUN_ID
 
-WeightsInfo = TypedDict("WeightsInfo", {"from": str, "model": str, "sha256": str, "classes": NotRequired[Count],
-                                        "source": NotRequired[str | None], "licence": NotRequired[str | None],
-                                        "said": NotRequired[str]})  # fmt: skip
+WeightsInfo = TypedDict(
+    "WeightsInfo",
+    {
+        "from": str,
+        "model": str,
+        "sha256": str,
+        "classes": NotRequired[Count],
+        "source": NotRequired[str | None],
+        "licence": NotRequired[str | None],
+        "said": NotRequired[str],
+    },
+)
 
 
 @dataclass(frozen=True, kw_only=True)

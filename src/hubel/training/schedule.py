@@ -42,7 +42,8 @@ def warmed_up(step: float, warmup: int) -> float:
 
 
 def onecycle(step: float, total: int, warmup: int) -> float:
-    """Rise linearly from a 25th to 1 over `warmup` steps, then fall to a 250,000th at the last step  (Smith & Topin 2018).
+    """Rise linearly from a 25th to 1 over `warmup` steps, then fall to a 250,000th at the last step  (Smith & Topin
+    2018).
 
     Departs from the paper: the momentum keeps its value.
 
@@ -83,7 +84,8 @@ def _decayed(recipe: Recipe, step: float, steps: int, total: int, warmup: int, r
 
 
 def reductions(monitored: Sequence[float], patience: int) -> int:
-    """Count how often plateau has lowered the rate, from the monitored figure of every epoch so far, larger being better.
+    """Count how often plateau has lowered the rate, from the monitored figure of every epoch so far, larger being
+    better.
 
     >>> reductions([0.5, 0.7, 0.7, 0.6, 0.7, 0.6], patience=2)
     2

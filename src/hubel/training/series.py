@@ -138,8 +138,9 @@ def found_or_made(project: Path, name: str | None, stem: str, info: SeriesInfo) 
         folder = project / name
         if not os.path.isfile(folder / FILE):
             return _made(folder, info)
-        taken = UsageError(f"there is another series {folder} already; choose another name, or go on with it: "
-                           f"{resume_command(folder)}")  # fmt: skip
+        taken = UsageError(
+            f"there is another series {folder} already; choose another name, or go on with it: {resume_command(folder)}"
+        )
         try:
             series = open_series(folder)
         except Taken as error:

@@ -71,8 +71,14 @@ class TrainState:
     features: cached_features.Features | None = None  # of the frozen body, once they are computed
 
     @staticmethod
-    def begin(model: nn.Module, data: Splits, recipe: Recipe, run: Run | None, ranks: Ranks = ALONE,
-              teacher: nn.Module | None = None) -> "TrainState":  # fmt: skip
+    def begin(
+        model: nn.Module,
+        data: Splits,
+        recipe: Recipe,
+        run: Run | None,
+        ranks: Ranks = ALONE,
+        teacher: nn.Module | None = None,
+    ) -> "TrainState":
         """Start at the first step, or where the run's last checkpoint stands. The model is put into training mode."""
         recipe, device = recipe.settled(), torch.device(recipe.device or "cpu")
         assert recipe.epochs is not None
@@ -92,13 +98,29 @@ class TrainState:
         freezing.begin(progress.epoch)
         network = cached_features.split_body_head(model)[1] if recipe.cache_features else model
         return TrainState(
-            model=model, network=network, data=data, recipe=recipe, run=run if ranks.is_main else None, device=device,
-            optimizer=optimizer, criterion=criterion, augmentation=build_augmentation(recipe, data.train),
-            progress=progress, batch=recipe.batch, execution=build_execution(recipe, optimizer, ranks), checkpoint_at=now,
-            average=average, freezing=freezing, teacher=teacher.to(device) if teacher else None,
-            microbatches=microbatches, batch_norm_stats=BatchNormStats(freezing.updating_norms()), ranks=ranks,
-            parallel=None if ranks.size > 1 else network, time_limit=plan.get("training"), began=now - progress.elapsed,
-        )  # fmt: skip
+            model=model,
+            network=network,
+            data=data,
+            recipe=recipe,
+            run=run if ranks.is_main else None,
+            device=device,
+            optimizer=optimizer,
+            criterion=criterion,
+            augmentation=build_augmentation(recipe, data.train),
+            progress=progress,
+            batch=recipe.batch,
+            execution=build_execution(recipe, optimizer, ranks),
+            checkpoint_at=now,
+            average=average,
+            freezing=freezing,
+            teacher=teacher.to(device) if teacher else None,
+            microbatches=microbatches,
+            batch_norm_stats=BatchNormStats(freezing.updating_norms()),
+            ranks=ranks,
+            parallel=None if ranks.size > 1 else network,
+            time_limit=plan.get("training"),
+            began=now - progress.elapsed,
+        )
 
     # ------------------------------------------------------------------------------------------ where it stands
 
@@ -153,18 +175,31 @@ class TrainState:
     def batches(self, first: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over this process's shards of the batches of the current epoch from a step on, on the device."""
         recipe, data = self.recipe, self.data
-        order: dict[str, Any] = {"seed": recipe.seed, "epoch": self.progress.epoch, "first": first,
-                                 "balanced": recipe.sampler == "balanced",
-                                 "share": Share(self.ranks.rank, self.ranks.size)}  # fmt: skip
+        order: dict[str, Any] = {
+            "seed": recipe.seed,
+            "epoch": self.progress.epoch,
+            "first": first,
+            "balanced": recipe.sampler == "balanced",
+            "share": Share(self.ranks.rank, self.ranks.size),
+        }
         for _ in self.compute_features():
             pass
         if self.features is None:
-            made = training_batches(data.train, self.batch, data.preprocessing, self.augmentation, classes=len(data.classes),
-                                    alternating=bool(recipe.alternating_flip), **order)  # fmt: skip
+            made = training_batches(
+                data.train,
+                self.batch,
+                data.preprocessing,
+                self.augmentation,
+                classes=len(data.classes),
+                alternating=bool(recipe.alternating_flip),
+                **order,
+            )
         else:
             features, labels = self.features, data.train.labels
-            made = ((features.select(which), torch.from_numpy(labels[which]))
-                    for _, which in visited(data.train, self.batch, **order))  # fmt: skip
+            made = (
+                (features.select(which), torch.from_numpy(labels[which]))
+                for _, which in visited(data.train, self.batch, **order)
+            )
         return delivered(made, self.device, recipe.prefetch)
 
     def autocast(self) -> torch.autocast:
@@ -238,7 +273,8 @@ class TrainState:
             self.run.save_best(self.model, self.progress.epoch + 1)
 
     def restore_best(self) -> None:
-        """Write the classifier of the best epoch again where its file is lost and the checkpoint is still of that epoch.
+        """Write the classifier of the best epoch again where its file is lost and the checkpoint is still of that
+        epoch.
 
         Raises:
             FileError: the checkpoint has gone on.
@@ -247,9 +283,11 @@ class TrainState:
         if run is None or run.has_best or not progress.best_epoch:
             return
         if progress.best_epoch != progress.epoch or progress.step or self.recipe.swa_epochs:
-            raise FileError(f"{run.folder} has lost its best.safetensors, of epoch {progress.best_epoch}, and its checkpoint has "
-                            f"gone on; put it back from a copy, or delete {run.folder / 'last.safetensors'} too and "
-                            f"{resume_command(run.folder, self.recipe)} trains to the same bits from the beginning")  # fmt: skip
+            raise FileError(
+                f"{run.folder} has lost its best.safetensors, of epoch {progress.best_epoch}, and its checkpoint has "
+                f"gone on; put it back from a copy, or delete {run.folder / 'last.safetensors'} too and "
+                f"{resume_command(run.folder, self.recipe)} trains to the same bits from the beginning"
+            )
         with self.average.swapped_into(self.model) if self.average else nullcontext():
             run.save_best(self.model, progress.epoch)
 

@@ -101,11 +101,17 @@ def num_correct(logits: Tensor, targets: Tensor, multilabel: bool) -> int:
     return int((predictions(logits, multilabel) == one_hot(targets, logits.shape[1])).all(dim=1).sum())
 
 
-def validate(model: nn.Module, data: Splits, recipe: Recipe, ranks: Ranks = ALONE,
-             given: Callable[[Share], Iterable[tuple[Tensor, Tensor]]] | None = None) -> Validation:  # fmt: skip
+def validate(
+    model: nn.Module,
+    data: Splits,
+    recipe: Recipe,
+    ranks: Ranks = ALONE,
+    given: Callable[[Share], Iterable[tuple[Tensor, Tensor]]] | None = None,
+) -> Validation:
     """Compute the figures of the validation split, in the precision of training. The model is left in its mode.
 
-    Each of several processes computes some of the batches. The figures are the same, to the last bit, as those of one process.
+    Each of several processes computes some of the batches. The figures are the same, to the last bit, as those of one
+    process.
 
     Args:
         model: to judge.

@@ -17,5 +17,20 @@ from hubel.transfer.neighbours import Neighbours, neighbours
 from hubel.transfer.probe import Linear, Probe, fitted, probe
 from hubel.transfer.stages import Place, Stage, locate, stages
 
-__all__ = ["Extracted", "Holdout", "Linear", "Neighbours", "Place", "Probe", "Stage", "extract", "features", "fitted",
-           "holdout", "locate", "neighbours", "probe", "stages"]  # fmt: skip
+__all__ = [
+    "Extracted",
+    "Holdout",
+    "Linear",
+    "Neighbours",
+    "Place",
+    "Probe",
+    "Stage",
+    "extract",
+    "features",
+    "fitted",
+    "holdout",
+    "locate",
+    "neighbours",
+    "probe",
+    "stages",
+]

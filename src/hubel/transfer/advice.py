@@ -4,8 +4,8 @@
     very little data      linear classifier on the top       try linear classifiers from different stages
     quite a lot of data   fine-tune a few layers             fine-tune a larger number of layers
 
-The table's words have no numbers. Those below are this room's: `ALPHA` is a convention, all others are judgement, with their
-reasons; the evidence is shown with the advice so that anybody may judge otherwise.
+The table's words have no numbers. Those below are this room's: `ALPHA` is a convention, all others are judgement, with
+their reasons; the evidence is shown with the advice so that anybody may judge otherwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,9 +42,11 @@ WORDS: dict[Action, str] = {
 }
 #     a lot, similar
 CELLS: dict[tuple[bool, bool], Action] = {
-    (False, True): "probe_top", (False, False): "probe_stage",
-    (True, True): "tune_few", (True, False): "tune_more",
-}  # fmt: skip
+    (False, True): "probe_top",
+    (False, False): "probe_stage",
+    (True, True): "tune_few",
+    (True, False): "tune_more",
+}
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ class Evidence:
 
     @property
     def beaten_p(self) -> float:
-        """Of the test that the best stage is better than the top, corrected for having been chosen among all (Bonferroni)."""
+        """Of the test that the best stage is better than the top, corrected for having been chosen among all
+        (Bonferroni).
+        """
         return min(1.0, self.p_value(self.best, self.top) * max(len(self.probes) - 1, 1))
 
     @property
@@ -120,7 +124,9 @@ class Evidence:
 
     @property
     def avoided(self) -> float:
-        """Of the errors of the untrained network's best probe, the share that the top stage avoids; below 0 where it adds some."""
+        """Of the errors of the untrained network's best probe, the share that the top stage avoids; below 0 where it
+        adds some.
+        """
         errors = 1 - self.untrained.accuracy
         return (self.top.accuracy - self.untrained.accuracy) / errors if errors else 0.0
 
@@ -170,22 +176,35 @@ class Advice:
 
 def advise(found: Evidence) -> Advice:
     """The cell of the table that the evidence points to, and two cases it has not: solved already, and no use."""
-    amount = (f"{'quite a lot of' if found.much else 'very little'} data: {found.per_class:,} training pictures in the median "
-              f"class of {found.classes} (a lot is {A_LOT} or more; judgement)")  # fmt: skip
+    amount = (
+        f"{'quite a lot of' if found.much else 'very little'} data: {found.per_class:,} training pictures in the "
+        "median "
+        f"class of {found.classes} (a lot is {A_LOT} or more; judgement)"
+    )
     own = "how the weights do on their own task is not known"
     if found.published:
-        own = (f"on their own {found.own_classes:,} classes such weights are right for {_percent(found.published)}, so they are "
-               f"{_as_useful(found.useful)} here")  # fmt: skip
-    likeness = (f"{'very similar' if found.similar else 'very different'} data: a probe of the top stage is right for "
-                f"{_percent(found.top.accuracy)}, of an untrained network's best stage for "
-                f"{_percent(found.untrained.accuracy)}, so {_avoided(found.avoided)}; {own} "
-                f"(similar is {_percent(SIMILAR)} or more, with no earlier stage better; judgement)")  # fmt: skip
-    depth = (f"{found.best.stage} is better than the top stage {found.top.stage} by more than chance "
-             f"(p = {found.beaten_p:.2g})" if found.beaten else
-             f"no earlier stage is better than the top stage {found.top.stage} by more than chance")  # fmt: skip
-    more = (f"the last doubling of the pictures added {100 * found.rise:.1f} points: "
-            f"{'more pictures would help' if found.rise >= RISING else 'more pictures alone would add little'} (judgement: "
-            f"{100 * RISING:g} points)")  # fmt: skip
+        own = (
+            f"on their own {found.own_classes:,} classes such weights are right for {_percent(found.published)}, so "
+            "they are "
+            f"{_as_useful(found.useful)} here"
+        )
+    likeness = (
+        f"{'very similar' if found.similar else 'very different'} data: a probe of the top stage is right for "
+        f"{_percent(found.top.accuracy)}, of an untrained network's best stage for "
+        f"{_percent(found.untrained.accuracy)}, so {_avoided(found.avoided)}; {own} "
+        f"(similar is {_percent(SIMILAR)} or more, with no earlier stage better; judgement)"
+    )
+    depth = (
+        f"{found.best.stage} is better than the top stage {found.top.stage} by more than chance "
+        f"(p = {found.beaten_p:.2g})"
+        if found.beaten
+        else f"no earlier stage is better than the top stage {found.top.stage} by more than chance"
+    )
+    more = (
+        f"the last doubling of the pictures added {100 * found.rise:.1f} points: "
+        f"{'more pictures would help' if found.rise >= RISING else 'more pictures alone would add little'} (judgement: "
+        f"{100 * RISING:g} points)"
+    )
     why = [amount, likeness, depth, more]
     if not found.helps:
         p = found.p_value(found.best, found.untrained)
@@ -194,8 +213,11 @@ def advise(found: Evidence) -> Advice:
         )
         return _decided("scratch" if found.much else "probe_stage", found, why)
     if found.top.interval[0] >= SOLVED:
-        why.insert(0, f"nearly solved: the probe's interval begins at {_percent(found.top.interval[0])} ({_percent(SOLVED)} or "
-                      f"more leaves nothing to fine-tune for; judgement)")  # fmt: skip
+        why.insert(
+            0,
+            f"nearly solved: the probe's interval begins at {_percent(found.top.interval[0])} ({_percent(SOLVED)} or "
+            f"more leaves nothing to fine-tune for; judgement)",
+        )
         return _decided("probe_top", found, why)
     return _decided(CELLS[found.much, found.similar], found, why)
 
@@ -206,7 +228,9 @@ def _decided(action: Action, found: Evidence, why: Sequence[str]) -> Advice:
 
 
 def _as_useful(useful: float) -> str:
-    """A ratio of two figures with noise: above 1 it says that nothing is lost, not by how much the weights have improved."""
+    """A ratio of two figures with noise: above 1 it says that nothing is lost, not by how much the weights have
+    improved.
+    """
     return "at least as useful" if useful >= 1 else f"{_percent(max(useful, 0))} as useful"
 
 

@@ -45,10 +45,27 @@ def draw(probes: Sequence[Probe], constant: float, title: str, judged: str, path
     at = range(len(probes))
     best = max(probes, key=lambda probe: probe.accuracy)
     low, high = ([abs(probe.interval[side] - probe.accuracy) for probe in probes] for side in (0, 1))
-    axes.errorbar(at, [probe.accuracy for probe in probes], [low, high], fmt="o-", color=BLUE, capsize=3, elinewidth=1,
-                  linewidth=1.6, label="linear probe, 95 % interval")  # fmt: skip
-    axes.plot([probes.index(best)], [best.accuracy], "o", color=ORANGE, markersize=9, markerfacecolor="none", markeredgewidth=2,
-              label=in_chart(f"best: {best.stage}, {100 * best.accuracy:.1f} %"))  # fmt: skip
+    axes.errorbar(
+        at,
+        [probe.accuracy for probe in probes],
+        [low, high],
+        fmt="o-",
+        color=BLUE,
+        capsize=3,
+        elinewidth=1,
+        linewidth=1.6,
+        label="linear probe, 95 % interval",
+    )
+    axes.plot(
+        [probes.index(best)],
+        [best.accuracy],
+        "o",
+        color=ORANGE,
+        markersize=9,
+        markerfacecolor="none",
+        markeredgewidth=2,
+        label=in_chart(f"best: {best.stage}, {100 * best.accuracy:.1f} %"),
+    )
     axes.axhline(constant, color=ORANGE, linewidth=1, linestyle=(0, (2, 3)), label="always the largest class")
     axes.set_xticks(list(at), [in_chart(f"{probe.stage}\n{probe.width}") for probe in probes], fontsize=8)
     axes.set_xlim(-0.4, len(probes) - 0.6)

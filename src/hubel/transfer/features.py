@@ -105,9 +105,16 @@ class Extracted:
     computed: int
 
 
-def features(classifier: Classifier, images: NDArray[np.uint8], stage: Stage = "last", *, engine: str = "auto",
-             precision: Precision | None = None, cached: bool = True, track: files.Track[Any] = files.silently,
-             ) -> NDArray[np.float32]:  # fmt: skip
+def features(
+    classifier: Classifier,
+    images: NDArray[np.uint8],
+    stage: Stage = "last",
+    *,
+    engine: str = "auto",
+    precision: Precision | None = None,
+    cached: bool = True,
+    track: files.Track[Any] = files.silently,
+) -> NDArray[np.float32]:
     """What one stage returns, averaged over the places of its maps: N x width float32.
 
     Args:
@@ -137,9 +144,17 @@ def example_of(classifier: Classifier, pictures: Pictures) -> Tensor:
     return wanted.normalise(torch.from_numpy(np.ascontiguousarray(first)))
 
 
-def extract(classifier: Classifier, pictures: Pictures, places: Sequence[Place], *, engine: str = "auto",
-            precision: Precision | None = None, cached: bool = True, device: str | None = None,
-            track: files.Track[Any] = files.silently) -> Extracted:  # fmt: skip
+def extract(
+    classifier: Classifier,
+    pictures: Pictures,
+    places: Sequence[Place],
+    *,
+    engine: str = "auto",
+    precision: Precision | None = None,
+    cached: bool = True,
+    device: str | None = None,
+    track: files.Track[Any] = files.silently,
+) -> Extracted:
     """Features at several places in one pass over the pictures that are not known yet.
 
     Args:
@@ -157,8 +172,10 @@ def extract(classifier: Classifier, pictures: Pictures, places: Sequence[Place],
     """
     device = usable(device)
     if device != "cpu" and (engine not in ("auto", "eager") or precision == "bfloat16"):
-        raise UsageError(f"engine={engine} and precision={precision or 'any'} are for device=cpu; on {device} the network computes "
-                         f"in float32: leave them out, or use device=cpu")  # fmt: skip
+        raise UsageError(
+            f"engine={engine} and precision={precision or 'any'} are for device=cpu; on {device} the network computes "
+            f"in float32: leave them out, or use device=cpu"
+        )
     digests = pictures.pixel_digests()
     named = engine if device == "cpu" else "cuda"
     shelves = store.shelves(classifier, places, named, precision) if cached else [store.Shelf(None) for _ in places]
@@ -172,8 +189,13 @@ def extract(classifier: Classifier, pictures: Pictures, places: Sequence[Place],
         reader = Features(classifier.network, places)
         whole = FromPictures(reader, classifier.preprocessing).eval()
         if device == "cpu":
-            choice = choose(whole, torch.tensor(pictures.take(which[:SAMPLE])), pictures=len(which), engine=engine,
-                            precision=precision)  # fmt: skip
+            choice = choose(
+                whole,
+                torch.tensor(pictures.take(which[:SAMPLE])),
+                pictures=len(which),
+                engine=engine,
+                precision=precision,
+            )
             run, computed_by = choice.run, f"{choice.engine}, {choice.precision}"
         else:
             run, computed_by = moved(whole, device), f"eager on {device}, float32"
@@ -198,8 +220,12 @@ def moved(module: nn.Module, device: str) -> Call:
     return call
 
 
-def _computed(run: Call, pictures: Pictures, which: NDArray[np.int64], track: files.Track[Any],
-              ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:  # fmt: skip
+def _computed(
+    run: Call,
+    pictures: Pictures,
+    which: NDArray[np.int64],
+    track: files.Track[Any],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """(positions, their features N x sum of widths), a chunk at a time."""
     rows: list[NDArray[np.float32]] = []
     kept = start = 0

@@ -86,8 +86,10 @@ class Holdout:
     def thinned(self, share: float, seed: int) -> "Holdout":
         """The same with only a share of the pictures of every class learnt from; the same are judged."""
         labels = self.pictures.labels
-        rounds = tuple((known[stratified(labels[known], [share], seed)[0]] if share < 1 else known, judged)
-                       for known, judged in self.rounds)  # fmt: skip
+        rounds = tuple(
+            (known[stratified(labels[known], [share], seed)[0]] if share < 1 else known, judged)
+            for known, judged in self.rounds
+        )
         return replace(self, rounds=rounds)
 
     @property
@@ -104,8 +106,8 @@ class Holdout:
 def holdout(splits: Splits, *, seen: bool, seed: int = 0) -> Holdout:
     """Learns from the training part and judges on the validation part; cross-validates both where that is too small.
 
-    A validation part that the data bring is kept as it is, and so is that of a network that was trained on these pictures:
-    it would know them.
+    A validation part that the data bring is kept as it is, and so is that of a network that was trained on these
+    pictures: it would know them.
 
     Args:
         splits: the data.

@@ -16,8 +16,9 @@ METRICS: tuple[Metric, ...] = ("l2", "cosine")
 KS = (1, 3, 5, 10, 20, 50)
 
 
-def nearest(known: NDArray[np.float32], queries: NDArray[np.float32], k: int,
-            metric: Metric) -> tuple[NDArray[np.int64], NDArray[np.float32]]:  # fmt: skip
+def nearest(
+    known: NDArray[np.float32], queries: NDArray[np.float32], k: int, metric: Metric
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The k nearest rows of `known` to each query, nearest first: rows N k and distances N k.
 
     The cosine distance is one minus the cosine of the angle; vectors of length 1 have the same neighbours by either.
@@ -36,7 +37,9 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def voted(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """The class that most of the neighbours have, N, of their labels N k, nearest first; of equal counts the nearer one's."""
+    """The class that most of the neighbours have, N, of their labels N k, nearest first; of equal counts the nearer
+    one's.
+    """
     counts = np.zeros((len(labels), classes), np.int64)
     np.add.at(counts, (np.arange(len(labels))[:, None], labels), 1)
     most = np.take_along_axis(counts, labels, axis=1)  # of each neighbour, how many share its class
@@ -82,8 +85,9 @@ class Neighbours:
         return len(self.rows)
 
 
-def neighbours(values: NDArray[np.float32], held: Holdout, *, metrics: Sequence[Metric] = METRICS,
-               ks: Sequence[int] = KS) -> Neighbours:  # fmt: skip
+def neighbours(
+    values: NDArray[np.float32], held: Holdout, *, metrics: Sequence[Metric] = METRICS, ks: Sequence[int] = KS
+) -> Neighbours:
     """k-nearest-neighbour classification of the pictures that are held out, and the best k of `ks` for it.
 
     Args:

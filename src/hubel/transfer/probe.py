@@ -90,9 +90,17 @@ def probe(stage: str, values: NDArray[np.float32], held: Holdout, cs: Sequence[f
     truth = labels[held.judged]
     right = {c: int((np.concatenate(parts) == truth).sum()) for c, parts in answers.items()}
     best = max(right, key=lambda c: (right[c], -c))
-    return Probe(stage, values.shape[1], best, len(truth), right[best] / len(truth),
-                 wilson_interval(right[best], len(truth)), time.perf_counter() - began,
-                 {c: count / len(truth) for c, count in right.items()}, np.concatenate(answers[best]))  # fmt: skip
+    return Probe(
+        stage,
+        values.shape[1],
+        best,
+        len(truth),
+        right[best] / len(truth),
+        wilson_interval(right[best], len(truth)),
+        time.perf_counter() - began,
+        {c: count / len(truth) for c, count in right.items()},
+        np.concatenate(answers[best]),
+    )
 
 
 def fitted(values: NDArray[np.float32], labels: NDArray[np.int64], classes: int, c: float) -> Linear:

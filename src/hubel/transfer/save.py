@@ -19,12 +19,18 @@ from hubel.transfer.stages import WEIGHTED, Place
 AGREES = 1e-3  # of the largest logit: float32 sums in another order
 
 
-def with_head(classifier: Classifier, place: Place, linear: Linear, classes: tuple[str, ...], sample: NDArray[np.uint8],
-              about: dict[str, Any]) -> Classifier:  # fmt: skip
+def with_head(
+    classifier: Classifier,
+    place: Place,
+    linear: Linear,
+    classes: tuple[str, ...],
+    sample: NDArray[np.uint8],
+    about: dict[str, Any],
+) -> Classifier:
     """The classifier that a probe is: its logits on the sample are checked to be the probe's.
 
-    Where the features are what the network's own last layer reads, that layer is replaced; else the network is cut off above
-    the stage (`resnet18[:3]`), with global average pooling and a linear layer in its place.
+    Where the features are what the network's own last layer reads, that layer is replaced; else the network is cut off
+    above the stage (`resnet18[:3]`), with global average pooling and a linear layer in its place.
 
     Args:
         classifier: whose features were probed.
@@ -45,11 +51,19 @@ def with_head(classifier: Classifier, place: Place, linear: Linear, classes: tup
         with torch.inference_mode():
             logits = network(x)
         if logits.shape == wanted.shape and (logits - wanted).abs().max() <= AGREES * wanted.abs().max():
-            card = {"model": name, "classes": list(classes), "multilabel": False, "versions": versions(),
-                    "preprocessing": classifier.preprocessing.to_dict(), **about}  # fmt: skip
+            card = {
+                "model": name,
+                "classes": list(classes),
+                "multilabel": False,
+                "versions": versions(),
+                "preprocessing": classifier.preprocessing.to_dict(),
+                **about,
+            }
             return Classifier(network, classes, classifier.preprocessing, name, card)
-    raise UsageError(f"a probe of {place.name} of {classifier.model} cannot be saved: only stages of the zoo's networks, and the "
-                     f"input of a last linear layer, can be the end of a classifier; name another stage")  # fmt: skip
+    raise UsageError(
+        f"a probe of {place.name} of {classifier.model} cannot be saved: only stages of the zoo's networks, and the "
+        f"input of a last linear layer, can be the end of a classifier; name another stage"
+    )
 
 
 def _candidates(classifier: Classifier, place: Place, linear: Linear, classes: int) -> Any:
@@ -81,7 +95,9 @@ def _head(layer: str, linear: Linear) -> dict[str, Any]:
 
 
 def _fill(network: nn.Module, weights: dict[str, Any], last: str) -> None:
-    """Copies what the network has of the weights; a layer of another shape keeps its own, and the check finds it out."""
+    """Copies what the network has of the weights; a layer of another shape keeps its own, and the check finds it
+    out.
+    """
     own = network.state_dict()
     with torch.no_grad():
         for name, value in own.items():

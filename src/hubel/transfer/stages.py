@@ -57,8 +57,8 @@ def maps_of(output: Any) -> Tensor | None:
 def pooled(output: Any, cells: int = 1) -> Tensor:
     """N x channels float of what a module returns: the mean over the places of maps N C H W, over the tokens of N T C.
 
-    Maps of pictures are averaged in cells x cells equal parts, N x (cells * cells * channels); where a side is no multiple
-    of `cells`, neighbouring parts share a row, as in PyTorch's adaptive pooling, which not every engine knows.
+    Maps of pictures are averaged in cells x cells equal parts, N x (cells * cells * channels); where a side is no
+    multiple of `cells`, neighbouring parts share a row, as in PyTorch's adaptive pooling, which not every engine knows.
 
     Raises:
         UsageError: no feature maps and no vectors.
@@ -80,9 +80,9 @@ def pooled(output: Any, cells: int = 1) -> Tensor:
 def stages(network: nn.Module, example: Tensor) -> tuple[Place, ...]:
     """Every place worth reading, from the picture upwards; the last one is the vector before the logits.
 
-    Of a network with a stem and stages those; of any other the last maps of each resolution, read by the outermost module
-    that returns them. A stem without weights is left out, and the vector before the logits where it is the last stage
-    pooled.
+    Of a network with a stem and stages those; of any other the last maps of each resolution, read by the outermost
+    module that returns them. A stem without weights is left out, and the vector before the logits where it is the last
+    stage pooled.
 
     Args:
         network: in evaluation mode.
@@ -121,8 +121,10 @@ def locate(network: nn.Module, stage: Stage, example: Tensor) -> Place:
                 raise UsageError(
                     f"the network has no stages, so there is no stage {stage}; {_without_stages(network, example)}"
                 )
-            raise UsageError(f"the network has {len(names)} stages, so there is no stage {number}; numbers 0 to "
-                             f"{len(names) - 1}, or -1 for the last")  # fmt: skip
+            raise UsageError(
+                f"the network has {len(names)} stages, so there is no stage {number}; numbers 0 to "
+                f"{len(names) - 1}, or -1 for the last"
+            )
         return Place(names[number], names[number])
     modules = dict(network.named_modules())
     if stage not in modules or not stage:
@@ -143,7 +145,8 @@ def _without_stages(network: nn.Module, example: Tensor) -> str:
 
 
 def penultimate(network: nn.Module, example: Tensor, calls: list[_Call] | None = None) -> Place:
-    """The vector before the logits: the input of the last linear layer, or of the last convolution where that gives them.
+    """The vector before the logits: the input of the last linear layer, or of the last convolution where that gives
+    them.
 
     Raises:
         UsageError: the network has neither.

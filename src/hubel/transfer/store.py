@@ -1,6 +1,7 @@
 """Features that were computed once, kept by picture: a picture that is known is not computed again, whatever the split.
 
-A shelf is a folder per weights, preprocessing and place. Whatever was computed together is one file on it, written whole
+A shelf is a folder per weights, preprocessing and place. Whatever was computed together is one file on it, written
+whole
 and never changed: digests of the pictures and their features, row by row.
 """
 
@@ -103,8 +104,15 @@ class Shelf:
 
 def shelves(classifier: Classifier, places: Sequence[Place], engine: str, precision: Precision | None) -> list[Shelf]:
     """One shelf per place, of everything on which the features depend."""
-    about = [VERSION, classifier.preprocessing.to_dict(), weights_sha256(classifier.network.state_dict()),
-             str(classifier.network), code_sha256(ModelRef.parse(classifier.model)), engine, precision]  # fmt: skip
+    about = [
+        VERSION,
+        classifier.preprocessing.to_dict(),
+        weights_sha256(classifier.network.state_dict()),
+        str(classifier.network),
+        code_sha256(ModelRef.parse(classifier.model)),
+        engine,
+        precision,
+    ]
     found = []
     for place in places:
         key = hashlib.sha256(json.dumps([*about, place.module, place.before, place.cells]).encode()).hexdigest()[:32]

@@ -30,7 +30,8 @@ SIBLINGS = [line.split() for line in (
     "denselayer#", "norm1 conv1 norm2 conv2", "norm conv",                                              # DenseNet
     "conv1 conv2 conv3 inception3a inception3b inception4a inception4b inception4c inception4d inception4e "
     "inception5a inception5b aux# fc", "conv bn", "conv fc1 fc2",                                       # GoogLeNet
-    "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 Conv2d_3b_1x1 Conv2d_4a_3x3 Mixed_5b Mixed_5c Mixed_5d Mixed_6a Mixed_6b "
+    "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 Conv2d_3b_1x1 Conv2d_4a_3x3 Mixed_5b Mixed_5c Mixed_5d Mixed_6a "
+    "Mixed_6b "
     "Mixed_6c Mixed_6d Mixed_6e AuxLogits Mixed_7a Mixed_7b Mixed_7c fc", "conv0 conv1 fc",             # Inception-v3
     "branch1x1 branch5x5_1 branch5x5_2 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3 branch_pool",
     "branch3x3 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3",
@@ -42,7 +43,8 @@ SIBLINGS = [line.split() for line in (
     "branch0 branch1_0 branch1_1a branch1_1b branch2_0 branch2_1 branch2_2 branch2_3a branch2_3b branch3",  # -v4
     "conv2d_1a conv2d_2a conv2d_2b conv2d_3b conv2d_4a mixed_5b repeat mixed_6a repeat_1 mixed_7a repeat_2 block8 "
     "conv2d_7b classif", "branch# conv2d",                                                     # Inception-ResNet-v2
-    "conv0 cell_stem_0 cell_stem_1 cell_0 cell_1 cell_2 cell_3 cell_4 cell_5 reduction_cell_0 cell_6 cell_7 cell_8 cell_9 "
+    "conv0 cell_stem_0 cell_stem_1 cell_0 cell_1 cell_2 cell_3 cell_4 cell_5 reduction_cell_0 cell_6 cell_7 cell_8 "
+    "cell_9 "
     "cell_10 cell_11 reduction_cell_1 cell_12 cell_13 cell_14 cell_15 cell_16 cell_17 last_linear",     # NASNet-A large
     "conv_prev_1x1 conv_1x1 path_1 path_2 final_path_bn comb_iter_0_left comb_iter_0_right comb_iter_1_left "
     "comb_iter_1_right comb_iter_2_left comb_iter_2_right comb_iter_3_left comb_iter_3_right comb_iter_4_left "
@@ -85,9 +87,12 @@ def _modern(name: str) -> str:
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name)
 
 
-def _in_order(names: Sequence[Sequence[str]], known: Sequence[Sequence[str]], prefix: str = "", *,
-              lost: bool) -> Iterator[str]:  # fmt: skip
-    """Full names of a tree of names, its siblings put in order: numbers by value, words as a row of `known` has them."""
+def _in_order(
+    names: Sequence[Sequence[str]], known: Sequence[Sequence[str]], prefix: str = "", *, lost: bool
+) -> Iterator[str]:
+    """Full names of a tree of names, its siblings put in order: numbers by value, words as a row of `known` has
+    them.
+    """
     children: dict[str, list[Sequence[str]]] = {}
     for head, *rest in names:
         children.setdefault(head, []).append(rest)
@@ -114,9 +119,11 @@ def _siblings(words: list[str], known: Sequence[Sequence[str]], prefix: str, *, 
         if len(places) == len(words):
             return [word for _, word in sorted(zip(places, words, strict=True))]
     if lost:
-        raise UsageError(f"weights stand in alphabetical order, which does not tell whether {prefix}{words[0]} or "
-                         f"{prefix}{words[1]} comes first in the network; give a file of torch.save(state_dict), "
-                         f"or one with the network's own names")  # fmt: skip
+        raise UsageError(
+            f"weights stand in alphabetical order, which does not tell whether {prefix}{words[0]} or "
+            f"{prefix}{words[1]} comes first in the network; give a file of torch.save(state_dict), "
+            f"or one with the network's own names"
+        )
     return words
 
 
@@ -143,16 +150,21 @@ def _pairs(model: nn.Module, state: Mapping[str, Tensor], without: Container[str
 def _matched(ours: list[tuple[str, Tensor]], theirs: list[tuple[str, Tensor]]) -> list[tuple[Tensor, Tensor]]:
     for (mine, to), (other, value) in zip(ours, theirs, strict=False):
         if to.shape != value.shape:
-            raise UsageError(f"weights do not fit the network: {mine} has shape {tuple(to.shape)}, "
-                             f"{other} has {tuple(value.shape)}")  # fmt: skip
+            raise UsageError(
+                f"weights do not fit the network: {mine} has shape {tuple(to.shape)}, {other} has {tuple(value.shape)}"
+            )
         if to.is_floating_point() and not value.is_floating_point():
             kind = str(value.dtype).removeprefix("torch.")
-            raise UsageError(f"weights do not fit the network: {other} is {kind}, where {mine} has "
-                             f"floating-point numbers; quantised weights are not read")  # fmt: skip
+            raise UsageError(
+                f"weights do not fit the network: {other} is {kind}, where {mine} has "
+                f"floating-point numbers; quantised weights are not read"
+            )
     if len(ours) != len(theirs):
         longer, kind = (ours, "the network") if len(ours) > len(theirs) else (theirs, "the file")
-        raise UsageError(f"weights do not fit the network: it has {len(ours)} entries, the file {len(theirs)}; "
-                         f"the first one only in {kind} is {longer[min(len(ours), len(theirs))][0]}")  # fmt: skip
+        raise UsageError(
+            f"weights do not fit the network: it has {len(ours)} entries, the file {len(theirs)}; "
+            f"the first one only in {kind} is {longer[min(len(ours), len(theirs))][0]}"
+        )
     return [(to, value) for (_, to), (_, value) in zip(ours, theirs, strict=True)]
 
 
@@ -172,8 +184,8 @@ def misfit(model: nn.Module, state_dict: Mapping[str, Tensor], without: Containe
 def adopt(model: nn.Module, state_dict: Mapping[str, Tensor], without: Container[str] = ()) -> None:
     """Copies the weights of a reference implementation into `model`, every shape checked.
 
-    Entries are matched by name where all names agree. Otherwise they are matched by order, and names do not matter: both
-    networks must register their modules in the same order, which `entries` restores where a file has not kept it.
+    Entries are matched by name where all names agree. Otherwise they are matched by order, and names do not matter:
+    both networks must register their modules in the same order, which `entries` restores where a file has not kept it.
 
     Args:
         model: whose weights are replaced.

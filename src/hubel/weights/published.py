@@ -74,8 +74,10 @@ def fetch(url: str, sha256: str, folder: Path | None = None, track: files.Track[
             hasher.update(chunk)
             file.write(chunk)
         if not hasher.hexdigest().startswith(sha256):
-            raise FileError(f"{url} is not the file it should be: its sha256 begins with "
-                            f"{hasher.hexdigest()[: len(sha256)]}, expected {sha256} (nothing was kept)")  # fmt: skip
+            raise FileError(
+                f"{url} is not the file it should be: its sha256 begins with "
+                f"{hasher.hexdigest()[: len(sha256)]}, expected {sha256} (nothing was kept)"
+            )
     caching.make_room(0)
     return path
 
@@ -96,8 +98,11 @@ def _download(url: str, track: files.Track[bytes]) -> Iterator[bytes]:
         raise FileError(f"cannot download {url}: the server answers {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise FileError(f"cannot download {url}: {reason}; check the connection, or give the path of a copy "
-                        f"(nothing was kept)") from error  # fmt: skip
+        raise FileError(
+            f"cannot download {url}: {reason}; check the connection, or give the path of a copy (nothing was kept)"
+        ) from error
     if arrived < size:
-        raise FileError(f"cannot download {url}: the connection broke off after {arrived:,} of {size:,} bytes; try again "
-                        f"(nothing was kept)")  # fmt: skip
+        raise FileError(
+            f"cannot download {url}: the connection broke off after {arrived:,} of {size:,} bytes; try again "
+            f"(nothing was kept)"
+        )

@@ -20,9 +20,23 @@ from hubel.errors import FileError, listed
 from hubel.model_ref import ModelRef
 from hubel.weights.adoption import bare
 
-# under which a checkpoint keeps the weights; of several the first, so that averaged ones are taken only where no others are
-KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params",
-        "ema", "ema_state_dict", "model_ema", "state_dict_ema", "params_ema")  # fmt: skip
+# under which a checkpoint keeps the weights; of several the first, so that averaged ones are taken only where no others
+# are
+KEYS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "module",
+    "weights",
+    "params",
+    "ema",
+    "ema_state_dict",
+    "model_ema",
+    "state_dict_ema",
+    "params_ema",
+)
 COUNTERS = ("n_averaged",)  # of torch's AveragedModel, beside the weights
 
 
@@ -65,16 +79,27 @@ def refuse_broken(path: str | Path, state: Mapping[str, Tensor]) -> None:
         state: the tensors by name.
     """
     for name, value in state.items():
-        kind = ("quantised" if value.is_quantized else "complex" if value.is_complex() else "on the meta device" if value.is_meta
-                else "" if value.layout is torch.strided else "sparse")  # fmt: skip
+        kind = (
+            "quantised"
+            if value.is_quantized
+            else "complex"
+            if value.is_complex()
+            else "on the meta device"
+            if value.is_meta
+            else ""
+            if value.layout is torch.strided
+            else "sparse"
+        )
         if kind:
             raise FileError(f"{path}: its entry {name} is {kind}; save the weights as plain float32 numbers")
         if not value.is_floating_point():
             continue
         count = int((~value.float().isfinite()).sum())
         if count:
-            raise FileError(f"{path}: {count:,} of the {value.numel():,} numbers of {name} are NaN or infinite, and so would be "
-                            f"all that is computed with them; take weights from before the training went wrong")  # fmt: skip
+            raise FileError(
+                f"{path}: {count:,} of the {value.numel():,} numbers of {name} are NaN or infinite, and so would be "
+                f"all that is computed with them; take weights from before the training went wrong"
+            )
         if name.endswith("running_var") and (value < 0).any():
             raise FileError(f"{path}: {name} has negative numbers, which no variance has; restore the file from a copy")
 
@@ -87,8 +112,10 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
         if not known and (not inner or any(isinstance(value, Tensor) for value in content.values())):
             break
         if not known and len(inner) > 1:
-            raise FileError(f"{path} holds several sets of tensors, {listed(sorted(inner), 4)}, and which of them the weights are "
-                            f"is not known; save one state_dict alone")  # fmt: skip
+            raise FileError(
+                f"{path} holds several sets of tensors, {listed(sorted(inner), 4)}, and which of them the weights are "
+                f"is not known; save one state_dict alone"
+            )
         content = content[(known or list(inner))[0]]
     if not isinstance(content, Mapping) or not content:
         kind = "an empty dictionary" if isinstance(content, Mapping) else f"of type {type(content).__name__}"
@@ -105,8 +132,11 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
 
 def _holds_tensors(content: Mapping[Any, Any]) -> bool:
     """Whether there are tensors under names; an optimiser's state is kept by number."""
-    return any(isinstance(value, Tensor) or (isinstance(value, Mapping) and _holds_tensors(value))
-               for key, value in content.items() if isinstance(key, str))  # fmt: skip
+    return any(
+        isinstance(value, Tensor) or (isinstance(value, Mapping) and _holds_tensors(value))
+        for key, value in content.items()
+        if isinstance(key, str)
+    )
 
 
 def _unpickled(path: Path) -> Any:
@@ -120,8 +150,10 @@ def _unpickled(path: Path) -> Any:
         asked = re.search(r"GLOBAL (\S*\w) was|unsupported GLOBAL (\S*\w) whose|but got (?:<class ')?([\w.]+)", text)
         name = next(filter(None, asked.groups())) if asked else _first_global(path)
         if isinstance(error, pickle.UnpicklingError) and name:
-            raise FileError(f"{path} asks for {name}, which is no tensor: a pickle that calls code is not opened; "
-                            f"save the state_dict alone, best as safetensors") from error  # fmt: skip
+            raise FileError(
+                f"{path} asks for {name}, which is no tensor: a pickle that calls code is not opened; "
+                f"save the state_dict alone, best as safetensors"
+            ) from error
         if "TorchScript" in text:
             raise FileError(f"{path} is a TorchScript program, which is not executed; save its state_dict") from error
         raise FileError(

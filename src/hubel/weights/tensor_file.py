@@ -1,7 +1,7 @@
 """Tensors and a description of them in one safetensors file of Hubel's, written whole or not at all.
 
-Tensors are stored as they are; the description is JSON in the file's header, and first in it the digest of the whole file, in
-which 64 zeros stand for the digest itself.
+Tensors are stored as they are; the description is JSON in the file's header, and first in it the digest of the whole
+file, in which 64 zeros stand for the digest itself.
 """
 
 import hashlib
@@ -57,8 +57,8 @@ def read(path: Path, shape: Any = dict[str, Any]) -> tuple[dict[str, Tensor], di
         shape: of the description, see `documents`.
 
     Raises:
-        FileError: the file is missing, cut short, altered since it was written, or not one of Hubel's, or its description has
-            another shape.
+        FileError: the file is missing, cut short, altered since it was written, or not one of Hubel's, or its
+            description has another shape.
     """
     if not os.path.isfile(path):
         raise FileError(f"there is no {path}")
@@ -100,7 +100,9 @@ def _refuse_altered(path: Path, about: dict[str, Any]) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file was written by `save`; true also of a damaged .safetensors file, so that `read` tells what is wrong."""
+    """Whether a file was written by `save`; true also of a damaged .safetensors file, so that `read` tells what is
+    wrong.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             return "hubel" in (file.metadata() or {})

@@ -110,8 +110,9 @@ def initialise(net: nn.Module, ones: Sequence[int] = ()) -> None:
             nn.init.constant_(layer.bias, 1.0 if number in ones else 0.0)
 
 
-def krizhevsky(name: str, rows: Sequence[Row], *, num_classes: int, in_channels: int, image_size: int,
-               dropout: float = 0.5) -> Network:  # fmt: skip
+def krizhevsky(
+    name: str, rows: Sequence[Row], *, num_classes: int, in_channels: int, image_size: int, dropout: float = 0.5
+) -> Network:
     """An AlexNet of 2012 from its table; its first dense layer depends on the size of the picture."""
     side = last_size(image_size, windows(rows), name)
     head = dense_head(rows[-1][1] * side * side, num_classes, dropout)

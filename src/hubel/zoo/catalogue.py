@@ -97,13 +97,20 @@ def needs_image_size(ref: ModelRef) -> bool:
     return "image_size" in inspect.signature(builder(ref)).parameters
 
 
-def create(name: ModelName, *, num_classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
-           pretrained: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:  # fmt: skip
+def create(
+    name: ModelName,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    image_size: int | None = None,
+    pretrained: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> nn.Module:
     """Builds a network of the zoo, freshly initialised or with trained weights.
 
     Args:
-        name: a key of `MODELS`, `resnetD_cifar` or `plainD_cifar` for any depth D = 6n+2, `NAME[:N]` for the first N stages
-            of one with a linear head, or `FILE.py:NAME` for a network of your own.
+        name: a key of `MODELS`, `resnetD_cifar` or `plainD_cifar` for any depth D = 6n+2, `NAME[:N]` for the first N
+            stages of one with a linear head, or `FILE.py:NAME` for a network of your own.
         num_classes: logits per picture; as published unless given.
         in_channels: channels of a picture; as published unless given.
         image_size: side of a picture [px], for the networks with a layer that depends on it; as published unless given.
@@ -112,19 +119,33 @@ def create(name: ModelName, *, num_classes: int | None = None, in_channels: int 
         options: further keywords of the network's own builder.
 
     Raises:
-        UsageError: an unknown name or option, the nearest right one is named; or weights that do not fit, with what does.
+        UsageError: an unknown name or option, the nearest right one is named; or weights that do not fit, with what
+        does.
         ShapeError: the picture is too small for the network.
         FileError: the weights cannot be had or read.
 
     >>> sum(p.numel() for p in create("lenet5").parameters())
     61706
     """
-    return build(ModelRef.parse(name), num_classes=num_classes, in_channels=in_channels, image_size=image_size,
-                 pretrained=pretrained, **options)  # fmt: skip
+    return build(
+        ModelRef.parse(name),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        image_size=image_size,
+        pretrained=pretrained,
+        **options,
+    )
 
 
-def build(ref: ModelRef, *, num_classes: int | None = None, in_channels: int | None = None, image_size: int | None = None,
-          pretrained: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:  # fmt: skip
+def build(
+    ref: ModelRef,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    image_size: int | None = None,
+    pretrained: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> nn.Module:
     """Builds what `create` is asked for, of a name that was read already."""
     for what, given in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
         if given is not None and not 1 <= given <= LARGEST:
@@ -141,8 +162,9 @@ def build(ref: ModelRef, *, num_classes: int | None = None, in_channels: int | N
     return model
 
 
-def _fresh(ref: ModelRef, num_classes: int | None, in_channels: int | None, image_size: int | None,
-           options: Mapping[str, Any]) -> nn.Module:  # fmt: skip
+def _fresh(
+    ref: ModelRef, num_classes: int | None, in_channels: int | None, image_size: int | None, options: Mapping[str, Any]
+) -> nn.Module:
     if ref.is_code:
         return from_file(ref, num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options)
     known = published(ref)
@@ -215,13 +237,17 @@ def _trained(ref: ModelRef, source: str | os.PathLike[str], num_classes: int | N
         return weights.read(os.fspath(source))
     known = pretrained(ref)
     if num_classes not in (None, len(known.categories)):
-        raise UsageError(f"the reference weights of {ref} tell {len(known.categories)} classes apart, not {num_classes}; "
-                         f"take num_classes={len(known.categories)}, or train from the start")  # fmt: skip
+        raise UsageError(
+            f"the reference weights of {ref} tell {len(known.categories)} classes apart, not "
+            f"{num_classes}; "
+            f"take num_classes={len(known.categories)}, or train from the start"
+        )
     return weights.read(weights.fetch(known.url, known.sha256))
 
 
 def published(ref: ModelRef) -> dict[str, Any]:
-    """Looks up the facts of a network; one of an unlisted depth, or a truncated one, shares its family's input and classes only.
+    """Looks up the facts of a network; one of an unlisted depth, or a truncated one, shares its family's input and
+    classes only.
 
     Raises:
         UsageError: no network has this name.

@@ -54,8 +54,16 @@ def dense_layer(c_in: int, growth: int, bottleneck: bool, dropout: float) -> Den
     return Dense(nn.Sequential(*layers))
 
 
-def densenet(stem: nn.Module, c_in: int, growth: int, counts: tuple[int, ...], *, compress: bool, dropout: float,
-             num_classes: int) -> Network:  # fmt: skip
+def densenet(
+    stem: nn.Module,
+    c_in: int,
+    growth: int,
+    counts: tuple[int, ...],
+    *,
+    compress: bool,
+    dropout: float,
+    num_classes: int,
+) -> Network:
     """Stem, dense blocks with transitions between them, a last batch norm and ReLU, pooling and a linear layer.
 
     Args:
@@ -84,15 +92,17 @@ def densenet(stem: nn.Module, c_in: int, growth: int, counts: tuple[int, ...], *
     return net
 
 
-def imagenet_densenet(growth: int, c_stem: int, counts: tuple[int, ...], *, num_classes: int, in_channels: int,
-                      dropout: float = 0.0) -> Network:  # fmt: skip
+def imagenet_densenet(
+    growth: int, c_stem: int, counts: tuple[int, ...], *, num_classes: int, in_channels: int, dropout: float = 0.0
+) -> Network:
     """An ImageNet DenseNet-BC from its row of the table."""
     stem = nn.Sequential(*conv_norm(in_channels, c_stem, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
     return densenet(stem, c_stem, growth, counts, compress=True, dropout=dropout, num_classes=num_classes)
 
 
-def cifar_densenet(growth: int, c_stem: int, count: int, compress: bool, *, num_classes: int, in_channels: int,
-                   dropout: float = 0.0) -> Network:  # fmt: skip
+def cifar_densenet(
+    growth: int, c_stem: int, count: int, compress: bool, *, num_classes: int, in_channels: int, dropout: float = 0.0
+) -> Network:
     """A CIFAR DenseNet of three blocks; the paper's dropout is 0.2 where the pictures are not augmented."""
     stem = nn.Conv2d(in_channels, c_stem, 3, padding=1, bias=False)
     return densenet(stem, c_stem, growth, (count,) * 3, compress=compress, dropout=dropout, num_classes=num_classes)

@@ -88,8 +88,16 @@ def initialise(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def efficientnet(width: float, depth: float, norm: Norm, *, num_classes: int, in_channels: int, dropout: float,
-                 drop_path: float = 0.2) -> Network:  # fmt: skip
+def efficientnet(
+    width: float,
+    depth: float,
+    norm: Norm,
+    *,
+    num_classes: int,
+    in_channels: int,
+    dropout: float,
+    drop_path: float = 0.2,
+) -> Network:
     """An EfficientNet from its factors.
 
     Args:

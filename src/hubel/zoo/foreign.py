@@ -50,7 +50,8 @@ def by_name(ref: ModelRef, model: str | None) -> Foreign:
 
 
 def by_file(path: Path, model: str | None, remote: hub.Fetched | None = None, *, body: bool = False) -> Foreign:
-    """The network of a weights file that somebody else has written; one from the hub brings what its configuration says.
+    """The network of a weights file that somebody else has written; one from the hub brings what its configuration
+    says.
 
     Args:
         path: of the file.
@@ -74,13 +75,19 @@ def by_file(path: Path, model: str | None, remote: hub.Fetched | None = None, *,
     size = None if ref.is_code else zoo.published(ref)["input"][1]
     found = ends(state)
     if found.channels not in (None, 1, 3):
-        raise UsageError(f"the first layer of {where} reads {found.channels} channels, and pictures have 1 (grey) or 3 (RGB) here; "
-                         f"keep the weights of the channels that are meant, such as [:, :3] of the first layer")  # fmt: skip
+        raise UsageError(
+            f"the first layer of {where} reads {found.channels} channels, and pictures have 1 (grey) or 3 "
+            "(RGB) here; "
+            f"keep the weights of the channels that are meant, such as [:, :3] of the first layer"
+        )
     missing = missing_head(ref, state, found.channels, size)
     if missing and not body:
-        raise UsageError(f"{where} holds {ref} without its last layer ({listed(missing, 2)}), so it names no classes; train one "
-                         f"on it: hubel train DATA from={where} model={ref}, or hubel probe {where} DATA "
-                         f"--model {ref}")  # fmt: skip
+        raise UsageError(
+            f"{where} holds {ref} without its last layer ({listed(missing, 2)}), so it names no classes; "
+            "train one "
+            f"on it: hubel train DATA from={where} model={ref}, or hubel probe {where} DATA "
+            f"--model {ref}"
+        )
     known = travelling(ref, state, path)
     if missing:
         with torch.random.fork_rng():

@@ -142,8 +142,16 @@ class FractalNet(nn.Module):
         return self.head(x)
 
 
-def fractalnet(columns: int, widths: tuple[int, ...], *, num_classes: int, in_channels: int, drop_path: float = 0.15,
-               single_column: float = 0.5, dropout: float = 0.4) -> FractalNet:  # fmt: skip
+def fractalnet(
+    columns: int,
+    widths: tuple[int, ...],
+    *,
+    num_classes: int,
+    in_channels: int,
+    drop_path: float = 0.15,
+    single_column: float = 0.5,
+    dropout: float = 0.4,
+) -> FractalNet:
     """A FractalNet from its row of the table.
 
     Args:

@@ -39,8 +39,9 @@ V2 = (
 # fmt: on
 
 
-def _network(width: int, stages: Sequence[nn.Sequential], c_in: int, dropout: float, *, num_classes: int,
-             in_channels: int) -> Network:  # fmt: skip
+def _network(
+    width: int, stages: Sequence[nn.Sequential], c_in: int, dropout: float, *, num_classes: int, in_channels: int
+) -> Network:
     """What both have around their stages: a 3x3 stem of stride 2 and average pooling; weights as in He et al. 2015."""
     stem = nn.Sequential(*conv_norm(in_channels, width, 3, 2), nn.ReLU6())
     classes = nn.Linear(c_in, num_classes)

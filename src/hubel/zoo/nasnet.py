@@ -120,9 +120,18 @@ def _auxiliary(c_in: int, side: int, widths: tuple[int, int], num_classes: int) 
 
 
 def searched(
-    genotype: Genotype, repeats: int, width: int, stem_maps: tuple[int, int], skips: bool, reads: Auxiliary,
-    *, num_classes: int, in_channels: int, auxiliary: bool = False, dropout: float = 0.0,
-) -> AuxiliaryNetwork:  # fmt: skip
+    genotype: Genotype,
+    repeats: int,
+    width: int,
+    stem_maps: tuple[int, int],
+    skips: bool,
+    reads: Auxiliary,
+    *,
+    num_classes: int,
+    in_channels: int,
+    auxiliary: bool = False,
+    dropout: float = 0.0,
+) -> AuxiliaryNetwork:
     """Three stages of `repeats` normal cells; a reduction cell of twice the width opens the second and the third."""
     channels, reductions = stem_maps
     conv = nn.Conv2d(in_channels, channels, 3, 2 if reductions else 1, 0 if reductions else 1, bias=False)

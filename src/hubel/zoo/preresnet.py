@@ -62,8 +62,9 @@ def pre_activated(branch: Block, widen: int, shortcut: Block) -> Block:
         norm, activation, *layers = branch(c_in, width, stride).children()
         if c_in == width * widen:
             return Residual(nn.Sequential(norm, activation, *layers), nn.Identity(), nn.Identity())
-        return PreActivated(shortcut(c_in, width * widen, stride), nn.Sequential(norm, activation),
-                            nn.Sequential(*layers))  # fmt: skip
+        return PreActivated(
+            shortcut(c_in, width * widen, stride), nn.Sequential(norm, activation), nn.Sequential(*layers)
+        )
 
     return block
 
@@ -78,8 +79,17 @@ def first_block(branch: Block, widen: int, shortcut: Block) -> Block:
     return block
 
 
-def pre_activated_net(stem: nn.Module, branch: Block, widths: Sequence[int], widen: int, counts: Sequence[int], *,
-                      shortcut: Block, c_in: int, num_classes: int) -> Network:  # fmt: skip
+def pre_activated_net(
+    stem: nn.Module,
+    branch: Block,
+    widths: Sequence[int],
+    widen: int,
+    counts: Sequence[int],
+    *,
+    shortcut: Block,
+    c_in: int,
+    num_classes: int,
+) -> Network:
     """Stem, pre-activation stages, a last batch norm and ReLU, global pooling and a linear layer."""
     block, first = pre_activated(branch, widen, shortcut), first_block(branch, widen, shortcut)
     stages = residual_stages(block, widths, counts, c_in, widen, first)
@@ -92,8 +102,16 @@ def pre_activated_net(stem: nn.Module, branch: Block, widths: Sequence[int], wid
 
 def preresnet(branch: Block, widen: int, counts: tuple[int, ...], *, num_classes: int, in_channels: int) -> Network:
     """An ImageNet pre-activation ResNet from its row of the table."""
-    return pre_activated_net(imagenet_stem(in_channels), branch, WIDTHS, widen, counts,
-                             shortcut=convolution, c_in=64, num_classes=num_classes)  # fmt: skip
+    return pre_activated_net(
+        imagenet_stem(in_channels),
+        branch,
+        WIDTHS,
+        widen,
+        counts,
+        shortcut=convolution,
+        c_in=64,
+        num_classes=num_classes,
+    )
 
 
 def cifar_stem(in_channels: int) -> nn.Sequential:
@@ -104,8 +122,16 @@ def cifar_stem(in_channels: int) -> nn.Sequential:
 def cifar_preresnet(branch: Block, widen: int, count: int, *, num_classes: int, in_channels: int) -> Network:
     """A CIFAR pre-activation ResNet: three stages of `count` blocks."""
     shortcut = padding if widen == 1 else convolution
-    return pre_activated_net(cifar_stem(in_channels), branch, CIFAR_WIDTHS, widen, [count] * 3,
-                             shortcut=shortcut, c_in=CIFAR_WIDTHS[0], num_classes=num_classes)  # fmt: skip
+    return pre_activated_net(
+        cifar_stem(in_channels),
+        branch,
+        CIFAR_WIDTHS,
+        widen,
+        [count] * 3,
+        shortcut=shortcut,
+        c_in=CIFAR_WIDTHS[0],
+        num_classes=num_classes,
+    )
 
 
 MODELS = {

@@ -77,8 +77,13 @@ def ends(state: Mapping[str, Tensor]) -> Ends:
     first = next((value for value in values if value.ndim == 4), None)
     bias = any(value.shape == head.shape[:1] for value in values[-2:] if value.ndim == 1)
     learned = {name: value for name, value in kept.items() if "running_" not in name}
-    return Ends(len(head), None if first is None else first.shape[1], sum(value.numel() for value in learned.values()),
-                head[:1].numel() + bias, 0 if first is None else first[:, :1].numel())  # fmt: skip
+    return Ends(
+        len(head),
+        None if first is None else first.shape[1],
+        sum(value.numel() for value in learned.values()),
+        head[:1].numel() + bias,
+        0 if first is None else first[:, :1].numel(),
+    )
 
 
 def is_ours(state: Mapping[str, Tensor]) -> bool:
@@ -113,7 +118,9 @@ def likely(state: Mapping[str, Tensor]) -> list[Fitting]:
 
 
 def nearest_to(state: Mapping[str, Tensor]) -> tuple[str, str] | None:
-    """The network of the zoo that most of these weights would fit, and where they do not; None where no half of them does."""
+    """The network of the zoo that most of these weights would fit, and where they do not; None where no half of them
+    does.
+    """
     found = ends(state)
     given = Counter(value.shape for name, value in state.items() if not name.endswith(weights.NOT_WEIGHTS))
 
@@ -150,15 +157,23 @@ def recognise(state: Mapping[str, Tensor]) -> str:
     if not found:
         first, value = next(iter(state.items()))
         near = nearest_to(state)
-        raise UsageError(f"no network of the zoo has these {len(state)} entries (the first is {first}, {tuple(value.shape)})"
-                         f"{f'; the nearest is {near[0]}, but {near[1]}' if near else ''}; "
-                         f"name the network they are of: model=NAME or model=FILE.py:NAME")  # fmt: skip
-    raise UsageError(f"these weights fit {' and '.join(fit.name for fit in found)}, whose layers have the same shapes; say "
-                     f"which it is: model={found[0].name}")  # fmt: skip
+        raise UsageError(
+            f"no network of the zoo has these {len(state)} entries (the first is {first}, "
+            f"{tuple(value.shape)})"
+            f"{f'; the nearest is {near[0]}, but {near[1]}' if near else ''}; "
+            f"name the network they are of: model=NAME or model=FILE.py:NAME"
+        )
+    raise UsageError(
+        f"these weights fit {' and '.join(fit.name for fit in found)}, whose layers have the same shapes; "
+        "say "
+        f"which it is: model={found[0].name}"
+    )
 
 
 def by_class(ref: ModelRef, classes: int, channels: int | None, size: int | None) -> dict[str, int]:
-    """Finds the entries whose shape depends on the number of classes, each with the dimension that does, by building anew."""
+    """Finds the entries whose shape depends on the number of classes, each with the dimension that does, by building
+    anew.
+    """
     sizes: list[dict[str, Tensor]] = []
     for more in (0, 1):
         with torch.device("cpu" if ref.is_code else "meta"):
@@ -173,7 +188,8 @@ def by_class(ref: ModelRef, classes: int, channels: int | None, size: int | None
 
 
 def missing_head(ref: ModelRef, state: Mapping[str, Tensor], channels: int | None, size: int | None) -> tuple[str, ...]:
-    """The entries of a network that weights of its body lack, the layer of the classes or the whole head; none otherwise.
+    """The entries of a network that weights of its body lack, the layer of the classes or the whole head; none
+    otherwise.
 
     Args:
         ref: of the network.
@@ -231,8 +247,9 @@ def travelling(ref: ModelRef, state: Mapping[str, Tensor], file: str | os.PathLi
     channels, size, _ = (3, 224, 224) if ref.is_code else zoo.published(ref)["input"]
     mean, std = IMAGENET if (found.channels or channels) == 3 else GREY
     names = CIFAR10 if found.classes == 10 and str(ref).endswith("_cifar") else numbered(found.classes)
-    return PretrainedWeights(**own, resize=size, crop=size, interpolation="bilinear", mean=mean, std=std,
-                             categories=names)  # fmt: skip
+    return PretrainedWeights(
+        **own, resize=size, crop=size, interpolation="bilinear", mean=mean, std=std, categories=names
+    )
 
 
 def numbered(classes: int) -> tuple[str, ...]:

@@ -31,8 +31,9 @@ def basic(c_in: int, width: int, stride: int) -> nn.Sequential:
     return nn.Sequential(*conv_norm(c_in, width, 3, stride), nn.ReLU(), *conv_norm(width, width, 3))
 
 
-def bottleneck(c_in: int, width: int, stride: int, *, groups: int = 1, group_width: int = 64,
-               stride_first: bool = False) -> nn.Sequential:  # fmt: skip
+def bottleneck(
+    c_in: int, width: int, stride: int, *, groups: int = 1, group_width: int = 64, stride_first: bool = False
+) -> nn.Sequential:
     """1x1 to reduce, 3x3, 1x1 to restore four times the width  (Figure 5, right).
 
     Args:
@@ -172,8 +173,10 @@ def any_depth(name: str) -> Callable[..., Network] | None:
     depth = int(match[2])
     if depth < 8 or depth % 6 != 2:
         below = max(8, depth - (depth - 2) % 6)
-        raise UsageError(f"a CIFAR network has 6n+2 layers, {depth} is not: take {match[1]}{below}_cifar "
-                         f"or {match[1]}{below + 6}_cifar")  # fmt: skip
+        raise UsageError(
+            f"a CIFAR network has 6n+2 layers, {depth} is not: take {match[1]}{below}_cifar "
+            f"or {match[1]}{below + 6}_cifar"
+        )
     return partial(cifar_resnet if match[1] == "resnet" else cifar_plain, depth)
 
 

@@ -35,8 +35,9 @@ def resnext(groups: int, group_width: int, counts: tuple[int, ...], *, num_class
     return resnet(branch, 4, counts, num_classes=num_classes, in_channels=in_channels)
 
 
-def cifar_resnext(groups: int, group_width: int, counts: tuple[int, ...], *, num_classes: int,
-                  in_channels: int) -> Network:  # fmt: skip
+def cifar_resnext(
+    groups: int, group_width: int, counts: tuple[int, ...], *, num_classes: int, in_channels: int
+) -> Network:
     """A CIFAR ResNeXt from its row: 3x3 stem of 64 channels, three stages."""
     branch = partial(bottleneck, groups=groups, group_width=group_width)
     stages = residual_stages(residual(branch, widen=4), CIFAR_WIDTHS, counts, c_in=64, widen=4)

@@ -70,8 +70,17 @@ def squeezed(branch: Block) -> Block:
     return block
 
 
-def senet(stem: Callable[[int], nn.Module], c_in: int, branch: Block, shortcut: Block, dropout: float,
-          counts: tuple[int, ...], *, num_classes: int, in_channels: int) -> Network:  # fmt: skip
+def senet(
+    stem: Callable[[int], nn.Module],
+    c_in: int,
+    branch: Block,
+    shortcut: Block,
+    dropout: float,
+    counts: tuple[int, ...],
+    *,
+    num_classes: int,
+    in_channels: int,
+) -> Network:
     """An ImageNet SENet from its row of the table."""
     block = residual(squeezed(branch), widen=4, shortcut=shortcut)
     stages = residual_stages(block, WIDTHS, counts, c_in, widen=4)

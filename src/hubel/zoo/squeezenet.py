@@ -36,8 +36,14 @@ def fire(c_in: int, squeeze: int, expand: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def squeezenet(opening: tuple[int, int], fires: tuple[tuple[tuple[int, int], ...], ...], *, num_classes: int,
-               in_channels: int, dropout: float = 0.5) -> Network:  # fmt: skip
+def squeezenet(
+    opening: tuple[int, int],
+    fires: tuple[tuple[tuple[int, int], ...], ...],
+    *,
+    num_classes: int,
+    in_channels: int,
+    dropout: float = 0.5,
+) -> Network:
     """A SqueezeNet from its table; each stage opens with its pool."""
     c_in, kernel = opening
     stem = nn.Sequential(nn.Conv2d(in_channels, c_in, kernel, stride=2), nn.ReLU())

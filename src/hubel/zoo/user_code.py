@@ -22,14 +22,15 @@ def code_sha256(ref: ModelRef) -> str | None:
 
 
 def from_file(ref: ModelRef, **options: Any) -> nn.Module:
-    """Builds the network that `FILE.py:NAME` names: a module, or a class or function, called with those of `options` it takes.
+    """Builds the network that `FILE.py:NAME` names: a module, or a class or function, called with those of `options` it
+    takes.
 
     The file is the user's own and is executed.
 
     Args:
         ref: file and name, "mycode.py:Net".
-        options: num_classes, in_channels, image_size; passed where the callable has a parameter of that name. None leaves a
-            parameter at its own default.
+        options: num_classes, in_channels, image_size; passed where the callable has a parameter of that name. None
+            leaves a parameter at its own default.
 
     Raises:
         UsageError: no such file or name, an argument nobody gives, or the result is not an nn.Module.
@@ -45,7 +46,9 @@ def from_file(ref: ModelRef, **options: Any) -> nn.Module:
 
 
 def uncompiled(network: nn.Module) -> nn.Module:
-    """The network without `torch.compile` and `nn.DataParallel`: they add to the names of its weights, not to what it computes."""
+    """The network without `torch.compile` and `nn.DataParallel`: they add to the names of its weights, not to what
+    it computes.
+    """
     if isinstance(network, nn.DataParallel):
         return uncompiled(network.module)
     inner = getattr(network, "_orig_mod", None)
@@ -68,8 +71,11 @@ def _called(build: Callable[..., Any], ref: ModelRef, options: dict[str, Any]) -
         elif parameter.kind is parameter.VAR_POSITIONAL:
             continue
         elif name not in options and parameter.default is parameter.empty:
-            raise UsageError(f"model {ref.text!r} needs a {name!r}, and nothing here gives one: give it a default, as in "
-                             f"{name}=..., or name a function that calls it")  # fmt: skip
+            raise UsageError(
+                f"model {ref.text!r} needs a {name!r}, and nothing here gives one: give it a default, as "
+                "in "
+                f"{name}=..., or name a function that calls it"
+            )
         elif parameter.kind is parameter.POSITIONAL_ONLY:
             by_place.append(options.pop(name, parameter.default))
         elif name in options:
@@ -115,7 +121,9 @@ def without_name(file: str) -> UsageError:
 
 
 def parameters(ref: ModelRef) -> list[str]:
-    """Returns the names of the parameters that the callable of `FILE.py:NAME` takes; none where it is a module already."""
+    """Returns the names of the parameters that the callable of `FILE.py:NAME` takes; none where it is a module
+    already.
+    """
     built = _named(ref)
     return [] if isinstance(built, nn.Module) or not callable(built) else list(_signature(built))
 

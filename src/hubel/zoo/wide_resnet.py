@@ -38,9 +38,16 @@ def wide_basic(c_in: int, width: int, stride: int, *, dropout: float) -> nn.Sequ
 def wrn(depth: int, k: int, *, num_classes: int, in_channels: int, dropout: float = 0.0) -> Network:
     """A CIFAR Wide ResNet of 6n+4 layers; the paper's dropout is 0.3 for CIFAR."""
     widths = [width * k for width in CIFAR_WIDTHS]
-    return pre_activated_net(cifar_stem(in_channels), partial(wide_basic, dropout=dropout), widths, 1,
-                             [(depth - 4) // 6] * 3, shortcut=convolution, c_in=CIFAR_WIDTHS[0],
-                             num_classes=num_classes)  # fmt: skip
+    return pre_activated_net(
+        cifar_stem(in_channels),
+        partial(wide_basic, dropout=dropout),
+        widths,
+        1,
+        [(depth - 4) // 6] * 3,
+        shortcut=convolution,
+        c_in=CIFAR_WIDTHS[0],
+        num_classes=num_classes,
+    )
 
 
 MODELS = {

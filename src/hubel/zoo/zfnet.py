@@ -38,8 +38,9 @@ LECTURE = (
 # fmt: on
 
 
-def zeiler(name: str, rows: Sequence[Row], *, num_classes: int, in_channels: int, image_size: int,
-           dropout: float = 0.5) -> Network:  # fmt: skip
+def zeiler(
+    name: str, rows: Sequence[Row], *, num_classes: int, in_channels: int, image_size: int, dropout: float = 0.5
+) -> Network:
     """A ZFNet from its table; its first dense layer depends on the size of the picture."""
     side = last_size(image_size, windows(rows, ceil_mode=True), name)
     head = dense_head(rows[-1][1] * side * side, num_classes, dropout)

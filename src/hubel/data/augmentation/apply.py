@@ -30,8 +30,8 @@ def augment(
 ) -> Tensor:
     """The network's input, N C size size in channels-last memory, of uint8 pictures N H W C on any device.
 
-    The pictures are those from `first` on of a batch of `of`, all of it unless given, and after its last come its first.
-    What is drawn is drawn for the whole batch, so that a share of it changes as it would have with the others.
+    The pictures are those from `first` on of a batch of `of`, all of it unless given, and after its last come its
+    first. What is drawn is drawn for the whole batch, so that a share of it changes as it would have with the others.
     """
     count, height, width, channels = images.shape
     total = of or count

@@ -25,7 +25,8 @@ class Augmentation:
         flip: mirror half of the pictures left to right.
         fill: colour around the picture, per channel, 0..255.
         edge: what a crop sees outside: `fill`, or the picture reflected.
-        crop_scale: smallest share of the area that a random resized crop keeps, of ratio 3/4 to 4/3; 1: the whole picture.
+        crop_scale: smallest share of the area that a random resized crop keeps, of ratio 3/4 to 4/3; 1: the whole
+            picture.
         scale: factor between 1 - scale and 1 + scale.
         rotate: by up to so many degrees.
         shear: horizontally and vertically, by up to so many degrees.
@@ -117,8 +118,17 @@ class Augmentation:
         """A variant."""
         return replace(self, **changes)
 
-    def mix(self, x: Tensor, labels: Tensor, classes: int, generator: torch.Generator, *, first: int = 0,
-            of: int | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def mix(
+        self,
+        x: Tensor,
+        labels: Tensor,
+        classes: int,
+        generator: torch.Generator,
+        *,
+        first: int = 0,
+        of: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Input and soft targets N classes of a batch and its labels, by mixup or cutmix; see `mixing.mixed`."""
-        return mixing.mixed(x, labels, classes, mixup=self.mixup, cutmix=self.cutmix, generator=generator, first=first,
-                            of=of)  # fmt: skip
+        return mixing.mixed(
+            x, labels, classes, mixup=self.mixup, cutmix=self.cutmix, generator=generator, first=first, of=of
+        )

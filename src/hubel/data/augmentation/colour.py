@@ -1,12 +1,12 @@
 """What happens to colours: 3x4 matrices (1x2 for grey pictures) and the one product that carries them out.
 
 A matrix maps a pixel's channels, values 0..255, and a one to the new channels. Matrices are N C C+1, float32. The
-normalisation of the preprocessing is one more such matrix, so that it costs nothing. Values are clipped once, at the end,
-to what a picture can hold; a chain that clips after every step loses more.
+normalisation of the preprocessing is one more such matrix, so that it costs nothing. Values are clipped once, at the
+end, to what a picture can hold; a chain that clips after every step loses more.
 
 Meanings follow torchvision's ColorJitter: 1 changes nothing, 0 removes (brightness: black, contrast: the picture's mean
-grey, saturation: its own grey). Hue is a rotation about the grey axis, which equals the shift of HSV's hue at every third
-of a turn and keeps a pixel's mean in between, where HSV keeps its largest channel.
+grey, saturation: its own grey). Hue is a rotation about the grey axis, which equals the shift of HSV's hue at every
+third of a turn and keeps a pixel's mean in between, where HSV keeps its largest channel.
 """
 
 import math

@@ -72,7 +72,9 @@ def erase(rows: Tensor, boxes: Boxes, channels: int) -> None:
 
 
 def lines(x: Tensor) -> Tensor:
-    """Channels-last pictures N C H W as N H W*C, sharing memory: long rows, which elementwise work needs to be quick."""
+    """Channels-last pictures N C H W as N H W*C, sharing memory: long rows, which elementwise work needs to be
+    quick.
+    """
     count, channels, height, width = x.shape
     return x.permute(0, 2, 3, 1).reshape(count, height, width * channels)
 

@@ -64,8 +64,9 @@ def inverse(matrices: Tensor) -> Tensor:
     return torch.cat([linear, -linear @ matrices[:, :, 2:]], dim=2)
 
 
-def shifted(images: Tensor, right: Tensor, down: Tensor, mirrored: Tensor, fill: Tensor, reach: int,
-            edge: Edge = "fill") -> Tensor:  # fmt: skip
+def shifted(
+    images: Tensor, right: Tensor, down: Tensor, mirrored: Tensor, fill: Tensor, reach: int, edge: Edge = "fill"
+) -> Tensor:
     """Pictures mirrored, then moved by whole pixels, without resampling.
 
     Args:

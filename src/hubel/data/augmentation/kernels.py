@@ -19,14 +19,17 @@ def available() -> bool:
 
 
 def serve(images: Tensor, matrices: Tensor | None) -> bool:
-    """Whether they can show these pictures: on the processor, none so small that it has to be read from a halved copy."""
+    """Whether they can show these pictures: on the processor, none so small that it has to be read from a halved
+    copy.
+    """
     if images.device.type != "cpu" or images.shape[-1] > MOST_CHANNELS:
         return False
     return matrices is None or bool((torch.linalg.det(matrices[:, :, :2]).abs() * LARGEST_STEP**2 >= 1).all())
 
 
-def show(images: Tensor, matrices: Tensor | None, fill: Tensor, edge: Edge, tints: Tensor | None,
-         into: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:  # fmt: skip
+def show(
+    images: Tensor, matrices: Tensor | None, fill: Tensor, edge: Edge, tints: Tensor | None, into: Tensor
+) -> tuple[Tensor, Tensor, Tensor] | None:
     """Pictures through their matrices and colour matrices, bilinear; see `geometry.resampled` and `colour.multiplied`.
 
     Args:
@@ -48,13 +51,26 @@ def show(images: Tensor, matrices: Tensor | None, fill: Tensor, edge: Edge, tint
     mean, low, high = torch.empty(3, count, channels)
     wanted = (mean, low, high) if tints is None else (None, None, None)
     tables = None if tints is None else tints.float().contiguous()
-    compiled.call(SOURCE, "show", images, back, fill.float().contiguous(), tables, into, *wanted,
-                  *images.shape, *size, EDGES.index(edge))  # fmt: skip
+    compiled.call(
+        SOURCE,
+        "show",
+        images,
+        back,
+        fill.float().contiguous(),
+        tables,
+        into,
+        *wanted,
+        *images.shape,
+        *size,
+        EDGES.index(edge),
+    )
     return None if tints is not None else (mean, low, high)
 
 
 def _from_corner(back: Tensor, stored: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """From a shown column and row, counted from 0, to the stored ones: N 2 3 float32; `back` counts from the centres."""
+    """From a shown column and row, counted from 0, to the stored ones: N 2 3 float32; `back` counts from the
+    centres.
+    """
     high, wide = size
     start = back @ torch.tensor([0.5 - wide / 2, 0.5 - high / 2, 1.0], dtype=torch.float64)
     centre = torch.tensor(stored, dtype=torch.float64) / 2 - 0.5
@@ -70,7 +86,8 @@ def tint(pictures: Tensor, tints: Tensor) -> None:
 def shift(
     images: Tensor, moves: Tensor, fill: Tensor, edge: Edge, mean: Tensor, deviation: Tensor, into: Tensor
 ) -> None:
-    """Pictures mirrored, moved by whole pixels (see `geometry.shifted`) and normalised, to the bits of torch's operators.
+    """Pictures mirrored, moved by whole pixels (see `geometry.shifted`) and normalised, to the bits of torch's
+    operators.
 
     Args:
         images: uint8 N H W C.

@@ -1,7 +1,8 @@
 """Two pictures in one, and targets that say so: mixup and cutmix.
 
-Sources: mixup, Zhang et al. 2018, equation 1; cutmix, Yun et al. 2019, section 3.1 and appendix A. Each picture draws its
-own share, where the papers draw one for a batch; with both switched on, each picture takes either with equal chance.
+Sources: mixup, Zhang et al. 2018, equation 1; cutmix, Yun et al. 2019, section 3.1 and appendix A. Each picture draws
+its own share, where the papers draw one for a batch; with both switched on, each picture takes either with equal
+chance.
 """
 
 import numpy as np
@@ -12,8 +13,17 @@ from torch.nn import functional
 from hubel.data.augmentation import erasing
 
 
-def mixed(x: Tensor, labels: Tensor, classes: int, *, mixup: float, cutmix: float,
-          generator: torch.Generator, first: int = 0, of: int | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+def mixed(
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    *,
+    mixup: float,
+    cutmix: float,
+    generator: torch.Generator,
+    first: int = 0,
+    of: int | None = None,
+) -> tuple[Tensor, Tensor]:
     """Every picture mixed with the next of the batch, the last one with the first: their order is random already.
 
     Args:

@@ -22,8 +22,14 @@ def moves(keys: Augmentation, count: int, generator: torch.Generator) -> tuple[T
     return torch.where(mirrored, place[1] - pad, pad - place[1]), pad - place[0], mirrored
 
 
-def matrices(keys: Augmentation, count: int, stored: tuple[int, int], size: tuple[int, int], draws: Sequence[policies.Drawn],
-             generator: torch.Generator) -> Tensor:  # fmt: skip
+def matrices(
+    keys: Augmentation,
+    count: int,
+    stored: tuple[int, int],
+    size: tuple[int, int],
+    draws: Sequence[policies.Drawn],
+    generator: torch.Generator,
+) -> Tensor:
     """From a point of the stored picture to where it is shown, N 2 3."""
     right, down, mirrored = moves(keys, count, generator)
     steps = [cropped(count, keys.crop_scale, stored, size, generator)]
@@ -44,12 +50,13 @@ def matrices(keys: Augmentation, count: int, stored: tuple[int, int], size: tupl
     return geometry.composed(*steps, geometry.translation(right, down))
 
 
-def cropped(count: int, smallest: float, stored: tuple[int, int], size: tuple[int, int],
-            generator: torch.Generator) -> Tensor:  # fmt: skip
+def cropped(
+    count: int, smallest: float, stored: tuple[int, int], size: tuple[int, int], generator: torch.Generator
+) -> Tensor:
     """Matrices N 2 3 that enlarge a random rectangle of the stored picture to the whole result.
 
-    Its share of the area is drawn evenly between `smallest` and 1, its ratio log-evenly among those of `CROP_RATIO` that
-    fit, so that none has to be drawn again.  (Szegedy et al. 2015, section 6.)
+    Its share of the area is drawn evenly between `smallest` and 1, its ratio log-evenly among those of `CROP_RATIO`
+    that fit, so that none has to be drawn again.  (Szegedy et al. 2015, section 6.)
     """
     height, width = stored
     if smallest == 1:
@@ -60,5 +67,7 @@ def cropped(count: int, smallest: float, stored: tuple[int, int], size: tuple[in
     ratio = torch.exp(low + (high - low) * torch.rand(count, generator=generator))
     wide, high = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)  # shares of the sides
     right, down = ((torch.rand(count, generator=generator) - 0.5) * (1 - side) for side in (wide, high))
-    return geometry.composed(geometry.translation(-right * width, -down * height),
-                             geometry.scaling(size[1] / (wide * width), size[0] / (high * height)))  # fmt: skip
+    return geometry.composed(
+        geometry.translation(-right * width, -down * height),
+        geometry.scaling(size[1] / (wide * width), size[0] / (high * height)),
+    )

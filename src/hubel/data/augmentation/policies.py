@@ -2,8 +2,8 @@
 
 Nine of the fourteen changes are matrices and join those of the other keys: identity, shear x and y, translate x and y,
 rotate, brightness, colour (saturation), contrast; autocontrast is one too once the picture's range is measured. Four
-cannot be: equalise, posterise and solarise map values through a table, sharpness looks at neighbours. They are applied to
-the stored uint8 picture before the matrices, to those pictures only that drew them. So within a picture the order is
+cannot be: equalise, posterise and solarise map values through a table, sharpness looks at neighbours. They are applied
+to the stored uint8 picture before the matrices, to those pictures only that drew them. So within a picture the order is
 tables and sharpness, geometry, colour, where the papers keep the drawn order, and shears turn about the centre.
 
 Sources: RandAugment, Cubuk et al. 2020, section 3; TrivialAugment (wide), Müller & Hutter 2021, table 1; ranges as in
@@ -23,9 +23,21 @@ from hubel.recipe import OPTIONS
 
 Policy = Literal["randaugment", "trivialaugment"]
 OPERATIONS = (
-    "identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "saturation", "contrast",
-    "sharpness", "posterise", "solarise", "autocontrast", "equalise",
-)  # fmt: skip
+    "identity",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "rotate",
+    "brightness",
+    "saturation",
+    "contrast",
+    "sharpness",
+    "posterise",
+    "solarise",
+    "autocontrast",
+    "equalise",
+)
 STRONGEST = int((OPTIONS["policy_magnitude"].range or (0, 0))[1])
 # fmt: off
 RANGES = {                 # at the strongest: randaugment    trivialaugment
@@ -76,9 +88,11 @@ def placed(draw: Drawn, size: tuple[int, int]) -> Tensor:
     return geometry.composed(
         geometry.shearing(draw.strength_of("shear_x", "shear"), draw.strength_of("shear_y", "shear")),
         geometry.rotation(draw.strength_of("rotate", "rotate")),
-        geometry.translation(draw.strength_of("translate_x", "translate") * size[1],
-                             draw.strength_of("translate_y", "translate") * size[0]),
-    )  # fmt: skip
+        geometry.translation(
+            draw.strength_of("translate_x", "translate") * size[1],
+            draw.strength_of("translate_y", "translate") * size[0],
+        ),
+    )
 
 
 def tinted(draws: Sequence[Drawn], mean: Tensor, low: Tensor, high: Tensor) -> Tensor:

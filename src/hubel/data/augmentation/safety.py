@@ -1,18 +1,21 @@
 """`augment=auto`: which augmentations keep the label, measured instead of believed.
 
-A quick classifier is fitted twice: to training pictures as they are, and to those and their changed copies. Both read the
-same validation pictures, as they are. An augmentation that moves pictures across the border between classes (a mirrored
-arrow, a turned 6, a recoloured flag) teaches contradictions, and the second reads worse; one that keeps the labels does no
-harm, or helps. Reading changed pictures with a classifier that has never seen any would ask something else, whether they
+A quick classifier is fitted twice: to training pictures as they are, and to those and their changed copies. Both read
+the same validation pictures, as they are. An augmentation that moves pictures across the border between classes (a
+mirrored arrow, a turned 6, a recoloured flag) teaches contradictions, and the second reads worse; one that keeps the
+labels does no harm, or helps. Reading changed pictures with a classifier that has never seen any would ask something
+else, whether they
 look unusual: that test turns down a shift by an eighth on MNIST, CIFAR-10 and photographs of clothes alike.
 The test part is not touched.
 
 An augmentation is left out where it costs more than chance explains, two standard errors of the difference on the same
-pictures, and at least a point. Of differences measured on digits, MNIST and CIFAR-10, shifted to a mean of zero and resampled
-(15,600 trials), 0.4 % are taken for harm with 50 or 100 validation pictures and 1.0 % with 800; a fixed limit of three points took
-11 %, 6 % and 0.2 %. Shifted to a loss of six points, 79 % are found with 100 pictures, 99.7 % with 800.
+pictures, and at least a point. Of differences measured on digits, MNIST and CIFAR-10, shifted to a mean of zero and
+resampled (15,600 trials), 0.4 % are taken for harm with 50 or 100 validation pictures and 1.0 % with 800; a fixed limit
+of three points took 11 %, 6 % and 0.2 %. Shifted to a loss of six points, 79 % are found with 100 pictures, 99.7 % with
+800.
 
-The classifier: patches of training pictures, whitened, as the filters of one convolution; rectified, averaged over a grid
+The classifier: patches of training pictures, whitened, as the filters of one convolution; rectified, averaged over a
+grid
 of 3 x 3 fields, and a ridge regression on top. Source: Coates, Ng & Lee 2011, with random patches for k-means.
 """
 
@@ -90,8 +93,11 @@ class Evidence:
         verdict = "kept" if self.kept else "left out"
         if self.after is None:
             return f"{self.key}: {verdict}, {self.why}"
-        return (f"{self.key}={_said(self.value)}: {verdict}, reads {100 * self.after:.1f} % with it, {100 * self.before:.1f} % "
-                f"without (limit: {100 * self.limit:.1f} points lost)")  # fmt: skip
+        return (
+            f"{self.key}={_said(self.value)}: {verdict}, reads {100 * self.after:.1f} % with it, "
+            f"{100 * self.before:.1f} % "
+            f"without (limit: {100 * self.limit:.1f} points lost)"
+        )
 
 
 def told(rows: Sequence[str]) -> list[str]:
@@ -158,9 +164,12 @@ def judged(key: str, value: Any, before: Tensor, after: Tensor) -> Evidence:
     )
 
 
-def _bearable(rows: list[Evidence], strengths: dict[str, Any],
-              together: Callable[[dict[str, Any]], Evidence]) -> tuple[dict[str, Any], list[Evidence]]:  # fmt: skip
-    """What keeps the labels alone, and with the others too: added from the most helpful on, while the whole does no harm."""
+def _bearable(
+    rows: list[Evidence], strengths: dict[str, Any], together: Callable[[dict[str, Any]], Evidence]
+) -> tuple[dict[str, Any], list[Evidence]]:
+    """What keeps the labels alone, and with the others too: added from the most helpful on, while the whole does no
+    harm.
+    """
     chosen: dict[str, Any] = {}
     for row in sorted((row for row in rows if row.kept), key=lambda row: -(row.after or 0)):
         if CROPS.get(row.key) in chosen:
@@ -225,7 +234,9 @@ def ridge(features: Tensor, targets: Tensor) -> Tensor:
 
 
 def _right(weights: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-    """1 for each picture that is read rightly, 0 for others, or the share of its classes where pictures have several: N."""
+    """1 for each picture that is read rightly, 0 for others, or the share of its classes where pictures have
+    several: N.
+    """
     scores = features @ weights
     if labels.ndim == 1:
         return (scores.argmax(dim=1) == labels).double()

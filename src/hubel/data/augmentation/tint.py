@@ -22,8 +22,9 @@ class Statistics(NamedTuple):
 class Tint:
     """The colour changes drawn for a batch; they become matrices when the pictures' means are known."""
 
-    def __init__(self, keys: Augmentation, count: int, channels: int, draws: Sequence[policies.Drawn],
-                 generator: torch.Generator) -> None:  # fmt: skip
+    def __init__(
+        self, keys: Augmentation, count: int, channels: int, draws: Sequence[policies.Drawn], generator: torch.Generator
+    ) -> None:
         def factor(key: float) -> Tensor:
             return uniform(count, max(0.0, 1 - key), 1 + key, generator)
 

@@ -55,8 +55,13 @@ class View:
             right = torch.full((count,), -self.right if self.flip else self.right)
             down, mirrored = torch.full((count,), self.down), torch.full((count,), self.flip)
             return geometry.shifted(images, right, down, mirrored, torch.zeros(channels), 0, "reflect")
-        planes = geometry.resampled(images, self.matrix((height, width), size).repeat(count, 1, 1), (size, size),
-                                    torch.zeros(channels), "reflect")  # fmt: skip
+        planes = geometry.resampled(
+            images,
+            self.matrix((height, width), size).repeat(count, 1, 1),
+            (size, size),
+            torch.zeros(channels),
+            "reflect",
+        )
         return planes.round_().to(torch.uint8).permute(0, 2, 3, 1)
 
 

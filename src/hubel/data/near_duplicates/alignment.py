@@ -1,9 +1,11 @@
 """Whether two pictures show the same after one was cropped, framed, turned or written on: they are laid on each other.
 
-An affine map is refined on an image pyramid by Gauss-Newton steps with the mean of both gradients  (Baker & Matthews, "Lucas-Kanade
-20 Years On", IJCV 2004; Benhimane & Malis, IROS 2004), weighted so that what only one picture shows pulls little. Then blocks are
-compared apart from their mean: two shirts on one carpet can be laid on each other, but their wrinkles differ nearly everywhere,
-while a watermark leaves most blocks as they are. So the block decides that comes at 70 % of those with something to see.
+An affine map is refined on an image pyramid by Gauss-Newton steps with the mean of both gradients  (Baker & Matthews,
+"Lucas-Kanade 20 Years On", IJCV 2004; Benhimane & Malis, IROS 2004), weighted so that what only one picture shows pulls
+little. Then blocks are
+compared apart from their mean: two shirts on one carpet can be laid on each other, but their wrinkles differ nearly
+everywhere, while a watermark leaves most blocks as they are. So the block decides that comes at 70 % of those with
+something to see.
 """
 
 from collections.abc import Sequence
@@ -16,11 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 SIDE = 64  # px: of the pictures that are laid on each other
-# side [px], Gauss-Newton steps, difference above which a pair is left out: few that show something else come to the second
+# side [px], Gauss-Newton steps, difference above which a pair is left out: few that show something else come to the
+# second
 STEPS = ((16, 2, 1.0), (32, 3, 0.7), (64, 2, 0.33))
 BLOCKS = 8  # along a side
 NOISE = 3.0  # grey levels: what encoders leave
-SEEN = 26  # blocks that show something (contrast above NOISE); fewer (a digit, a rocket before the sky) have to agree better
+# blocks that show something (contrast above NOISE); fewer (a digit, a rocket before the sky) have to agree better
+SEEN = 26
 SHARE = 0.7  # of them that have to agree: the difference of the block at SHARE, in contrasts, decides
 OVERLAP = 0.6  # share of the larger picture that the smaller one has to show
 HELD = 0.8  # and of the smaller one that the larger has to: a copy shows nothing new, but filled corners
@@ -64,7 +68,9 @@ def alike(
 
 
 def smoothed(pictures: NDArray[np.float32]) -> Tensor:
-    """Luma of pictures N S S 3, N 1 S S, under a binomial filter of 3 x 3: it takes away how sharply a copy was resampled."""
+    """Luma of pictures N S S 3, N 1 S S, under a binomial filter of 3 x 3: it takes away how sharply a copy was
+    resampled.
+    """
     luma = functional.pad((torch.from_numpy(pictures) @ LUMA)[:, None], (1, 1, 1, 1), mode="replicate")
     across = luma[:, :, :, 1:-1] / 2 + (luma[:, :, :, 2:] + luma[:, :, :, :-2]) / 4
     return across[:, :, 1:-1] / 2 + (across[:, :, 2:] + across[:, :, :-2]) / 4
@@ -126,7 +132,8 @@ def _refined(pair: Laid, affine: Tensor, side: int, count: int) -> Tensor:
 def _step(slope: Tensor, off: Tensor, weight: Tensor) -> Tensor:
     """A Gauss-Newton step as a map, N 3 3.
 
-    The columns of the Jacobian are both slopes times 1, x and y, so its products are sums of three products of slopes times the
+    The columns of the Jacobian are both slopes times 1, x and y, so its products are sums of three products of slopes
+    times the
     six monomials up to the second degree: one product of matrices, and no Jacobian.
     """
     x, y = (of.flatten() for of in _grid(off.shape[-1]))

@@ -15,8 +15,8 @@ def look_alikes(opened: Opened, track: Track[Any] = silently) -> dict[str, NDArr
     """Find which images of a source show the same, also across its splits.
 
     Returns:
-        For each split the group of each of its images, N int64. Images with the same number show the same; a broken image is
-        alone in its group.
+        For each split the group of each of its images, N int64. Images with the same number show the same; a broken
+        image is alone in its group.
 
     Raises:
         FileError: the cache cannot be written.

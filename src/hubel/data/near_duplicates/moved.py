@@ -1,10 +1,11 @@
 """Copies that no longer lie pixel on pixel: cropped, framed, turned by 90 degrees or by a few, written on.
 
-Of a picture and its crop two views come near each other. What the eight turns and mirrorings do to cosine waves is a change of
-signs and of rows for columns: sorted by whether they are odd along each direction, four products of matrices answer for four
-mirrorings. No tree prunes at these distances, so many pictures are first sorted into cells by what no turn changes, the sizes of
-their waves, and searched in the nearest cells. The pairs that come near are laid on each other by `alignment.alike`, first as they
-look in 32 px, which are kept of every picture; few are left to be fetched in 64 px.
+Of a picture and its crop two views come near each other. What the eight turns and mirrorings do to cosine waves is a
+change of
+signs and of rows for columns: sorted by whether they are odd along each direction, four products of matrices answer for
+four mirrorings. No tree prunes at these distances, so many pictures are first sorted into cells by what no turn
+changes, the sizes of their waves, and searched in the nearest cells. The pairs that come near are laid on each other by
+`alignment.alike`, first as they look in 32 px, which are kept of every picture; few are left to be fetched in 64 px.
 
 The bounds were set on one half of the 3,409 photographs of `clothing` and measured on the other: benchmarks/README.md.
 """
@@ -86,7 +87,9 @@ def _placed(box: Tensor) -> Tensor:
 
 
 def _near(waves: NDArray[np.float32], track: Track[Any]) -> tuple[NDArray[np.int64], ...]:
-    """Pairs whose views come near each other: pairs 2 P, which view of each 2 P, and how the second one is turned, P."""
+    """Pairs whose views come near each other: pairs 2 P, which view of each 2 P, and how the second one is turned,
+    P.
+    """
     flat = waves.reshape(-1, *waves.shape[2:])  # view after view of picture after picture
     keys, queries = _by_parity(flat), (_by_parity(flat), _by_parity(flat.transpose(0, 2, 1, 3)))
     cells, found = _cells(flat), [np.zeros((6, 0))]
@@ -124,7 +127,9 @@ def _by_parity(waves: NDArray[np.float32]) -> list[Tensor]:
 
 
 def _hits(query: list[Tensor], key: list[Tensor]) -> tuple[NDArray[Any], ...]:
-    """Signatures that lie near each other, one of them mirrored or not: row, column, how the key is mirrored, their product."""
+    """Signatures that lie near each other, one of them mirrored or not: row, column, how the key is mirrored, their
+    product.
+    """
     even, odd, across, down = (one @ other.T for one, other in zip(query, key, strict=True))
     both, one = even + odd, even.sub_(odd)  # of those mirrored along both directions or none, and along one
     both_odd, one_odd = across + down, across.sub_(down)
@@ -138,7 +143,9 @@ def _hits(query: list[Tensor], key: list[Tensor]) -> tuple[NDArray[Any], ...]:
 def _pairs(
     query: NDArray[np.int64], key: NDArray[np.int64], turn: NDArray[Any], product: NDArray[Any], transposed: bool
 ) -> NDArray[np.float64]:
-    """Hits among all views as pairs of pictures: one, the other, which views, how the second is turned, their product; 6 P."""
+    """Hits among all views as pairs of pictures: one, the other, which views, how the second is turned, their
+    product; 6 P.
+    """
     if transposed:  # of the query; where that is the first one, directions are exchanged in the second
         turn = 4 + np.where(query < key, (turn & 1) << 1 | turn >> 1, turn)
     first, second = np.minimum(query, key), np.maximum(query, key)

@@ -1,12 +1,15 @@
-"""Pictures that show the same: copies that were encoded, resized or mirrored anew, cropped, framed, turned or written on.
+"""Pictures that show the same: copies that were encoded, resized or mirrored anew, cropped, framed, turned or written
+on.
 
-Neighbours among the signatures are searched in a k-d tree, which at these distances takes N log N; every pair found is then
-compared block by block, because what tells two pictures of one series apart (another print on the same shirt) is small. Copies
-that no longer lie pixel on pixel are searched among one picture of each group that this leaves, as `moved` says.
+Neighbours among the signatures are searched in a k-d tree, which at these distances takes N log N; every pair found is
+then compared block by block, because what tells two pictures of one series apart (another print on the same shirt) is
+small. Copies that no longer lie pixel on pixel are searched among one picture of each group that this leaves, as
+`moved` says.
 
-Both bounds were set on the 3,409 photographs of `clothing`, every fifth of them copied (JPEG or WebP of quality 30 to 95 or
-PNG, 0.5 to 1.8 times as large, half of them mirrored): copies lie within 0.073 of their originals and differ by at most 0.37
-contrasts in their worst block (99 %: 0.23); the nearest two pictures that are not copies lie 0.128 apart and differ by 0.64.
+Both bounds were set on the 3,409 photographs of `clothing`, every fifth of them copied (JPEG or WebP of quality 30 to
+95 or PNG, 0.5 to 1.8 times as large, half of them mirrored): copies lie within 0.073 of their originals and differ by
+at most 0.37 contrasts in their worst block (99 %: 0.23); the nearest two pictures that are not copies lie 0.128 apart
+and differ by 0.64.
 """
 
 from typing import Any
@@ -45,7 +48,8 @@ def near_duplicates(
         track: shows the progress.
 
     Returns:
-        the group of each picture, N int64: the position of the first picture that shows the same, its own if there is none.
+        the group of each picture, N int64: the position of the first picture that shows the same, its own if there is
+            none.
 
     >>> shapes = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
     >>> near_duplicates(np.concatenate([shapes, shapes[1:2, :, ::-1]])).tolist()

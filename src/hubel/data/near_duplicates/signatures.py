@@ -1,7 +1,8 @@
 """What pictures look like in few numbers: the lowest frequencies of their cosine transform, of the whole and of a part.
 
-A perceptual hash that is not cut down to bits  (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions",
-2010, section 3.2.1): brightness with finer frequencies than colour, without the mean brightness and at unit length.
+A perceptual hash that is not cut down to bits  (Zauner, "Implementation and Benchmarking of Perceptual Image Hash
+Functions", 2010, section 3.2.1): brightness with finer frequencies than colour, without the mean brightness and at unit
+length.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ YCBCR = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0
 TAKEN = np.ones((FREQUENCIES, FREQUENCIES, 3), bool)  # of the lowest frequencies; the first one is the mean brightness
 TAKEN[0, 0, 0] = TAKEN[CHROMA:, :, 1:] = TAKEN[:, CHROMA:, 1:] = False
 MARGIN = 0.06  # of each side, that the second view leaves out
-DETAIL = 0.035  # contrast between neighbouring pixels in shares of the picture's, below which copies cannot be told from others
+# contrast between neighbouring pixels in shares of the picture's, below which copies cannot be told from others
+DETAIL = 0.035
 FRAME = 6.0  # grey levels by which a frame of one colour may vary
 LEAST = 0.3  # of a side, that is left within a frame
 
@@ -46,7 +48,9 @@ def waves(small: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def views(pictures: NDArray[np.float32]) -> Views:
-    """Views of pictures N S S 3; those of pictures enlarged from few pixels (8 x 8 digits) have no waves: nothing is near them."""
+    """Views of pictures N S S 3; those of pictures enlarged from few pixels (8 x 8 digits) have no waves: nothing is
+    near them.
+    """
     whole = within_frame(pictures)
     height, width = whole[:, 2] - whole[:, 0], whole[:, 3] - whole[:, 1]
     boxes = torch.stack([whole, whole + MARGIN * torch.stack([height, width, -height, -width], dim=1)], dim=1)

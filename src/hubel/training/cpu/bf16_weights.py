@@ -1,9 +1,9 @@
 """Weights in bfloat16 beside their float32 masters, while a network trains on a CPU.
 
-autocast rounds every weight in every step and widens its gradient again. Here a gradient stays in bfloat16 until the optimizer
-reads it, and the pass over memory that updates a weight and its momentum also rounds the weight for the next forward pass.
-Where a weight has several gradients (it is used twice, the batch is computed in parts), they are widened and summed in float32,
-and torch's own optimizer takes them. Only float32 weights are ever kept.
+autocast rounds every weight in every step and widens its gradient again. Here a gradient stays in bfloat16 until the
+optimizer reads it, and the pass over memory that updates a weight and its momentum also rounds the weight for the next
+forward pass. Where a weight has several gradients (it is used twice, the batch is computed in parts), they are widened
+and summed in float32, and torch's own optimizer takes them. Only float32 weights are ever kept.
 
 Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018, section 3.1 (the master copy).
 """
@@ -25,7 +25,8 @@ def supports(recipe: Recipe) -> bool:
 
 
 class Bf16Weights:
-    """The bfloat16 copies of an optimizer's weights. They are made at their first use, and anew when others changed a weight.
+    """The bfloat16 copies of an optimizer's weights. They are made at their first use, and anew when others changed a
+    weight.
 
     A copy is what autograd differentiates by; `collect_grads` gives its gradient to the weight.
 
@@ -47,7 +48,9 @@ class Bf16Weights:
             copy.grad = None  # of a step that failed
 
     def rounded(self, weight: Any) -> Any:
-        """Return what to multiply by in place of a weight: its copy at the first use in a forward pass, else the weight itself."""
+        """Return what to multiply by in place of a weight: its copy at the first use in a forward pass, else the
+        weight itself.
+        """
         wanted = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
         if not (wanted and isinstance(weight, nn.Parameter) and weight.dtype == torch.float32):
             return weight
@@ -80,13 +83,17 @@ class Bf16Weights:
                 copy.grad = None
 
     def step(self) -> None:
-        """Take a step of the optimizer. A kernel of ours updates weights with a gradient in bfloat16, to the bits of torch's."""
+        """Take a step of the optimizer. A kernel of ours updates weights with a gradient in bfloat16, to the bits of
+        torch's.
+        """
         for group in self.optimizer.param_groups:
             copied = [p for p in group["params"] if p in self.copies]
             weights = [p for p in copied if p.grad is not None and p.grad.dtype == torch.bfloat16]
             velocities = [self._momentum_buffer(weight) if group["momentum"] else None for weight in weights]
-            rows = [(weight.grad, weight, velocity, self.copies[weight])
-                    for weight, velocity in zip(weights, velocities, strict=True)]  # fmt: skip
+            rows = [
+                (weight.grad, weight, velocity, self.copies[weight])
+                for weight, velocity in zip(weights, velocities, strict=True)
+            ]
             kernels.sgd_step(rows, group["lr"], group["momentum"], group["weight_decay"], nesterov=group["nesterov"])
             torch.autograd.graph.increment_version([*weights, *(self.copies[weight] for weight in weights)])
             for weight in weights:

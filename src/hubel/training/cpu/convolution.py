@@ -1,9 +1,11 @@
 """Convolutions with gradients of our own, where those of oneDNN are slow, while a network trains on a CPU.
 
 - The input gradient of a depthwise convolution with a stride is computed by a kernel of ours.
-- The weight gradient in bfloat16 of a convolution of few positions and many channels is one matrix product over the unfolded
+- The weight gradient in bfloat16 of a convolution of few positions and many channels is one matrix product over the
+unfolded
   input (im2col).
-- A 1x1 convolution in bfloat16 between multiples of 8 channels is computed by kernels of ours both ways, on a processor with
+- A 1x1 convolution in bfloat16 between multiples of 8 channels is computed by kernels of ours both ways, on a processor
+with
   AVX512-BF16.
 
 What each buys is measured in docs/notes/cpu-kernels.md.
@@ -25,8 +27,13 @@ FEW = {"1x1": 14 * 14, "stride": 8 * 8, "dense": 7 * 7}  # positions up to which
 
 def fusable(x: Any) -> bool:
     """Tell whether the kernels take a tensor: on the CPU, N C H W, channels innermost."""
-    return (isinstance(x, Tensor) and x.is_cpu and x.ndim == 4 and x.dtype in kernels.TYPES
-            and x.is_contiguous(memory_format=torch.channels_last))  # fmt: skip
+    return (
+        isinstance(x, Tensor)
+        and x.is_cpu
+        and x.ndim == 4
+        and x.dtype in kernels.TYPES
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 class Depthwise(torch.autograd.Function):
@@ -41,7 +48,8 @@ class Depthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients by input and weight."""
         x, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
@@ -62,7 +70,8 @@ class Unfolded(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients by input and weight."""
         x, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
@@ -73,7 +82,9 @@ class Unfolded(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Source:
-    """The convolution that made a tensor: input, weight (in bfloat16 too), partial moments of the tensor, and its version."""
+    """The convolution that made a tensor: input, weight (in bfloat16 too), partial moments of the tensor, and its
+    version.
+    """
 
     x: Tensor
     weight: Tensor
@@ -96,7 +107,8 @@ class Pointwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients by input and weight."""
         if gradients[0] is None:
             return None, None, None
@@ -117,7 +129,8 @@ class Subsampled(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradient by the input."""
         dx = torch.empty(ctx.shape, dtype=gradients[0].dtype, memory_format=torch.channels_last).zero_()
         dx[:, :, :: ctx.stride, :: ctx.stride] = gradients[0]
@@ -144,12 +157,26 @@ def _by_product(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, paddin
     return (rows.t() @ columns).view(c_out, kernel, kernel, c_in).permute(0, 3, 1, 2)
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-             groups: int = 1) -> Tensor:  # fmt: skip
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
     """Compute what torch.nn.functional.conv2d does."""
     strides, paddings = (value if isinstance(value, tuple) else (value, value) for value in (stride, padding))
-    square = (bias is None and strides[0] == strides[1] and isinstance(padding, tuple | int) and paddings[0] == paddings[1]
-              and dilation in (1, (1, 1)) and weight.shape[2] == weight.shape[3] and fusable(x))  # fmt: skip
+    square = (
+        bias is None
+        and strides[0] == strides[1]
+        and isinstance(padding, tuple | int)
+        and paddings[0] == paddings[1]
+        and dilation in (1, (1, 1))
+        and weight.shape[2] == weight.shape[3]
+        and fusable(x)
+    )
     own = _own_kernel(x, weight, strides[0], paddings[0], groups) if square else None
     if own is None:
         return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)

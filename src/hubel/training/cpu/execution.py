@@ -13,8 +13,8 @@ from hubel.training.cpu.bf16_weights import Bf16Weights
 class FusedExecution:
     """Batch norms are fused with what follows them, and in bfloat16 the weights may have bfloat16 copies.
 
-    In float32 the results are those of torch's operations up to rounding; with `bf16_weights` they are those without, to the
-    last bit.
+    In float32 the results are those of torch's operations up to rounding; with `bf16_weights` they are those without,
+    to the last bit.
 
     Args:
         optimizer: of the network's weights.

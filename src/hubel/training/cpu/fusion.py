@@ -1,10 +1,10 @@
 """Batch norm, the sum after it and the activation as one operation, for any network, while it trains on a CPU.
 
-Nothing of the network is changed. While it runs forward, `FusionMode` sees every call of torch's functions. A batch norm only
-reads its statistics and returns a tensor whose numbers are deferred; a sum adds its other term to what is deferred; an
-activation computes everything in one pass over memory. Anything else that meets such a tensor gets its numbers first, so
-what cannot be fused is as right as before, only not faster. Some convolutions get gradients of our own
-(`training.cpu.convolution`), and max pooling is done in our own passes (`training.cpu.pooling`).
+Nothing of the network is changed. While it runs forward, `FusionMode` sees every call of torch's functions. A batch
+norm only reads its statistics and returns a tensor whose numbers are deferred; a sum adds its other term to what is
+deferred; an activation computes everything in one pass over memory. Anything else that meets such a tensor gets its
+numbers first, so what cannot be fused is as right as before, only not faster. Some convolutions get gradients of our
+own (`training.cpu.convolution`), and max pooling is done in our own passes (`training.cpu.pooling`).
 """
 
 import weakref
@@ -27,9 +27,14 @@ from hubel.training.cpu.pooling import max_pool
 RELU = (0.0, float("inf"))
 RELU6 = (0.0, 6.0)
 CLAMPS: dict[Any, tuple[float, float]] = {
-    functional.relu: RELU, torch.relu: RELU, Tensor.relu: RELU, functional.relu6: RELU6,
-    functional.relu_: RELU, torch.relu_: RELU, Tensor.relu_: RELU,
-}  # fmt: skip
+    functional.relu: RELU,
+    torch.relu: RELU,
+    Tensor.relu: RELU,
+    functional.relu6: RELU6,
+    functional.relu_: RELU,
+    torch.relu_: RELU,
+    Tensor.relu_: RELU,
+}
 IN_PLACE = {functional.relu_, torch.relu_, Tensor.relu_, Tensor.__iadd__, Tensor.add_}
 SUMS = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.add_}
 # what can be asked of a tensor without its numbers
@@ -43,16 +48,26 @@ METADATA |= {Tensor.size, Tensor.dim, Tensor.numel, Tensor.stride, Tensor.is_flo
 class FusedBatchNorm(torch.autograd.Function):
     """Computes clamp(batch_norm(x) + other, low, high), with the statistics in `table`; see `kernels.moments`.
 
-    Where x was made by a 1x1 convolution, the gradient goes to its input and weight, and that by x lives for a block of pixels
-    only.
+    Where x was made by a 1x1 convolution, the gradient goes to its input and weight, and that by x lives for a block of
+    pixels only.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, before: Tensor | None,  # noqa: ARG004
-                matrix: Tensor | None, weight_bf16: Tensor | None, table: Tensor, limits: tuple[float, float],  # noqa: ARG004
-                deferred: bool) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """Compute the result; with `deferred`, allocate its memory only. Returns it twice where a sum was clamped: the second
-        output is the same memory for a second reader, whose gradient then needs no addition of its own.
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,  # noqa: ARG004 -- an input, so that autograd asks for its gradient
+        bias: Tensor,  # noqa: ARG004
+        other: Tensor | None,
+        before: Tensor | None,
+        matrix: Tensor | None,  # noqa: ARG004
+        weight_bf16: Tensor | None,
+        table: Tensor,
+        limits: tuple[float, float],
+        deferred: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute the result; with `deferred`, allocate its memory only. Returns it twice where a sum was clamped: the
+        second output is the same memory for a second reader, whose gradient then needs no addition of its own.
         """
         y = torch.empty_like(x)
         if not deferred:
@@ -65,7 +80,8 @@ class FusedBatchNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients by x, weight, bias, other, and the convolution's input and weight."""
         x, table, y, before, weight_bf16 = ctx.saved_tensors
         terms = [g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in gradients if g is not None]
@@ -88,22 +104,27 @@ class FusedBatchNorm(torch.autograd.Function):
 
 @dataclass
 class Deferred:
-    """What a tensor is to be computed from, and, once an in-place activation has replaced it, the tensor that has the numbers."""
+    """What a tensor is to be computed from, and, once an in-place activation has replaced it, the tensor that has
+    the numbers.
+    """
 
     inputs: tuple[Any, ...]  # of FusedBatchNorm: x, weight, bias, other, before, matrix, weight_bf16, table
     instead: Tensor | None = None
 
 
 class FusionMode(TorchFunctionMode):
-    """Fuses batch norms of training with what follows them, while active. On leaving, every deferred tensor is computed."""
+    """Fuses batch norms of training with what follows them, while active. On leaving, every deferred tensor is
+    computed.
+    """
 
     def __init__(self, bf16_weights: Bf16Weights | None = None) -> None:
         super().__init__()
         self.bf16_weights = bf16_weights
         self.deferred: list[weakref.ref[Tensor]] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         """Run in place of `func`; torch calls this."""
         kwargs = kwargs or {}
         if func is functional.batch_norm:
@@ -184,7 +205,9 @@ class FusionMode(TorchFunctionMode):
         return self.defer((x.detach(), weight, bias, None, source.x, source.weight, source.weight_bf16, table))
 
     def add(self, left: Any, right: Any, *, in_place: bool) -> Tensor | None:
-        """Defer a sum of which one term is a deferred batch norm and the other of its kind. Returns None of other sums."""
+        """Defer a sum of which one term is a deferred batch norm and the other of its kind. Returns None of other
+        sums.
+        """
         first, second = deferred_of(left), deferred_of(right)
         if first and first.inputs[3] is None and first.instead is None:
             waiting, other = first, self.materialize(right)

@@ -22,21 +22,55 @@ def call(name: str, kind: torch.dtype, *arguments: Tensor | float | None) -> Non
     compiled.call(SOURCE, f"{name}_{TYPES[kind]}", *arguments)
 
 
-def moments(x: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
-            running_var: Tensor | None, momentum: float, eps: float) -> Tensor:  # fmt: skip
-    """Compute mean, 1 / standard deviation, scale and shift per channel: 4 x C. Updates the running statistics in place."""
+def moments(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """Compute mean, 1 / standard deviation, scale and shift per channel: 4 x C. Updates the running statistics in
+    place.
+    """
     table = torch.empty(4, x.shape[1])
     call("moments", x.dtype, x, weight, bias, running_mean, running_var, table, eps, momentum, x.numel(), x.shape[1])
     return table
 
 
-def finalize_stats(parts: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
-           momentum: float, eps: float, pixels: int, length: int) -> Tensor:  # fmt: skip
-    """Compute what `moments` does, from mean and sum of squared distances of every block of `length` pixels: blocks x 2 x C."""
+def finalize_stats(
+    parts: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float,
+    eps: float,
+    pixels: int,
+    length: int,
+) -> Tensor:
+    """Compute what `moments` does, from mean and sum of squared distances of every block of `length` pixels: blocks
+    x 2 x C.
+    """
     channels = parts.shape[2]
     table = torch.empty(4, channels)
-    compiled.call(SOURCE, "finalize_stats", parts, weight, bias, running_mean, running_var, table, eps, momentum, length * channels,
-                  channels, pixels * channels, channels)  # fmt: skip
+    compiled.call(
+        SOURCE,
+        "finalize_stats",
+        parts,
+        weight,
+        bias,
+        running_mean,
+        running_var,
+        table,
+        eps,
+        momentum,
+        length * channels,
+        channels,
+        pixels * channels,
+        channels,
+    )
     return table
 
 
@@ -45,8 +79,16 @@ def apply(x: Tensor, other: Tensor | None, y: Tensor, table: Tensor, low: float,
     call("apply", x.dtype, x, other, y, table, low, high, x.numel(), x.shape[1])
 
 
-def bn_grad_affine(gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None, passed: Tensor | None, table: Tensor,
-           low: float, high: float) -> tuple[Tensor, Tensor]:  # fmt: skip
+def bn_grad_affine(
+    gradient: Tensor,
+    second: Tensor | None,
+    x: Tensor,
+    y: Tensor | None,
+    passed: Tensor | None,
+    table: Tensor,
+    low: float,
+    high: float,
+) -> tuple[Tensor, Tensor]:
     """Compute the gradients of `apply` by weight and bias, and `line` for `bn_grad_input`; 2 x C each.
 
     Args:
@@ -89,8 +131,23 @@ def depthwise(gradient: Tensor, weight: Tensor, like: Tensor, stride: int, paddi
     """
     dx, table = torch.empty_like(like), weight.detach().float().permute(2, 3, 1, 0).contiguous()
     n, c, h, w = like.shape
-    call("gather", like.dtype, gradient, table, None, dx, n, h, w, gradient.shape[2], gradient.shape[3], c, weight.shape[-1],
-         stride, padding)  # fmt: skip
+    call(
+        "gather",
+        like.dtype,
+        gradient,
+        table,
+        None,
+        dx,
+        n,
+        h,
+        w,
+        gradient.shape[2],
+        gradient.shape[3],
+        c,
+        weight.shape[-1],
+        stride,
+        padding,
+    )
     return dx
 
 
@@ -121,13 +178,20 @@ def max_unpool(
     return dx
 
 
-def sgd_step(rows: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor]], rate: float, momentum: float, decay: float, *,
-            nesterov: bool) -> None:  # fmt: skip
+def sgd_step(
+    rows: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor]],
+    rate: float,
+    momentum: float,
+    decay: float,
+    *,
+    nesterov: bool,
+) -> None:
     """Take a step of SGD, as torch.optim.SGD does, of weights with equal settings.
 
     Args:
-        rows: of each tensor its gradient in bfloat16, which is read, and its weights, its velocity (with momentum; zeros before
-            the first step) and its weights rounded to bfloat16, which are written; equal in shape and layout.
+        rows: of each tensor its gradient in bfloat16, which is read, and its weights, its velocity (with momentum;
+            zeros before the first step) and its weights rounded to bfloat16, which are written; equal in shape and
+            layout.
         rate: the learning rate.
         momentum: share of the velocity that is kept.
         decay: coupled weight decay.

@@ -1,4 +1,6 @@
-"""The kernels of pointwise.c for tensors: convolutions of 1 x 1 in bfloat16, and what a batch norm behind them asks for."""
+"""The kernels of pointwise.c for tensors: convolutions of 1 x 1 in bfloat16, and what a batch norm behind them asks
+for.
+"""
 
 import math
 from dataclasses import dataclass
@@ -57,8 +59,9 @@ def forward(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return y, parts
 
 
-def backward(gradient: Tensor, behind: Behind | None, x: Tensor, weight: Tensor, *, by_x: bool,
-             by_weight: bool) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+def backward(
+    gradient: Tensor, behind: Behind | None, x: Tensor, weight: Tensor, *, by_x: bool, by_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
     """Compute the gradients of `forward` by x, and by weight in float32.
 
     Args:

@@ -26,15 +26,23 @@ class MaxPool(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradient by the input."""
         (which,) = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         return kernels.max_unpool(gradient, which, *ctx.form), None, None, None
 
 
-def max_pool(x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
-             return_indices: bool = False) -> Any:  # fmt: skip
+def max_pool(
+    x: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """Compute what torch.nn.functional.max_pool2d does."""
     given = kernel_size, kernel_size if stride is None else stride, padding
     pairs = [value if isinstance(value, tuple) else (value, value) for value in given]

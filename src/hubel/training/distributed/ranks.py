@@ -1,8 +1,8 @@
 """Several processes that train one network: `torchrun --nproc-per-node N -m hubel train ...`.
 
-A batch is cut into equal shards, one per process, and a shard into `accumulate` microbatches, one after the other. Microbatch k
-of a step has the same images, augmentation and dropout however the microbatches are spread, so N processes and accumulate=N draw
-the same loss curve. Between two steps every process holds the same state, to the last bit.
+A batch is cut into equal shards, one per process, and a shard into `accumulate` microbatches, one after the other.
+Microbatch k of a step has the same images, augmentation and dropout however the microbatches are spread, so N processes
+and accumulate=N draw the same loss curve. Between two steps every process holds the same state, to the last bit.
 """
 
 import os
@@ -89,7 +89,8 @@ class Ranks:
 
     @contextmanager
     def main_first(self, work: str) -> Iterator[None]:
-        """Let the main process go through alone, and the others after it, however long that takes: what it leaves, they find.
+        """Let the main process go through alone, and the others after it, however long that takes: what it leaves, they
+        find.
 
         Args:
             work: a name that is used once.
@@ -117,7 +118,8 @@ class Ranks:
         return self.store.get(key).decode() if self.store is not None and self.store.check([key]) else None
 
     def data_parallel(self, model: nn.Module, *, unused: bool) -> nn.Module:
-        """Wrap a network so that its gradients become the mean over the processes, bucket by bucket while backward goes on.
+        """Wrap a network so that its gradients become the mean over the processes, bucket by bucket while backward goes
+        on.
 
         Args:
             model: with the same weights everywhere.
@@ -143,8 +145,10 @@ class Ranks:
         except RuntimeError as error:
             kind = "gloo" in str(error) or "NCCL" in str(error)
             if self.size > 1 and (kind or isinstance(error, dist.DistError)):
-                raise PeerLost(f"one of the {self.size} processes has ended, and the others cannot go on without it; torchrun "
-                           f"starts them again with --max-restarts, or go on with: hubel resume RUN") from error  # fmt: skip
+                raise PeerLost(
+                    f"one of the {self.size} processes has ended, and the others cannot go on without it; torchrun "
+                    f"starts them again with --max-restarts, or go on with: hubel resume RUN"
+                ) from error
             raise
 
 
@@ -159,16 +163,18 @@ def join(device: str | None = None) -> Ranks:
         device: of the computation; a GPU where there are any unless given.
 
     Raises:
-        UsageError: torchrun's variables are incomplete or make no sense, the port is taken, not every process arrives, or
-            there are fewer GPUs than processes.
+        UsageError: torchrun's variables are incomplete or make no sense, the port is taken, not every process arrives,
+            or there are fewer GPUs than processes.
     """
     present = [name for name in NEEDED if os.environ.get(name)]
     if "RANK" not in present and "WORLD_SIZE" not in present:
         return Ranks()
     if len(present) < len(NEEDED):
         missing = ", ".join(sorted(set(NEEDED) - set(present)))
-        raise UsageError(f"the environment has {', '.join(present)} but not {missing}; start with: torchrun "
-                         f"--nproc-per-node N -m hubel train ...")  # fmt: skip
+        raise UsageError(
+            f"the environment has {', '.join(present)} but not {missing}; start with: torchrun "
+            f"--nproc-per-node N -m hubel train ..."
+        )
     if _here:
         return _here[0]
     rank, size, _ = map(env_integer, ("RANK", "WORLD_SIZE", "MASTER_PORT"))
@@ -184,8 +190,13 @@ def join(device: str | None = None) -> Ranks:
     try:
         store = open_store(rank, size, wait)
         rendezvous = join_store(store, rank, size, wait)
-        dist.init_process_group("nccl" if on_gpu else "gloo", store=PrefixStore(rendezvous, store), rank=rank,
-                                world_size=size, timeout=STUCK)  # fmt: skip
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            store=PrefixStore(rendezvous, store),
+            rank=rank,
+            world_size=size,
+            timeout=STUCK,
+        )
     except UsageError:  # a ValueError, but said already
         raise
     except (RuntimeError, ValueError) as error:  # torch raises DistStoreError, DistNetworkError and others
@@ -225,6 +236,7 @@ def select_gpu(device: str) -> None:
     if device != "cuda":
         raise UsageError(f"device={device} names one GPU, and every process has its own; use device=cuda")
     if own >= here:
-        raise UsageError(f"there is no GPU for process {own} of this machine: it has {here}; use torchrun --nproc-per-node "
-                         f"{here}")  # fmt: skip
+        raise UsageError(
+            f"there is no GPU for process {own} of this machine: it has {here}; use torchrun --nproc-per-node {here}"
+        )
     torch.cuda.set_device(own)

@@ -1,4 +1,6 @@
-"""How the processes of a run find each other: at torchrun's store or the first one's, by a deadline and not in silence."""
+"""How the processes of a run find each other: at torchrun's store or the first one's, by a deadline and not in
+silence.
+"""
 
 import os
 import socket
@@ -55,13 +57,19 @@ class Wait:
         ranks = listed([str(other) for other in absent])
         if waited > PATIENCE:
             missing = f"process{'es' if len(absent) > 1 else ''} {ranks}"
-            raise UsageError(f"process {self.rank} of {self.size} waited {PATIENCE:g} s for {missing if absent else 'the others'} "
-                             f"at {address()}{reason and f' ({reason})'}; start every one of them, or fewer with "
-                             f"--nproc-per-node")  # fmt: skip
+            raise UsageError(
+                f"process {self.rank} of {self.size} waited {PATIENCE:g} s for {missing if absent else 'the others'} "
+                f"at {address()}{reason and f' ({reason})'}; start every one of them, or fewer with "
+                f"--nproc-per-node"
+            )
         if absent and not self.announced and waited > min(NOTICE, PATIENCE / 3):
             self.announced, end = True, time.strftime("%H:%M:%S", time.localtime(time.time() + PATIENCE - waited))
-            print(f"hubel: waiting for {len(absent)} of {self.size} processes (rank {ranks}) to join at {address()}, "
-                  f"until {end}", file=sys.stderr, flush=True)  # fmt: skip
+            print(
+                f"hubel: waiting for {len(absent)} of {self.size} processes (rank {ranks}) to join at {address()}, "
+                f"until {end}",
+                file=sys.stderr,
+                flush=True,
+            )
         time.sleep(0.2 if reason else 0.02)
 
 
@@ -69,8 +77,14 @@ def open_store(rank: int, size: int, wait: Wait) -> Any:
     """Connect to the store at MASTER_ADDR: torchrun's own, or where there is no torchrun the first process's."""
     if rank > 0:
         _wait_for_listener(wait)
-    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, rank == 0 and not has_agent(),
-                         timeout=timedelta(seconds=PATIENCE), wait_for_workers=False)  # fmt: skip
+    return TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        size,
+        rank == 0 and not has_agent(),
+        timeout=timedelta(seconds=PATIENCE),
+        wait_for_workers=False,
+    )
 
 
 def _wait_for_listener(wait: Wait) -> None:

@@ -10,13 +10,15 @@ from torch.overrides import TorchFunctionMode
 
 
 class SyncBatchNorm(TorchFunctionMode):
-    """Lets batch norms of training take their statistics over the equally large microbatches of all processes, while active.
+    """Lets batch norms of training take their statistics over the equally large microbatches of all processes, while
+    active.
 
     torch's own module of this name computes on GPUs only, and would have to take the place of the network's modules.
     """
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:  # fmt: skip
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         """Run in place of `func`; torch calls this."""
         if func is functional.batch_norm:
             return sync_batch_norm(*args, **(kwargs or {}))
@@ -46,9 +48,16 @@ def _summed(x: Tensor) -> Tensor:
     return total
 
 
-def sync_batch_norm(x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
-                            bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
-                            eps: float = 1e-5) -> Tensor:  # fmt: skip
+def sync_batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     """Compute torch.nn.functional.batch_norm of the batch that the processes hold together  (Ioffe & Szegedy 2015)."""
     if not training:
         return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
