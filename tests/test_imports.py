@@ -20,7 +20,7 @@ ORDER = [
     "limits",
     "files",
     "documents",
-    "run_files",
+    "run_identity",
     "caching",
     "drawing",
     "compiled",

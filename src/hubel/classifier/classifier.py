@@ -25,7 +25,7 @@ from hubel.inference import Choice, choose
 from hubel.model_ref import ModelName, ModelRef
 from hubel.recipe.fields import Precision
 from hubel.recipe.resuming import resume_command
-from hubel.run_files import RUN_ID, refuse_foreign
+from hubel.run_identity import RUN_ID, refuse_foreign
 from hubel.weights import fetch, refuse_broken, tensor_file
 from hubel.zoo import foreign
 from hubel.zoo.foreign import Foreign

@@ -29,8 +29,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from hubel.data import pam
 from hubel.data.levels import Extent, Levels
 from hubel.data.png import without_large_texts
-from hubel.data.samples import Samples, deep, scaled_key
-from hubel.data.tiff import MAGIC, TiffSamples, in_planes
+from hubel.data.samples import ORIENTATION, Samples, deep, scaled_key
+from hubel.data.tifffile_samples import MAGIC, TiffSamples, in_planes
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM", "ICO")
 PIXEL_LIMIT = 200_000_000  # a telephone's 200 megapixels; HUBEL_MAX_PIXELS sets another
@@ -42,7 +42,6 @@ COUNTED = 1 << 22  # px from which a picture waits for room
 ROOM = 1 << 27  # px in hand at once, in all threads together; a larger picture is read alone
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of ISO/IEC 23008-12
 GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-ORIENTATION = 0x0112  # EXIF 2.32 and TIFF 6.0
 # as operations on an array: first mirrored left to right, then so many quarter turns to the left
 ORIENTATIONS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
 SWAPPED = (5, 6, 7, 8)  # those that exchange width and height

@@ -29,6 +29,7 @@ NATIVE = {
     "F;32F": "F;32NF",
 }
 BITS, PHOTOMETRIC, SAMPLE_FORMAT, SMALLEST, LARGEST = 258, 262, 339, (280, 340), (281, 341)  # tags of TIFF 6.0
+ORIENTATION = 0x0112  # the tag of EXIF 2.32 and TIFF 6.0
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hubel import report, run_files
+from hubel import report, run_identity
 from hubel.classifier import Classifier
 from hubel.data import Splits
 from hubel.errors import FileError
@@ -73,4 +73,4 @@ def finish(run: Run, splits: Splits, *, drawn: bool = True) -> dict[str, Any]:
         )
         if lacking := list(filter(None, map(_refused, jobs))):
             summary["not_written"] = lacking
-    return run_files.write(run.folder / "summary.json", summary, run.run_id, indent=2)
+    return run_identity.write(run.folder / "summary.json", summary, run.run_id, indent=2)

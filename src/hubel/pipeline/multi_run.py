@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hubel import files, run_files
+from hubel import files, run_identity
 from hubel.classifier import Classifier
 from hubel.data import Opened, open_data
 from hubel.data.arrays import BUILT_IN
@@ -224,7 +224,7 @@ def _turns(series: Series, track: Track[Any], data: str | None) -> Iterator[Seri
         made = [Run.open(series.folder / name) for name, _ in runs]
         answers = _out_of_fold(series, made, track, data, code["model"]) if info.kind == "folds" else None
         summary = _summary(series, made, answers)
-        run_files.write(series.folder / SUMMARY, summary, info.run_id, indent=2)
+        run_identity.write(series.folder / SUMMARY, summary, info.run_id, indent=2)
     yield SeriesFinished(series, series.summary())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hubel import files, report, run_files
+from hubel import files, report, run_identity
 from hubel.classifier import Classifier
 from hubel.data import Split, Splits
 from hubel.evaluation import Evaluation, most_uncertain, worst_errors
@@ -36,7 +36,7 @@ def keep(run: Run, shown: Evaluation, logits: Tensor, part: Split, classifier: C
         "uncertain": [_without_picture(row) for row in most_uncertain(logits, part, classifier.classes)],
         "cost": cost(run, classifier, part),
     }
-    run_files.write(run.folder / KEPT, kept, run.run_id)
+    run_identity.write(run.folder / KEPT, kept, run.run_id)
 
 
 def _without_picture(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NotRequired, TypedDict, get_type_hints
 
 import numpy as np
 
-from hubel import documents, run_files
+from hubel import documents, run_identity
 from hubel.data import Split
 from hubel.documents import Count, Finite, Length, Range, Share
 from hubel.errors import FileError
@@ -170,7 +170,7 @@ def read_page(path: Path, classes: int, run_id: str | None) -> dict[str, Any]:
     Raises:
         FileError: it cannot be read, has another shape, was edited, or is another run's.
     """
-    kept = run_files.read(path, KeptPage, run_id)
+    kept = run_identity.read(path, KeptPage, run_id)
     given = kept["evaluation"]
     table, curve = given["confusion"], given.get("risk_coverage")
     if table is not None and (len(table) != classes or any(len(row) != classes for row in table)):
@@ -216,7 +216,7 @@ def read_robustness(path: Path, run_id: str | None) -> dict[str, Any] | None:
     """
     if not os.path.exists(path):
         return None
-    kept = run_files.read(path, KeptRobustness, run_id)
+    kept = run_identity.read(path, KeptRobustness, run_id)
     if kept["split"] not in ("train", "val", "test"):
         raise FileError(
             f"{path}: split is {kept['split']!r}, not one of train, val, test; restore the file from a copy"

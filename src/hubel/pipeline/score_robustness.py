@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from hubel import run_files
+from hubel import run_identity
 from hubel.evaluation.robustness import Robustness, measure_robustness, samples
 from hubel.files import Track, silently
 from hubel.pipeline import page
@@ -23,6 +23,6 @@ def score_robustness(found: EvalSetup, track: Track[Any] = silently) -> tuple[Ro
     sheet = folder / "robustness.png"
     draw_robustness(measured.to_dict(), samples(found.part), sheet)
     if found.run is not None and found.splits is not None:
-        run_files.write(folder / page.ROBUSTNESS, measured.to_dict(), found.run.run_id)
+        run_identity.write(folder / page.ROBUSTNESS, measured.to_dict(), found.run.run_id)
         page.draw(found.run, found.splits)
     return measured, sheet

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hubel.documents import Count, Finite, Range
 from hubel.errors import FileError
-from hubel.run_files import RUN_ID, refuse_foreign
+from hubel.run_identity import RUN_ID, refuse_foreign
 from hubel.training.averaging import Average
 from hubel.weights import tensor_file
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypedDict
 import torch
 from torch import nn
 
-from hubel import documents, files, run_files
+from hubel import documents, files, run_identity
 from hubel.data.division import FILE as SPLIT
 from hubel.data.division import read_kept
 from hubel.data.preprocessing import refuse_ill_matched
@@ -29,7 +29,7 @@ from hubel.errors import FileError, UsageError
 from hubel.locks import locked
 from hubel.model_ref import ModelRef
 from hubel.recipe.resuming import resume_command
-from hubel.run_files import RUN_ID
+from hubel.run_identity import RUN_ID
 from hubel.training import checkpoint
 from hubel.training.averaging import Average
 from hubel.training.checkpoint import Progress
@@ -111,7 +111,7 @@ class Run:
             os.path.isdir(folder) and any(not path.name.startswith(".") for path in folder.iterdir())
         ):
             raise UsageError(f"{folder} holds other files; choose another name for the run")
-        info = replace(info, run_id=run_files.new_id())
+        info = replace(info, run_id=run_identity.new_id())
         try:
             files.write(folder / "run.json", json.dumps(files.sealed(info.to_dict()), indent=2), exclusive=True)
         except FileExistsError as error:  # another process was quicker
@@ -137,7 +137,7 @@ class Run:
         about = documents.read(path / "run.json", RunInfo)
         refuse_ill_matched(about["preprocessing"], path / "run.json")
         info = RunInfo.parse(about, path / "run.json")
-        run_files.refuse_edited(path / "run.json", about)
+        run_identity.refuse_edited(path / "run.json", about)
         if open_ones := [key for key in DECIDED if getattr(info.recipe, key) is None]:
             raise FileError(
                 f"{path / 'run.json'}: recipe.{open_ones[0]} is null, where a run has decided it; restore the file "
@@ -167,7 +167,7 @@ class Run:
         Raises:
             FileError: there is none, or the file is damaged, was edited, or is another run's.
         """
-        return run_files.read(self.folder / "summary.json", Summary, self.run_id)
+        return run_identity.read(self.folder / "summary.json", Summary, self.run_id)
 
     def own_split(self) -> Path | None:
         """The split.json of the run; None where it was stopped before there was one.
@@ -178,7 +178,7 @@ class Run:
         path = self.folder / SPLIT
         if not os.path.exists(path):
             return None
-        run_files.refuse_foreign(path, read_kept(path).get(RUN_ID), self.run_id)
+        run_identity.refuse_foreign(path, read_kept(path).get(RUN_ID), self.run_id)
         return path
 
     def held(self) -> AbstractContextManager[None]:
@@ -241,7 +241,7 @@ class Run:
         """Add to the description of the best epoch's classifier. Said twice, it is the same file."""
         path = self.folder / "best.safetensors"
         tensors, about = tensor_file.read(path)
-        run_files.refuse_foreign(path, about.get(RUN_ID), self.run_id)
+        run_identity.refuse_foreign(path, about.get(RUN_ID), self.run_id)
         tensor_file.save(path, tensors, {**about, **said})
 
     def openings(self) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from hubel.data.splits import SplitsInfo
 from hubel.documents import Count, Kept, Length
 from hubel.errors import FileError, UsageError
 from hubel.recipe import Recipe
-from hubel.run_files import RUN_ID
+from hubel.run_identity import RUN_ID
 
 WeightsInfo = TypedDict(
     "WeightsInfo",

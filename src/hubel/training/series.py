@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
-from hubel import documents, files, run_files
+from hubel import documents, files, run_identity
 from hubel.documents import Count, Finite, Range, Share
 from hubel.errors import FileError, UsageError
 from hubel.locks import Taken, locked
@@ -120,7 +120,7 @@ class Series:
         Raises:
             FileError: there are none, or the file is damaged, was edited, or is another series'.
         """
-        return run_files.read(self.folder / SUMMARY, SeriesSummary, self.info.run_id, "series")
+        return run_identity.read(self.folder / SUMMARY, SeriesSummary, self.info.run_id, "series")
 
     def runs(self) -> list[tuple[str, Recipe]]:
         """Names and recipes of its runs."""
@@ -168,7 +168,7 @@ def _made(folder: Path, info: SeriesInfo) -> Series:
     ):
         raise UsageError(f"{folder} holds other files; choose another name for the series")
     try:
-        whole = files.sealed(asdict(replace(info, run_id=run_files.new_id())))
+        whole = files.sealed(asdict(replace(info, run_id=run_identity.new_id())))
         files.write(folder / FILE, json.dumps(whole, indent=2), exclusive=True)
         return open_series(folder)
     except (FileExistsError, Taken) as error:  # another process was quicker
@@ -186,7 +186,7 @@ def open_series(folder: Path) -> Series:
         raise FileError(f"{folder} is not a series: it has no readable {FILE}")
     about = documents.read(path, SeriesInfo)
     info = SeriesInfo.parse(about, path)
-    run_files.refuse_edited(path, about)
+    run_identity.refuse_edited(path, about)
     series = Series(folder, info)
     files.sweep(folder)
     if not series.finished:

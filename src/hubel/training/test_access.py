@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from hubel import documents, files, run_files
+from hubel import documents, files, run_identity
 from hubel.locks import locked
-from hubel.run_files import RUN_ID
+from hubel.run_identity import RUN_ID
 
 FILE = "openings.jsonl"
 
@@ -30,7 +30,7 @@ def read_test_access(folder: Path, run_id: str | None = None) -> list[dict[str, 
     path = folder / FILE
     lines = documents.read_lines(path, Opening) if os.path.exists(path) else []
     for line in lines:
-        run_files.refuse_foreign(path, line.pop(RUN_ID, None), run_id)
+        run_identity.refuse_foreign(path, line.pop(RUN_ID, None), run_id)
     return lines
 
 

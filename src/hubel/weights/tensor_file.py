@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hubel import documents, files
 from hubel.errors import FileError
-from hubel.run_files import ADVICE
+from hubel.run_identity import ADVICE
 
 
 def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -95,7 +95,7 @@ def _unmoved(
     for query, mirror in ((signature[shown], False), (mirrored[shown], True)):
         one, other = np.take(shown, _near(tree, query, track))
         alike = [
-            _alike(
+            _same_pixels(
                 reduced(images, rows[one[i : i + CHUNK]], 2 * GRID),
                 reduced(images, rows[other[i : i + CHUNK]], 2 * GRID),
                 mirror,
@@ -134,7 +134,7 @@ def _described(small: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
     return straight[:, TAKEN], turned[:, TAKEN], small.std(axis=(1, 2)).max(axis=1)
 
 
-def _alike(one: NDArray[np.float32], other: NDArray[np.float32], mirror: bool) -> NDArray[np.bool_]:
+def _same_pixels(one: NDArray[np.float32], other: NDArray[np.float32], mirror: bool) -> NDArray[np.bool_]:
     """Whether two pictures N 32 32 3 differ little in each of 8 x 8 blocks, apart from their mean colours."""
     difference = one - (other[:, :, ::-1] if mirror else other)
     difference -= difference.mean(axis=(1, 2), keepdims=True)

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from hubel.data.samples import Box, Samples
+from hubel.data.samples import ORIENTATION, Box, Samples
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COMPRESSIONS = (1, 8, 32946, 32773)  # none, deflate, deflate, PackBits: what tifffile undoes without further packages
@@ -55,7 +55,7 @@ class TiffSamples(Samples):
                 (False, INKS, 4),
             ):
                 raise ValueError("neither grey, RGB, CMYK nor of a palette")
-            self.orientation = int(page.tags[274].value) if 274 in page.tags else 1
+            self.orientation = int(page.tags[ORIENTATION].value) if ORIENTATION in page.tags else 1
             mode = "RGB" if photometric == PALETTE else {1: "L", 3: "RGB", 4: "CMYK"}[depth]
             if extra and depth < 4:
                 mode += {PREMULTIPLIED: "a", ALPHA: "A"}.get(extra[0], "")
