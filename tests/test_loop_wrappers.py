@@ -24,6 +24,7 @@ from hubel.training.loop import train_steps
 from hubel.training.records import FeaturesComputed, MicrobatchHalved, Step
 from hubel.training.run import Run
 from hubel.training.state import TrainState
+from runs import run_info
 
 PLAIN = Recipe(
     model="own",
@@ -43,7 +44,6 @@ PLAIN = Recipe(
     fused=False,
     fused_input=False,
 )
-ABOUT = {"model": "own", "classes": [], "preprocessing": {}, "data": "digits", "versions": {}}
 needs_compiler = pytest.mark.skipif(compiled.c_compiler() is None, reason="no C compiler here")
 
 
@@ -135,7 +135,7 @@ def test_cached_features_agree_up_to_rounding(digits):
 
 def test_a_budget_agrees_to_the_last_bit_until_it_corrects_the_schedule(digits, tmp_path):
     recipe = PLAIN.with_(epochs=8, schedule="cosine")  # 40 steps, of which the first correction waits for two
-    run = Run.create(tmp_path / "run", {**ABOUT, "plan": {"training": 1e6}})
+    run = Run.create(tmp_path / "run", run_info(digits, plan={"training": 1e6}))
     found = losses(network(), digits, recipe, run)
     plain = losses(network(), digits, recipe)
     assert run.progress().corrections

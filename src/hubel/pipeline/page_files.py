@@ -126,8 +126,8 @@ class KeptPage(TypedDict):
 KeptLevel = TypedDict("KeptLevel", {**get_type_hints(Level), "top1": Share, "interval": tuple[Share, Share]})  # type: ignore[misc]
 KeptRobustness = TypedDict(
     "KeptRobustness",
-    {  # type: ignore[misc]
-        **get_type_hints(Robustness),
+    {
+        **get_type_hints(Robustness),  # type: ignore[misc]
         "split": str,
         "clean": Share,
         "interval": tuple[Share, Share],

@@ -35,8 +35,8 @@ class Average:
         current = model.state_dict()
         real = [name for name, value in self.state.items() if value.is_floating_point()]
         kept, values = [self.state[name] for name in real], [current[name] for name in real]
-        # pyright: ignore[reportPrivateImportUsage] -- one kernel, as in torch.optim
-        torch._foreach_lerp_(kept, values, fraction)
+        # one kernel, as in torch.optim
+        torch._foreach_lerp_(kept, values, fraction)  # pyright: ignore[reportPrivateImportUsage]
         for name in self.state.keys() - set(real):
             self.state[name].copy_(current[name])
 

@@ -56,9 +56,8 @@ def train_steps(
 ) -> Generator[Record, None, None]:
     """Train as `train` does, and yield a record of every step too.
 
-    Closing the generator between two records saves a checkpoint first, so that nothing is lost. All `ranks` yield the
-    same records, and the main one writes the run. A `teacher` gives logits of the model's input, from which the model
-    learns besides the labels.
+    Closing the generator between two records saves a checkpoint first. All `ranks` yield the same records, and the main
+    one writes the run. A `teacher` gives logits of the model's input, from which the model learns besides the labels.
     """
     state = TrainState.begin(model, data, recipe, run, ranks, teacher)
     state.restore_best()
@@ -99,20 +98,15 @@ def train_epoch(state: TrainState) -> Iterator[Record]:
 def backward(
     state: TrainState, network: nn.Module, images: Tensor, targets: Tensor, fraction: float = 1.0
 ) -> tuple[float, int]:
-    """Compute forward, loss and backward of images that are a fraction of a batch; their gradient is added to the
-    weights'.
+    """Compute forward, loss and backward of a fraction of a batch; the gradient is added to the weights'.
 
     A network with auxiliary heads returns (main, *auxiliary) logits in training, whose losses are added with a weight.
-
-    Returns:
-        The images' part of the batch's mean loss, and how many of them are classified correctly.
+    Returns the images' part of the batch's mean loss, and how many of them are classified correctly.
     """
     logits, *auxiliary = state.execution.forward(network, images)
     loss = state.criterion(logits, targets)
     if state.teacher is not None:
-        with state.autocast():
-            teacher_logits = state.teacher(images)
-        loss = blend(loss, logits, teacher_logits, state.recipe)
+        loss = blend(loss, logits, state.teacher_logits(images), state.recipe)
     for output in auxiliary:
         loss = loss + AUXILIARY_WEIGHT * state.criterion(output, targets)
     loss = loss * fraction

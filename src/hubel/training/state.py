@@ -220,6 +220,12 @@ class TrainState:
         self.stop_requested = stops > 0
         return loss, int(total)
 
+    def teacher_logits(self, images: Tensor) -> Tensor:
+        """Compute the logits of the teacher, in the precision of training."""
+        assert self.teacher is not None
+        with self.autocast():
+            return self.teacher(images)
+
     def validate(self) -> Validation:
         """Compute the figures of the validation split.
 

@@ -48,8 +48,9 @@ class Depthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # pyright: ignore[reportIncompatibleMethodOverride]
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Compute the gradients by input and weight."""
         x, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
@@ -70,8 +71,9 @@ class Unfolded(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # pyright: ignore[reportIncompatibleMethodOverride]
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Compute the gradients by input and weight."""
         x, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
@@ -107,8 +109,9 @@ class Pointwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # pyright: ignore[reportIncompatibleMethodOverride]
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Compute the gradients by input and weight."""
         if gradients[0] is None:
             return None, None, None
@@ -129,8 +132,9 @@ class Subsampled(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # pyright: ignore[reportIncompatibleMethodOverride]
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Compute the gradient by the input."""
         dx = torch.empty(ctx.shape, dtype=gradients[0].dtype, memory_format=torch.channels_last).zero_()
         dx[:, :, :: ctx.stride, :: ctx.stride] = gradients[0]

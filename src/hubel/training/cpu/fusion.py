@@ -80,8 +80,9 @@ class FusedBatchNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # pyright: ignore[reportIncompatibleMethodOverride]
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Compute the gradients by x, weight, bias, other, and the convolution's input and weight."""
         x, table, y, before, weight_bf16 = ctx.saved_tensors
         terms = [g.to(x.dtype).contiguous(memory_format=torch.channels_last) for g in gradients if g is not None]

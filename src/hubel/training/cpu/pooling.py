@@ -26,8 +26,9 @@ class MaxPool(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # pyright: ignore[reportIncompatibleMethodOverride]
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Compute the gradient by the input."""
         (which,) = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)
