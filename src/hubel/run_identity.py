@@ -1,6 +1,6 @@
 """The files of one run belong together: each says of which run it is, and what JSON holds carries a digest of itself.
 
-`run.json` gets its `run_id` when the run is made; whatever the run writes later repeats it. So a file that was
+`run.json` gets its `run_id` when the run is made; what the run reads again repeats it. So a file that was
 exchanged for another run's, of the same data even, is refused where it is read, and so is one that somebody has edited.
 A copy of a whole folder is the same run. Whoever edits a file on purpose removes its `sha256`, and it is taken as it
 is.

@@ -37,6 +37,8 @@ RUN_FILES = (
     "openings.jsonl",
     "summary.json",
     "evaluation.json",
+    "robustness.json",
+    "ensembles.json",
     "best.safetensors",
     "last.safetensors",
 )  # that nobody but a run itself writes

@@ -124,11 +124,11 @@ def advised(
         device: see `transfer.extract`.
         seed: of the splits.
         output: the file that the command would save a probe to.
-        include_trained: see `pictures.seen`.
+        include_trained: see `labelled_images.seen`.
         track: shows the progress.
 
     Raises:
-        UsageError, DataError, FileError: as `pictures.seen`.
+        UsageError, DataError, FileError: as `labelled_images.seen`.
     """
     known = seen(weights, data, model=model, seed=seed, include_trained=include_trained, track=track)
     counts = pictures_per_class(known.splits.train.labels, len(known.splits.classes))

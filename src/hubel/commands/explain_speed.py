@@ -92,7 +92,7 @@ def explain_speed(
     """Measures training steps as this recipe chooses them and as it might have; ends with `Explained`.
 
     Args:
-        data: see `commands.train.start`.
+        data: see `pipeline.train.start`.
         recipe: what is None in it is chosen.
         rounds: turns of each alternative.
         seconds: of all turns; it ends earlier than `rounds` where this is over, but not before two.

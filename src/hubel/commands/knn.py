@@ -124,7 +124,7 @@ def knn(
         engine: see `inference.choose`.
         device: see `transfer.extract`.
         seed: of the splits and of what is shown.
-        include_trained: see `pictures.seen`.
+        include_trained: see `labelled_images.seen`.
         track: shows the progress.
 
     Raises:

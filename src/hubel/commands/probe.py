@@ -105,7 +105,7 @@ def probe_stages(
         engine: see `inference.choose`.
         device: see `transfer.extract`.
         seed: of the splits.
-        include_trained: see `pictures.seen`.
+        include_trained: see `labelled_images.seen`.
         track: shows the progress.
 
     Raises:

@@ -27,7 +27,7 @@ def find(
     """Searches on a network of its own, which is thrown away; nothing that is trained later is changed by it.
 
     Args:
-        data: see `commands.train.start`.
+        data: see `pipeline.train.start`.
         recipe: what is None in it is chosen.
         low: first rate.
         high: last rate.

@@ -133,13 +133,13 @@ def resume_series(
     Args:
         folder: of the series.
         track: wraps long iterations to show progress.
-        data: see `train.resume`.
+        data: see `resume.resume`.
         model: the same.
         teacher_model: the same.
 
     Raises:
         FileError: no series there, or another process trains it.
-        UsageError, DataError: as `train.resume`.
+        UsageError, DataError: as `resume.resume`.
     """
     yield from _go(open_series(Path(folder)), track, data, model, teacher_model)
 

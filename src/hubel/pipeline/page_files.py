@@ -103,7 +103,7 @@ class Latency(TypedDict):
 
 
 class Cost(TypedDict):
-    """See `report.cost`."""
+    """See `page.cost`."""
 
     latencies: list[Latency]
     computed_by: str

@@ -1,7 +1,7 @@
 """A training that ends in time: network, size and number of steps from what this machine was measured to do.
 
 Everything counts: reading and decoding the data, measuring, training with its validations, the final scores, the
-report. Nothing is measured here (`commands.calibrate` does that); these are the decisions.
+report. Nothing is measured here (`pipeline.calibrate` does that); these are the decisions.
 """
 
 import math

@@ -1,6 +1,6 @@
 """A run on disk: a folder whose files are replaced, never rewritten in place; it exists from its run.json on.
 
-run.json            recipe, data, classes, preprocessing, versions, the command; the run_id that all others repeat
+run.json            recipe, data, classes, preprocessing, versions, the command; the run_id that the others repeat
 split.json          which pictures are in which part, with the fingerprint of the data
 metrics.jsonl       one line per finished epoch
 best.safetensors    the classifier of the best epoch, description in its header
