@@ -16,9 +16,9 @@ from hubel.errors import FileError
 from hubel.pipeline.finish import finish
 from hubel.pipeline.prepare import Prepared
 from hubel.recipe import Recipe
+from hubel.training import records
 from hubel.training.distributed.ranks import Ranks, leave
 from hubel.training.loop import train_steps
-from hubel.training.records import Epoch, FeaturesComputed, MicrobatchHalved, Step
 from hubel.training.run import Run
 
 
@@ -42,7 +42,7 @@ class Finished:
     summary: dict[str, Any]
 
 
-Record = Started | FeaturesComputed | Step | MicrobatchHalved | Epoch | Finished
+Record = Started | records.Record | Finished
 
 
 @contextmanager

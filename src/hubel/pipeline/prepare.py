@@ -237,8 +237,8 @@ def opened_of(run: Run, track: Track[Any] = silently, data: str | None = None) -
     return opened
 
 
-def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None) -> Splits:
-    """The very splits a run was started with; the arguments are those of `opened_of`.
+def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None, opened: Opened | None = None) -> Splits:
+    """The very splits a run was started with; the arguments are those of `opened_of`, or what it returned, `opened`.
 
     Raises:
         DataError: the data are gone, or have changed since, or others lie at the place that is named.
@@ -246,7 +246,7 @@ def splits_of(run: Run, track: Track[Any] = silently, data: str | None = None) -
     recipe, recorded = run.info.recipe, run.info.splits
     assert recipe.size is not None
     assert recipe.channels is not None
-    opened = opened_of(run, track, data)
+    opened = opened_of(run, track, data) if opened is None else opened
     kept = run.own_split()
     how = Division(file=str(kept)) if kept else division(recipe)  # killed before it was kept: drawn again
     try:

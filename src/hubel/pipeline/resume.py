@@ -65,13 +65,14 @@ def _resumed(
         raise DataError(f"{run.model.file} has changed since {run.folder} was started; restore it, or start a new run")
     recipe = run.info.recipe
     with ranks.main_first("data"):
-        splits = splits_of(run, track, data)
+        opened = opened_of(run, track, data)
+        splits = splits_of(run, track, opened=opened)
     begun = ranks.broadcast((run.folder / "last.safetensors").exists() if ranks.is_main else None)
     given = run.info.weights if recipe.weights and not begun else None
     pretrained = Pretrained.load(given["from"], recipe.model, given["sha256"]) if given else None
     teacher = load_teacher(recipe, splits, run.info.teacher)
     network, _ = build_model(run.model, splits, recipe, pretrained)
-    yield from train_to_result(run, network, splits, ranks, align_teacher(teacher, splits), opened_of(run, track, data))
+    yield from train_to_result(run, network, splits, ranks, align_teacher(teacher, splits), opened)
 
 
 def refuse_data(folder: Path, data: str) -> None:
